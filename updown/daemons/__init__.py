@@ -1,0 +1,23 @@
+"""Which daemon calls is detected from its variables, never configured."""
+
+from typing import Mapping
+
+from updown.context import Context
+from updown.errors import Refused
+
+LIBRESWAN = ("PLUTO_CONN_KIND", "PLUTO_STACK", "PLUTO_SA_TYPE", "PLUTO_SA_REQID", "PLUTO_CONN_POLICY")
+STRONGSWAN = ("PLUTO_UNIQUEID", "PLUTO_PROTO")
+
+
+def read(environ: Mapping[str, str]) -> Context:
+    """The context in `environ`; raises Refused where it is no daemon's, or a variable is missing or bad."""
+    if any(name in environ for name in LIBRESWAN):
+        from updown.daemons import libreswan
+
+        return libreswan.read(environ)
+    if any(name in environ for name in STRONGSWAN):
+        raise Refused("strongSwan's variables are not served by this release", "use it with libreswan")
+    raise Refused(
+        "PLUTO_VERB is set, but none of the variables that tell which daemon calls",
+        "replay a whole saved environment, with PLUTO_CONN_KIND and the like",
+    )

@@ -1,0 +1,45 @@
+"""Reading an environment by a daemon's table: one row a variable."""
+
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
+
+from updown.errors import Refused
+from updown.values import escaped
+
+NEEDED = "needed"
+"""Without it there is no tunnel to speak of: absent or bad refuses the call."""
+SHAPES = "shapes"
+"""Names or shapes a device or a route, by our side's configuration: bad refuses the call."""
+OPTIONAL = "optional"
+"""A bad value costs a warning and counts as absent: a peer may have chosen it, or nothing of ours hangs on it."""
+
+SHOWN = 40  # characters of a refused value that a message repeats
+
+
+class Row(NamedTuple):
+    """A variable, the field its value goes to, the function that reads it, and what a bad value means."""
+
+    variable: str
+    field: str
+    read: Callable[[str], Any]
+    weight: str
+
+
+def read_table(rows: Tuple[Row, ...], environ: Mapping[str, str]) -> Tuple[Dict[str, Any], List[str]]:
+    """Fields of the variables that are set and not empty, and warnings; raises Refused naming the variable."""
+    fields: Dict[str, Any] = {}
+    warnings: List[str] = []
+    for row in rows:
+        given = environ.get(row.variable, "")
+        if not given:
+            if row.weight == NEEDED:
+                raise Refused(f"{row.variable} is not set", "the IKE daemon sets it; by hand, use a saved environment")
+            continue
+        try:
+            fields[row.field] = row.read(given)
+        except ValueError as error:
+            said = f"{row.variable}={escaped(given, SHOWN)}: {error}"
+            if row.weight == OPTIONAL:
+                warnings.append(f"{said}; ignored")
+            else:
+                raise Refused(said) from None
+    return fields, warnings

@@ -1,0 +1,48 @@
+"""What can end an invocation, and the exit status each end has: the only such map.
+
+Every failure names the thing, the reason and the next step (promise P10).
+"""
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+CONFLICT = 3
+LOCKED = 4
+FOUND = 5
+
+
+class UpdownError(Exception):
+    """An invocation that cannot go on: `text` says what and why, `hint` what to do next."""
+
+    status = FAILED
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+
+
+class Refused(UpdownError):
+    """A variable, a setting or a command line that we do not take (exit 2)."""
+
+    status = USAGE
+
+
+class Conflict(UpdownError):
+    """Something that is not ours stands where our device should be (exit 3)."""
+
+    status = CONFLICT
+
+
+class Locked(UpdownError):
+    """Another invocation holds the lock for longer than we may wait (exit 4)."""
+
+    status = LOCKED
+
+
+class KernelError(UpdownError):
+    """The kernel said no: `errno` is its number, `text` what was asked and its answer."""
+
+    def __init__(self, text: str, errno: int, hint: str = "") -> None:
+        super().__init__(text, hint)
+        self.errno = errno

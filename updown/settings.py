@@ -1,0 +1,214 @@
+"""The administrator's file: what it may say, and what it says for one connection and device.
+
+/etc/vti-updown/vti-updown.conf and conf.d/*.conf; INI with [defaults], [connection NAME-or-glob], [device NAME-or-glob].
+Device beats connection beats defaults, exact beats glob, later beats earlier. Read without `configparser`: it costs 5 ms and
+does not tell the line of a wrong key. docs/settings.md is this table for people.
+"""
+
+import os
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from updown import values
+from updown.errors import Refused
+from updown.state import MAIN_TABLE
+
+DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
+
+
+class Settings(NamedTuple):
+    """What holds for one connection and device. None: not said, so the daemon's word or the documented default counts."""
+
+    interface: Optional[str] = None  # a device name or a template with {mark}, {if_id}, {connection}, ...
+    kind: Optional[str] = None  # vti or xfrm; None: marks make a VTI, if_ids an XFRM interface
+    shared: bool = False
+    template: Optional[bool] = None  # None: what the daemon says of the connection
+    routing: bool = False
+    delete: str = "rule"  # rule, last, never
+    address: Tuple[str, ...] = ()
+    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice
+    table: int = MAIN_TABLE
+    metric: int = 0  # 0: the daemon's metric, else the kernel's default
+    disable_policy: Optional[int] = 1  # None: leave alone
+    forwarding: Optional[int] = 1
+    rp_filter: str = "auto"  # auto, 0, 1, 2, keep
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of the given words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)} is expected")
+        return value
+
+    return read
+
+
+def interface(value: str) -> str:
+    """A device name, or a template whose placeholders are in braces."""
+    bare = value
+    for placeholder in PLACEHOLDERS:
+        bare = bare.replace("{" + placeholder + "}", "0")
+    if "{" in bare or "}" in bare:
+        raise ValueError("placeholders are {" + "}, {".join(PLACEHOLDERS) + "}")
+    values.device_name(bare)
+    return value
+
+
+def switch(value: str) -> Optional[int]:
+    """yes or 1, no or 0, or keep: leave the kernel's value alone."""
+    return None if value == "keep" else int(values.flag(value))
+
+
+def tri_state(value: str) -> Optional[bool]:
+    """yes, no, or auto: what the daemon says."""
+    return None if value == "auto" else values.yes_no(value)
+
+
+def table(value: str) -> int:
+    """A routing table's number (1 to 4294967295), or main."""
+    found = MAIN_TABLE if value == "main" else values.number(value)
+    if not found:
+        raise ValueError("a table number of 1 to 4294967295, or main, is expected")
+    return found
+
+
+def mtu(value: str) -> int:
+    """Bytes, 68 to 65515 (net/ipv4/ip_tunnel.c)."""
+    found = values.number(value)
+    if not 68 <= found <= 65515:
+        raise ValueError("an MTU of 68 to 65515 bytes is expected")
+    return found
+
+
+PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
+
+KEYS: Dict[str, Callable[[str], Any]] = {
+    "interface": interface,
+    "kind": choice("vti"),
+    "shared": values.yes_no,
+    "template": tri_state,
+    "routing": values.yes_no,
+    "delete": choice("rule", "last", "never"),
+    "address": values.interface_addresses,
+    "mtu": mtu,
+    "table": table,
+    "metric": values.number,
+    "disable_policy": switch,
+    "forwarding": switch,
+    "rp_filter": choice("auto", "0", "1", "2", "keep"),
+}
+
+LATER = ("multipath", "vrf", "netns")
+"""Keys that are fixed but whose work a later release does: refused, since a setting that does nothing misleads."""
+
+
+class Line(NamedTuple):
+    """One `key = value`: where it stands, and which section it stands in."""
+
+    kind: str  # defaults, connection, device
+    pattern: str
+    key: str
+    value: Any
+    where: str  # file:line
+
+
+def read_files(path: str) -> Tuple[Line, ...]:
+    """Every line of `path` and of conf.d/*.conf beside it; a missing file is empty. Raises Refused with file and line."""
+    folder = os.path.join(os.path.dirname(path), "conf.d")
+    try:
+        more = sorted(name for name in os.listdir(folder) if name.endswith(".conf"))
+    except OSError:
+        more = []
+    lines: List[Line] = []
+    for name in [path, *(os.path.join(folder, name) for name in more)]:
+        try:
+            with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                lines += parse(file.read(), name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Refused(
+                f"{name}: {error.strerror}", "make the settings readable for root, or name others by --config"
+            ) from None
+    return tuple(lines)
+
+
+def parse(text: str, name: str) -> List[Line]:
+    """The lines of one file's text; raises Refused naming file, line and the nearest known key."""
+    kind = pattern = ""
+    lines: List[Line] = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        where = f"{name}:{number}"
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        if line[0] == "[":
+            kind, pattern = section(line, where)
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals:
+            raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
+        if not kind:
+            raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
+        if key in LATER:
+            raise Refused(f"{where}: {key} is not served by this release", "remove the line")
+        if key not in KEYS:
+            raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
+        try:
+            lines.append(Line(kind, pattern, key, KEYS[key](value), where))
+        except ValueError as error:
+            raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}") from None
+    return lines
+
+
+def section(line: str, where: str) -> Tuple[str, str]:
+    """Kind and pattern of a section's head."""
+    if not line.endswith("]"):
+        raise Refused(f"{where}: the section head lacks its ]")
+    kind, _, pattern = line[1:-1].strip().partition(" ")
+    pattern = pattern.strip()
+    if kind == "defaults" and not pattern:
+        return kind, "*"
+    if kind in ("connection", "device"):
+        if not pattern:
+            raise Refused(f"{where}: [{kind}] needs a name or a pattern", f"such as [{kind} *]")
+        return kind, pattern
+    known = ("defaults", "connection", "device")
+    raise Refused(f"{where}: unknown section {values.escaped(line[1:-1], 40)}{nearest(kind, known)}")
+
+
+def nearest(word: str, known: Any) -> str:
+    """`; did you mean X?` for a misspelt word, else nothing."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(known)}"
+
+
+def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Settings:
+    """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
+    names = {connection, connection.rsplit("/", 1)[0]}
+    found: Dict[str, Any] = {}
+    for kind in ("defaults", "connection", "device"):
+        wanted = {device} if kind == "device" else names
+        ours = [line for line in lines if line.kind == kind]
+        globs = [
+            line for line in ours if kind == "defaults" or (is_glob(line.pattern) and matches(line.pattern, wanted))
+        ]
+        exact = [line for line in ours if kind != "defaults" and line.pattern in wanted]
+        for line in globs + exact:
+            found[line.key] = line.value
+    return Settings(**found)
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a section's pattern is more than a name."""
+    return any(character in pattern for character in "*?[")
+
+
+def matches(pattern: str, names: Any) -> bool:
+    """Whether a glob fits one of the names; upper and lower case differ."""
+    import fnmatch
+
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names if name)
