@@ -1,0 +1,93 @@
+"""The command line. Read without argparse: the hook is called with the same flags, and argparse costs it 10 ms."""
+
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+from updown.errors import Refused
+
+USAGE = """\
+vti-updown: updown hook for libreswan; device, addresses and routes of a route-based tunnel.
+
+As the hook (leftupdown=/usr/libexec/vti-updown) it takes PLUTO_* variables and no sub-command.
+For people:
+  vti-updown --dry-run [FILE]      what would be done for this environment (or a saved one); changes nothing
+  vti-updown explain [FILE]        the same with the reason for each line and the claim behind it
+  vti-updown status                devices and claims
+  vti-updown replay FILE...        run saved environments, one event each; with --dry-run change nothing
+  vti-updown clean                 release everything we own; with --dry-run show it
+Flags:
+  --config FILE       settings (default /etc/vti-updown/vti-updown.conf, and conf.d beside it)
+  --state-dir DIR     the ledger's place (default /run/vti-updown)
+  --json              for programs        -v, --verbose    reasons, and a traceback where we fail
+  --dry-run, -n       change nothing      --version        print it          --help    this
+Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained.
+A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
+"""
+
+COMMANDS = ("explain", "status", "replay", "clean")
+LATER = ("check", "reconcile", "capture", "make", "adopt", "release", "graph", "worker")
+STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
+
+
+class Arguments(NamedTuple):
+    """`command` None is hook mode, or, with `files` or `dry_run`, an event by hand."""
+
+    command: Optional[str] = None
+    files: Tuple[str, ...] = ()
+    config: Optional[str] = None
+    state_dir: Optional[str] = None
+    json: bool = False
+    dry_run: bool = False
+    verbose: bool = False
+    version: bool = False
+    help: bool = False
+
+
+def parse(words: Sequence[str], verb_given: bool) -> Arguments:
+    """The arguments in `words`; raises Refused. `verb_given`: PLUTO_VERB is set, so a daemon may have chosen the words."""
+    found = Arguments()
+    rest: List[str] = list(words)
+    files: List[str] = []
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name in ("--config", "--state-dir"):
+            if not equals:
+                value = rest.pop(0) if rest else ""
+            if not value:
+                raise Refused(f"{name} needs a path")
+            found = found._replace(config=value) if name == "--config" else found._replace(state_dir=value)
+        elif word == "--json":
+            found = found._replace(json=True)
+        elif word in ("--dry-run", "-n"):
+            found = found._replace(dry_run=True)
+        elif word in ("-v", "--verbose"):
+            found = found._replace(verbose=True)
+        elif word == "--version":
+            found = found._replace(version=True)
+        elif word in ("--help", "-h"):
+            found = found._replace(help=True)
+        elif name in STOCK_WITH_VALUE:
+            if not equals and rest:
+                rest.pop(0)
+        elif word == "custom" and verb_given:
+            continue
+        elif found.command is None and not files and word in COMMANDS:
+            found = found._replace(command=word)
+        elif word in LATER and found.command is None and not files:
+            raise Refused(f"{word} is not served by this release", "see vti-updown --help")
+        elif word.startswith("-") or not (found.command in ("explain", "replay") or found.dry_run):
+            known = (*COMMANDS, "--dry-run", "--config", "--state-dir", "--json", "--verbose", "--version", "--help")
+            raise Refused(f"unknown word {word!r} on the command line{nearest(word, known)}", "see vti-updown --help")
+        else:
+            files.append(word)
+    if found.command == "replay" and not files and not found.help:
+        raise Refused("replay needs at least one saved environment", "such as a copy of /proc/PID/environ")
+    return found._replace(files=tuple(files))
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean X?`, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""

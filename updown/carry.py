@@ -1,0 +1,206 @@
+"""From a change of claims to the kernel: what is touched, what is there, the plan, and carrying it out.
+
+What is touched is written to the ledger as unfinished before the kernel is, and cleared after: a call killed in between
+leaves a note from which the next event mends everything.
+"""
+
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from updown.claims import REVIVE, Change, Claim, Ended
+from updown.concerns import device
+from updown.desired import Device, Want, resource, split
+from updown.errors import UpdownError
+from updown.kernel.apply import apply
+from updown.kernel.netlink import Netlink
+from updown.kernel.observe import observe
+from updown.ledger import Ledger, LedgerError
+from updown.observed import Observed
+from updown.operations import Operation
+from updown.plan import Ground, Plan, make_plan
+
+
+class Report(NamedTuple):
+    """What an event did, or would do: `remarks` are facts that need nothing, `warnings` something that people should mend."""
+
+    connection: str
+    operations: Tuple[Operation, ...] = ()
+    warnings: Tuple[str, ...] = ()
+    remarks: Tuple[str, ...] = ()
+    claims: Tuple[Claim, ...] = ()  # written or ended
+
+
+def carry_out(connection: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Write the change, plan it, and unless `dry` make the kernel follow. The caller has begun a transaction.
+
+    Raises Conflict or KernelError; ledger and kernel are then as before.
+    """
+    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
+    for claim in change.end:
+        ledger.end(claim)
+    for claim in change.put:
+        ledger.put(claim)
+    newest = change.put[0].key if change.put else ""
+    return settle(connection, touched_by(change, before), asked_before(before), newest, ledger, netlink, dry, before)
+
+
+def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Finish what an earlier event began. Where that fails it is told, and stays noted: this event is another one's."""
+    unfinished = ledger.unfinished()
+    if not unfinished:
+        return Report("")
+    ledger.begin()
+    try:
+        return settle(
+            "", list(unfinished), {name: [old] for name, old in unfinished.items()}, "", ledger, netlink, dry, {}
+        )
+    except UpdownError as error:
+        ledger.rollback()
+        names = ", ".join(sorted({old.connection for old in unfinished.values() if old.connection}))
+        return Report("", warnings=(f"an earlier event of {names or 'ours'} cannot be finished: {error.text}",))
+
+
+def settle(
+    connection: str,
+    touched: Sequence[str],
+    ended: Dict[str, List[Ended]],
+    newest: str,
+    ledger: Ledger,
+    netlink: Netlink,
+    dry: bool,
+    before: Dict[str, Claim],
+) -> Report:
+    """Bring the touched resources to what the claims, as now written, desire; `before` is what to write again on failure."""
+    if not touched:
+        ledger.commit()
+        return Report(connection)
+    ground, observed = survey(touched, ended, newest, ledger, netlink)
+    plan = make_plan(ground, observed)
+    if dry:
+        ledger.finish(ground.holders)
+        ledger.commit()
+        return Report(connection, plan.operations, plan.warnings)
+    if not plan.operations:
+        complete(ledger, ground, plan, (), {})
+        return Report(connection, (), plan.warnings)
+    for name, value in plan.made.items():
+        if value is not None:
+            ledger.set_made(name, value)
+    ledger.start(in_work(ground))
+    ledger.commit()
+    try:
+        outcome = apply(plan.operations, netlink, ledger.owner)
+    except BaseException as error:
+        restore(before, newest, ground, plan, ledger)
+        if isinstance(error, UpdownError) and (before or newest):
+            mend(ledger, netlink, dry)
+        raise
+    warnings = plan.warnings + tuple(why for _, why in outcome.failed)
+    try:
+        ledger.begin()
+        complete(ledger, ground, plan, outcome.done, dict(outcome.indexes))
+    except LedgerError as error:
+        ledger.rollback()
+        warnings += (f"done, but the ledger could not be told ({error}); the next event tells it",)
+    return Report(connection, outcome.done, warnings)
+
+
+def touched_by(change: Change, before: Dict[str, Claim]) -> List[str]:
+    """Resources whose claims change. A claim that only begins to wait touches nothing."""
+    names: List[str] = []
+    for claim in change.put:
+        old = before.get(claim.key)
+        if old is not None and old.wants == claim.wants and claim.kind == REVIVE:
+            continue
+        names += [resource(want) for want in (*claim.wants, *(old.wants if old else ()))]
+    for claim in change.end:
+        names += [resource(want) for want in claim.wants]
+    return list(dict.fromkeys(names))
+
+
+def asked_before(before: Dict[str, Claim]) -> Dict[str, List[Ended]]:
+    """What the changed claims asked for before this event."""
+    ended: Dict[str, List[Ended]] = {}
+    for claim in before.values():
+        for want in claim.wants:
+            ended.setdefault(resource(want), []).append(Ended(claim.connection, want))
+    return ended
+
+
+def survey(
+    touched: Sequence[str], ended: Dict[str, List[Ended]], newest: str, ledger: Ledger, netlink: Netlink
+) -> Tuple[Ground, Observed]:
+    """Who asks for what is touched, and what the kernel shows of it. Where a device must be made anew, was found without its
+    routes, or loses an address, everything that hangs on it is touched too."""
+    names = list(dict.fromkeys(touched))
+    ground = ground_of(names, ended, newest, ledger)
+    observed = observe(netlink, wants_in(ground), ())
+    devices = upset(ground, observed)
+    hanging = [name for device_name in devices for name in ledger.on_device(device_name)]
+    if set(hanging) - set(names) or any(observed.links.get(name) for name in devices):
+        ground = ground_of([*names, *hanging], ended, newest, ledger)
+        observed = observe(netlink, wants_in(ground), devices)
+    return ground, observed
+
+
+def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, ledger: Ledger) -> Ground:
+    """What the ledger knows of these resources."""
+    holders = {name: ledger.holders(name, newest) for name in names}
+    return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest)
+
+
+def wants_in(ground: Ground) -> List[Want]:
+    """Everything the ground speaks of, so that all of it is observed."""
+    asked = [holder.want for holders in ground.holders.values() for holder in holders]
+    return asked + [old.want for name in ground.holders for old in ground.ended.get(name, [])]
+
+
+def in_work(ground: Ground) -> List[Ended]:
+    """Each touched resource with one who asks, or asked, for it."""
+    found: List[Ended] = []
+    for name, holders in ground.holders.items():
+        last = ground.ended.get(name, [])
+        found += last[-1:] if last else [Ended(holder.claim.connection, holder.want) for holder in holders[:1]]
+    return found
+
+
+def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
+    """Devices on which more than the touched resources needs a look."""
+    found: List[str] = []
+    for name, holders in ground.holders.items():
+        kind, rest = split(name)
+        if kind == "device" and holders:
+            link = observed.links.get(rest)
+            want = next((h.want for h in holders if h.claim.key == ground.newest), holders[0].want)
+            assert isinstance(want, Device)
+            if link is None or not link.up or not device.changes_in_place(want.link, link):
+                found.append(rest)
+        elif kind in ("address", "source") and not holders and ground.made.get(name) is not None:
+            found.append(rest.split(" ")[0])
+    return tuple(dict.fromkeys(found))
+
+
+def complete(ledger: Ledger, ground: Ground, plan: Plan, done: Iterable[Operation], indexes: Dict[str, int]) -> None:
+    """The event is over: what we made is what we made, its resources are finished."""
+    failed = {operation.makes for operation in plan.operations} - {operation.makes for operation in done}
+    for name, value in plan.made.items():
+        index: Optional[int] = indexes.get(split(name)[1], value) if name.startswith("device ") else value
+        ledger.set_made(name, None if name in failed else index)
+    ledger.finish(ground.holders)
+    ledger.commit()
+
+
+def restore(before: Dict[str, Claim], newest: str, ground: Ground, plan: Plan, ledger: Ledger) -> None:
+    """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
+    be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
+    ledger.begin()
+    if newest and newest not in before:
+        ledger.end_key(newest)
+    for claim in before.values():
+        ledger.put(claim)
+    anew = {f"device {operation.subject.name}" for operation in plan.operations if operation.action == "link delete"}
+    for name in plan.made:
+        earlier = ground.made.get(name)
+        ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)
+    # a device of ours that nobody held before stays as it was: what only the failed claim asked for says nothing of it
+    ledger.finish(name for name in ground.holders if ground.made.get(name) is not None and name not in ground.ended)
+    ledger.commit()

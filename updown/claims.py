@@ -1,0 +1,202 @@
+"""Claims: which tunnel holds what, and what each verb does to them. Pure: the ledger's content in, the change out.
+
+The rules are design's section 6; docs/claims.md gives the reason for each variable that identifies a claim.
+"""
+
+import json
+from typing import List, NamedTuple, Optional, Tuple
+
+from updown.context import Context
+from updown.desired import Device, Row, Want, Wants
+
+SA = "sa"
+TRAP = "trap"
+REVIVE = "revive"
+
+
+class About(NamedTuple):
+    """What people want to know of a claim; no rule looks at it."""
+
+    daemon: str
+    me: str
+    peer: str
+    my_client: str
+    peer_client: str
+    reqid: int
+    spi_in: int
+    spi_out: int
+
+
+class Claim(NamedTuple):
+    """One tunnel's hold. `tunnel` and `group` are what later verbs find it by; `since` is in seconds since the epoch."""
+
+    key: str
+    kind: str
+    connection: str
+    tunnel: str
+    group: str
+    device: str
+    row: Row
+    routed: bool
+    since: int
+    wants: Wants
+    about: About
+    order: int = 0  # of arrival; the first to hold a resource comes first
+
+
+class Held(NamedTuple):
+    """What the ledger has that one context may speak of."""
+
+    tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid
+    group: Tuple[Claim, ...] = ()  # of the same remote selector, marks and local address
+
+
+class Holder(NamedTuple):
+    """A claim that asks for a resource, and what exactly it asks for."""
+
+    claim: Claim
+    want: Want
+
+
+class Ended(NamedTuple):
+    """What a connection asked for before this event, or before one that was not finished."""
+
+    connection: str
+    want: Want
+
+
+class Change(NamedTuple):
+    """Claims to write (new, renewed or of another kind) and claims to end."""
+
+    put: Tuple[Claim, ...] = ()
+    end: Tuple[Claim, ...] = ()
+
+
+def tunnel_of(context: Context) -> str:
+    """Connection and automatic reqid: instances of one template share the name but not the reqid; a configured reqid is
+    shared by all instances, so that there the peer tells them apart."""
+    return json.dumps([context.connection, context.reqid if context.reqid_automatic else context.peer])
+
+
+def key_of(context: Context, kind: str) -> str:
+    """One claim for each child (base reqid where automatic), pair of selectors, protocols and ports. `sa` and `revive` are one
+    claim in two states; `trap` is another, since it outlives them. Not in it: PEER and ME (they move), the verb, marks."""
+    reqid = context.reqid if context.reqid_automatic else 0
+    mine, theirs = context.my_client, context.peer_client
+    return json.dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
+
+
+def group_of(context: Context) -> str:
+    """Whose `unroute` comes once for all: connections with one remote selector, marks and local address share the kernel's
+    trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner)."""
+    marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
+    return json.dumps([context.peer_client.text, *marks, context.daemon_device or "", context.me])
+
+
+def keys_of(context: Context) -> Tuple[str, str]:
+    """The keys of the claims a context may have, waiting or not."""
+    return key_of(context, SA), key_of(context, TRAP)
+
+
+def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
+    """A verb that makes: the claim with these wants, new or renewed."""
+    kind = SA if context.child else TRAP
+    key = key_of(context, kind)
+    before = same_key(held.tunnel, key)
+    claim = Claim(
+        key=key,
+        kind=kind,
+        connection=context.connection,
+        tunnel=tunnel_of(context),
+        group=group_of(context),
+        device=next((want.link.name for want in wants if isinstance(want, Device)), ""),
+        row=row,
+        routed=routed(context, before),
+        since=before.since if before else now,
+        wants=wants,
+        about=about(context),
+        order=before.order if before else 0,
+    )
+    return Change(put=(claim,))
+
+
+def routed(context: Context, before: Optional[Claim]) -> bool:
+    """Whether the claim holds routes: a renewal by `prepare` never takes back what `route` or `up` gave."""
+    return context.verb.routes or (before is not None and before.routed)
+
+
+def row_of(held: Held) -> Optional[Row]:
+    """The row its tunnel stands in since its first claim."""
+    return held.tunnel[0].row if held.tunnel else None
+
+
+def renewed(context: Context, held: Held) -> Optional[Claim]:
+    """The claim that a making verb renews, if there is one."""
+    return same_key(held.tunnel, key_of(context, SA if context.child else TRAP))
+
+
+def down(context: Context, held: Held) -> Change:
+    """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends; no claim, nothing."""
+    claim = child_of(context, held)
+    if context.revives:
+        return Change(put=(claim._replace(kind=REVIVE),)) if claim and claim.kind == SA else Change()
+    ended = [claim] if claim else []
+    if context.down_ends_trap:
+        trap = same_key(held.tunnel, key_of(context, TRAP))
+        ended += [trap] if trap else []
+    return Change(end=tuple(ended))
+
+
+def unroute(context: Context, held: Held) -> Change:
+    """`unroute`: the end of everything for this remote selector, unless the tunnel only changes its address."""
+    if context.suspended:
+        return Change()
+    theirs = context.peer_client.text
+    own = [claim for claim in held.tunnel if claim.about.peer_client == theirs]
+    return Change(end=tuple({claim.key: claim for claim in (*held.group, *own)}.values()))
+
+
+def child_of(context: Context, held: Held) -> Optional[Claim]:
+    """The child's claim: the same key, else, since selectors that follow an address move with it, the nearest of the tunnel."""
+    exact = same_key(held.tunnel, key_of(context, SA))
+    if exact:
+        return exact
+    children = [claim for claim in held.tunnel if claim.kind != TRAP]
+    theirs = [claim for claim in children if claim.about.peer_client == context.peer_client.text]
+    for found in (theirs, children):
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:
+    """The claim with this key."""
+    return next((claim for claim in claims if claim.key == key), None)
+
+
+def about(context: Context) -> About:
+    """What to remember of a context for people."""
+    return About(
+        context.daemon,
+        context.me,
+        context.peer,
+        context.my_client.text,
+        context.peer_client.text,
+        context.reqid,
+        context.spi_in,
+        context.spi_out,
+    )
+
+
+def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
+    """Other claims of the same tunnel (pairs of selectors, the trap) ask for the device as `claim` now does: an address that
+    moved moved for them all, and for some of them the daemon calls nothing."""
+    devices = [want for want in claim.wants if isinstance(want, Device)]
+    changed: List[Claim] = []
+    for other in others:
+        if other.key == claim.key or other.tunnel != claim.tunnel:
+            continue
+        kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.wants)
+        if kept != other.wants:
+            changed.append(other._replace(wants=kept))
+    return tuple(changed)

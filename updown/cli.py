@@ -1,0 +1,139 @@
+"""What people type."""
+
+import json
+import sys
+from typing import List, Mapping, Tuple
+
+from updown import daemons, errors
+from updown.arguments import Arguments
+from updown.carry import carry_out, mend
+from updown.claims import Change, Claim, Ended
+from updown.desired import Device, split
+from updown.errors import Refused, UpdownError
+from updown.kernel.netlink import Netlink
+from updown.ledger import Ledger
+from updown.live import ledger_of, live_event
+from updown.report import JSON_VERSION, as_json, explanation, folded, plan_lines
+from updown.state import OUR_ALIAS, OUR_PROTOCOL, Route
+
+
+def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """The sub-command, or an event by hand."""
+    if arguments.command == "status":
+        from updown.status import show
+
+        return show(arguments)
+    if arguments.command == "clean":
+        return clean(arguments)
+    return events(arguments, environ)
+
+
+def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """--dry-run, explain and replay: this environment, or saved ones in order. The worst status is ours."""
+    saved: List[Tuple[str, Mapping[str, str]]] = [(name, read_environment(name)) for name in arguments.files]
+    if not saved:
+        if "PLUTO_VERB" not in environ:
+            raise Refused("PLUTO_VERB is not set: no event to look at", "name a file with a saved environment")
+        saved = [("", environ)]
+    dry = arguments.dry_run or arguments.command == "explain"
+    worst = errors.DONE
+    for name, variables in saved:
+        if len(saved) > 1 and not arguments.json:
+            print("\n".join(folded("# == ", f"{name}: {variables.get('PLUTO_VERB', '')}")))
+        try:
+            one_event(arguments, variables, dry)
+        except UpdownError as error:
+            if len(saved) == 1:
+                raise
+            print("\n".join([*folded("# error: ", error.text), *folded("# hint: ", error.hint)]))
+            worst = max(worst, error.status)
+    return worst
+
+
+def one_event(arguments: Arguments, variables: Mapping[str, str], dry: bool) -> None:
+    """Run one event and show it."""
+    context = daemons.read(variables)
+    report = live_event(arguments, context, dry)
+    if arguments.json:
+        print(json.dumps(as_json(context, report)))
+    elif arguments.command == "explain":
+        print("\n".join(explanation(context, report)))
+    else:
+        print("\n".join(plan_lines(report, arguments.verbose)))
+
+
+def read_environment(name: str) -> Mapping[str, str]:
+    """A saved environment: NUL-separated as in /proc/PID/environ, or lines NAME=value. Raises Refused."""
+    try:
+        with open(name, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise Refused(f"{name}: {error.strerror}", "name a file with a saved environment") from None
+    pairs = data.split(b"\0") if b"\0" in data else data.splitlines()
+    found = dict(pair.decode("utf-8", "surrogateescape").partition("=")[::2] for pair in pairs if b"=" in pair)
+    if "PLUTO_VERB" not in found:
+        raise Refused(f"{name} holds no PLUTO_VERB", "save the hook's environment with `env -0 >FILE`")
+    return found
+
+
+def clean(arguments: Arguments) -> int:
+    """End every claim and remove everything that is ours, known by ledger, alias or route protocol."""
+    with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+        held = [going(claim) for claim in ledger.claims()]
+        ledger.begin()
+        try:
+            for claim in held:
+                ledger.put(claim)
+            report = carry_out("", Change(end=tuple(held)), ledger, netlink, arguments.dry_run)
+            ledger.begin()
+            ledger.start(left_over(ledger))
+            ledger.commit()
+        except BaseException:
+            ledger.rollback()
+            raise
+        rest = mend(ledger, netlink, arguments.dry_run)
+    report = report._replace(
+        operations=tuple(dict.fromkeys(report.operations + rest.operations)), warnings=report.warnings + rest.warnings
+    )
+    if arguments.json:
+        print(
+            json.dumps(
+                {
+                    "version": JSON_VERSION,
+                    "claims_ended": len(held),
+                    "operations": [operation.json() for operation in report.operations],
+                    "warnings": list(report.warnings),
+                }
+            )
+        )
+    else:
+        print("\n".join(plan_lines(report, arguments.verbose)))
+        print(f"# {len(held)} claims ended")
+    sys.stdout.flush()
+    return errors.FAILED if report.warnings else errors.DONE
+
+
+def going(claim: Claim) -> Claim:
+    """The claim, with a device that goes with it."""
+    wants = [want._replace(goes=True) if isinstance(want, Device) else want for want in claim.wants]
+    return claim._replace(wants=tuple(wants))
+
+
+def left_over(ledger: Ledger) -> List[Ended]:
+    """Devices and routes of ours, claimed or not, as things that go."""
+    from updown.kernel.dumps import links, routes
+
+    names = {split(name)[1] for name in ledger.all_made() if name.startswith("device ")}
+    found = links()
+    ours = [link for link in found if link.name in names or link.alias.startswith(OUR_ALIAS)]
+    gone: List[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
+    by_index = {link.index: link.name for link in found}
+    for seen in routes(OUR_PROTOCOL):
+        if seen.oif in by_index:
+            gone.append(
+                Ended(
+                    "clean",
+                    Route(seen.destination, by_index[seen.oif], seen.gateway, seen.table, seen.metric, seen.mtu),
+                )
+            )
+    return gone

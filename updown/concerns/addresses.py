@@ -1,0 +1,60 @@
+"""Addresses on the tunnel device: leftvti= of every connection that uses it, `address` in settings, and source addresses."""
+
+import ipaddress
+from typing import List, Optional, Tuple, Union
+
+from updown.context import Context
+from updown.desired import SourceAddress
+from updown.observed import Observed
+from updown.operations import Operation
+from updown.settings import Settings
+from updown.state import Address, family
+
+
+def wants(context: Context, settings: Settings, device: str) -> Tuple[Address, ...]:
+    """What the daemon says and what the settings say, each once."""
+    both = dict.fromkeys((*context.interface_addresses, *settings.address))
+    return tuple(Address(device, address) for address in both)
+
+
+def source_wants(context: Context, device: str, by_daemon: bool) -> Tuple[SourceAddress, ...]:
+    """leftsourceip= or a lease: without it on this machine, no route could name it as its source.
+
+    On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook.
+    """
+    if not context.source_address or (by_daemon and context.generation >= 5):
+        return ()
+    return (SourceAddress(device, context.source_address),)
+
+
+def as_address(want: Union[Address, SourceAddress]) -> Address:
+    """`want` in interface notation; a source address is a host's."""
+    if isinstance(want, Address):
+        return want
+    return Address(want.device, f"{want.address}/{128 if family(want.address) == 6 else 32}")
+
+
+def plan(want: Union[Address, SourceAddress], observed: Observed, fresh: bool, claim: str) -> Optional[Operation]:
+    """Add the address unless it is there, or, for a source address, unless this machine has it anywhere."""
+    address = as_address(want)
+    on_device = address in observed.addresses.get(address.device, ())
+    if on_device and not fresh:
+        return None
+    if isinstance(want, SourceAddress):
+        path = observed.paths.get(want.address)
+        if path is not None and path.local and not on_device:
+            return None  # on another device of this machine
+        return Operation("address add", address, reason=f"{claim} sends from {want.address}")
+    return Operation("address add", address, reason=f"{claim} gives the device this address")
+
+
+def same_subnet(one: Address, other: Address) -> bool:
+    """Whether two addresses of a device are in one subnet, so that the later is a secondary one (net/ipv4/devinet.c)."""
+    return ipaddress.ip_interface(one.address).network == ipaddress.ip_interface(other.address).network
+
+
+def plan_removal(address: Address, observed: Observed, why: str) -> List[Operation]:
+    """Remove an address that we added, if it is still there."""
+    if address not in observed.addresses.get(address.device, ()):
+        return []
+    return [Operation("address delete", address, reason=why)]

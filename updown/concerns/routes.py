@@ -1,0 +1,122 @@
+"""Routes into the tunnel, and the host route that keeps the peer itself outside of it."""
+
+import ipaddress
+from typing import List, NamedTuple, Optional, Tuple
+
+from updown.context import Context
+from updown.desired import PeerRoute
+from updown.observed import Observed, route_key
+from updown.operations import Operation
+from updown.settings import Settings
+from updown.state import OUR_PROTOCOL, Path, Route, family
+
+HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
+"""A default route in two halves, so that the machine's own default route stays as it is."""
+
+IPV6_DEFAULT_METRIC = 1024  # what the kernel makes of 0 (net/ipv6/route.c IP6_RT_PRIO_USER)
+
+
+class Routing(NamedTuple):
+    """The routes a tunnel wants, the ways to its peer, and remarks for people."""
+
+    routes: Tuple[Route, ...] = ()
+    peers: Tuple[PeerRoute, ...] = ()
+    remarks: Tuple[str, ...] = ()
+
+
+def wants(context: Context, settings: Settings, device: str) -> Routing:
+    """One route for each prefix of the remote selector, if routing is asked for."""
+    asked = context.routing if context.routing is not None else settings.routing
+    if not asked:
+        return Routing()
+    routes: List[Route] = []
+    peers: List[PeerRoute] = []
+    remarks: List[str] = []
+    peer = ipaddress.ip_address(context.peer)
+    for prefix in context.peer_client.network.prefixes:
+        network = ipaddress.ip_network(prefix)
+        holds_peer = network.version == peer.version and peer in network
+        if holds_peer and network.prefixlen == network.max_prefixlen:
+            remarks.append(f"{peer} is not routed into {device}, its IKE and ESP would loop: packets to it go outside")
+            continue
+        if holds_peer and not peer.is_unspecified:
+            peers.append(PeerRoute(str(peer), device, context.underlay or "", context.me))
+        for destination in HALVES.get(prefix, (prefix,)):
+            routes.append(route(context, settings, device, destination))
+    return Routing(tuple(routes), tuple(dict.fromkeys(peers)), tuple(remarks))
+
+
+def route(context: Context, settings: Settings, device: str, destination: str) -> Route:
+    """The route to one prefix."""
+    six = family(destination) == 6
+    source = context.source_address
+    return Route(
+        destination,
+        device,
+        table=settings.table,
+        metric=settings.metric or context.metric or (IPV6_DEFAULT_METRIC if six else 0),
+        mtu=context.mtu or settings.mtu,
+        source=source if source and family(source) == family(destination) else "",
+    )
+
+
+def peer_route(want: PeerRoute, path: Path) -> Route:
+    """The host route to the peer along `path`."""
+    six = family(want.peer) == 6
+    return Route(
+        f"{want.peer}/{128 if six else 32}",
+        path.device,
+        path.gateway,
+        metric=IPV6_DEFAULT_METRIC if six else 0,
+    )
+
+
+def peer_route_slot(peer: str) -> Route:
+    """Where a host route to the peer stands, whatever its device."""
+    return peer_route(PeerRoute(peer, "", "", ""), Path(""))
+
+
+def plan(
+    want: Route, observed: Observed, gone: Tuple[str, ...], claim: str
+) -> Tuple[Optional[Operation], Optional[str]]:
+    """The operation that brings `want` about, or a warning where somebody else's route stands there.
+
+    `gone`: devices that this plan deletes or makes anew, and their routes with them.
+    """
+    have = observed.routes.get(route_key(want))
+    if have is None or have.device in gone:
+        return Operation("route add", want, reason=f"{claim} reaches {want.destination} by it"), None
+    if have.protocol != OUR_PROTOCOL:
+        if have.device == want.device:
+            return None, None
+        where = f"dev {have.device}" if have.device else "elsewhere"
+        return None, f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
+    if have == want:
+        return None, None
+    return Operation("route replace", want, have, f"{claim} reaches {want.destination} by it now"), None
+
+
+def plan_peer(
+    want: PeerRoute, observed: Observed, moved: bool, claim: str
+) -> Tuple[Optional[Operation], Optional[str]]:
+    """The host route to the peer; a warning where there is no way to the peer but a tunnel. `moved`: our end did, so that our
+    earlier route may lead where nothing is."""
+    have = observed.routes.get(route_key(peer_route_slot(want.peer)))
+    stale = have is not None and have.protocol == OUR_PROTOCOL and (moved or have.device == want.device)
+    if have is not None and not stale:
+        return None, None  # ours from before, or the administrator's own
+    path = observed.paths.get(want.peer)
+    if path is None or path.device == want.device:
+        return None, f"no way to the peer {want.peer} outside {want.device}: its packets would loop"
+    wanted = peer_route(want, path)
+    if path.local or wanted == have:
+        return None, None
+    why = f"{claim}: ESP and IKE to the peer stay outside {want.device}"
+    return Operation("route replace" if have else "route add", wanted, have, why), None
+
+
+def plan_removal(have: Optional[Route], gone: Tuple[str, ...], why: str) -> List[Operation]:
+    """Remove a route that no claim wants any more, if it is ours and does not go with its device."""
+    if have is None or have.protocol != OUR_PROTOCOL or have.device in gone:
+        return []
+    return [Operation("route delete", have, reason=why)]

@@ -1,0 +1,114 @@
+"""What a claim asks for: one record a resource, and the key under which tunnels share it.
+
+Two claims share a resource when their keys are equal; it goes with the last of them (promise P4).
+"""
+
+from typing import Any, Dict, List, NamedTuple, Tuple, Type, Union
+
+from updown.state import MAIN_TABLE, Address, Link, Route
+
+FOLLOW_ALL = "auto"
+"""An rp_filter value: 0, or 2 where `all` is 1, since the kernel takes the larger of the two (net/ipv4/fib_frontend.c)."""
+
+
+class Device(NamedTuple):
+    """A tunnel device: `goes` says whether it is deleted with the last claim, if we made it."""
+
+    link: Link
+    shared: bool
+    goes: bool
+    by_daemon: bool = False  # the daemon makes and deletes it; we only use it
+
+
+class Sysctl(NamedTuple):
+    """A file below /proc/sys, and the text it should hold."""
+
+    device: str
+    path: str
+    value: str
+
+
+class SourceAddress(NamedTuple):
+    """An address that routes prefer as source: put on the device unless this machine has it already."""
+
+    device: str
+    address: str
+
+
+class PeerRoute(NamedTuple):
+    """A way to the peer outside the tunnel, along the path the kernel takes now."""
+
+    peer: str
+    device: str  # the tunnel that must not carry the tunnel's own packets
+    underlay: str  # the physical device the daemon names; may be empty
+    local: str  # our end: once it moves, the way is looked for anew
+
+
+Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route]
+
+KINDS: Dict[str, Type[Any]] = {
+    "device": Device,
+    "sysctl": Sysctl,
+    "address": Address,
+    "source": SourceAddress,
+    "peer": PeerRoute,
+    "route": Route,
+}
+
+
+def resource(want: Want) -> str:
+    """The key of what `want` asks for; it begins with the kind's word."""
+    if isinstance(want, Device):
+        return f"device {want.link.name}"
+    if isinstance(want, Sysctl):
+        return f"sysctl {want.path}"
+    if isinstance(want, Address):
+        return f"address {want.device} {want.address}"
+    if isinstance(want, SourceAddress):
+        return f"source {want.device} {want.address}"
+    if isinstance(want, PeerRoute):
+        return f"peer {want.peer}"
+    table = "main" if want.table == MAIN_TABLE else str(want.table)
+    return f"route {table} {want.destination} {want.metric}"
+
+
+def split(name: str) -> Tuple[str, str]:
+    """Kind and rest of a resource's key."""
+    kind, _, rest = name.partition(" ")
+    return kind, rest
+
+
+def device_of(want: Want) -> str:
+    """The tunnel device that `want` hangs on."""
+    return want.link.name if isinstance(want, Device) else want.device
+
+
+def dump(want: Want) -> List[Any]:
+    """`want` for JSON."""
+    kind = next(word for word, record in KINDS.items() if isinstance(want, record))
+    return [kind, *(list(field) if isinstance(field, Link) else field for field in want)]
+
+
+def load(stored: List[Any]) -> Want:
+    """What `dump` stored; raises ValueError for anything else."""
+    kind, *fields = stored
+    record = KINDS.get(kind)
+    if record is None:
+        raise ValueError(f"no want is of kind {kind}")
+    if record is Device:
+        fields[0] = Link(*fields[0])
+    try:
+        made: Want = record(*fields)
+    except TypeError:
+        raise ValueError(f"a {kind} has other fields") from None
+    return made
+
+
+class Row(NamedTuple):
+    """The row of design's deletion table a claim stands in, decided when the claim is made."""
+
+    any_remote: bool  # the device serves several peers
+    goes: bool  # with its last claim
+
+
+Wants = Tuple[Want, ...]

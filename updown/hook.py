@@ -1,0 +1,112 @@
+"""An invocation from its environment to its exit status: as the daemon's hook, and by hand."""
+
+import os
+import sys
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from updown import errors
+from updown.arguments import USAGE, Arguments, parse
+from updown.errors import Refused, UpdownError
+from updown.values import escaped
+
+
+def main() -> int:
+    """Run this process's invocation; the exit status is that of docs/usage.md."""
+    environ = decoded(os.environb)
+    arguments: Optional[Arguments] = None
+    try:
+        arguments = parse(sys.argv[1:], "PLUTO_VERB" in environ)
+        return dispatch(arguments, environ)
+    except UpdownError as error:
+        say_error(environ.get("PLUTO_CONNECTION", ""), error)
+        return error.status
+    except BrokenPipeError:
+        return errors.FAILED
+    except Exception as error:  # a defect of ours: the daemon's log gets one line, the journal all of it
+        return say_defect(environ.get("PLUTO_CONNECTION", ""), error, arguments is not None and arguments.verbose)
+
+
+def decoded(environ: Mapping[bytes, bytes]) -> Dict[str, str]:
+    """The environment as text, whatever the locale; bytes that are not UTF-8 are carried as surrogates."""
+    return {
+        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
+        for name, value in environ.items()
+    }
+
+
+def dispatch(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """Hook mode, or what people typed."""
+    if arguments.help:
+        sys.stdout.write(USAGE)
+        return errors.DONE
+    if arguments.version:
+        from updown.version import VERSION
+
+        print(f"vti-updown {VERSION}")
+        return errors.DONE
+    if arguments.command or arguments.files or arguments.dry_run or arguments.json:
+        from updown.cli import run_command
+
+        return run_command(arguments, environ)
+    if "PLUTO_VERB" not in environ:
+        raise Refused("PLUTO_VERB is not set: no IKE daemon is calling", "see vti-updown --help for use by hand")
+    return run_hook(arguments, environ)
+
+
+def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """One event for the daemon that waits for us."""
+    from updown import daemons
+
+    context = daemons.read(environ)
+    if not context.verb.steps:
+        return errors.DONE
+    from updown.live import live_event
+    from updown.report import folded, hook_lines, prefix
+
+    report = live_event(arguments, context)
+    lines = hook_lines(report)
+    if context.verb.joined:
+        # any output of an async call makes `ipsec up` fail (programs/pluto/server_run.c); the journal gets it
+        from updown.kernel.journal import send
+
+        send(lines, warning=bool(report.warnings))
+        return errors.DONE
+    for line in lines:
+        print(line)
+    if arguments.verbose or context.debug:
+        for operation in report.operations:
+            for line in folded(prefix(report.connection) + "why: ", operation.reason):
+                print(line)
+    return errors.DONE
+
+
+def say_error(connection: str, error: UpdownError) -> None:
+    """What, where, why in one line, and what to do next in another; both to the daemon and to the journal."""
+    from updown.kernel.journal import send
+    from updown.report import folded, prefix
+
+    head = prefix(connection)
+    lines = folded(f"{head}error: ", error.text)
+    if error.hint:
+        lines += folded(f"{head}hint: ", error.hint)
+    print("\n".join(lines), file=sys.stderr)
+    send(lines, warning=True)
+
+
+def say_defect(connection: str, error: Exception, verbose: bool) -> int:
+    """A failure nobody foresaw: never a traceback in the daemon's log, unless asked for."""
+    import traceback
+
+    from updown.kernel.journal import send
+
+    trace: List[Tuple[str, int]] = [
+        (frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    where = f"{os.path.basename(trace[-1][0])}:{trace[-1][1]}" if trace else "?"
+    what = escaped(f"{type(error).__name__}: {error}", 60)
+    text = UpdownError(f"defect at {where}: {what}", "please report it; -v or the journal shows the traceback")
+    say_error(connection, text)
+    send(traceback.format_exc().splitlines(), warning=True)
+    if verbose:
+        traceback.print_exc()
+    return errors.FAILED

@@ -1,0 +1,82 @@
+"""Operations as the iproute2 commands that would do them: the one renderer, for logs, --dry-run and explain."""
+
+from typing import List
+
+from updown.desired import Sysctl
+from updown.operations import Operation
+from updown.state import MAIN_TABLE, Address, Link, Route, is_any
+from updown.values import escaped
+
+WIDTH = 118  # characters; a daemon logs lines of up to 120 bytes whole (strongSwan cuts at 127)
+
+
+def command(operation: Operation) -> str:
+    """The command line; safe to paste, since every word of it is a validated value."""
+    subject = operation.subject
+    if isinstance(subject, Link):
+        return link(operation.action, subject, operation.before)
+    if isinstance(subject, Address):
+        verb = operation.action.split()[1][:3]
+        return f"ip addr {verb} {subject.address} dev {subject.device}"
+    if isinstance(subject, Sysctl):
+        return f"sysctl -w {subject.path}={subject.value}"
+    return route(operation.action, subject)
+
+
+def link(action: str, wanted: Link, before: object) -> str:
+    """`ip link add|change|set|del`."""
+    if action == "link delete":
+        return f"ip link del {wanted.name}"
+    if action == "link set":
+        words = ["ip link set", wanted.name]
+        had = before if isinstance(before, Link) else Link(wanted.name)
+        if wanted.mtu and wanted.mtu != had.mtu:
+            words.append(f"mtu {wanted.mtu}")
+        if wanted.alias and wanted.alias != had.alias:
+            words.append(f"alias {escaped(wanted.alias)}")
+        if wanted.up != had.up:
+            words.append("up" if wanted.up else "down")
+        return " ".join(words)
+    words = [f"ip link {action.split()[1]} {wanted.name}"]
+    if wanted.mtu:
+        words.append(f"mtu {wanted.mtu}")
+    words.append(f"type {wanted.kind}")
+    if wanted.local:
+        words.append(f"local {wanted.local} remote {'any' if is_any(wanted.remote) else wanted.remote}")
+    if wanted.ikey or wanted.okey:
+        same = wanted.ikey == wanted.okey
+        words.append(f"key {wanted.ikey}" if same else f"ikey {wanted.ikey} okey {wanted.okey}")
+    if wanted.if_id:
+        words.append(f"if_id {wanted.if_id}")
+    return " ".join(words)
+
+
+def route(action: str, wanted: Route) -> str:
+    """`ip route add|del|replace`; attributes that are the default are left out."""
+    words = [f"ip route {action.split()[1].replace('delete', 'del')} {wanted.destination}"]
+    if wanted.gateway:
+        words.append(f"via {wanted.gateway}")
+    words.append(f"dev {wanted.device}")
+    if wanted.table != MAIN_TABLE:
+        words.append(f"table {wanted.table}")
+    words.append(f"proto {wanted.protocol}")
+    if wanted.metric and not (wanted.metric == 1024 and ":" in wanted.destination):
+        words.append(f"metric {wanted.metric}")
+    if wanted.mtu:
+        words.append(f"mtu {wanted.mtu}")
+    if wanted.source:
+        words.append(f"src {wanted.source}")
+    return " ".join(words)
+
+
+def wrapped(text: str, width: int = WIDTH) -> List[str]:
+    """`text` in lines of at most `width` characters, broken at blanks; all but the last end in a backslash."""
+    lines: List[str] = []
+    rest = text
+    while len(rest) > width:
+        cut = rest.rfind(" ", 1, width - 2)
+        if cut <= 0:
+            cut = width - 2
+        lines.append(rest[:cut].rstrip() + " \\")
+        rest = "    " + rest[cut:].lstrip()
+    return [*lines, rest]

@@ -1,0 +1,147 @@
+"""Carrying a plan out: each operation to the room that can do it, and back again where one of them fails for good."""
+
+import errno
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+from updown.desired import Sysctl
+from updown.errors import Conflict, KernelError, UpdownError
+from updown.kernel import sysctl
+from updown.kernel.netlink import Netlink
+from updown.operations import Operation
+from updown.state import OUR_ALIAS, Address, Link, Route
+
+Owner = Callable[[str], str]
+"""Who holds a device, for a message: `for t`, or `not ours`."""
+
+NOBODY = "not ours"
+
+ALREADY = {
+    "address add": (errno.EEXIST,),
+    "route add": (),
+    "link delete": (errno.ENODEV,),
+    "address delete": (errno.EADDRNOTAVAIL, errno.ENODEV),
+    "route delete": (errno.ESRCH, errno.ENODEV),
+}
+"""Answers that mean the kernel is where the operation would have taken it."""
+
+
+class Outcome(NamedTuple):
+    """What was done, what could not be (a warning each, with its operation), and the index of a device that was made."""
+
+    done: Tuple[Operation, ...]
+    failed: Tuple[Tuple[Operation, str], ...]
+    indexes: Tuple[Tuple[str, int], ...]
+
+
+def apply(operations: Tuple[Operation, ...], netlink: Netlink, owner: Owner) -> Outcome:
+    """Do all of them; raises what the first fatal failure raised, after undoing those done before, last first."""
+    done: List[Operation] = []
+    failed: List[Tuple[Operation, str]] = []
+    indexes: List[Tuple[str, int]] = []
+    for operation in operations:
+        try:
+            index = perform(operation, netlink)
+        except KernelError as error:
+            if error.errno in ALREADY.get(operation.action, ()):
+                continue
+            if operation.fatal or (error.errno == errno.EPERM and operation.action != "sysctl"):
+                refusal = explained(operation, error, owner)
+                undo(done, netlink)
+                raise refusal from None
+            failed.append((operation, f"{error.text}{'; ' + error.hint if error.hint else ''}"))
+            continue
+        done.append(operation)
+        if index and isinstance(operation.subject, Link):
+            indexes.append((operation.subject.name, index))
+    return Outcome(tuple(done), tuple(failed), tuple(indexes))
+
+
+def undo(done: List[Operation], netlink: Netlink) -> None:
+    """Take back what was done, last first. What cannot be is left to the next event: its resources stay unfinished."""
+    for operation in reversed(done):
+        try:
+            perform(operation.undo(), netlink)
+        except KernelError:
+            continue
+
+
+def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
+    """One operation; gives the index of a device it made. Raises KernelError."""
+    subject, action = operation.subject, operation.action
+    if isinstance(subject, Sysctl):
+        sysctl.write(subject.path, subject.value)
+    elif isinstance(subject, Link):
+        return perform_link(action, subject, netlink)
+    elif isinstance(subject, Address):
+        index = index_of(netlink, subject.device)
+        if action == "address add":
+            netlink.add_address(index, subject.address)
+        else:
+            netlink.delete_address(index, subject.address)
+    else:
+        perform_route(action, subject, operation.before, netlink)
+    return None
+
+
+def perform_link(action: str, link: Link, netlink: Netlink) -> Optional[int]:
+    """Make, change, set or delete a device."""
+    if action == "link add":
+        return netlink.add_link(link._replace(index=0)).index
+    index = index_of(netlink, link.name)
+    if action == "link delete":
+        netlink.delete_link(index)
+    elif action == "link change":
+        netlink.change_link(link._replace(index=index))
+    else:
+        netlink.set_link(index, up=link.up, mtu=link.mtu, alias=link.alias)
+    return None
+
+
+def perform_route(action: str, route: Route, before: object, netlink: Netlink) -> None:
+    """Add, delete or replace a route. One that differs goes first: the kernel's own replace takes the first route of the
+    prefix, through any device, which need not be ours. Without a difference it is put back where it may have been lost."""
+    if action == "route replace" and isinstance(before, Route):
+        netlink.delete_route(before, index_of(netlink, before.device))
+    if action == "route delete":
+        netlink.delete_route(route, index_of(netlink, route.device))
+    else:
+        netlink.add_route(route, index_of(netlink, route.device), replace=action == "route replace" and before is None)
+
+
+def index_of(netlink: Netlink, name: str) -> int:
+    """A device's index; raises KernelError (ENODEV)."""
+    link = netlink.link(name)
+    if link is None:
+        raise KernelError(f"{name}: no such device", errno.ENODEV)
+    return link.index
+
+
+def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:
+    """EEXIST for a new device means its name or its identity; we looked for the name before, so it is the identity."""
+    if operation.action != "link add" or error.errno != errno.EEXIST or not isinstance(operation.subject, Link):
+        return error
+    wanted = operation.subject
+    ends = f"local {wanted.local} remote {wanted.remote}"
+    hint = f"one {wanted.kind} has these ends, whatever its key; delete the other, share it, or use an XFRM interface"
+    try:
+        from updown.kernel.dumps import links
+
+        found = links()
+    except UpdownError as missing:
+        return Conflict(
+            f"{wanted.name}: another device has {ends}", f"{missing.text}, so its name is not known. {hint}"
+        )
+    if any(link.name == wanted.name for link in found):
+        return Conflict(f"{wanted.name} was made by someone else in this moment", "run the event again")
+    same = [
+        link for link in found if (link.kind, link.local, link.remote) == (wanted.kind, wanted.local, wanted.remote)
+    ]
+    if not same:
+        return Conflict(
+            f"{wanted.name}: a {wanted.kind} made here and moved to another namespace has {ends}",
+            "look for it with `ip -d link` in the other namespaces",
+        )
+    who = owner(same[0].name)
+    if who == NOBODY and same[0].alias.startswith(OUR_ALIAS):
+        who = "ours, renamed"
+    return Conflict(f"{wanted.name}: {same[0].name} ({who}) has {ends} already", hint)

@@ -1,0 +1,375 @@
+"""The kernel's rtnetlink, one request at a time: links, addresses and routes of the network namespace of the opener.
+
+Made for a daemon that stands still meanwhile: no pyroute2, no `socket`, point queries instead of dumps. A waiting
+answer is bounded by ANSWER_SECONDS; the send itself waits for the kernel's RTNL lock, which nothing can bound.
+Every refusal is a `KernelError`: what was asked, the extended-ack text if there is one, the error; and a hint.
+"""
+
+import _socket
+import errno
+import os
+import struct
+from typing import List, NamedTuple, Optional
+
+from updown.errors import KernelError
+from updown.kernel import messages as rt
+from updown.kernel.messages import RouteSeen
+from updown.kernel.wire import DONE, DUMP, DUMP_INTERRUPTED, ERROR, Message, Request, answer, canonical, frame, messages
+from updown.state import MAIN_TABLE, Link, Path, Route, is_any
+
+__all__ = ["Match", "Netlink", "RouteSeen"]
+
+ANSWER_SECONDS = 5.0
+ATTEMPTS = 5  # of a read whose dump was interrupted or whose answer was lost
+BUFFER = 65536  # bytes; the kernel gives at most 32 KiB of a dump at a time
+
+_NETLINK_ROUTE = 0
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT_CHECK = 270, 10, 11, 12
+_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, Linux 5.14
+
+_MODULES = {
+    "vti": "module ip_vti (CONFIG_NET_IPVTI)",
+    "vti6": "module ip6_vti (CONFIG_IPV6_VTI)",
+    "xfrm": "module xfrm_interface (CONFIG_XFRM_INTERFACE)",
+}
+_READS = (rt.GET_LINK, rt.GET_ADDRESS, rt.GET_ROUTE)
+_NO_ROUTE = (errno.ENETUNREACH, errno.EOPNOTSUPP)
+_BAD_ROUTE = (errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # fib_props, net/ipv4/fib_semantics.c
+
+
+class Match(NamedTuple):
+    """Where the kernel would send a packet: `route`, or the reason why nowhere.
+
+    `errno` is 0 with a route; ENETUNREACH: no route; EOPNOTSUPP: no IPv6 at all (ipv6.disable=1); EHOSTUNREACH,
+    EACCES, EINVAL: a route of type unreachable, prohibit or blackhole, of which the kernel tells no more; ENODEV: no
+    device with the index asked for.
+    """
+
+    route: Optional[RouteSeen] = None
+    errno: int = 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer is exact: a route, or that there is none."""
+        return self.errno == 0 or self.errno in _NO_ROUTE
+
+    @property
+    def table(self) -> int:
+        """The table of the route; 0 without one."""
+        return self.route.table if self.route else 0
+
+
+class _Again(Exception):
+    """The answer is incomplete; a read may be repeated."""
+
+
+class Netlink:
+    """One NETLINK_ROUTE socket, for one thread; a context manager. Opening and reading need no privilege.
+
+    Raises KernelError, here and in every method. `device` of a method is only for the text of its error.
+    """
+
+    def __init__(self) -> None:
+        self._sequence = 0
+        self._buffer = bytearray(BUFFER)
+        try:
+            self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _NETLINK_ROUTE)
+        except OSError as error:
+            raise _refused("netlink socket", error.errno or errno.EIO) from None
+        self._socket.settimeout(ANSWER_SECONDS)
+        for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
+            try:
+                self._socket.setsockopt(_SOL_NETLINK, option, 1)
+            except OSError:
+                continue  # 4.3, 4.12 and 4.20 brought them: short texts and longer dumps without
+
+    def __enter__(self) -> "Netlink":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; may be repeated."""
+        self._socket.close()
+
+    def namespace_cookie(self) -> Optional[int]:
+        """The 64-bit number of the socket's network namespace, never used twice in a boot; None before Linux 5.14."""
+        try:
+            (cookie,) = struct.unpack("=Q", self._socket.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
+        except OSError:
+            return None
+        return int(cookie)
+
+    # Links
+
+    def link(self, name: str) -> Optional[Link]:
+        """The link with this name, None without one."""
+        return self._link(rt.link_get(name), f"link {name}")
+
+    def link_at(self, index: int) -> Optional[Link]:
+        """The link with this index, None without one."""
+        return self._link(rt.link_get_index(index), f"link {index}")
+
+    def _link(self, request: Request, what: str) -> Optional[Link]:
+        try:
+            return rt.decode_link(self._one(request, what))
+        except KernelError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            return None
+
+    def add_link(self, link: Link) -> Link:
+        """Make a device and give it as it is then, index and MTU included.
+
+        Everything asked for is read back and compared; a difference takes the device away again and raises EPROTO.
+        EEXIST means the name, or the identity: local, remote and parent of a VTI, both ends of a VTI6, if_id of an
+        XFRM interface; never the keys. The identity may be held by a device moved to another namespace.
+        """
+        what = f"link add {link.name}"
+        self._change(rt.link_add(link), what, _MODULES.get(link.kind, ""))
+        made = self.link(link.name)
+        if made is None or made.kind != link.kind:
+            raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
+        try:
+            if link.alias:
+                self.set_link(made.index, alias=link.alias, device=link.name)
+                made = self._read_back(made.index, what)
+            _compare(what, link._replace(index=0), made, created=True)
+        except KernelError:
+            self._take_back(made.index)
+            raise
+        return made
+
+    def _take_back(self, index: int) -> None:
+        try:
+            self.delete_link(index)
+        except KernelError:
+            return  # the first error says why
+
+    def change_link(self, link: Link) -> Link:
+        """Give an existing device (`index`, or else `name`) all of its kind's data anew; see `messages.link_change`.
+
+        A device that reads back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote
+        (POINTOPOINT, ip_tunnel_changelink), for XFRM another parent; EEXIST if another device has the new identity.
+        """
+        what = f"link change {link.name}"
+        index = link.index
+        if not index:
+            present = self.link(link.name)
+            if present is None:
+                raise _refused(what, errno.ENODEV)
+            index = present.index
+        self._change(rt.link_change(index, link), what)
+        changed = self._read_back(index, what)
+        _compare(what, link, changed, created=False)
+        return changed
+
+    def _read_back(self, index: int, what: str) -> Link:
+        link = self.link_at(index)
+        if link is None:
+            raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
+        return link
+
+    def set_link(
+        self, index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, device: str = ""
+    ) -> None:
+        """Admin state, MTU in bytes, alias ("" removes it) of any device. Down flushes routes and IPv6 addresses."""
+        self._change(rt.link_set(index, up, mtu, alias), f"link set {device or index}")
+
+    def delete_link(self, index: int, device: str = "") -> None:
+        """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
+        self._change(rt.link_delete(index), f"link delete {device or index}")
+
+    # Addresses
+
+    def addresses(self, index: int, family: int = 0) -> List[str]:
+        """A device's addresses in interface notation; `family` is 4, 6 or 0 for both. ENODEV without the device."""
+        what = f"addresses of link {index}"
+        seen = self._all(rt.addresses_get(index, family), rt.NEW_ADDRESS, what)
+        found = (rt.decode_address(payload) for payload in seen)
+        return [text for owner, text in found if owner == index and (not family or (":" in text) == (family == 6))]
+
+    def add_address(self, index: int, address: str, replace: bool = False, device: str = "") -> None:
+        """Add `10.99.0.1/30`; EEXIST if the device has it. IPv6 without duplicate address detection."""
+        self._change(rt.address_add(index, address, replace), f"address add {address} dev {device or index}")
+
+    def delete_address(self, index: int, address: str, device: str = "") -> None:
+        """Remove an address, and with it the routes that prefer it as source; EADDRNOTAVAIL if it is not there."""
+        self._change(rt.address_delete(index, address), f"address delete {address} dev {device or index}")
+
+    # Routes
+
+    def add_route(self, route: Route, oif: int = 0, replace: bool = False) -> None:
+        """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `messages.route_add`.
+
+        `replace` takes the place of the first route with this destination, table and metric, through any device.
+        """
+        what = f"route {'replace' if replace else 'add'} {_route_text(route)}"
+        self._change(rt.route_add(route, oif or self._oif(route, what), replace), what)
+
+    def delete_route(self, route: Route, oif: int = 0) -> None:
+        """Remove a route that agrees in `messages.route_delete`'s fields; ESRCH if there is none."""
+        what = f"route delete {_route_text(route)}"
+        self._change(rt.route_delete(route, oif or self._oif(route, what)), what)
+
+    def _oif(self, route: Route, what: str) -> int:
+        link = self.link(route.device)
+        if link is None:
+            raise _refused(what, errno.ENODEV)
+        return link.index
+
+    def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:
+        """The route to one address under the rules in force; with `fib` its entry, else the outcome (source, gateway).
+
+        With `oif` only through that device, or a slave of it if it is a VRF. Without `fib` IPv4 then assumes a way
+        where there is no route (ip_route_output_key_hash_rcu).
+        """
+        what = f"route get {address}"
+        try:
+            seen = rt.decode_route(self._one(rt.route_match(address, oif, fib, mark), what))
+        except KernelError as error:
+            if oif and fib and error.errno == errno.EHOSTUNREACH:
+                return Match(None, errno.ENETUNREACH)
+            plain = error.text == f"{what}: {os.strerror(error.errno)}"  # EINVAL with a reason is about the request
+            if (plain and error.errno in _NO_ROUTE + _BAD_ROUTE) or (oif and error.errno == errno.ENODEV):
+                return Match(None, error.errno)
+            raise
+        return Match(seen)
+
+    def path(self, address: str, device: str = "") -> Optional[Path]:
+        """How a packet to `address` would go now, through `device` if given; None if it would not."""
+        oif = 0
+        if device:
+            link = self.link(device)
+            if link is None:
+                return None
+            oif = link.index
+            if ":" not in address and self.match(address, oif).route is None:
+                return None
+        seen = self.match(address, oif, fib=False).route
+        if seen is None or seen.type not in (rt.UNICAST, rt.LOCAL):
+            return None
+        link = self.link_at(seen.oif)
+        return Path(link.name if link else "", seen.gateway, seen.source, seen.type == rt.LOCAL)
+
+    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
+        """A dump of the routes of family 4 or 6 that agree with what is not 0; none if the table does not exist."""
+        try:
+            payloads = self._all(rt.routes_get(family, table, oif, protocol), rt.NEW_ROUTE, "routes")
+        except KernelError as error:
+            if error.errno == errno.ENOENT:
+                return []
+            raise
+        return [
+            route
+            for route in map(rt.decode_route, payloads)
+            if table in (0, route.table) and oif in (0, route.oif) and protocol in (0, route.protocol)
+            if (":" in route.destination) == (family == 6)  # with ipv6.disable=1 a dump of IPv6 is one of IPv4
+        ]
+
+    # One request
+
+    def _change(self, request: Request, what: str, module: str = "") -> None:
+        try:
+            self._ask(request, what, module)
+        except _Again:
+            raise KernelError(f"{what}: the kernel's answer was lost", errno.ENOBUFS, "see if it was done") from None
+
+    def _one(self, request: Request, what: str) -> bytes:
+        return self._read(request, what)[0].payload
+
+    def _all(self, request: Request, kind: int, what: str) -> List[bytes]:
+        return [message.payload for message in self._read(request, what) if message.type == kind]
+
+    def _read(self, request: Request, what: str) -> List[Message]:
+        for _ in range(ATTEMPTS):
+            try:
+                return self._ask(request, what)
+            except _Again:
+                continue
+        raise KernelError(f"{what}: the kernel's answer was incomplete {ATTEMPTS} times", errno.EINTR, "try again")
+
+    def _ask(self, request: Request, what: str, module: str = "") -> List[Message]:
+        """Send one request and collect its answer: one message, a dump, or an acknowledgement (then empty)."""
+        self._sequence += 1
+        dump = request.flags & DUMP == DUMP and request.type in _READS
+        incomplete = False
+        found: List[Message] = []
+        try:
+            self._socket.send(frame(request, self._sequence))
+            while True:
+                try:
+                    received = self._receive()
+                except _Again:
+                    if not dump:
+                        raise
+                    incomplete = True  # to the end all the same: until then the kernel takes no other dump (EBUSY)
+                    continue
+                for message in received:
+                    if message.sequence != self._sequence:
+                        continue  # of an earlier request that was given up
+                    incomplete = incomplete or bool(message.flags & DUMP_INTERRUPTED)
+                    if message.type in (ERROR, DONE):
+                        number, text = answer(message)
+                        if number:
+                            raise _refused(what, number, text, module)
+                        if incomplete:
+                            raise _Again
+                        return found
+                    found.append(message)
+                    if not dump:
+                        return found
+        except _socket.timeout:
+            raise KernelError(f"{what}: no answer in {ANSWER_SECONDS:g} s", errno.ETIMEDOUT) from None
+        except OSError as error:
+            raise _refused(what, error.errno or errno.EIO) from None
+
+    def _receive(self) -> List[Message]:
+        """The messages of one datagram. Raises _Again if it did not fit, or if one before it was lost."""
+        try:
+            length, (port, _) = self._socket.recvfrom_into(self._buffer, 0, _socket.MSG_TRUNC)
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise _Again from None
+            raise
+        if port:
+            return []  # not from the kernel
+        if length > len(self._buffer):
+            self._buffer = bytearray(length)
+            raise _Again
+        return messages(bytes(memoryview(self._buffer)[:length]))
+
+
+def _route_text(route: Route) -> str:
+    return f"{route.destination} dev {route.device}" + (f" table {route.table}" if route.table != MAIN_TABLE else "")
+
+
+def _refused(what: str, number: int, text: str = "", module: str = "") -> KernelError:
+    """The kernel's answer in words: its own text first, since it is the narrower one."""
+    said = f"{text.rstrip('.')}: {os.strerror(number)}" if text else os.strerror(number)
+    hint = ""
+    if number == errno.EPERM:
+        hint = "run as root or with CAP_NET_ADMIN"
+    elif number == errno.EOPNOTSUPP and module:
+        hint = f"the kernel lacks {module}"
+    elif number == errno.EOPNOTSUPP and ":" in what:
+        hint = "the kernel has no IPv6 (ipv6.disable=1 on its command line?)"
+    return KernelError(f"{what}: {said}", number, hint)
+
+
+def _compare(what: str, asked: Link, seen: Link, created: bool) -> None:
+    """Raise KernelError (EPROTO) at the first attribute that is not as asked; unasked are 0 and "" outside the data."""
+    fields = ["kind", "local", "remote", "ikey", "okey", "parent", "if_id"]
+    fields += [name for name in ("name", "mtu", "alias") if getattr(asked, name)]
+    fields += ["up"] if created or asked.up else []
+    for name in fields:
+        want, have = getattr(asked, name), getattr(seen, name)
+        if name in ("local", "remote"):
+            same = (is_any(want) and is_any(have)) or (not is_any(want) and canonical(want) == have)
+        else:
+            same = want == have
+        if not same:
+            raise KernelError(
+                f"{what}: asked for {name} {want}, the kernel has {have}", errno.EPROTO, "please report this kernel"
+            )

@@ -1,0 +1,163 @@
+"""What the kernel shows for the resources of one event: point queries, and a dump of our own routes only where those leave a
+doubt (promise P9)."""
+
+import ipaddress
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+
+from updown.concerns import routes, sysctls
+from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
+from updown.kernel import sysctl
+from updown.kernel.netlink import Netlink, RouteSeen
+from updown.observed import Observed, RouteKey, route_key
+from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, family
+
+KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
+
+
+TUNNELS = ("vti", "vti6", "xfrm")
+
+
+def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Observed:
+    """The kernel's answers for `wants`; `upset` devices may be made anew or lose addresses, so more is asked about them."""
+    asked = list(dict.fromkeys(wants))
+    links: Dict[str, Optional[Link]] = {}
+    for name in dict.fromkeys(device_of(want) for want in asked):
+        links[name] = netlink.link(name)
+    names = {link.index: name for name, link in links.items() if link}
+    seen: Dict[RouteKey, Optional[Route]] = {}
+    paths: Dict[str, Optional[Path]] = {}
+    for want in asked:
+        if isinstance(want, Route):
+            seen[route_key(want)] = exact(netlink, want, names)
+        elif isinstance(want, PeerRoute):
+            slot = routes.peer_route_slot(want.peer)
+            seen[route_key(slot)] = exact(netlink, slot, names)
+        elif isinstance(want, SourceAddress):
+            paths[want.address] = netlink.path(want.address)
+    paths.update(ways(netlink, asked, seen, names))
+    for end in disputed(asked, links):
+        paths[end] = netlink.path(end)
+    others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
+    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), others)
+
+
+def ways(
+    netlink: Netlink, wants: List[Want], seen: Dict[RouteKey, Optional[Route]], names: Dict[int, str]
+) -> Dict[str, Optional[Path]]:
+    """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made."""
+    found: Dict[str, Optional[Path]] = {}
+    peers = [want for want in wants if isinstance(want, PeerRoute)]
+    for want in peers:
+        slot = seen[route_key(routes.peer_route_slot(want.peer))]
+        moved = len({other.local for other in peers if other.peer == want.peer}) > 1
+        if slot is None or slot.device == want.device:
+            found[want.peer] = outside(netlink, want)
+        elif moved:
+            found[want.peer] = without_ours(netlink, want, names)
+    return found
+
+
+def without_ours(netlink: Netlink, want: PeerRoute, names: Dict[int, str]) -> Optional[Path]:
+    """The way to the peer as if our routes were not there: the longest match of a dump, read only after a move."""
+    peer = ipaddress.ip_address(want.peer)
+    matches = [
+        route
+        for route in netlink.routes(family(want.peer), MAIN_TABLE)
+        if route.protocol != OUR_PROTOCOL and route.oif and peer in ipaddress.ip_network(route.destination)
+    ]
+    if not matches:
+        return None
+    best = max(matches, key=lambda route: (int(route.destination.split("/")[1]), -route.metric))
+    return Path(named(netlink, best, names).device, best.gateway)
+
+
+def foreign(netlink: Netlink, link: Link, names: Dict[int, str]) -> Tuple[Route, ...]:
+    """IPv4 routes on a device that somebody else put there; the kernel's own come and go with the addresses."""
+    return tuple(
+        named(netlink, route, names)
+        for route in netlink.routes(4, 0, oif=link.index)
+        if route.protocol not in (OUR_PROTOCOL, KERNEL_PROTOCOL) and route.oif == link.index
+    )
+
+
+def disputed(wants: List[Want], links: Dict[str, Optional[Link]]) -> List[str]:
+    """The local ends of devices that are asked for with more than one, or that have another one now."""
+    ends: Dict[str, List[str]] = {}
+    for want in wants:
+        if isinstance(want, Device) and want.link.local:
+            link = links[want.link.name]
+            ends.setdefault(want.link.name, [link.local] if link else []).append(want.link.local)
+    return [end for several in ends.values() if len(set(several)) > 1 for end in dict.fromkeys(several) if end]
+
+
+def addresses(netlink: Netlink, wants: List[Want], links: Dict[str, Optional[Link]]) -> Dict[str, Tuple[Address, ...]]:
+    """The addresses of the devices on which an address is wanted."""
+    found: Dict[str, Tuple[Address, ...]] = {}
+    for name in dict.fromkeys(device_of(want) for want in wants if isinstance(want, (Address, SourceAddress))):
+        link = links[name]
+        found[name] = tuple(Address(name, text) for text in netlink.addresses(link.index)) if link else ()
+    return found
+
+
+def values(wants: List[Want], upset: Sequence[str]) -> Dict[str, Optional[str]]:
+    """The sysctls wanted, `all` beside them where that decides, and `default` where the device is made, or made anew."""
+    found: Dict[str, Optional[str]] = {}
+    for want in wants:
+        if not isinstance(want, Sysctl):
+            continue
+        for path in sysctls.needed(want):
+            if path not in found:
+                found[path] = sysctl.read(path)
+        if found[want.path] is None or want.device in upset:
+            found[sysctls.default_path(want)] = sysctl.read(sysctls.default_path(want))
+    return found
+
+
+def outside(netlink: Netlink, want: PeerRoute) -> Optional[Path]:
+    """The way to the peer; where that is a tunnel, this one or another one's default route, the way by the physical device the
+    daemon names."""
+    path = netlink.path(want.peer)
+    if path is None or path.device == want.underlay:
+        return path
+    link = netlink.link(path.device)
+    if link is not None and link.kind in TUNNELS:
+        return netlink.path(want.peer, want.underlay) if want.underlay else None
+    return path
+
+
+def exact(netlink: Netlink, want: Route, names: Dict[int, str]) -> Optional[Route]:
+    """The route that stands in `want`'s place (destination, table and metric), whoever made it.
+
+    A lookup tells the best match for one address. As long as the prefix or longer and in the main table, it leaves a doubt
+    only if it is another route; then our table is dumped once, filtered by the kernel.
+    """
+    if want.table == MAIN_TABLE:
+        match = netlink.match(want.destination.split("/")[0])
+        if match.table in (0, MAIN_TABLE) and match.answered:
+            length = int(match.route.destination.split("/")[1]) if match.route else -1
+            wanted = int(want.destination.split("/")[1])
+            if length < wanted:
+                return None
+            if match.route and match.route.destination == want.destination and match.route.metric == want.metric:
+                return named(netlink, match.route, names)
+    for route in netlink.routes(family(want.destination), want.table):
+        if route.destination == want.destination and route.metric == want.metric:
+            return named(netlink, route, names)
+    return None
+
+
+def named(netlink: Netlink, seen: RouteSeen, names: Dict[int, str]) -> Route:
+    """`seen` with its device's name."""
+    if seen.oif and seen.oif not in names:
+        link = netlink.link_at(seen.oif)
+        names[seen.oif] = link.name if link else ""
+    return Route(
+        seen.destination,
+        names.get(seen.oif, ""),
+        seen.gateway,
+        seen.table,
+        seen.metric,
+        seen.mtu,
+        seen.source,
+        seen.protocol,
+    )

@@ -1,0 +1,287 @@
+"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace.
+
+SQLite because it is the standard library's own crash-safe, indexed store: an event reads and writes its own claims, however
+many there are. `synchronous` is off: a killed process loses nothing that way, and what a power cut takes, the kernel's devices
+and routes go with.
+"""
+
+import json
+import os
+import sqlite3
+from types import TracebackType
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type
+
+from updown.claims import About, Claim, Ended, Held, Holder
+from updown.desired import Row, device_of, dump, load, resource
+from updown.errors import UpdownError
+from updown.lock import WAIT, take_lock
+
+STATE_DIR = "/run/vti-updown"
+VERSION = 1  # of the tables below (PRAGMA user_version)
+TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
+
+LedgerError = sqlite3.Error
+"""What any method may raise while it writes: a full disk, a damaged file."""
+
+TABLES = """
+CREATE TABLE claim (
+    ordering INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, kind TEXT NOT NULL, connection TEXT NOT NULL,
+    tunnel TEXT NOT NULL, grp TEXT NOT NULL, device TEXT NOT NULL, row TEXT NOT NULL, routed INTEGER NOT NULL,
+    since INTEGER NOT NULL, about TEXT NOT NULL);
+CREATE INDEX claim_tunnel ON claim (tunnel);
+CREATE INDEX claim_grp ON claim (grp);
+CREATE INDEX claim_device ON claim (device);
+CREATE TABLE want (claim INTEGER NOT NULL, resource TEXT NOT NULL, device TEXT NOT NULL, position INTEGER NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (claim, resource)) WITHOUT ROWID;
+CREATE INDEX want_resource ON want (resource, claim);
+CREATE INDEX want_value ON want (resource, value);
+CREATE INDEX want_device ON want (device, resource);
+CREATE TABLE made (resource TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE unfinished (resource TEXT PRIMARY KEY, connection TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken (spis TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Ledger:
+    """An open ledger. `note` says, where that is so, why it was taken as empty."""
+
+    def __init__(self, base: sqlite3.Connection, lock: Optional[int] = None, note: str = "") -> None:
+        self.base = base
+        self.lock = lock
+        self.note = note
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.base.close()
+        if self.lock is not None:
+            os.close(self.lock)  # and with it the lock goes
+
+    # -- reading
+
+    def held(self, tunnel: str, group: str, keys: Tuple[str, str]) -> Held:
+        """The claims one context may speak of: its tunnel's (found by its keys too), and its group's."""
+        mine = tuple(self.claims("tunnel = ? OR key IN (?, ?)", tunnel, *keys))
+        return Held(mine, tuple(self.claims("grp = ?", group)))
+
+    def claims(self, condition: str = "1", *values: object) -> Iterator[Claim]:
+        """Claims in order of arrival, all or those that meet an SQL condition."""
+        names = "ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about"
+        for row in self.base.execute(
+            f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering", values
+        ).fetchall():
+            found = self.base.execute("SELECT value FROM want WHERE claim = ? ORDER BY position", (row[0],))
+            yield Claim(
+                order=row[0],
+                key=row[1],
+                kind=row[2],
+                connection=json.loads(row[3]),
+                tunnel=row[4],
+                group=row[5],
+                device=row[6],
+                row=Row(*json.loads(row[7])),
+                routed=bool(row[8]),
+                since=row[9],
+                about=About(*json.loads(row[10])),
+                wants=tuple(load(json.loads(value)) for (value,) in found),
+            )
+
+    def holders(self, name: str, newest: str) -> List[Holder]:
+        """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
+        something else than it, at most two. That decides everything, and it stays as cheap when thousands hold it."""
+        claims = [
+            order for (order,) in self.base.execute("SELECT min(claim) FROM want WHERE resource = ?", (name,)) if order
+        ]
+        mine = self.base.execute(
+            "SELECT claim, value FROM want WHERE resource = ? AND claim = (SELECT ordering FROM claim WHERE key = ?)",
+            (name, newest),
+        ).fetchone()
+        if mine:
+            claims.append(mine[0])
+            for other in ("<", ">"):
+                differs = f"SELECT claim FROM want WHERE resource = ? AND value {other} ? LIMIT 1"
+                claims += [order for (order,) in self.base.execute(differs, (name, mine[1]))]
+        return [
+            Holder(claim, want)
+            for order in sorted(set(claims))
+            for claim in self.claims("ordering = ?", order)
+            for want in claim.wants
+            if resource(want) == name
+        ]
+
+    def on_device(self, device: str) -> List[str]:
+        """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
+        rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
+        return [name for (name,) in rows]
+
+    def made(self, name: str) -> Optional[int]:
+        """None where we did not make the resource; a device's index, or 0 where a killed call may have made it."""
+        row = self.base.execute("SELECT value FROM made WHERE resource = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def owner(self, device: str) -> str:
+        """Who holds a device, for a message."""
+        names = [
+            claim.connection
+            for claim in self.claims("ordering = (SELECT min(ordering) FROM claim WHERE device = ?)", device)
+        ]
+        return f"for {names[0]}" if names else "ours" if self.made(f"device {device}") is not None else "not ours"
+
+    def all_made(self) -> Dict[str, int]:
+        """Everything we made, for status and clean."""
+        return {name: int(value) for name, value in self.base.execute("SELECT resource, value FROM made")}
+
+    def unfinished(self) -> Dict[str, Ended]:
+        """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
+        rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
+        return {name: Ended(json.loads(connection), load(json.loads(value))) for name, connection, value in rows}
+
+    def is_taken(self, spis: str, now: int) -> bool:
+        """Whether the SA with these SPIs was taken down in the last ten minutes."""
+        row = self.base.execute("SELECT at FROM taken WHERE spis = ?", (spis,)).fetchone()
+        return row is not None and now - int(row[0]) <= TAKEN_FOR
+
+    # -- writing; nothing is durable before commit()
+
+    def begin(self) -> None:
+        """Start a transaction; SQLite's own wait covers a reader such as `status`."""
+        self.base.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make all that was written since begin() durable."""
+        self.base.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Forget what was written since begin()."""
+        if self.base.in_transaction:
+            self.base.execute("ROLLBACK")
+
+    def put(self, claim: Claim) -> None:
+        """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""
+        fields = (
+            claim.kind,
+            json.dumps(claim.connection),
+            claim.tunnel,
+            claim.group,
+            claim.device,
+            json.dumps(claim.row),
+        )
+        rest = (int(claim.routed), claim.since, json.dumps(claim.about))
+        self.base.execute(
+            "INSERT INTO claim (ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about)"
+            " VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET kind = excluded.kind,"
+            " tunnel = excluded.tunnel, grp = excluded.grp, device = excluded.device, row = excluded.row,"
+            " routed = excluded.routed, about = excluded.about",
+            (claim.order, claim.key, *fields, *rest),
+        )
+        (order,) = self.base.execute("SELECT ordering FROM claim WHERE key = ?", (claim.key,)).fetchone()
+        self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
+        rows = [
+            (order, resource(want), device_of(want), position, json.dumps(dump(want)))
+            for position, want in enumerate(claim.wants)
+        ]
+        self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
+
+    def end(self, claim: Claim) -> None:
+        """Remove a claim."""
+        self.end_key(claim.key)
+
+    def end_key(self, key: str) -> None:
+        """Remove the claim with this key, if there is one."""
+        self.base.execute("DELETE FROM want WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
+        self.base.execute("DELETE FROM claim WHERE key = ?", (key,))
+
+    def set_made(self, name: str, value: Optional[int]) -> None:
+        """Note that we made a resource (with a device's index, else 0), or, by None, that it is gone."""
+        if value is None:
+            self.base.execute("DELETE FROM made WHERE resource = ?", (name,))
+        else:
+            self.base.execute("INSERT OR REPLACE INTO made VALUES (?, ?)", (name, value))
+
+    def start(self, wants: Iterable[Ended]) -> None:
+        """What these ask for is being worked on."""
+        rows = [(resource(want), json.dumps(connection), json.dumps(dump(want))) for connection, want in wants]
+        self.base.executemany("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?)", rows)
+
+    def finish(self, names: Iterable[str]) -> None:
+        """The work on these resources is over."""
+        self.base.executemany("DELETE FROM unfinished WHERE resource = ?", [(name,) for name in names])
+
+    def set_taken(self, spis: str, now: int) -> None:
+        """Remember the SPIs of an SA that was taken down, and forget old ones."""
+        self.base.execute("DELETE FROM taken WHERE at < ?", (now - TAKEN_FOR,))
+        self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
+
+
+def folder(state_dir: str, namespace: str) -> str:
+    """Where the ledger of a network namespace lies."""
+    return os.path.join(state_dir, f"net-{namespace}")
+
+
+def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
+    """The ledger, locked for us; made where it is missing. Raises Locked after `wait` seconds, UpdownError where the state
+    directory cannot be used."""
+    where = folder(state_dir, namespace)
+    try:
+        os.makedirs(state_dir, 0o700, exist_ok=True)
+        os.makedirs(where, 0o700, exist_ok=True)
+        lock = take_lock(os.path.join(where, "lock"), wait)
+        base = connect(os.path.join(where, "ledger"))
+        if base.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+    except OSError as error:
+        raise unusable(where, error.strerror or str(error)) from None
+    except sqlite3.Error as error:
+        raise unusable(where, str(error)) from None
+    return Ledger(base, lock)
+
+
+def unusable(where: str, why: str) -> UpdownError:
+    """The state directory cannot be used: without it nothing could be counted, so nothing is done."""
+    hint = "run as root, or name another by --state-dir"
+    if "full" in why or "No space" in why:
+        hint = "free space there (df shows it); the next event makes up for this one"
+    elif "not a database" in why or "malformed" in why or "already exists" in why:
+        hint = "not our file, or damaged: move it away; our devices are found again by their alias"
+    return UpdownError(f"{where}: {why}", hint)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """An SQLite connection in the way we use it: explicit transactions."""
+    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    base.execute("PRAGMA synchronous = OFF")
+    return base
+
+
+def copy_ledger(state_dir: str, namespace: str) -> Ledger:
+    """A copy in memory, for --dry-run, explain and status: nothing on disk is written, no lock is taken."""
+    memory = connect(":memory:")
+    path = os.path.join(folder(state_dir, namespace), "ledger")
+    note = ""
+    try:
+        os.stat(path)
+        stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
+        stored.backup(memory)
+        stored.close()
+    except FileNotFoundError:
+        pass
+    except (OSError, sqlite3.Error) as error:
+        note = f"the ledger in {state_dir} cannot be read ({error}); taken as empty"
+    if memory.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+        memory.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+    return Ledger(memory, note=note)
+
+
+def as_json(claim: Claim) -> Dict[str, Any]:
+    """A claim for `status --json`."""
+    return {
+        "connection": claim.connection,
+        "kind": claim.kind,
+        "device": claim.device,
+        "since": claim.since,
+        **claim.about._asdict(),
+        "holds": [resource(want) for want in claim.wants],
+    }

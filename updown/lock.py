@@ -1,0 +1,30 @@
+"""The lock: events of one network namespace come one after the other, and waiting is bounded (promise P7)."""
+
+import fcntl
+import os
+import time
+
+from updown.errors import Locked
+
+WAIT = 5.0  # seconds; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)
+
+
+def take_lock(path: str, wait: float) -> int:
+    """An open descriptor that holds the lock; it ends with the process, so a dead holder blocks nobody."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                holder = os.pread(lock, 100, 0).decode("ascii", "replace").strip() or "another process"
+                os.close(lock)
+                raise Locked(
+                    f"{path} is held by {holder}; waited {wait:g} s", "see what that process waits for, or end it"
+                ) from None
+            time.sleep(0.01)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".encode(), 0)
+    return lock

@@ -1,0 +1,24 @@
+"""What the kernel shows for the resources one event touches, and nothing more (promise P9)."""
+
+from typing import Dict, NamedTuple, Optional, Tuple
+
+from updown.state import Address, Link, Path, Route
+
+RouteKey = Tuple[str, int, int]
+"""Destination, table, metric: what makes two routes one in the kernel."""
+
+
+class Observed(NamedTuple):
+    """Answers of the kernel; a missing key was not asked, None means it is not there."""
+
+    links: Dict[str, Optional[Link]]
+    addresses: Dict[str, Tuple[Address, ...]]  # by device
+    routes: Dict[RouteKey, Optional[Route]]
+    paths: Dict[str, Optional[Path]]  # by address: how a packet would go now, outside our devices
+    sysctls: Dict[str, Optional[str]]  # by path below /proc/sys
+    others: Dict[str, Tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
+
+
+def route_key(route: Route) -> RouteKey:
+    """The key under which `Observed.routes` holds the route that stands where `route` would."""
+    return (route.destination, route.table, route.metric)

@@ -1,0 +1,52 @@
+"""An operation: one change of the kernel, with its reason and what undoes it."""
+
+from typing import Any, Dict, NamedTuple, Optional, Union
+
+from updown.desired import Sysctl
+from updown.state import Address, Link, Route
+
+Subject = Union[Link, Address, Route, Sysctl]
+
+OPPOSITES = {
+    "link add": "link delete",
+    "link delete": "link add",
+    "link change": "link change",
+    "link set": "link set",
+    "address add": "address delete",
+    "address delete": "address add",
+    "route add": "route delete",
+    "route delete": "route add",
+    "route replace": "route replace",
+    "sysctl": "sysctl",
+}
+"""Every action, and the one that takes it back."""
+
+
+class Operation(NamedTuple):
+    """`before` is what the change replaces, where it replaces something; `fatal` failures end the event, others warn."""
+
+    action: str
+    subject: Subject
+    before: Optional[Subject] = None
+    reason: str = ""
+    makes: str = ""  # the resource that is ours once this is done, where the kernel has no place to note it
+
+    @property
+    def fatal(self) -> bool:
+        """Without its device a tunnel cannot work; without a route or a sysctl it may."""
+        return self.action.startswith("link")
+
+    def undo(self) -> "Operation":
+        """The operation that takes this one back."""
+        return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, f"undo: {self.reason}")
+
+    def json(self) -> Dict[str, Any]:
+        """For `--json`: the action, the subject's fields, the command and the reason."""
+        from updown.iproute2 import command
+
+        return {
+            "action": self.action,
+            **{key: value for key, value in self.subject._asdict().items() if value not in ("", 0)},
+            "command": command(self),
+            "reason": self.reason,
+        }

@@ -1,0 +1,307 @@
+"""The plan: ordered operations that take what is observed to what the claims desire. Pure.
+
+Order: what goes (routes, addresses, devices), then devices, sysctls, addresses, set up, source addresses, ways to
+peers, routes.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from updown.claims import Ended, Holder
+from updown.concerns import addresses, device, routes, sysctls
+from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
+from updown.observed import Observed, route_key
+from updown.operations import Operation
+from updown.state import Address, Link, Route, family
+
+
+class Ground(NamedTuple):
+    """Everything a plan is made from: the touched resources with who asks for them now, who asked before, and what we made.
+
+    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
+    """
+
+    holders: Dict[str, List[Holder]]
+    ended: Dict[str, List[Ended]]
+    made: Dict[str, Optional[int]]
+    newest: str = ""
+
+
+class Plan(NamedTuple):
+    """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
+
+    operations: Tuple[Operation, ...]
+    warnings: Tuple[str, ...]
+    made: Dict[str, Optional[int]]
+
+
+class Devices(NamedTuple):
+    """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used."""
+
+    gone: Tuple[str, ...]
+    fresh: Tuple[str, ...]
+    unusable: Tuple[str, ...]
+    foreign: Tuple[str, ...]
+
+
+class Draft:
+    """A plan while it is being made: operations by phase, warnings, and what we will have made."""
+
+    def __init__(self) -> None:
+        self.phases: Dict[str, List[Operation]] = {
+            phase: []
+            for phase in ("unroute", "strip", "delete", "make", "tune", "address", "raise", "source", "peer", "route")
+        }
+        self.warnings: List[str] = []
+        self.made: Dict[str, Optional[int]] = {}
+
+    def done(self) -> Plan:
+        """The plan, in order."""
+        operations = [operation for phase in self.phases.values() for operation in phase]
+        return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
+
+
+def make_plan(ground: Ground, observed: Observed) -> Plan:
+    """The plan for the touched resources; raises Conflict where something not ours stands in a device's place."""
+    draft = Draft()
+    devices = plan_devices(ground, observed, draft)
+    for name in ground.holders:
+        kind, _ = split(name)
+        if kind != "device":
+            plan_resource(name, ground, observed, devices, draft)
+    restore_lost(ground, observed, draft)
+    return draft.done()
+
+
+def first(holders: List[Holder], newest: str = "") -> Optional[Holder]:
+    """Whose word counts: the claim of this event, else the first to come."""
+    for holder in holders:
+        if holder.claim.key == newest:
+            return holder
+    return holders[0] if holders else None
+
+
+def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
+    """Decide over each touched device."""
+    gone: List[str] = []
+    fresh: List[str] = []
+    unusable: List[str] = []
+    foreign: List[str] = []
+    for name, holders in ground.holders.items():
+        kind, device_name = split(name)
+        if kind != "device":
+            continue
+        have = observed.links.get(device_name)
+        holder = first(holders, ground.newest)
+        made = ground.made.get(name)
+        if holder is None:
+            if release_device(name, have, ground, draft):
+                gone.append(device_name)
+            continue
+        want = holder.want
+        assert isinstance(want, Device)
+        if want.by_daemon:
+            trouble = daemon_device_trouble(want, have)
+            if trouble:
+                draft.warnings.append(trouble)
+                unusable.append(device_name)
+            foreign.append(device_name)
+            continue
+        check_others(holder, holders, observed)
+        want = where_it_is(want, have, holder.claim.key == ground.newest, observed)
+        if have is None:
+            make_device(want, holder, draft)
+            fresh.append(device_name)
+            gone.append(device_name)
+        elif not device.is_ours(have, made, want.link):
+            device.check_foreign(want, have)
+            foreign.append(device_name)
+            if not have.up:
+                draft.warnings.append(f"{device_name} is not ours and was down; setting it up")
+                draft.phases["raise"].append(
+                    Operation("link set", have._replace(up=True), have, f"{holder.claim.connection} needs it up")
+                )
+        elif keep_device(want, have, holder, draft):
+            draft.made[name] = have.index
+        else:
+            fresh.append(device_name)
+            gone.append(device_name)
+    return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign))
+
+
+def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft) -> bool:
+    """The last claim went: delete the device if it is ours and its row says so."""
+    if have is None:
+        draft.made[name] = None
+        return False
+    last = ground.ended.get(name, [])
+    wants = [ended.want for ended in last if isinstance(ended.want, Device)]
+    if not device.is_ours(have, ground.made.get(name), wants[-1].link if wants else None):
+        draft.made[name] = None
+        return False
+    if not wants or not all(want.goes for want in wants):
+        return False
+    who = ", ".join(dict.fromkeys(ended.connection for ended in last))
+    draft.phases["delete"].append(Operation("link delete", have, reason=f"{who} was the last to hold it"))
+    draft.made[name] = None
+    return True
+
+
+def daemon_device_trouble(want: Device, have: Optional[Link]) -> str:
+    """Why the daemon's own device cannot be used, if so."""
+    if have is None:
+        return f"{want.link.name} is not here: the daemon makes it, in its own namespace; nothing routed"
+    different = device.differences(want.link, have)
+    return f"{have.name} has {'; '.join(different)}; nothing routed" if different else ""
+
+
+def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> None:
+    """Other connections' claims on the device must ask for the same."""
+    want = holder.want
+    assert isinstance(want, Device)
+    for other in holders:
+        if other.claim.tunnel == holder.claim.tunnel or not isinstance(other.want, Device):
+            continue
+        path = observed.paths.get(other.want.link.local)
+        stale = path is None or not path.local
+        device.check_claims(want, other.want, other.claim.connection, stale)
+
+
+def where_it_is(want: Device, have: Optional[Link], newest: bool, observed: Observed) -> Device:
+    """A device is not re-pointed to an address that this machine lost: MOBIKE told another connection of the new one."""
+    if have is None or newest or have.local == want.link.local:
+        return want
+    path = observed.paths.get(want.link.local)
+    return want if path is not None and path.local else want._replace(link=want.link._replace(local=have.local))
+
+
+def make_device(want: Device, holder: Holder, draft: Draft) -> None:
+    """Make it, mark it, set it up."""
+    connection = holder.claim.connection
+    draft.phases["make"].append(device.making(want, connection))
+    down = want.link._replace(up=False, alias="")
+    draft.phases["raise"].append(device.raising(down, connection, "ready"))
+    draft.made[resource(want)] = 0
+
+
+def keep_device(want: Device, have: Link, holder: Holder, draft: Draft) -> bool:
+    """Bring our own device in line; False where it has to be deleted and made again."""
+    connection = holder.claim.connection
+    different = device.differences(want.link, have)
+    wanted = want.link._replace(index=have.index, mtu=want.link.mtu or have.mtu, up=have.up, alias=have.alias)
+    if different:
+        why = f"{connection}: {'; '.join(different)}"
+        if not device.changes_in_place(want.link, have):
+            draft.phases["delete"].append(Operation("link delete", have, reason=why))
+            make_device(want, holder, draft)
+            return False
+        draft.phases["make"].append(Operation("link change", wanted, have, why))
+    if not (have.up and have.alias) or have.mtu != wanted.mtu:
+        draft.phases["raise"].append(device.raising(wanted, connection, "as it should be")._replace(before=have))
+    return True
+
+
+def plan_resource(name: str, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+    """Decide over one address, sysctl, way to a peer or route."""
+    holders = ground.holders[name]
+    holder = first(holders)
+    if holder is None:
+        release(name, ground, observed, devices, draft)
+        return
+    want = holder.want
+    claim = holder.claim.connection
+    if device_of(want) in devices.unusable:
+        return
+    fresh = device_of(want) in devices.fresh
+    if isinstance(want, Sysctl):
+        if want.device not in devices.foreign:
+            operation = sysctls.plan(want, observed, fresh, claim)
+            draft.phases["tune"] += [operation] if operation else []
+    elif isinstance(want, (Address, SourceAddress)):
+        operation = addresses.plan(want, observed, fresh, claim)
+        if operation:
+            phase = "address" if isinstance(want, Address) else "source"
+            draft.phases[phase].append(operation._replace(makes=name))
+            draft.made[name] = 0
+    elif isinstance(want, PeerRoute):
+        moved = any(
+            isinstance(old.want, PeerRoute) and old.want.local != want.local for old in ground.ended.get(name, [])
+        )
+        operation, warning = routes.plan_peer(want, observed, moved, claim)
+        draft.phases["peer"] += [operation] if operation else []
+        draft.warnings += [warning] if warning else []
+    elif isinstance(want, Route):
+        operation, warning = routes.plan(want, observed, devices.gone, claim)
+        draft.phases["route"] += [operation] if operation else []
+        draft.warnings += [warning] if warning else []
+        warn_waiting(holders, ground.newest, draft)
+
+
+def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:
+    """Tell the claim of this event where another holds its route, on another device."""
+    holder, ours = first(holders), first(holders, newest)
+    if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.want, Route):
+        return
+    if device_of(holder.want) != ours.want.device:
+        draft.warnings.append(
+            f"{ours.want.destination} is held by {holder.claim.connection} on {device_of(holder.want)};"
+            " ours waits. A metric orders the two"
+        )
+
+
+def release(name: str, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+    """The last claim on an address, a way to a peer or a route went."""
+    last = ground.ended.get(name, [])
+    if not last:
+        return
+    want = last[-1].want
+    why = f"{last[-1].connection} was the last to want it"
+    if isinstance(want, (Address, SourceAddress)):
+        if ground.made.get(name) is not None:
+            address = addresses.as_address(want)
+            if address.device not in devices.gone:
+                draft.phases["strip"] += addresses.plan_removal(address, observed, why)
+            draft.made[name] = None
+    elif isinstance(want, PeerRoute):
+        have = observed.routes.get(route_key(routes.peer_route_slot(want.peer)))
+        draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
+    elif isinstance(want, Route):
+        have = observed.routes.get(route_key(want))
+        if have is not None and have.device == want.device:
+            draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
+
+
+def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
+    """Plan anew what the kernel takes along with a removed address: routes that prefer it as source; with the last IPv4 address
+    all IPv4 routes of the device, the administrator's too; with a subnet's primary address the subnet's others
+    (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
+    removed = [operation.subject for operation in draft.phases["strip"] if isinstance(operation.subject, Address)]
+    for address in removed:
+        bare = address.address.split("/")[0]
+        four = family(address.address) == 4
+        left = [
+            other
+            for other in observed.addresses.get(address.device, ())
+            if family(other.address) == family(address.address) and other not in removed
+        ]
+        along = [other for other in left if four and addresses.same_subnet(other, address)]
+        for other in along:
+            why = f"it may go with {address.address}, its subnet's first"
+            draft.phases["address"].append(Operation("address add", other, reason=why))
+        flushed = four and len(along) == len(left)
+        for name, holders in ground.holders.items():
+            holder = first(holders)
+            if holder is None or device_of(holder.want) != address.device:
+                continue
+            want, why = holder.want, f"{holder.claim.connection}: it goes with {address.address}"
+            if isinstance(want, SourceAddress) and want.address == bare and addresses.as_address(want) not in left:
+                draft.phases["source"].append(
+                    Operation("address add", addresses.as_address(want), reason=why, makes=name)
+                )
+                draft.made[name] = 0
+            elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want:
+                taken = want.source == bare or (flushed and family(want.destination) == 4)
+                if taken:
+                    draft.phases["route"].append(Operation("route replace", want, reason=why))
+        for route in observed.others.get(address.device, ()) if flushed else ():
+            why = f"it is not ours and goes with {address.address}"
+            draft.phases["route"].append(Operation("route add", route, reason=why))

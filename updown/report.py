@@ -1,0 +1,98 @@
+"""What an event says: short lines for the daemon's log, commands for people, JSON for programs."""
+
+from typing import Any, Dict, List
+
+from updown.carry import Report
+from updown.claims import Claim
+from updown.context import Context
+from updown.desired import Device, resource
+from updown.iproute2 import WIDTH, command, wrapped
+from updown.values import escaped
+
+JSON_VERSION = 1
+
+
+def prefix(connection: str) -> str:
+    """What every line for the daemon begins with; a connection's name may be long or hostile."""
+    return f"vti-updown: {escaped(connection, 30)}: " if connection else "vti-updown: "
+
+
+def folded(head: str, text: str) -> List[str]:
+    """`text` behind `head` in lines of at most 118 bytes, later ones indented; a word longer than a line is broken."""
+    room = max(WIDTH - len(head) - 2, 20)
+    lines: List[str] = []
+    line = head
+    empty = True
+    for word in text.split():
+        shown = escaped(word)
+        for piece in (shown[at : at + room] for at in range(0, len(shown), room)):
+            if not empty and len(line) + 1 + len(piece) > WIDTH:
+                lines.append(line)
+                line, empty = head + "  ", True
+            line += piece if empty else f" {piece}"
+            empty = False
+    return [*lines, line]
+
+
+def hook_lines(report: Report) -> List[str]:
+    """One line an effect, as the command that would do it; then warnings and remarks."""
+    head = prefix(report.connection)
+    lines: List[str] = []
+    for operation in report.operations:
+        first, *more = wrapped(command(operation), WIDTH - len(head))
+        lines += [head + first, *(head + line for line in more)]
+    for warning in report.warnings:
+        lines += folded(f"{head}warning: ", warning)
+    for remark in report.remarks:
+        lines += folded(head, remark)
+    return lines
+
+
+def plan_lines(report: Report, reasons: bool) -> List[str]:
+    """The plan for people: commands to paste, everything else as comments."""
+    lines: List[str] = []
+    for operation in report.operations:
+        lines.append(command(operation))
+        if reasons:
+            lines += folded("    # ", operation.reason)
+    for warning in report.warnings:
+        lines += folded("# warning: ", warning)
+    for remark in report.remarks:
+        lines += folded("# ", remark)
+    return lines or ["# nothing to do"]
+
+
+def explanation(context: Context, report: Report) -> List[str]:
+    """Which event this is, which claims it makes or ends, and by which row of the deletion table their device goes."""
+    lines = folded("# ", f"{context.daemon}, {context.verb.text}, connection {context.connection}")
+    lines += folded(
+        "# ", f"tunnel {context.me} -> {context.peer}, {context.my_client.text} <-> {context.peer_client.text}"
+    )
+    for claim in report.claims:
+        lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
+    return [*lines, *plan_lines(report, reasons=True)]
+
+
+def claim_text(claim: Claim) -> str:
+    """What a claim holds, and when its device goes."""
+    held = [resource(want) for want in claim.wants if not resource(want).startswith("sysctl")]
+    text = ", ".join(held) or "nothing"
+    for want in claim.wants:
+        if isinstance(want, Device):
+            when = "the daemon deletes it" if want.by_daemon else "goes with its last claim" if want.goes else "stays"
+            text += f"; {want.link.name} {when}"
+    return text
+
+
+def as_json(context: Context, report: Report) -> Dict[str, Any]:
+    """The report for programs."""
+    return {
+        "version": JSON_VERSION,
+        "daemon": context.daemon,
+        "connection": context.connection,
+        "verb": context.verb.text,
+        "operations": [operation.json() for operation in report.operations],
+        "warnings": list(report.warnings),
+        "remarks": list(report.remarks),
+        "claims": [{"kind": claim.kind, "holds": [resource(want) for want in claim.wants]} for claim in report.claims],
+    }

@@ -1,0 +1,107 @@
+"""`vti-updown status`: devices, and the claims that hold them."""
+
+import json
+import time
+from typing import Any, Dict, List, Optional, Sequence
+
+from updown import errors
+from updown.arguments import Arguments
+from updown.claims import Claim
+from updown.desired import Device
+from updown.kernel.netlink import Netlink
+from updown.ledger import Ledger, as_json
+from updown.live import ledger_of
+from updown.report import JSON_VERSION
+from updown.state import Link, is_any
+from updown.values import escaped
+
+
+def show(arguments: Arguments) -> int:
+    """Print both tables, or JSON."""
+    with Netlink() as netlink, ledger_of(arguments, netlink, dry=True) as ledger:
+        held = list(ledger.claims())
+        names = sorted({claim.device for claim in held if claim.device} | made_devices(ledger))
+        devices = [device_row(name, netlink.link(name), held, ledger) for name in names]
+        note = ledger.note
+    if arguments.json:
+        print(
+            json.dumps(
+                {
+                    "version": JSON_VERSION,
+                    "devices": devices,
+                    "claims": [as_json(claim) for claim in held],
+                    "note": note,
+                }
+            )
+        )
+        return errors.DONE
+    if note:
+        print(f"# {note}")
+    if not devices and not held:
+        print("no devices, no claims")
+        return errors.DONE
+    heads = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
+    print("\n".join(table(heads, [device_cells(row) for row in devices])))
+    print()
+    print(
+        "\n".join(
+            table(("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE"), [claim_cells(c) for c in held])
+        )
+    )
+    return errors.DONE
+
+
+def made_devices(ledger: Ledger) -> set:  # type: ignore[type-arg]
+    """Names of devices that we made, claimed or not."""
+    return {name.split(" ", 1)[1] for name in ledger.all_made() if name.startswith("device ")}
+
+
+def device_row(name: str, link: Optional[Link], held: Sequence[Claim], ledger: Ledger) -> Dict[str, Any]:
+    """One device: what the kernel shows, who made it, and when it goes."""
+    claims = [claim for claim in held if claim.device == name]
+    wants = [want for claim in claims for want in claim.wants if isinstance(want, Device)]
+    made = ledger.made(f"device {name}") is not None
+    by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
+    goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
+    row: Dict[str, Any] = {
+        "name": name,
+        "present": link is not None,
+        "made_by": by,
+        "goes": goes,
+        "claims": len(claims),
+    }
+    if link is not None:
+        row.update(link._asdict())
+    return row
+
+
+def device_cells(row: Dict[str, Any]) -> List[str]:
+    """A device's row of the table."""
+    if not row["present"]:
+        return [row["name"], "-", "-", "-", "-", "MISSING", row["made_by"], row["goes"], str(row["claims"])]
+    key = str(row["ikey"]) if row["ikey"] == row["okey"] else f"{row['ikey']}/{row['okey']}"
+    if row["kind"] == "xfrm":
+        key = f"if_id {row['if_id']}"
+    ends = ["any" if is_any(row[end]) and row["kind"] != "xfrm" else row[end] or "-" for end in ("local", "remote")]
+    state = "up" if row["up"] else "DOWN"
+    return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]
+
+
+def claim_cells(claim: Claim) -> List[str]:
+    """A claim's row of the table."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since))
+    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+    return [
+        escaped(claim.connection, 40),
+        claim.kind,
+        claim.device or "-",
+        claim.about.peer,
+        escaped(selectors, 90),
+        since,
+    ]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (heads, *rows)]
