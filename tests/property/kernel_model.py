@@ -1,0 +1,414 @@
+"""A small honest kernel in memory: what `updown.kernel.netlink.Netlink` asks of the real one, with the real one's rules.
+
+The rules are peers-and-field.md section 5 of the contracts; each refusal here is one that Linux 6.1 gives. What is not
+modelled: policy rules, multipath, neighbours, namespaces.
+"""
+
+import errno
+import ipaddress
+import os
+import re
+from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple
+
+from updown.errors import KernelError
+from updown.kernel.messages import LOCAL, UNICAST, RouteSeen
+from updown.kernel.netlink import Match
+from updown.state import MAIN_TABLE, Link, Path, Route, is_any
+
+LOCAL_TABLE = 255
+KERNEL_PROTOCOL = 2
+DEFAULT_SYSCTLS = {
+    "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
+    "ipv6": {"disable_policy": "0", "forwarding": "0"},
+}
+HEADERS = {"vti": 20, "vti6": 40}
+VALUES = re.compile("[0-9]+")
+
+
+class Kill(BaseException):
+    """The process died at this very moment: nothing after it ran, not even an `except Exception`."""
+
+
+class Entry(NamedTuple):
+    """A route in the table: as it was asked for, and through which device."""
+
+    route: Route
+    oif: int
+
+
+Fault = Callable[[int, str], None]
+"""Called before every change with its number (from 0) and its text; may raise."""
+
+
+class Kernel:
+    """Links, addresses, routes and /proc/sys of one network namespace."""
+
+    def __init__(self) -> None:
+        self.table: List[Entry] = []
+        self.addressed: Dict[int, List[str]] = {}
+        self.by_index: Dict[int, Link] = {}
+        self.files: Dict[str, str] = {}
+        self.read_only_sysctls = False
+        self.promotes = False  # promote_secondaries
+        self.changes: List[str] = []
+        self.dumped: List[str] = []
+        self.fault: Optional[Fault] = None
+        self.next_index = 1
+        for name in ("all", "default"):
+            self._files_of(name)
+        lo = self._new(Link("lo", mtu=65536, up=True))
+        self.addressed[lo] = ["127.0.0.1/8", "::1/128"]
+
+    # -- for tests: the world before we come, and pictures of it
+
+    def physical(self, name: str, *addresses: str) -> int:
+        """A device with a cable in it."""
+        index = self._new(Link(name, mtu=1500, up=True))
+        self.addressed[index] = list(addresses)
+        return index
+
+    def fallback(self, name: str = "ip_vti0", kind: str = "vti") -> int:
+        """The device that comes with the module: both ends any."""
+        anywhere = "0.0.0.0" if kind == "vti" else "::"
+        return self._new(Link(name, kind, local=anywhere, remote=anywhere, mtu=1480))
+
+    def named(self, name: str) -> Link:
+        """The link, which must be there."""
+        link = self.link(name)
+        assert link is not None, f"{name} is missing"
+        return link
+
+    def routes_by(self, name: str) -> Set[str]:
+        """Destinations of the routes through a device that the kernel did not make by itself."""
+        link = self.link(name)
+        return {entry.route.destination for entry in self.table if link and entry.oif == link.index}
+
+    def picture(self, indexes: bool = True) -> Tuple[object, ...]:
+        """Everything there is, for comparison."""
+        names = {index: link.name for index, link in self.by_index.items()}
+        return (
+            sorted(link if indexes else link._replace(index=0) for link in self.by_index.values()),
+            sorted((names[index], tuple(sorted(found))) for index, found in self.addressed.items() if index in names),
+            sorted((entry.route, names.get(entry.oif, "")) for entry in self.table),
+            dict(self.files),
+        )
+
+    # -- the interface of Netlink
+
+    def __enter__(self) -> "Kernel":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def namespace_cookie(self) -> Optional[int]:
+        return 1
+
+    def link(self, name: str) -> Optional[Link]:
+        return next((link for link in self.by_index.values() if link.name == name), None)
+
+    def link_at(self, index: int) -> Optional[Link]:
+        return self.by_index.get(index)
+
+    def links(self) -> List[Link]:
+        """The dump of updown.kernel.dumps."""
+        self.dumped.append("links")
+        return list(self.by_index.values())
+
+    def add_link(self, link: Link) -> Link:
+        self._change(f"link add {link.name}")
+        if self.link(link.name):
+            refuse(f"link add {link.name}", errno.EEXIST)
+        if not name_fits(link.name) or link.kind not in ("vti", "vti6", "xfrm", "dummy"):
+            refuse(f"link add {link.name}", errno.EINVAL)
+        self._check_identity(link, 0)
+        index = self._new(link._replace(mtu=link.mtu or 1500 - HEADERS.get(link.kind, 0)))
+        return self.by_index[index]
+
+    def change_link(self, link: Link) -> Link:
+        self._change(f"link change {link.name}")
+        index = link.index or self.named(link.name).index
+        have = self.by_index.get(index)
+        if have is None:
+            refuse(f"link change {link.name}", errno.ENODEV)
+        if self._is_fallback(have) or have.kind != link.kind:
+            refuse(f"link change {link.name}", errno.EINVAL)
+        if link.kind == "vti" and is_any(have.remote) != is_any(link.remote):
+            refuse(f"link change {link.name}", errno.EINVAL)
+        self._check_identity(link, index)
+        self.by_index[index] = have._replace(
+            local=link.local,
+            remote=link.remote,
+            ikey=link.ikey,
+            okey=link.okey,
+            parent=link.parent,
+            if_id=link.if_id,
+            mtu=link.mtu or have.mtu,
+            up=link.up or have.up,
+            alias=link.alias or have.alias,
+        )
+        return self.by_index[index]
+
+    def set_link(
+        self, index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, device: str = ""
+    ) -> None:
+        have = self.by_index.get(index)
+        self._change(f"link set {have.name if have else device or index}")
+        if have is None:
+            refuse(f"link set {index}", errno.ENODEV)
+        if mtu and not 68 <= mtu <= 65536:
+            refuse(f"link set {have.name}", errno.EINVAL)
+        if up is False and have.up:
+            self.table = [entry for entry in self.table if entry.oif != index]
+            self.addressed[index] = [address for address in self.addressed[index] if ":" not in address]
+        self.by_index[index] = have._replace(
+            up=have.up if up is None else up, mtu=mtu or have.mtu, alias=have.alias if alias is None else alias
+        )
+
+    def delete_link(self, index: int, device: str = "") -> None:
+        have = self.by_index.get(index)
+        self._change(f"link delete {have.name if have else device or index}")
+        if have is None:
+            refuse(f"link delete {index}", errno.ENODEV)
+        if not self._is_fallback(have):
+            self.remove(index)
+
+    def addresses(self, index: int, family: int = 0) -> List[str]:
+        if index not in self.by_index:
+            refuse(f"addresses of link {index}", errno.ENODEV)
+        return [address for address in self.addressed[index] if not family or (":" in address) == (family == 6)]
+
+    def add_address(self, index: int, address: str, replace: bool = False, device: str = "") -> None:
+        self._change(f"address add {address}")
+        if index not in self.by_index:
+            refuse(f"address add {address} {device}", errno.ENODEV)
+        if address in self.addressed[index]:
+            if not replace:
+                refuse(f"address add {address}", errno.EEXIST)
+            return
+        self.addressed[index].append(address)
+
+    def delete_address(self, index: int, address: str, device: str = "") -> None:
+        self._change(f"address delete {address}")
+        if index not in self.by_index:
+            refuse(f"address delete {address} {device}", errno.ENODEV)
+        if address not in self.addressed[index]:
+            refuse(f"address delete {address}", errno.EADDRNOTAVAIL)
+        subnet = ipaddress.ip_interface(address).network
+        same = [other for other in self.addressed[index] if ipaddress.ip_interface(other).network == subnet]
+        # an IPv4 subnet's primary address takes the secondary ones with it, unless promote_secondaries is 1
+        gone = same if ":" not in address and same[0] == address and not self.promotes else [address]
+        self.addressed[index] = [other for other in self.addressed[index] if other not in gone]
+        lost = {other.split("/")[0] for other in gone} - self._local_addresses()
+        self.table = [entry for entry in self.table if entry.route.source not in lost]
+        if ":" not in address and not any(":" not in other for other in self.addressed[index]):
+            self.table = [entry for entry in self.table if entry.oif != index or ":" in entry.route.destination]
+
+    def add_route(self, route: Route, oif: int = 0, replace: bool = False) -> None:
+        what = f"route add {route.destination}"
+        self._change(what)
+        link = self.by_index.get(oif or self.named(route.device).index)
+        if link is None:
+            refuse(what, errno.ENODEV)
+        if not link.up:
+            refuse(what, errno.ENETDOWN)
+        if route.source and route.source not in self._local_addresses():
+            refuse(what, errno.EINVAL)
+        asked = kept(route, link.name)
+        slot = [entry for entry in self.table if place(entry.route) == place(asked)]
+        if slot and not replace:
+            refuse(what, errno.EEXIST)
+        self.table = [entry for entry in self.table if entry not in slot[:1]] + [Entry(asked, link.index)]
+
+    def delete_route(self, route: Route, oif: int = 0) -> None:
+        what = f"route delete {route.destination}"
+        self._change(what)
+        index = oif or self.named(route.device).index
+        asked = kept(route, route.device)
+        for entry in self.table:
+            have = entry.route
+            fits = (have.destination, have.table) == (asked.destination, asked.table) and entry.oif == index
+            same = have.protocol == asked.protocol and have.gateway == asked.gateway
+            if fits and same and route.metric in (0, have.metric):
+                self.table.remove(entry)
+                return
+        refuse(what, errno.ESRCH)
+
+    def match(self, address: str, oif: int = 0, fib: bool = True) -> Match:
+        if address == "0.0.0.0":  # an IPv4 lookup of no address is answered with the loopback (ip_route_output_key)
+            return Match(RouteSeen("127.0.0.1/32", self.named("lo").index, table=LOCAL_TABLE, type=LOCAL))
+        best = self._best(address, oif)
+        if best is None:
+            return Match(None, errno.ENETUNREACH)
+        if not fib:
+            return Match(best._replace(source=best.source or self._preferred(best.oif, address)))
+        return Match(best)
+
+    def path(self, address: str, device: str = "") -> Optional[Path]:
+        oif = 0
+        if device:
+            link = self.link(device)
+            if link is None:
+                return None
+            oif = link.index
+        seen = self.match(address, oif, fib=False).route
+        if seen is None:
+            return None
+        link = self.link_at(seen.oif)
+        return Path(link.name if link else "", seen.gateway, seen.source, seen.type == LOCAL)
+
+    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
+        self.dumped.append(f"routes {family} {table}")
+        return [
+            seen
+            for seen in self._everything()
+            if (":" in seen.destination) == (family == 6)
+            and table in (0, seen.table)
+            and oif in (0, seen.oif)
+            and protocol in (0, seen.protocol)
+        ]
+
+    def routes_of(self, protocol: int) -> List[RouteSeen]:
+        """The dump of updown.kernel.dumps."""
+        return self.routes(4, protocol=protocol) + self.routes(6, protocol=protocol)
+
+    # -- /proc/sys
+
+    def read_sysctl(self, path: str) -> Optional[str]:
+        return self.files.get(path)
+
+    def write_sysctl(self, path: str, value: str) -> None:
+        self._change(f"sysctl {path}={value}")
+        if self.read_only_sysctls:
+            raise KernelError(f"sysctl {path}={value}: {os.strerror(errno.EROFS)}", errno.EROFS)
+        if path not in self.files:
+            refuse(f"sysctl {path}={value}", errno.ENOENT)
+        if not VALUES.fullmatch(value):
+            refuse(f"sysctl {path}={value}", errno.EINVAL)
+        self.files[path] = value
+
+    # -- inside
+
+    def remove(self, index: int) -> None:
+        """A device goes, with everything on it."""
+        link = self.by_index.pop(index)
+        self.addressed.pop(index)
+        self.table = [entry for entry in self.table if entry.oif != index]
+        lost = {entry.route.source for entry in self.table} - self._local_addresses() - {""}
+        self.table = [entry for entry in self.table if entry.route.source not in lost]
+        for path in [path for path in self.files if f"/conf/{link.name}/" in path]:
+            del self.files[path]
+
+    def _change(self, text: str) -> None:
+        number = len(self.changes)
+        self.changes.append(text)
+        if self.fault:
+            self.fault(number, text)
+
+    def _new(self, link: Link) -> int:
+        index = self.next_index
+        self.next_index += 1
+        self.by_index[index] = link._replace(index=index)
+        self.addressed[index] = []
+        self._files_of(link.name)
+        return index
+
+    def _files_of(self, name: str) -> None:
+        for family, keys in DEFAULT_SYSCTLS.items():
+            for key, value in keys.items():
+                default = self.files.get(f"net/{family}/conf/default/{key}", value)
+                self.files[f"net/{family}/conf/{name}/{key}"] = default
+
+    def _check_identity(self, link: Link, but: int) -> None:
+        for have in self.by_index.values():
+            if have.index == but or have.kind != link.kind:
+                continue
+            if identity(have) == identity(link):
+                refuse(f"link {link.name}", errno.EEXIST)
+
+    def _is_fallback(self, link: Link) -> bool:
+        return link.kind in HEADERS and is_any(link.local) and is_any(link.remote)
+
+    def _local_addresses(self) -> Set[str]:
+        return {address.split("/")[0] for found in self.addressed.values() for address in found}
+
+    def _preferred(self, oif: int, towards: str) -> str:
+        own = [address.split("/")[0] for address in self.addressed.get(oif, []) if (":" in address) == (":" in towards)]
+        return own[0] if own else ""
+
+    def _everything(self) -> Iterator[RouteSeen]:
+        """All routes: the local ones (which the kernel shows on lo), the connected ones, and those in the table."""
+        lo = self.named("lo").index
+        for index, found in self.addressed.items():
+            for address in found:
+                host, length = address.split("/")
+                full = 128 if ":" in host else 32
+                yield RouteSeen(f"{host}/{full}", lo, table=LOCAL_TABLE, protocol=KERNEL_PROTOCOL, type=LOCAL)
+                if self.by_index[index].up and int(length) < full and index != lo:
+                    network = str(ipaddress.ip_interface(address).network)
+                    metric = 256 if ":" in host else 0
+                    source = "" if ":" in host else host
+                    yield RouteSeen(
+                        network, index, table=MAIN_TABLE, metric=metric, source=source, protocol=KERNEL_PROTOCOL
+                    )
+        for route, oif in self.table:
+            yield RouteSeen(
+                route.destination,
+                oif,
+                route.gateway,
+                route.table,
+                route.metric,
+                route.mtu,
+                route.source,
+                route.protocol,
+                UNICAST,
+            )
+
+    def _best(self, address: str, oif: int) -> Optional[RouteSeen]:
+        """The longest match in the local table, then in main; the lowest metric of those."""
+        wanted = ipaddress.ip_address(address)
+        for table in (LOCAL_TABLE, MAIN_TABLE):
+            fit: List[Tuple[int, int, RouteSeen]] = []
+            for seen in self._everything():
+                network = ipaddress.ip_network(seen.destination)
+                if seen.table != table or network.version != wanted.version or wanted not in network:
+                    continue
+                if oif and seen.oif != oif and seen.type != LOCAL:
+                    continue
+                fit.append((-network.prefixlen, seen.metric, seen))
+            if fit:
+                return min(fit, key=lambda found: found[:2])[2]
+        return None
+
+
+def identity(link: Link) -> Tuple[object, ...]:
+    """What may be there once; keys are no part of it."""
+    if link.kind == "vti":
+        return (link.local, link.remote, link.parent)
+    if link.kind == "vti6":
+        return (link.local, link.remote)
+    return (link.if_id,) if link.kind == "xfrm" else (link.name,)
+
+
+def place(route: Route) -> Tuple[str, int, int]:
+    """What makes two routes one: not the device."""
+    return (route.destination, route.table, route.metric)
+
+
+def kept(route: Route, device: str) -> Route:
+    """The route as the kernel keeps it."""
+    six = ":" in route.destination
+    return route._replace(device=device, metric=route.metric or (1024 if six else 0))
+
+
+def name_fits(name: str) -> bool:
+    """dev_valid_name(): 1 to 15 bytes, no slash, colon or white space, not . or .."""
+    return 0 < len(name.encode()) < 16 and not set(name) & set("/: \t\n") and name not in (".", "..")
+
+
+def refuse(what: str, number: int) -> NoReturn:
+    """The kernel says no."""
+    raise KernelError(f"{what}: {os.strerror(number)}", number)

@@ -1,0 +1,219 @@
+"""What random sequences, crashes and reviewers once found, each as the smallest test that shows it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.property.kernel_model import Kernel
+from tests.property.machine import (
+    EAST,
+    EAST6,
+    GATEWAY,
+    THIRD,
+    WEST,
+    WEST6,
+    Environment,
+    Machine,
+    Tunnel,
+    call,
+    establish,
+    withdraw,
+)
+from updown.errors import Conflict
+from updown.report import folded
+from updown.state import OUR_ALIAS, Link, Route
+
+T = Tunnel()
+SHARED = Tunnel(shared="yes")
+OTHER = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", shared="yes", reqid=16392)
+MADE = Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, mtu=1480, up=True)
+UP = ("UP",)
+
+
+def moved(tunnel: Tunnel, to: Tunnel) -> List[Environment]:
+    """MOBIKE as main sends it: down, unroute with the old address, route, up with the new one."""
+    before = [call(tunnel, "down", wishes=UP), call(tunnel, "unroute", wishes=UP)]
+    return [*before, call(to, "route", wishes=UP), call(to, "up", wishes=UP)]
+
+
+def test_a_device_made_by_a_killed_call_goes_with_the_next_down(machine: Machine) -> None:
+    """It has no alias yet, and the ledger no index: the note that we were about to make it must do."""
+    at = 0
+    while machine.dies(call(T, "prepare"), at):
+        machine.send_all(withdraw(T))
+        assert machine.devices() == set(), f"killed at {machine.moments[-1:]}"
+        at += 1
+    assert at > 5
+
+
+def test_a_device_made_anew_has_its_sysctls(machine: Machine) -> None:
+    """Those of the old device say nothing of the new one's."""
+    machine.send_all(establish(T))
+    six = T._replace(me=WEST6, peer=EAST6)
+    machine.send(call(six, "route"))
+    assert machine.kernel.named("vti5").kind == "vti6"
+    assert machine.kernel.files["net/ipv4/conf/vti5/disable_policy"] == "1"
+    assert machine.kernel.files["net/ipv6/conf/vti5/forwarding"] == "1"
+    assert machine.send(call(six, "route")).operations == ()
+
+
+def test_a_device_made_anew_has_its_source_address(machine: Machine) -> None:
+    """The machine still has the address while the plan is made, on the very device that goes."""
+    tunnel = T._replace(source="10.1.0.1")
+    machine.send_all(establish(tunnel))
+    report = machine.send(call(tunnel._replace(me=WEST6, peer=EAST6), "route"))
+    assert report.warnings == ()
+    assert machine.addresses("vti5") == ["10.1.0.1/32"]
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_an_unfinished_making_anew_leaves_our_device_ours(machine: Machine) -> None:
+    """Deleted, not made again because the ends are taken, and put back: it must be known again, and free for its tunnel."""
+    machine.send_all([*establish(SHARED), *withdraw(SHARED)])
+    machine.kernel.add_link(MADE._replace(name="office"))
+    with pytest.raises(Conflict, match=r"vti5: office \(not ours\) has local"):
+        machine.send(call(T, "prepare"))
+    assert machine.kernel.named("vti5").alias == OUR_ALIAS
+    machine.kernel.remove(machine.kernel.named("office").index)
+    machine.send_all(establish(T))
+    assert machine.kernel.named("vti5").remote == EAST
+    machine.send_all(withdraw(T))
+    assert machine.devices() == set()
+
+
+def test_a_failed_making_does_not_make_the_administrators_device_ours(machine: Machine) -> None:
+    office = machine.kernel.add_link(MADE._replace(name="office"))
+    with pytest.raises(Conflict):
+        machine.send(call(T, "up"))
+    assert machine.made() == {}
+    machine.kernel.remove(office.index)
+    machine.kernel.add_link(MADE)
+    machine.send_all([*establish(T), *withdraw(T)])
+    assert machine.devices() == {"vti5"}
+    assert machine.kernel.named("vti5").alias == ""
+
+
+def test_the_way_to_a_second_peer_does_not_lead_through_the_first_tunnel(machine: Machine) -> None:
+    """Two tunnels for everything: the halves of the first hold the second's peer."""
+    first = T._replace(theirs="0.0.0.0/0")
+    second = Tunnel(
+        "u", peer="203.0.113.9", theirs="0.0.0.0/0", device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16392
+    )._replace(next_hop=GATEWAY)
+    machine.send_all([call(first, "up"), call(second, "up")])
+    assert ("203.0.113.9/32", "eth0") in machine.routes()
+    machine.send_all(withdraw(first))
+    assert machine.routes() == {("0.0.0.0/1", "vti6"), ("128.0.0.0/1", "vti6"), ("203.0.113.9/32", "eth0")}
+
+
+def test_a_shared_device_is_not_taken_back_to_an_address_that_is_gone(machine: Machine) -> None:
+    """MOBIKE tells one of two connections that it moved; then that one goes."""
+    sibling = OTHER._replace(peer=EAST)
+    machine.send_all([*establish(SHARED), *establish(sibling)])
+    machine.kernel.physical("wlan0", "192.0.2.7/24")
+    machine.kernel.delete_address(machine.kernel.named("eth0").index, f"{WEST}/24")
+    there = SHARED._replace(me="192.0.2.7")
+    machine.send_all([*moved(SHARED, there), *withdraw(there)])
+    assert machine.kernel.named("vti5").local == "192.0.2.7"
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+
+
+def test_what_cannot_be_finished_for_one_tunnel_does_not_stop_another(machine: Machine) -> None:
+    """A call is killed, its device's name is taken meanwhile, and an unrelated tunnel comes up."""
+    assert machine.dies(call(T, "prepare"), 2)
+    machine.kernel.add_link(MADE._replace(ikey=77, okey=77))
+    report = machine.send(call(OTHER._replace(device="vti6", shared="no"), "up"))
+    assert [warning for warning in report.warnings if "key 77, wanted 5" in warning]
+    assert machine.routes() == {("10.3.0.0/24", "vti6")}
+
+
+def test_a_source_address_that_is_anothers_device_address_stays_with_its_own_tunnel(machine: Machine) -> None:
+    first = SHARED._replace(address="10.99.0.1/30")
+    second = OTHER._replace(source="10.99.0.1")
+    machine.send_all([*establish(first), *establish(second), *withdraw(first)])
+    assert [address.split("/")[0] for address in machine.addresses("vti5")] == ["10.99.0.1"]
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+    assert machine.send(call(second, "up")).operations == ()
+
+
+def test_the_administrators_routes_survive_the_removal_of_our_last_address(machine: Machine) -> None:
+    own = Route("10.8.0.0/16", "vti5", protocol=4)
+    machine.kernel.add_route(own, machine.kernel.add_link(MADE).index)
+    tunnel = T._replace(address="10.99.0.1/30", routing="no")
+    machine.send_all([*establish(tunnel), *withdraw(tunnel)])
+    assert machine.kernel.routes_by("vti5") == {"10.8.0.0/16"}
+
+
+def test_the_way_to_the_peer_follows_a_move_to_another_gateway(machine: Machine) -> None:
+    tunnel = T._replace(theirs="0.0.0.0/0", peer="203.0.113.9", next_hop=GATEWAY)
+    machine.send_all(establish(tunnel))
+    move(machine.kernel)
+    machine.send_all(moved(tunnel, tunnel._replace(me="192.0.2.7", next_hop="192.0.2.1")))
+    path = machine.kernel.path("203.0.113.9")
+    assert path is not None
+    assert (path.device, path.gateway) == ("eth0", "192.0.2.1")
+
+
+def move(kernel: Kernel) -> None:
+    """Another network on the same device: the new address first, so that no route is flushed."""
+    eth0 = kernel.named("eth0").index
+    kernel.add_address(eth0, "192.0.2.7/24")
+    kernel.delete_address(eth0, f"{WEST}/24")
+    kernel.delete_route(Route("0.0.0.0/0", "eth0", GATEWAY, protocol=3), eth0)
+    kernel.add_route(Route("0.0.0.0/0", "eth0", "192.0.2.1", protocol=3), eth0)
+
+
+@pytest.mark.parametrize("promotes", [False, True], ids=["taken along", "promoted"])
+def test_a_secondary_address_that_the_kernel_keeps_costs_no_warning(machine: Machine, promotes: bool) -> None:
+    """systemd sets promote_secondaries=1: then neither the other addresses of the subnet go nor the device's routes."""
+    machine.kernel.promotes = promotes
+    first, second = SHARED._replace(address="10.99.0.1/24"), OTHER._replace(address="10.99.0.2/24")
+    machine.send_all([*establish(first), *establish(second)])
+    reports = machine.send_all(withdraw(first))
+    assert [report.warnings for report in reports] == [(), ()]
+    assert machine.addresses("vti5") == ["10.99.0.2/24"]
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+
+
+@pytest.mark.parametrize("word", ["x" * 200, "/etc/" + "y" * 90, "\u20ac" * 50], ids=["plain", "path", "escaped"])
+def test_a_line_with_the_longest_name_and_a_long_word_has_at_most_120_bytes(word: str) -> None:
+    for line in folded("vti-updown: " + "n" * 30 + ": error: ", f"{word}: no such file"):
+        assert len(line.encode()) <= 120
+
+
+def test_our_device_that_the_administrator_renamed_is_called_ours(machine: Machine) -> None:
+    machine.send_all(establish(T))
+    link = machine.kernel.named("vti5")
+    machine.kernel.by_index[link.index] = link._replace(name="office")
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T, "up"))
+    assert "not ours" not in conflict.value.text
+    assert "office" in conflict.value.text
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["status"], ["clean", "--dry-run"], ["--dry-run"]], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize("output", ["closed", "full", "gone"])
+def test_an_output_that_takes_nothing_is_no_defect_and_no_noise(tmp_path: Path, words: List[str], output: str) -> None:
+    """The hook is asked for something while its standard output is closed, a full disk, or a pipe without a reader."""
+    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+    environment = call(T, "up") if words == ["--dry-run"] else {}
+    command = [sys.executable, "-I", str(hook), *words, "--state-dir", str(tmp_path / "state")]
+    closed = {"closed": "exec >&-; ", "full": "exec >/dev/full; ", "gone": ""}[output]
+    if output == "gone":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(os.devnull, os.O_WRONLY)
+    script = f'{closed}exec "$@"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", *command], stdout=writer, stderr=subprocess.PIPE, env=environment, check=False
+    )
+    os.close(writer)
+    assert b"Exception ignored" not in done.stderr
+    assert b"defect" not in done.stderr
+    assert done.returncode in (0, 1)

@@ -1,0 +1,685 @@
+"""What an event does to the kernel: devices, addresses, sysctls and routes, against the kernel model."""
+
+from typing import Dict, List, Set, Tuple
+
+import pytest
+
+from tests.property.machine import (
+    EAST6,
+    GATEWAY,
+    THIRD,
+    WEST,
+    WEST6,
+    Environment,
+    Machine,
+    Tunnel,
+    call,
+    establish,
+    withdraw,
+)
+from updown.desired import Sysctl
+from updown.errors import Conflict, UpdownError
+from updown.iproute2 import command, wrapped
+from updown.operations import OPPOSITES, Operation
+from updown.report import folded
+from updown.state import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route
+
+T = Tunnel(address="10.99.0.1/30")
+U = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", reqid=16392)
+SIX = Tunnel(me=WEST6, peer=EAST6, mine="fd00:1::/64", theirs="fd00:2::/64")
+MADE = Link("vti5", "vti", local=WEST, remote=T.peer, ikey=5, okey=5)
+
+TUNNELS = {
+    "permanent": T,
+    "4.10": T._replace(release=4),
+    "IPv6 in IPv6": SIX,
+    "IPv6 in IPv4": T._replace(mine="fd00:1::/64", theirs="fd00:2::/64"),
+    "IPv4 in IPv6": T._replace(me=WEST6, peer=EAST6, mark_in="49/0xffffffff", mark_out="50/0xffffffff"),
+    "everything": T._replace(mine="0.0.0.0/0", theirs="0.0.0.0/0"),
+    "everything in IPv6": SIX._replace(mine="::/0", theirs="::/0"),
+    "shared": T._replace(shared="yes"),
+    "instance": T._replace(kind="CK_INSTANCE"),
+    "source address, metric, MTU": T._replace(source="10.1.0.1", metric="50", mtu="1400"),
+    "source address in IPv6": SIX._replace(source="fd00:1::1", address="fd00:99::1/64"),
+    "a range": T._replace(theirs="10.2.0.1-10.2.0.6"),
+    "routing=no": T._replace(routing="no"),
+    "no address": T._replace(address=""),
+    "the prefix that holds the peer": T._replace(theirs="198.51.100.0/24"),
+}
+
+
+@pytest.mark.parametrize("case", TUNNELS)
+def test_every_event_twice_does_nothing_the_second_time(machine: Machine, case: str) -> None:
+    """Promise P1."""
+    tunnel = TUNNELS[case]
+    for environment in [*establish(tunnel), *withdraw(tunnel)]:
+        machine.send(environment)
+        again = machine.send(environment)
+        assert again.operations == ()
+        assert machine.unfinished() == []
+
+
+@pytest.mark.parametrize("case", TUNNELS)
+def test_a_tunnel_leaves_no_trace_but_a_device_that_stays_by_rule(machine: Machine, case: str) -> None:
+    before = machine.kernel.picture(indexes=False)
+    tunnel = TUNNELS[case]
+    machine.send_all([*establish(tunnel), *withdraw(tunnel)])
+    if case in ("shared", "instance"):
+        assert machine.devices() == {"vti5"}
+        assert machine.addresses("vti5") == []
+        machine.kernel.remove(machine.kernel.named("vti5").index)
+    assert machine.kernel.picture(indexes=False) == before
+    assert machine.claims() == []
+
+
+@pytest.mark.parametrize("case", TUNNELS)
+@pytest.mark.parametrize("verb", ["up", "route", "prepare-route-up"])
+def test_up_alone_or_route_alone_builds_all(machine: Machine, case: str, verb: str) -> None:
+    """Promise P2."""
+    tunnel = TUNNELS[case]
+    machine.send_all(establish(tunnel))
+    whole = machine.kernel.picture(indexes=False)
+    machine.send_all(withdraw(tunnel))
+    for name in machine.devices():
+        machine.kernel.remove(machine.kernel.named(name).index)
+    machine.now += 601
+    machine.send(call(tunnel, verb))
+    assert machine.kernel.picture(indexes=False) == whole
+
+
+def test_the_device_has_both_ends_both_keys_our_alias_and_is_up(machine: Machine) -> None:
+    machine.send(call(T._replace(mark_in="21/0xffffffff", mark_out="22/0xffffffff"), "prepare"))
+    link = machine.kernel.named("vti5")
+    assert link._replace(index=0, mtu=0) == MADE._replace(ikey=21, okey=22, up=True, alias=OUR_ALIAS)
+
+
+def test_an_ipv6_outer_address_makes_a_vti6(machine: Machine) -> None:
+    machine.send(call(TUNNELS["IPv4 in IPv6"], "up"))
+    link = machine.kernel.named("vti5")
+    assert (link.kind, link.local, link.remote, link.ikey, link.okey) == ("vti6", WEST6, EAST6, 49, 50)
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+# -- sysctls
+
+
+def sysctls(machine: Machine) -> Dict[str, str]:
+    found = {path: value for path, value in machine.kernel.files.items() if "/vti5/" in path}
+    return {path.replace("net/", "").replace("/conf/vti5/", " "): value for path, value in found.items()}
+
+
+@pytest.mark.parametrize(("of_all", "effective"), [("0", "0"), ("1", "2"), ("2", "0")])
+def test_the_sysctls_are_what_libreswans_users_count_on(machine: Machine, of_all: str, effective: str) -> None:
+    machine.kernel.files["net/ipv4/conf/all/rp_filter"] = of_all
+    machine.send(call(T, "prepare"))
+    assert sysctls(machine) == {
+        "ipv4 disable_policy": "1",
+        "ipv4 forwarding": "1",
+        "ipv4 rp_filter": effective,
+        "ipv4 disable_xfrm": "0",
+        "ipv6 disable_policy": "1",
+        "ipv6 forwarding": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("disable_policy = no", "ipv4 disable_policy", "0"),
+        ("disable_policy = keep", "ipv6 disable_policy", "0"),
+        ("forwarding = keep", "ipv4 forwarding", "0"),
+        ("rp_filter = 1", "ipv4 rp_filter", "1"),
+        ("rp_filter = keep", "ipv4 rp_filter", "7"),
+    ],
+)
+def test_each_sysctl_is_changeable_in_settings(machine: Machine, text: str, path: str, value: str) -> None:
+    machine.kernel.files["net/ipv4/conf/default/rp_filter"] = "7"
+    machine.settings(f"[device vti5]\n{text}\n")
+    machine.send(call(T, "prepare"))
+    assert sysctls(machine)[path] == value
+
+
+def test_a_sysctl_that_is_right_is_not_written(machine: Machine) -> None:
+    for path in list(machine.kernel.files):
+        if "/default/" in path and path.endswith(("disable_policy", "forwarding")):
+            machine.kernel.files[path] = "1"
+    report = machine.send(call(T, "prepare"))
+    assert [operation for operation in report.operations if operation.action == "sysctl"] == []
+
+
+def test_a_read_only_proc_sys_is_a_warning_and_no_failure(machine: Machine) -> None:
+    machine.kernel.read_only_sysctls = True
+    report = machine.send(call(T, "up"))
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert len([warning for warning in report.warnings if "Read-only file system" in warning]) == 4
+
+
+# -- what others made (promise P3)
+
+
+def foreign(machine: Machine, **changes: object) -> Link:
+    """A device that the administrator made beforehand."""
+    return machine.kernel.add_link(MADE._replace(mtu=1480, up=True)._replace(**changes))  # type: ignore[arg-type]
+
+
+def test_a_foreign_device_that_fits_is_adopted_and_left_as_it_was(machine: Machine) -> None:
+    foreign(machine)
+    before = machine.kernel.picture()
+    machine.send_all(establish(T))
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert machine.kernel.named("vti5").alias == ""
+    assert set(sysctls(machine).values()) == {"0"}
+    machine.send_all(withdraw(T))
+    assert machine.kernel.picture() == before
+
+
+def test_an_address_that_was_there_before_stays(machine: Machine) -> None:
+    machine.kernel.add_address(foreign(machine).index, "10.99.0.1/30")
+    machine.send_all([*establish(T), *withdraw(T)])
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+
+
+def test_a_foreign_device_found_down_is_set_up_with_a_warning(machine: Machine) -> None:
+    foreign(machine, up=False)
+    report = machine.send(call(T, "up"))
+    assert report.warnings == ("vti5 is not ours and was down; setting it up",)
+    assert machine.kernel.named("vti5").up
+    assert machine.send(call(T, "up")).warnings == ()
+
+
+CONFLICTS: Dict[str, Tuple[Dict[str, object], Tuple[str, ...]]] = {
+    "key": ({"ikey": 77, "okey": 77}, ("vti5", "key 77", "wanted 5")),
+    "one key": ({"okey": 77}, ("vti5", "okey 77", "wanted 5")),
+    "remote": ({"remote": THIRD}, ("vti5", THIRD, T.peer)),
+    "remote any": ({"remote": "0.0.0.0"}, ("vti5", "remote any", T.peer)),
+    "kind": ({"kind": "dummy", "local": "", "remote": "", "ikey": 0, "okey": 0}, ("vti5", "kind dummy", "wanted vti")),
+}
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_a_foreign_device_that_differs_is_a_conflict_that_names_the_values(machine: Machine, case: str) -> None:
+    changes, words = CONFLICTS[case]
+    foreign(machine, **changes)
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T, "up"))
+    assert conflict.value.status == 3
+    assert all(word in conflict.value.text for word in words)
+    assert conflict.value.hint
+    assert machine.kernel.picture() == before
+    assert machine.claims() == []
+    assert machine.made() == {}
+
+
+def test_key_77_against_5_is_one_line_of_at_most_120_bytes(machine: Machine) -> None:
+    foreign(machine, ikey=77, okey=77)
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T, "up"))
+    (line,) = folded("vti-updown: t: error: ", conflict.value.text)
+    assert len(line.encode()) <= 120
+    assert all(word in line for word in ("vti5", "77", "5"))
+
+
+def test_a_name_that_is_free_with_ends_that_are_taken_names_the_holder(machine: Machine) -> None:
+    foreign(machine, name="office")
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict, match=r"^vti5: office \(not ours\) has local [\d.]+ remote [\d.]+ already$"):
+        machine.send(call(T, "up"))
+    assert machine.kernel.picture() == before
+
+
+def test_ends_that_another_connection_of_ours_holds_are_named_with_it(machine: Machine) -> None:
+    machine.send(call(U._replace(peer=T.peer, device="vti6"), "up"))
+    with pytest.raises(Conflict, match=r"vti5: vti6 \(for u\) has local"):
+        machine.send(call(T, "up"))
+
+
+def test_ends_that_a_moved_device_holds_are_searched_elsewhere(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(machine, name="office")
+    monkeypatch.setattr("updown.kernel.dumps.links", list)
+    with pytest.raises(Conflict, match="moved to another namespace"):
+        machine.send(call(T, "up"))
+
+
+def test_without_pyroute2_the_conflict_is_told_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> List[Link]:
+        raise UpdownError("pyroute2 is missing")
+
+    foreign(machine, name="office")
+    monkeypatch.setattr("updown.kernel.dumps.links", missing)
+    with pytest.raises(Conflict, match=r"another device has local 198\.51\.100\.1") as conflict:
+        machine.send(call(T, "up"))
+    assert "pyroute2 is missing" in conflict.value.hint
+
+
+@pytest.mark.parametrize("name", ["ip_vti0", "vti0"])
+def test_the_fallback_device_is_recognised_by_identity_under_any_name(machine: Machine, name: str) -> None:
+    machine.kernel.fallback(name)
+    with pytest.raises(Conflict, match=f"^{name} is the kernel's fallback device"):
+        machine.send(call(T._replace(device=name), "up"))
+
+
+def test_a_physical_device_is_never_taken_for_a_tunnel(machine: Machine) -> None:
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict, match="eth0 is not ours and has kind none, wanted vti"):
+        machine.send(call(T._replace(device="eth0"), "up"))
+    assert machine.kernel.picture() == before
+
+
+OTHER_END = U._replace(me="198.51.100.9", shared="yes")
+
+
+def test_a_shared_device_from_another_local_address_names_the_xfrm_interface(machine: Machine) -> None:
+    machine.kernel.add_address(machine.kernel.named("eth0").index, "198.51.100.9/24")
+    machine.send(call(T._replace(shared="yes"), "up"))
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(OTHER_END, "up"))
+    lines = folded("vti-updown: u: error: ", conflict.value.text)
+    assert len(lines) == 1
+    assert "XFRM interface" in lines[0]
+    assert conflict.value.status == 3
+    assert machine.kernel.named("vti5").local == WEST
+
+
+def test_a_foreign_shared_device_with_another_local_address_names_the_xfrm_interface(machine: Machine) -> None:
+    foreign(machine, remote="0.0.0.0")
+    with pytest.raises(Conflict, match="XFRM interface"):
+        machine.send(call(OTHER_END, "up"))
+
+
+def test_another_connection_with_another_mark_on_the_same_device_is_a_conflict_that_names_it(machine: Machine) -> None:
+    machine.send(call(T._replace(shared="yes"), "up"))
+    with pytest.raises(Conflict, match="vti5 has key 5, wanted 6, for t"):
+        machine.send(call(U._replace(shared="yes", mark_in="6/0xff", mark_out="6/0xff"), "up"))
+
+
+# -- what we made follows
+
+
+def test_our_device_follows_a_changed_mark_in_place(machine: Machine) -> None:
+    machine.send(call(T, "up"))
+    index = machine.kernel.named("vti5").index
+    machine.send(call(T._replace(mark_in="6/0xff", mark_out="6/0xff"), "up"))
+    link = machine.kernel.named("vti5")
+    assert (link.index, link.ikey, link.okey) == (index, 6, 6)
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_our_device_that_nobody_claims_is_made_anew_to_fit(machine: Machine) -> None:
+    """Between any and one remote the kernel changes nothing in place."""
+    shared = T._replace(shared="yes")
+    machine.send_all([*establish(shared), *withdraw(shared)])
+    assert machine.kernel.named("vti5").remote == "0.0.0.0"
+    machine.send_all(establish(T))
+    assert machine.kernel.named("vti5").remote == T.peer
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_our_device_that_someone_deleted_is_made_again_with_everything_on_it(machine: Machine) -> None:
+    shared = [T._replace(shared="yes"), U._replace(shared="yes")]
+    machine.send_all([call(tunnel, "up") for tunnel in shared])
+    machine.kernel.remove(machine.kernel.named("vti5").index)
+    machine.send(call(shared[1], "up"))
+    assert machine.routes() == {("10.2.0.0/24", "vti5"), ("10.3.0.0/24", "vti5")}
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+
+
+def test_our_device_that_someone_set_down_comes_up_with_its_routes(machine: Machine) -> None:
+    machine.send(call(T, "up"))
+    machine.kernel.set_link(machine.kernel.named("vti5").index, up=False)
+    machine.send(call(T, "up"))
+    assert machine.kernel.named("vti5").up
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_a_device_is_known_by_its_alias_when_the_ledger_is_lost(machine: Machine) -> None:
+    machine.send(call(T, "up"))
+    for name in ("ledger",):
+        (machine.folder / "net-1" / name).unlink()
+    machine.send(call(T._replace(mark_in="6/0xff", mark_out="6/0xff"), "up"))
+    assert machine.kernel.named("vti5").ikey == 6
+    machine.send_all(withdraw(T))
+    assert machine.devices() == set()
+
+
+# -- several tunnels (promise P4)
+
+ON_5 = Tunnel("a")
+ON_6 = Tunnel("b", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16392)
+
+
+def test_the_first_of_two_tunnels_holds_a_prefix_and_the_second_is_told(machine: Machine) -> None:
+    machine.send(call(ON_5, "up"))
+    report = machine.send(call(ON_6, "up"))
+    assert report.warnings == ("10.2.0.0/24 is held by a on vti5; ours waits. A metric orders the two",)
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_the_route_moves_over_when_the_first_goes(machine: Machine, first: str) -> None:
+    one, two = (ON_5, ON_6) if first == "a" else (ON_6, ON_5)
+    machine.send_all([call(one, "up"), call(two, "up")])
+    machine.send_all(withdraw(one))
+    assert machine.routes() == {("10.2.0.0/24", two.device)}
+    machine.send_all(withdraw(two))
+    assert machine.routes() == set()
+
+
+def test_the_route_stays_when_the_second_goes(machine: Machine) -> None:
+    machine.send_all([call(ON_5, "up"), call(ON_6, "up"), *withdraw(ON_6)])
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_the_route_moves_over_when_the_first_was_shared_and_its_device_stays(machine: Machine) -> None:
+    shared = ON_5._replace(shared="yes")
+    machine.send_all([call(shared, "up"), call(ON_6, "up"), *withdraw(shared)])
+    assert machine.devices() == {"vti5", "vti6"}
+    assert machine.routes() == {("10.2.0.0/24", "vti6")}
+
+
+def test_a_metric_orders_two_tunnels_and_both_have_their_route(machine: Machine) -> None:
+    report = machine.send_all([call(ON_5, "up"), call(ON_6._replace(metric="50"), "up")])[1]
+    assert report.warnings == ()
+    assert machine.routes() == {("10.2.0.0/24", "vti5"), ("10.2.0.0/24", "vti6")}
+    path = machine.kernel.path("10.2.0.1")
+    assert path is not None
+    assert path.device == "vti5"
+
+
+def test_two_connections_on_one_device_keep_it_until_both_are_gone(machine: Machine) -> None:
+    machine.settings("[device vti5]\ndelete = last\n")
+    shared = [T._replace(shared="yes"), U._replace(shared="yes")]
+    machine.send_all([call(tunnel, "up") for tunnel in shared])
+    machine.send_all(withdraw(shared[0]))
+    assert machine.devices() == {"vti5"}
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+    machine.send_all(withdraw(shared[1]))
+    assert machine.devices() == set()
+
+
+def test_the_second_connection_brings_its_own_address(machine: Machine) -> None:
+    second = U._replace(shared="yes", address="10.99.1.1/30")
+    machine.send_all([call(T._replace(shared="yes"), "up"), call(second, "up")])
+    assert machine.addresses("vti5") == ["10.99.0.1/30", "10.99.1.1/30"]
+    machine.send_all(withdraw(T._replace(shared="yes")))
+    assert machine.addresses("vti5") == ["10.99.1.1/30"]
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+
+
+def test_an_address_of_two_connections_goes_with_the_second(machine: Machine) -> None:
+    second = U._replace(shared="yes", address=T.address)
+    machine.send_all([call(T._replace(shared="yes"), "up"), call(second, "up")])
+    machine.send_all(withdraw(T._replace(shared="yes")))
+    assert machine.addresses("vti5") == [T.address]
+    machine.send_all(withdraw(second))
+    assert machine.addresses("vti5") == []
+
+
+def test_removing_the_last_ipv4_address_keeps_the_other_connections_routes(machine: Machine) -> None:
+    """The kernel flushes every IPv4 route of the device with it."""
+    first, second = T._replace(shared="yes"), U._replace(shared="yes")
+    machine.send_all([call(first, "up"), call(second, "up"), *withdraw(first)])
+    assert machine.addresses("vti5") == []
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+
+
+def test_removing_a_subnets_primary_address_keeps_the_secondary_one(machine: Machine) -> None:
+    first = T._replace(shared="yes", address="10.99.0.1/24")
+    second = U._replace(shared="yes", address="10.99.0.2/24")
+    machine.send_all([call(first, "up"), call(second, "up"), *withdraw(first)])
+    assert machine.addresses("vti5") == ["10.99.0.2/24"]
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+
+
+# -- routing
+
+ROUTED: Dict[str, Tuple[Tunnel, Set[Tuple[str, str]]]] = {
+    "one prefix": (T, {("10.2.0.0/24", "vti5")}),
+    "0/0 as halves, with the peer outside": (
+        T._replace(theirs="0.0.0.0/0"),
+        {("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5"), ("198.51.100.2/32", "eth0")},
+    ),
+    "::/0 as halves, with the peer outside": (
+        SIX._replace(theirs="::/0"),
+        {("::/1", "vti5"), ("8000::/1", "vti5"), ("2001:db8:0:1::2/128", "eth0")},
+    ),
+    "::/0 in IPv4 needs no way to the peer": (
+        T._replace(theirs="::/0"),
+        {("::/1", "vti5"), ("8000::/1", "vti5")},
+    ),
+    "a prefix that holds the peer": (
+        T._replace(theirs="198.51.0.0/16"),
+        {("198.51.0.0/16", "vti5"), ("198.51.100.2/32", "eth0")},
+    ),
+    "host to host": (T._replace(mine=f"{WEST}/32", theirs=f"{T.peer}/32"), set()),
+    "a range": (T._replace(theirs="10.2.0.1-10.2.0.2"), {("10.2.0.1/32", "vti5"), ("10.2.0.2/32", "vti5")}),
+    "a peer behind a gateway": (
+        T._replace(peer="203.0.113.9", theirs="0.0.0.0/0", next_hop=GATEWAY),
+        {("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5"), ("203.0.113.9/32", "eth0")},
+    ),
+    "vti-routing=no": (T._replace(routing="no"), set()),
+    "vti-routing=no with a source address": (T._replace(routing="no", source="10.1.0.1"), set()),
+    "vti-routing=no with an MTU": (T._replace(routing="no", mtu="1400"), set()),
+    "vti-routing=no for everything": (T._replace(routing="no", theirs="0.0.0.0/0", source="10.1.0.1"), set()),
+}
+
+
+@pytest.mark.parametrize("case", ROUTED)
+def test_the_routes_of_a_tunnel_are_these(machine: Machine, case: str) -> None:
+    tunnel, wanted = ROUTED[case]
+    machine.send_all(establish(tunnel))
+    assert machine.routes() == wanted
+    path = machine.kernel.path(tunnel.peer)
+    assert path is not None
+    assert path.device == "eth0", "ESP and IKE never loop into the device"
+
+
+def test_a_route_carries_source_metric_mtu_and_our_mark(machine: Machine) -> None:
+    machine.send(call(T._replace(source="10.1.0.1", metric="50", mtu="1400"), "up"))
+    (route,) = (entry.route for entry in machine.kernel.table if entry.route.device == "vti5")
+    assert route == Route("10.2.0.0/24", "vti5", metric=50, mtu=1400, source="10.1.0.1", protocol=OUR_PROTOCOL)
+    assert "10.1.0.1/32" in machine.addresses("vti5")
+
+
+def test_a_source_address_that_the_machine_has_is_not_added_again(machine: Machine) -> None:
+    machine.kernel.physical("lan0", "10.1.0.1/24")
+    machine.send(call(T._replace(source="10.1.0.1"), "up"))
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_a_source_of_the_other_family_is_not_the_routes_source(machine: Machine) -> None:
+    machine.send(call(T._replace(theirs="fd00:2::/64", mine="fd00:1::/64", source="10.1.0.1"), "up"))
+    (route,) = (entry.route for entry in machine.kernel.table if entry.route.device == "vti5")
+    assert route.source == ""
+
+
+def test_host_to_host_has_no_route_and_one_line_says_why(machine: Machine) -> None:
+    tunnel = T._replace(mine=f"{WEST}/32", theirs=f"{T.peer}/32")
+    report = machine.send(call(tunnel, "up"))
+    assert report.remarks == (
+        "198.51.100.2 is not routed into vti5, its IKE and ESP would loop: packets to it go outside",
+    )
+    assert machine.devices() == {"vti5"}
+
+
+def test_the_way_to_the_peer_goes_with_the_last_tunnel_that_needs_it(machine: Machine) -> None:
+    first = T._replace(theirs="0.0.0.0/0")
+    second = T._replace(connection="u", theirs="198.51.0.0/16", mine="10.1.1.0/24", reqid=16392, address="")
+    machine.send_all([call(first, "up"), call(second, "up"), *withdraw(first)])
+    assert ("198.51.100.2/32", "eth0") in machine.routes()
+    machine.send_all(withdraw(second))
+    assert machine.routes() == set()
+
+
+def test_the_administrators_own_way_to_the_peer_is_used_and_stays(machine: Machine) -> None:
+    eth0 = machine.kernel.named("eth0").index
+    own = Route("198.51.100.2/32", "eth0", "198.51.100.9", protocol=4)
+    machine.kernel.add_route(own, eth0)
+    tunnel = T._replace(theirs="0.0.0.0/0")
+    machine.send_all([*establish(tunnel), *withdraw(tunnel)])
+    assert "198.51.100.2/32" in machine.kernel.routes_by("eth0")
+
+
+def test_no_way_to_the_peer_but_the_tunnel_is_a_warning(machine: Machine) -> None:
+    machine.kernel.table = []
+    report = machine.send(call(T._replace(theirs="0.0.0.0/0", peer="203.0.113.9"), "up"))
+    assert any("no way to the peer 203.0.113.9 outside vti5" in warning for warning in report.warnings)
+
+
+def test_a_route_of_someone_elses_is_never_replaced(machine: Machine) -> None:
+    theirs = Route("10.2.0.0/24", "eth0", GATEWAY, protocol=4)
+    machine.kernel.add_route(theirs, machine.kernel.named("eth0").index)
+    report = machine.send_all(establish(T))[-1]
+    assert report.warnings == (
+        "10.2.0.0/24 has a route dev eth0 that is not ours; it stays. Set a metric to have both",
+    )
+    assert machine.routes() == set()
+    machine.send_all(withdraw(T))
+    assert "10.2.0.0/24" in machine.kernel.routes_by("eth0")
+
+
+def test_a_route_the_administrator_put_on_our_device_counts_and_stays_his(machine: Machine) -> None:
+    shared = T._replace(shared="yes", address="")
+    machine.send(call(shared, "prepare"))
+    own = Route("10.2.0.0/24", "vti5", protocol=4)
+    machine.kernel.add_route(own, machine.kernel.named("vti5").index)
+    assert machine.send(call(shared, "up")).warnings == ()
+    machine.send_all(withdraw(shared))
+    assert machine.kernel.routes_by("vti5") == {"10.2.0.0/24"}
+
+
+def test_a_metric_and_a_table_of_the_settings_place_the_route(machine: Machine) -> None:
+    machine.settings("[device vti5]\nmetric = 7\ntable = 100\n")
+    machine.send(call(T, "up"))
+    (route,) = (entry.route for entry in machine.kernel.table if entry.route.device == "vti5")
+    assert (route.metric, route.table) == (7, 100)
+    machine.send_all(withdraw(T))
+    assert machine.routes() == set()
+
+
+def test_routing_of_the_settings_counts_where_the_daemon_says_nothing(machine: Machine) -> None:
+    machine.settings("[defaults]\ninterface = vti{mark}\nrouting = yes\naddress = 10.99.7.1/30\nmtu = 1390\n")
+    machine.send(call(T._replace(device="", address=""), "up"))
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert machine.addresses("vti5") == ["10.99.7.1/30"]
+    assert machine.kernel.named("vti5").mtu == 1390
+
+
+def test_the_daemons_own_word_beats_the_settings(machine: Machine) -> None:
+    machine.settings("[defaults]\ninterface = other\nrouting = yes\nshared = yes\n")
+    machine.send(call(T._replace(routing="no"), "up"))
+    assert machine.devices() == {"vti5"}
+    assert machine.routes() == set()
+    assert machine.kernel.named("vti5").remote == T.peer
+
+
+def test_a_placeholder_without_a_value_means_no_device_and_one_line(machine: Machine) -> None:
+    machine.settings("[defaults]\ninterface = vti{if_id}\n")
+    report = machine.send(call(T._replace(device=""), "up"))
+    assert report.remarks == ("no device: vti{if_id} needs a value this connection does not have",)
+
+
+# -- pluto's own device
+
+
+def test_plutos_own_device_is_used_and_never_touched(machine: Machine) -> None:
+    machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True, mtu=1500))
+    before = machine.kernel.picture()
+    own = {"VTI_IFACE": "", "PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"}
+    calls: List[Environment] = [{**one, **own} for one in establish(T)]
+    machine.send_all(calls)
+    assert machine.routes() == {("10.2.0.0/24", "ipsec1")}
+    machine.send_all([{**one, **own} for one in withdraw(T)])
+    assert machine.kernel.picture() == before
+
+
+@pytest.mark.parametrize(("if_id", "said"), [(0, "is not here"), (9, "if_id 9, wanted 1")], ids=["missing", "other"])
+def test_plutos_device_that_cannot_be_used_is_a_warning(machine: Machine, if_id: int, said: str) -> None:
+    if if_id:
+        machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=if_id, up=True, mtu=1500))
+    own = {"VTI_IFACE": "", "PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"}
+    report = machine.send({**call(T, "up"), **own})
+    assert [warning for warning in report.warnings if said in warning]
+    assert report.operations == ()
+
+
+# -- operations as text
+
+MOVED = MADE._replace(local="198.51.100.9")
+OPERATIONS: List[Tuple[Operation, str]] = [
+    (
+        Operation("link add", MADE),
+        "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5",
+    ),
+    (
+        Operation("link add", MADE._replace(remote="0.0.0.0", ikey=21, okey=22, mtu=1400)),
+        "ip link add vti5 mtu 1400 type vti local 198.51.100.1 remote any ikey 21 okey 22",
+    ),
+    (
+        Operation("link add", Link("v6", "vti6", local=WEST6, remote=EAST6, ikey=1, okey=1)),
+        "ip link add v6 type vti6 local 2001:db8:0:1::1 remote 2001:db8:0:1::2 key 1",
+    ),
+    (
+        Operation("link change", MOVED, MADE),
+        "ip link change vti5 type vti local 198.51.100.9 remote 198.51.100.2 key 5",
+    ),
+    (
+        Operation("link set", MADE._replace(up=True, alias="vti-updown", mtu=1400), MADE),
+        "ip link set vti5 mtu 1400 alias vti-updown up",
+    ),
+    (Operation("link set", MADE, MADE._replace(up=True)), "ip link set vti5 down"),
+    (Operation("link delete", MADE), "ip link del vti5"),
+    (Operation("address add", Address("vti5", "10.99.0.1/30")), "ip addr add 10.99.0.1/30 dev vti5"),
+    (Operation("address delete", Address("vti5", "fd00::1/64")), "ip addr del fd00::1/64 dev vti5"),
+    (
+        Operation("route add", Route("10.2.0.0/24", "vti5", metric=50, mtu=1400, source="10.1.0.1")),
+        "ip route add 10.2.0.0/24 dev vti5 proto 160 metric 50 mtu 1400 src 10.1.0.1",
+    ),
+    (
+        Operation("route add", Route("198.51.100.2/32", "eth0", "198.51.100.254", table=100)),
+        "ip route add 198.51.100.2/32 via 198.51.100.254 dev eth0 table 100 proto 160",
+    ),
+    (
+        Operation("route add", Route("fd00:2::/64", "vti5", metric=1024)),
+        "ip route add fd00:2::/64 dev vti5 proto 160",
+    ),
+    (Operation("route delete", Route("10.2.0.0/24", "vti5")), "ip route del 10.2.0.0/24 dev vti5 proto 160"),
+    (Operation("route replace", Route("10.2.0.0/24", "vti6")), "ip route replace 10.2.0.0/24 dev vti6 proto 160"),
+    (
+        Operation("sysctl", Sysctl("vti5", "net/ipv4/conf/vti5/rp_filter", "2")),
+        "sysctl -w net/ipv4/conf/vti5/rp_filter=2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("operation", "text"), OPERATIONS, ids=[text for _, text in OPERATIONS])
+def test_an_operation_is_shown_as_the_command_that_would_do_it(operation: Operation, text: str) -> None:
+    assert command(operation) == text
+
+
+@pytest.mark.parametrize("action", OPPOSITES)
+def test_every_operation_has_its_command_in_the_table_above(action: str) -> None:
+    assert action in {operation.action for operation, _ in OPERATIONS}
+
+
+@pytest.mark.parametrize(("operation", "text"), OPERATIONS, ids=[text for _, text in OPERATIONS])
+def test_undoing_twice_is_doing(operation: Operation, text: str) -> None:
+    again = operation.undo().undo()
+    assert (again.action, again.subject) == (operation.action, operation.subject)
+    assert command(again).split()[:4] == text.split()[:4]
+
+
+@pytest.mark.parametrize("width", [40, 60, 74, 118])
+def test_a_long_command_is_broken_at_blanks_and_loses_no_word(width: int) -> None:
+    text = command(
+        Operation(
+            "route add", Route("2001:db8:aaaa:bbbb::/64", "fifteen-chars.x", "2001:db8::1", 100, 7, 1400, "2001:db8::2")
+        )
+    )
+    lines = wrapped(text, width)
+    assert all(len(line) <= width for line in lines)
+    assert " ".join(line.rstrip("\\").strip() for line in lines) == text

@@ -1,0 +1,85 @@
+"""Every recorded call runs with --dry-run: in a clean environment, without root, status 0, no sign of a fault."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.kernel import expectations
+from tests.kernel.expectations import Sequence
+from tests.recordings import Call, Recording, recordings
+
+HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+MAY_READ = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
+WHERE = "import os, sys; print(os.__file__, sys.executable)"
+
+
+@pytest.fixture(scope="module")
+def python() -> List[str]:
+    """Our interpreter as a user without privileges; one below root's home needs leave to be read, and gets no more."""
+    plain = [sys.executable, "-I"]
+    if os.geteuid() != 0:
+        return plain
+    wanted = subprocess.run([*plain, "-c", WHERE], stdout=subprocess.PIPE, check=True).stdout
+    for command in ([*NOBODY, *plain], [*NOBODY, *MAY_READ, *plain]):
+        done = subprocess.run([*command, "-c", WHERE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if done.returncode == 0 and done.stdout == wanted:
+            return command
+    pytest.fail(f"{sys.executable} cannot be run by another user than root")
+
+
+def dry_run(python: List[str], call: Call) -> List[str]:
+    """The plan; the environment is the recorded one and nothing else."""
+    done = subprocess.run(
+        [*python, str(HOOK), "--dry-run"],
+        env=call.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd="/",
+        timeout=60,
+    )
+    output = (done.stdout + done.stderr).decode("utf-8", "backslashreplace")
+    assert done.returncode == 0, f"{call.name}: status {done.returncode}\n{output}"
+    for sign in ("Traceback", "Error:", "Exception", "Warning:"):
+        assert sign not in output, f"{call.name}:\n{output}"
+    return done.stdout.decode("utf-8", "backslashreplace").splitlines()
+
+
+@pytest.mark.parametrize("recording", recordings("libreswan-*"), ids=str)
+def test_every_recorded_call_runs_dry(recording: Recording, python: List[str]) -> None:
+    """A plan for each call alone; for a first claim to a VTI it makes the device that the call names."""
+    for call in recording.calls():
+        plan = dry_run(python, call)
+        device = call.environment["VTI_IFACE"]
+        makes = bool(device) and not call.verb.startswith(("down", "unroute"))
+        assert any(line.startswith(f"ip link add {device} ") for line in plan) == makes, f"{call.name}: {plan}"
+
+
+def test_the_table_of_expectations_has_every_recorded_call_once() -> None:
+    """Each recording has one sequence without a variant, which names all its calls, in order, by their verbs."""
+    plain = [sequence for sequence in expectations.sequences() if not sequence.variant]
+    assert sorted(sequence.recording for sequence in plain) == sorted(recordings("libreswan-*"))
+    for sequence in plain:
+        named = [(step.number, step.verb) for step in sequence.steps if step.number]
+        assert named == [(call.number, _bare(call.verb)) for call in sequence.recording.calls()], str(sequence)
+
+
+@pytest.mark.parametrize("sequence", [s for s in expectations.sequences() if s.variant], ids=str)
+def test_a_variant_of_the_table_fits_its_recording(sequence: Sequence) -> None:
+    """A variant sends recorded calls, each once, and changes something about them."""
+    calls = {call.number: _bare(call.verb) for call in sequence.recording.calls()}
+    numbers = [step.number for step in sequence.steps if step.number]
+    assert len(set(numbers)) == len(numbers)
+    assert all(calls[step.number] == step.verb for step in sequence.steps if step.number)
+    assert sequence.changes or not sequence.made or numbers != sorted(numbers)
+
+
+def _bare(verb: str) -> str:
+    return re.sub(r"-(client|host)(-v6)?$", "", verb)

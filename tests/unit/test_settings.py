@@ -1,0 +1,199 @@
+"""The administrator's file: what it may say, whose word counts, and errors that name file, line and the nearest key."""
+
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from updown.errors import Refused
+from updown.settings import KEYS, LATER, Settings, parse, read_files, resolve
+
+DEFAULTS = "[defaults]\nmtu = 1000\n"
+CONNECTION_GLOB = "[connection *]\nmtu = 1100\n"
+CONNECTION = "[connection t]\nmtu = 1200\n"
+DEVICE_GLOB = "[device vti*]\nmtu = 1300\n"
+DEVICE = "[device vti5]\nmtu = 1400\n"
+
+PRECEDENCE = {
+    "nothing": ("", 0),
+    "defaults": (DEFAULTS, 1000),
+    "connection glob beats defaults": (CONNECTION_GLOB + DEFAULTS, 1100),
+    "exact connection beats glob": (CONNECTION + CONNECTION_GLOB + DEFAULTS, 1200),
+    "device glob beats exact connection": (DEVICE_GLOB + CONNECTION + CONNECTION_GLOB, 1300),
+    "exact device beats device glob": (DEVICE + DEVICE_GLOB + CONNECTION, 1400),
+    "order in the file does not matter between kinds": (DEVICE + CONNECTION + DEFAULTS, 1400),
+    "later beats earlier in one kind": (DEFAULTS + "[defaults]\nmtu = 1001\n", 1001),
+    "later beats earlier between globs": (CONNECTION_GLOB + "[connection ?]\nmtu = 1101\n", 1101),
+    "another connection's section is not ours": ("[connection u]\nmtu = 1200\n" + DEFAULTS, 1000),
+    "another device's section is not ours": ("[device vti6]\nmtu = 1200\n" + DEFAULTS, 1000),
+    "upper and lower case differ": ("[connection T]\nmtu = 1200\n" + DEFAULTS, 1000),
+}
+
+
+@pytest.mark.parametrize("case", PRECEDENCE)
+def test_device_beats_connection_beats_defaults_and_exact_beats_glob(case: str) -> None:
+    text, mtu = PRECEDENCE[case]
+    assert resolve(tuple(parse(text, "f")), "t", "vti5").mtu == mtu
+
+
+def test_keys_of_different_sections_add_up() -> None:
+    lines = tuple(parse("[defaults]\nmtu=1400\n[connection t]\nmetric=5\n[device vti5]\ntable=100\n", "f"))
+    assert resolve(lines, "t", "vti5") == Settings(mtu=1400, metric=5, table=100)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "connection", "fits"),
+    [
+        ("t", "t", True),
+        ("t", "t/1x2", True),
+        ("t/1x2", "t/1x2", True),
+        ("t/1x2", "t/1x1", False),
+        ("t", "tt", False),
+        ("t*", "t/1x2", True),
+        ("road-[0-9]", "road-7", True),
+        ("road-[0-9]", "road-x", False),
+        ("*", "anything", True),
+        ("two words", "two words", True),
+    ],
+)
+def test_a_section_is_for_the_connections_its_pattern_fits(pattern: str, connection: str, fits: bool) -> None:
+    lines = tuple(parse(f"[connection {pattern}]\nmtu = 1400\n", "f"))
+    assert (resolve(lines, connection).mtu == 1400) is fits
+
+
+def test_the_exact_name_of_one_child_beats_a_glob_for_it() -> None:
+    lines = tuple(parse("[connection t/1x2]\nmtu = 1400\n[connection t*]\nmtu = 1300\n", "f"))
+    assert resolve(lines, "t/1x2").mtu == 1400
+
+
+ACCEPTED: Dict[str, Any] = {
+    "interface = vti{mark}": "vti{mark}",
+    "interface = vti5": "vti5",
+    "interface = v{mark_in}-{mark_out}": "v{mark_in}-{mark_out}",
+    "interface = {connection}": "{connection}",
+    "kind = vti": "vti",
+    "shared = yes": True,
+    "template = auto": None,
+    "template = no": False,
+    "routing = yes": True,
+    "delete = last": "last",
+    "delete = never": "never",
+    "delete = rule": "rule",
+    "address = 10.0.0.1/24, fd00::1/64": ("10.0.0.1/24", "fd00::1/64"),
+    "mtu = 68": 68,
+    "mtu = 65515": 65515,
+    "table = main": 254,
+    "table = 4294967295": 4294967295,
+    "metric = 100": 100,
+    "disable_policy = keep": None,
+    "disable_policy = no": 0,
+    "forwarding = yes": 1,
+    "rp_filter = 2": "2",
+    "rp_filter = keep": "keep",
+    "rp_filter = auto": "auto",
+}
+
+
+@pytest.mark.parametrize("line", ACCEPTED)
+def test_an_accepted_line_has_its_value(line: str) -> None:
+    (found,) = parse(f"[defaults]\n{line}\n", "f")
+    assert found.value == ACCEPTED[line]
+    assert found.where == "f:2"
+
+
+def test_every_key_is_a_field_of_the_settings_with_a_default() -> None:
+    assert set(KEYS) == set(Settings._fields) == set(Settings._field_defaults)
+
+
+def test_blank_lines_comments_and_white_space_do_not_count() -> None:
+    text = "# a\n; b\n\n  [defaults]  \n\t mtu=1400 \n   # c\n"
+    assert resolve(tuple(parse(text, "f")), "t").mtu == 1400
+
+
+REFUSED = {
+    "an unknown key with a near one": ("[defaults]\nmtuu = 1400\n", "f:2: unknown key mtuu; did you mean mtu?"),
+    "a British spelling": ("[defaults]\nroutng = yes\n", "f:2: unknown key routng; did you mean routing?"),
+    "an unknown key far from all": ("[defaults]\n\n\nzzzz = 1\n", "f:4: unknown key zzzz; known are interface, "),
+    "an unknown section": ("[conection t]\n", "f:1: unknown section conection t; did you mean connection?"),
+    "a section without a name": ("[connection]\n", "f:1: [connection] needs a name or a pattern"),
+    "defaults with a name": ("[defaults x]\n", "f:1: unknown section defaults x"),
+    "a section without its bracket": ("[defaults\n", "f:1: the section head lacks its ]"),
+    "a line before any section": ("mtu = 1400\n", "f:1: mtu stands before any section"),
+    "a line without an equals sign": ("[defaults]\nmtu 1400\n", "f:2: 'mtu 1400' is no `key = value`"),
+    "a bad value": ("[defaults]\nmtu = big\n", "f:2: mtu = big: a number of 0 to 4294967295 is expected"),
+    "an MTU that is too small": ("[defaults]\nmtu = 67\n", "f:2: mtu = 67: an MTU of 68 to 65515 bytes is expected"),
+    "an MTU that is too large": ("[defaults]\nmtu = 65516\n", "f:2: mtu = 65516: an MTU of"),
+    "an empty value": ("[defaults]\nmtu =\n", "f:2: mtu = : a number"),
+    "table 0": ("[defaults]\ntable = 0\n", "f:2: table = 0: a table number"),
+    "an unknown word": ("[defaults]\ndelete = always\n", "f:2: delete = always: one of rule, last, never is expected"),
+    "a device name with a blank": ("[defaults]\ninterface = a b\n", "f:2: interface = a b: a device name is"),
+    "an unknown placeholder": ("[defaults]\ninterface = vti{x}\n", "f:2: interface = vti{x}: placeholders are {mark}"),
+    "an address that is none": ("[defaults]\naddress = x/24\n", "f:2: address = x/24: an IPv4 or IPv6 address"),
+    "a kind of a later release": ("[defaults]\nkind = xfrm\n", "f:2: kind = xfrm: one of vti is expected"),
+    "a hostile line": ("[defaults]\n\x1b[2J = 1\n", "f:2: unknown key \\x1b[2J"),
+    **{
+        f"{key}, a key of a later release": (f"[defaults]\n{key} = x\n", f"f:2: {key} is not served by this release")
+        for key in LATER
+    },
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_error_names_file_line_and_what_was_expected(case: str) -> None:
+    text, said = REFUSED[case]
+    with pytest.raises(Refused) as refusal:
+        parse(text, "f")
+    assert refusal.value.text.startswith(said)
+    assert refusal.value.status == 2
+
+
+def test_a_missing_file_says_nothing(tmp_path: Path) -> None:
+    assert read_files(str(tmp_path / "vti-updown.conf")) == ()
+
+
+def test_conf_d_is_read_after_the_file_in_the_order_of_names(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "vti-updown.conf").write_text("[defaults]\nmtu = 1000\nmetric = 7\n")
+    (tmp_path / "conf.d" / "20-b.conf").write_text("[defaults]\nmtu = 1200\n")
+    (tmp_path / "conf.d" / "10-a.conf").write_text("[defaults]\nmtu = 1100\n")
+    (tmp_path / "conf.d" / "30-c.conf~").write_text("[defaults]\nmtu = 1300\n")
+    lines = read_files(str(tmp_path / "vti-updown.conf"))
+    assert [line.value for line in lines if line.key == "mtu"] == [1000, 1100, 1200]
+    assert resolve(lines, "t") == Settings(mtu=1200, metric=7)
+
+
+def test_conf_d_counts_without_the_file(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.conf").write_text("[defaults]\nmtu = 1100\n")
+    assert resolve(read_files(str(tmp_path / "vti-updown.conf")), "t").mtu == 1100
+
+
+def test_an_error_in_conf_d_names_that_file(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.conf").write_text("[defaults]\nmtuu = 1100\n")
+    with pytest.raises(Refused, match=r"conf\.d/a\.conf:2: unknown key mtuu"):
+        read_files(str(tmp_path / "vti-updown.conf"))
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "vti-updown.conf").mkdir()
+    with pytest.raises(Refused, match=r"vti-updown\.conf: Is a directory"):
+        read_files(str(tmp_path / "vti-updown.conf"))
+
+
+def test_bytes_that_are_not_utf_8_may_stand_in_a_comment_and_are_shown_escaped_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "vti-updown.conf").write_bytes(b"# caf\xe9\n[defaults]\ncaf\xe9 = 1\n")
+    with pytest.raises(Refused, match=r"vti-updown.conf:3: unknown key caf\\xe9"):
+        read_files(str(tmp_path / "vti-updown.conf"))
+
+
+@given(st.text(st.characters(), max_size=120))
+@settings(deadline=None, max_examples=200)
+def test_no_file_raises_anything_but_a_refusal_that_names_the_line(text: str) -> None:
+    try:
+        parse(text, "f")
+    except Refused as refusal:
+        assert refusal.text.startswith("f:")
+        assert refusal.text.isprintable()
