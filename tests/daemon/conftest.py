@@ -1,0 +1,70 @@
+"""Fixtures of the daemon tests: a ground per file, left clean by every test, and pluto's log where one fails."""
+
+from __future__ import annotations
+
+from typing import Any, Generator, Iterator
+
+import pytest
+
+from tests.daemon.gateway import Gateway
+from tests.daemon.nodes import Ground, Node
+
+WEST, EAST = "198.51.100.1", "198.51.100.2"
+WEST6, EAST6 = "2001:db8:0:1::1", "2001:db8:0:1::2"
+_grounds: list[Ground] = []
+
+
+def gateways() -> list[Gateway]:
+    return [node for ground in _grounds for node in ground.nodes if isinstance(node, Gateway)]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    made = Ground(tmp_path_factory.mktemp("nodes"))
+    _grounds.append(made)
+    yield made
+    _grounds.remove(made)
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def west(ground: Ground) -> Gateway:
+    """The left one: 10.1.0.0/24, 10.1.1.0/24 and fd00:1::/64 are behind it."""
+    node = ground.node(Gateway, "west", f"{WEST}/24", f"{WEST6}/64")
+    node.lan("10.1.0.1/24", "10.1.1.1/24", "fd00:1::1/64")
+    node.start()
+    return node
+
+
+@pytest.fixture(scope="module")
+def east(ground: Ground) -> Gateway:
+    """The right one: 10.2.0.0/24, 10.2.1.0/24 and fd00:2::/64 are behind it."""
+    node = ground.node(Gateway, "east", f"{EAST}/24", f"{EAST6}/64")
+    node.lan("10.2.0.1/24", "10.2.1.1/24", "fd00:2::1/64")
+    node.start()
+    return node
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """Take away what a test left, so that the next one does not see it."""
+    yield
+    for node in gateways():
+        node.forget_everything()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Where a test fails, show what the daemons logged while it ran."""
+    before = {node: len(node.logged()) for node in gateways()}
+    outcome: Any = yield
+    if outcome.excinfo is not None:
+        for node in gateways():
+            logged = node.logged(before.get(node, 0)).splitlines()
+            item.add_report_section("call", f"{node.name}: pluto's log", "\n".join(logged[-60:]))
+            item.add_report_section("call", f"{node.name}: state", state(node))
+
+
+def state(node: Node) -> str:
+    commands = ("ip -br addr", "ip route show table all", "ip -6 route show", "ip xfrm state list nokeys")
+    return "\n".join(node.run(*command.split(), check=False).stdout for command in commands)

@@ -1,0 +1,370 @@
+"""Every recorded call of libreswan's hook, on a real kernel: what is there afterwards is what expectations.txt says.
+
+Each sequence has a network namespace and a state directory of its own.  Each call is sent as a process of its own, then
+once more, when nothing may change, not even the index of a device.  What others made is looked at, too.  All
+differences of a sequence are shown together, each with its line of the table and what the hook said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+
+import pytest
+
+import updown
+from tests.kernel import expectations
+from tests.kernel.expectations import Device, Made, Node, Route, Sequence, State, Step
+from updown.hook import main
+from updown.state import OUR_ALIAS, OUR_PROTOCOL
+
+pytestmark = pytest.mark.kernel
+
+HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
+MIRRORS = ("east", "third", "rw2")  # what happens there happens to west, hub or rw1 as well, with other addresses
+TUNNELS = ("vti", "vti6", "xfrm")
+LINE = 120  # bytes; what the daemons log whole
+SHOW = "addr show\nroute show table all\nrule show\n"
+DEFAULT_METRIC = {4: 0, 6: 1024}
+
+Fact = Tuple[str, ...]
+
+
+class Snapshot(NamedTuple):
+    """What a node holds: of ours (or pluto's devices), everything else, and all of it in detail."""
+
+    tunnels: FrozenSet[Device]
+    routes: FrozenSet[Route]
+    others: FrozenSet[Fact]
+    details: FrozenSet[Fact]
+    faults: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        tunnels = ", ".join(map(str, sorted(self.tunnels, key=str))) or "no device"
+        return f"{tunnels} | {' '.join(map(str, sorted(self.routes))) or 'no route'}"
+
+
+class Said(NamedTuple):
+    """What one call of the hook returned and printed."""
+
+    status: int
+    lines: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "".join(f"\n        hook: {line}" for line in self.lines) + f"\n        status {self.status}"
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[None]:
+    """A fresh network namespace for this process and those it starts; it ends with the last of them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(number: int) -> None:
+        if number:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    with open("/proc/self/ns/net") as before:
+        enter(libc.unshare(0x40000000))  # CLONE_NEWNET
+        try:
+            yield
+        finally:
+            enter(libc.setns(before.fileno(), 0))
+
+
+def ip(*arguments: str, batch: str = "") -> str:
+    """What `ip` prints; `batch` are lines for -batch."""
+    command = ["ip", *arguments, *(["-batch", "-"] if batch else [])]
+    done = subprocess.run(command, input=batch, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{batch}"
+    return done.stdout
+
+
+def build(node: Node, made: Optional[Made]) -> None:
+    """The node as it is before the first call."""
+    lines = ["link set lo up"]
+    for device, addresses in node.addresses.items():
+        lines += [f"link add {device} type dummy", f"link set {device} up"]
+        lines += [f"addr add {address} dev {device}" + (" nodad" if ":" in address else "") for address in addresses]
+    lines += [f"route add default via {gateway}" for gateway in node.gateways]
+    if made:
+        name, _, parent = made.name.partition("@")
+        lines += [f"link add {name} type xfrm" + (f" dev {parent}" if parent else "") + f" if_id {made.if_id}"]
+        lines += [f"link set {name} up", *(f"addr add {address} dev {name}" for address in made.addresses)]
+    ip(batch="\n".join(lines) + "\n")
+
+
+def snapshot() -> Snapshot:
+    """Everything that `ip` shows, by one process."""
+    text = ip("-j", "-d", "-N", batch=SHOW).strip()
+    decoder = json.JSONDecoder()
+    documents: List[Any] = []
+    while text:
+        document, end = decoder.raw_decode(text)
+        documents.append(document)
+        text = text[end:].lstrip()
+    links, routes, rules = documents
+    names = {link["ifname"] for link in links if _tunnel(link)}
+    ours = [route for route in routes if str(route.get("protocol")) == str(OUR_PROTOCOL)]
+    others: Set[Fact] = {("rule", json.dumps(rule, sort_keys=True)) for rule in rules}
+    others |= {_route_fact(route) for route in routes if route not in ours and route.get("dev") not in names}
+    details = {_route_fact(route) for route in routes}
+    faults: List[str] = []
+    tunnels = set()
+    for link in links:
+        facts = _link_facts(link)
+        details |= facts
+        if link["ifname"] in names:
+            tunnels.add(_device(link))
+            faults += _faults(link)
+        else:
+            others |= facts
+    return Snapshot(
+        frozenset(tunnels), frozenset(map(_route, ours)), frozenset(others), frozenset(details | others), tuple(faults)
+    )
+
+
+def _tunnel(link: Mapping[str, Any]) -> bool:
+    """Whether it is a device that somebody made, and not the kernel's own fallback one."""
+    info = link.get("linkinfo", {})
+    if info.get("info_kind") not in TUNNELS:
+        return False
+    data = info.get("info_data", {})
+    return info["info_kind"] == "xfrm" or not (_any(data["local"]) and _any(data["remote"]))
+
+
+def _any(address: str) -> bool:
+    return address in ("any", "0.0.0.0", "::")
+
+
+def _device(link: Mapping[str, Any]) -> Device:
+    kind = link["linkinfo"]["info_kind"]
+    data = link["linkinfo"]["info_data"]
+    addresses = frozenset(
+        f"{address['local']}/{address['prefixlen']}" for address in link["addr_info"] if not _linklocal(address)
+    )
+    if kind == "xfrm":
+        return Device(link["ifname"], kind, if_id=int(str(data["if_id"]), 0), addresses=addresses)
+    remote = "any" if _any(data["remote"]) else data["remote"]
+    return Device(
+        link["ifname"], kind, data["local"], remote, _key(data["ikey"]), _key(data["okey"]), addresses=addresses
+    )
+
+
+def _linklocal(address: Mapping[str, Any]) -> bool:
+    return str(address["local"]).startswith("fe80:")
+
+
+def _key(text: str) -> int:
+    """A key, which `ip` shows like an address."""
+    return int.from_bytes(bytes(map(int, text.split("."))), "big") if "." in text else int(text, 0)
+
+
+def _faults(link: Mapping[str, Any]) -> List[str]:
+    """What is wrong with a tunnel device whatever its purpose."""
+    name = link["ifname"]
+    faults = [] if "UP" in link["flags"] else [f"{name} is not up"]
+    if link["linkinfo"]["info_kind"] == "xfrm":  # pluto's
+        return faults + ([f"{name} has the alias {link['ifalias']}"] if "ifalias" in link else [])
+    if link.get("ifalias") != OUR_ALIAS:
+        faults.append(f"{name} has the alias {link.get('ifalias')}")
+    for family in ("ipv4", "ipv6"):
+        for sysctl in ("disable_policy", "forwarding"):
+            if _sysctl(family, name, sysctl) != 1:
+                faults.append(f"{family} {sysctl} of {name} is not 1")
+    if max(_sysctl("ipv4", "all", "rp_filter"), _sysctl("ipv4", name, "rp_filter")) == 1:
+        faults.append(f"rp_filter of {name} is strict")
+    if _sysctl("ipv4", name, "disable_xfrm"):
+        faults.append(f"disable_xfrm of {name} is set")
+    return faults
+
+
+def _sysctl(family: str, device: str, name: str) -> int:
+    return int(Path(f"/proc/sys/net/{family}/conf/{device}/{name}").read_text())
+
+
+def _route(route: Mapping[str, Any]) -> Route:
+    destination = {"default": "0.0.0.0/0"}.get(route["dst"], route["dst"])
+    if "/" not in destination:
+        destination += "/128" if ":" in destination else "/32"
+    if route.get("table", "main") not in ("main", "254"):
+        destination += f" in table {route['table']}"
+    if route.get("type", "unicast") not in ("unicast", "1"):
+        destination = f"{route['type']} {destination}"
+    metric = route.get("metric", 0)
+    metric = 0 if metric == DEFAULT_METRIC[6 if ":" in destination else 4] else metric
+    device = route.get("dev", "")
+    source = route.get("prefsrc", "") if device != expectations.OUTSIDE else ""  # our own address there is as good
+    return Route(destination, device, source, metric, route.get("gateway", ""))
+
+
+def _route_fact(route: Mapping[str, Any]) -> Fact:
+    return ("route", json.dumps(route, sort_keys=True))
+
+
+def _link_facts(link: Mapping[str, Any]) -> FrozenSet[Fact]:
+    """A link and its addresses, without what changes by itself."""
+    kept = ("ifindex", "ifname", "mtu", "ifalias", "address", "master", "link", "linkinfo")
+    facts: Set[Fact] = {("link", json.dumps({name: link.get(name) for name in kept} | {"up": "UP" in link["flags"]}))}
+    facts |= {
+        ("address", link["ifname"], f"{address['local']}/{address['prefixlen']}", str(address["scope"]))
+        for address in link["addr_info"]
+    }
+    return frozenset(facts)
+
+
+def process(environment: Mapping[str, str], state: Path) -> Said:
+    """The hook, as the daemon runs it."""
+    done = subprocess.run(
+        [sys.executable, "-I", str(HOOK), "--state-dir", str(state)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd="/",
+        timeout=120,
+    )
+    return Said(done.returncode, _lines(done.stdout))
+
+
+def fork(*arguments: str, environment: Mapping[str, str]) -> Said:
+    """The same by a fork of this process: starting an interpreter costs most of a call, above all under emulation."""
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if not child:
+            os._exit(_hook(arguments, environment, output.fileno()))
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        return Said(os.waitstatus_to_exitcode(status), _lines(output.read()))
+
+
+def _hook(arguments: Tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
+    """In the child: what the hook does; its exit status."""
+    try:
+        os.chdir("/")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdout = os.fdopen(1, "w", errors="backslashreplace")
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
+        sys.argv = [str(HOOK), *arguments]
+        os.environ.clear()
+        os.environ.update(environment)
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+        return 99
+
+
+def _lines(output: bytes) -> Tuple[str, ...]:
+    return tuple(output.decode("utf-8", "backslashreplace").splitlines())
+
+
+def claims(state: Path) -> Mapping[str, int]:
+    """How many claims of which kind the ledger has."""
+    said = fork("status", "--json", "--state-dir", str(state), environment={"PATH": os.defpath})
+    assert said.status == 0, said
+    return Counter(claim["kind"] for claim in json.loads(said.lines[0])["claims"])
+
+
+def differences(step: Step, verb: str, said: Said, before: Snapshot, after: Snapshot) -> List[str]:
+    """What is not as the table says after a call was sent once."""
+    found = list(after.faults)
+    wanted = State(step.state.device, step.state.routes)
+    expected = frozenset([wanted.device] if wanted.device else [])
+    if after.tunnels != expected or after.routes != wanted.routes:
+        found.append(f"expected {wanted}\n        found    {after}")
+    if said.status != step.status:
+        found.append(f"expected status {step.status}, got {said.status}")
+    if step.says and not any(step.says in line for line in said.lines):
+        found.append(f"no line says {step.says}")
+    if said.lines and said.status == 0 and verb.startswith("prepare-") and not verb.endswith(("client", "host", "v6")):
+        found.append("a joined verb printed something")
+    found += [f"a line of more than {LINE} bytes" for line in said.lines if len(line.encode()) > LINE]
+    if after.others != before.others:
+        found.append("changed what others made:" + _changes(before.others, after.others))
+    return found
+
+
+def claim_differences(step: Step, state: Path) -> List[str]:
+    """What the ledger holds otherwise than the table says."""
+    if step.state.claims is None:
+        return []
+    held = claims(state)
+    return [] if held == step.state.claims else [f"expected claims {dict(step.state.claims)}, found {dict(held)}"]
+
+
+def _changes(before: FrozenSet[Fact], after: FrozenSet[Fact]) -> str:
+    gone = [f"\n        - {' '.join(fact)}" for fact in sorted(before - after)]
+    return "".join(gone + [f"\n        + {' '.join(fact)}" for fact in sorted(after - before)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules() -> None:
+    """Before the first look at a node: the kernel's modules, with the fallback devices they bring, and ours."""
+    for module in pkgutil.walk_packages(updown.__path__, "updown."):
+        importlib.import_module(module.name)
+    with namespace():
+        ip("link", "add", "first", "type", "vti", "local", "192.0.2.1", "key", "1")
+        ip("link", "add", "second", "type", "vti6", "local", "2001:db8::1", "remote", "2001:db8::2", "key", "1")
+        ip("link", "add", "third", "type", "xfrm", "if_id", "1")
+
+
+def cases() -> List[Any]:
+    """Every sequence; the hook starts as a process of its own, with the mirrored nodes only when there is time."""
+    found = []
+    for sequence in expectations.sequences():
+        mirrored = sequence.recording.node in MIRRORS
+        if mirrored:
+            found.append(pytest.param(sequence, False, id=str(sequence)))
+        marks = [pytest.mark.slow] if mirrored else []
+        found.append(pytest.param(sequence, True, id=f"{sequence}-process", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("sequence", "real"), cases())
+def test_what_each_call_leaves(sequence: Sequence, real: bool, tmp_path: Path) -> None:
+    """After each call, and after the same call again, the node holds what the table says, and the ledger the claims."""
+    calls = {call.number: call for call in sequence.recording.calls()}
+    found: List[str] = []
+    with namespace():
+        build(sequence.node, sequence.made)
+        before = snapshot()
+        for step in sequence.steps:
+            if step.command:
+                ip(*step.command.split())
+                before = snapshot()
+                continue
+            call = calls[step.number]
+            environment = sequence.environment(call)
+            again = partial(fork, "--state-dir", str(tmp_path), environment=environment)
+            said = process(environment, tmp_path) if real else again()
+            after = snapshot()
+            problems = differences(step, call.verb, said, before, after)
+            problems += claim_differences(step, tmp_path)
+            second = again()
+            last = snapshot()
+            if second.status != said.status:
+                problems.append(f"sent again, status {second.status}")
+            if last.details != after.details:
+                problems.append("sent again, it changes" + _changes(after.details, last.details) + str(second))
+            if problems:
+                where = f"line {step.line}, after {call.name}"
+                found.append(f"    {where}: " + "\n      ".join(problems) + str(said))
+            before = last
+    assert not found, f"{sequence}:\n" + "\n".join(found)

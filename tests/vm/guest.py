@@ -1,0 +1,190 @@
+"""Boot a guest over this machine's own root file system, run one command in it and return its exit status.
+
+The root is shown read-only (9p) below an overlay in the guest's memory: every program installed here runs there, the
+guest may write anywhere, and nothing it writes reaches this machine, shared folders excepted. /proc, /sys, /dev, /run
+and $TMPDIR are its own, modules load on demand, and "lo" is its only network device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Callable, Mapping, Sequence
+
+from tests.vm import parts
+from tests.vm.cpio import Archive
+
+TIMED_OUT = 124
+PASSED_ON = ("PATH", "HOME", "TERM", "LANG", "LC_ALL", "CI")
+PROBE_SECONDS = 6.0
+HERE = Path(__file__).resolve().parent
+CHANNELS = ("out", "err", "status")
+EMULATED = ["-cpu", "max,la57=off,smap=off,smep=off", "-accel", "tcg,thread=multi,tb-size=256"]
+VIRTUALISED = ["-cpu", "host", "-accel", "kvm"]
+KERNEL_WORDS = (
+    "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t mitigations=off nokaslr apparmor=0 audit=0 cryptomgr.notests "
+    "no_timer_check nowatchdog nmi_watchdog=0 random.trust_cpu=on rcupdate.rcu_expedited=1 page_alloc.shuffle=0 "
+    "init_on_alloc=0 8250.nr_uarts=1 net.ifnames=0 cgroup_disable=memory"
+)
+
+Sink = Callable[[bytes], object]
+
+
+class GuestFailed(Exception):
+    """The guest itself did not work; the text has the end of its console."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    folder: Path
+    """Where the command runs."""
+    memory: int = 1024
+    processors: int = 1
+    timeout: float = 0
+    shares: Sequence[Path] = ()
+    """Folders of this machine that the guest may write, at the same place."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    kvm: bool | None = None
+    """None: where it works."""
+
+
+def run(command: Sequence[str], settings: Settings, out: Sink, err: Sink) -> int:
+    """The command's exit status, or TIMED_OUT; what it prints goes to out and err while it runs."""
+    ready = parts.prepare()
+    if settings.kvm is None:
+        settings = replace(settings, kvm=kvm_works())
+    with tempfile.TemporaryDirectory(prefix="guest.") as name:
+        work = Path(name)
+        (work / "initramfs").write_bytes(ready.initramfs.read_bytes() + _settings_archive(command, settings, ready))
+        return _boot(settings, ready, work, out, err)
+
+
+def accelerator() -> str:
+    return "KVM" if kvm_works() else "emulation"
+
+
+def kvm_works() -> bool:
+    """Whether a guest boots with KVM in time: it may be there and hang. The answer is kept until the next reboot."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    kept = parts.cache() / "kvm"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with parts.locked("kvm"):
+        if not kept.exists() or not kept.read_text().startswith(boot):
+            kept.write_text(f"{boot} {'yes' if _kvm_boots() else 'no'}\n")
+        return kept.read_text().endswith(" yes\n")
+
+
+def _kvm_boots() -> bool:
+    try:
+        probe = Settings(folder=Path("/"), memory=512, timeout=PROBE_SECONDS, kvm=True)
+        return run(["/bin/true"], probe, lambda _: None, lambda _: None) == 0
+    except GuestFailed:
+        return False
+
+
+def _settings_archive(command: Sequence[str], settings: Settings, ready: parts.Parts) -> bytes:
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables.update(TMPDIR="/var/tmp/guest", **settings.environment)
+    said = {
+        "EARLY": ready.early,
+        "MODULES": str(ready.modules.resolve()),
+        "SHARES": " ".join(str(share) for share in settings.shares),
+        "FOLDER": str(settings.folder),
+    }
+    archive = Archive()
+    archive.file("guest/settings", _assignments("", said))
+    archive.file("guest/environment", _assignments("export ", variables))
+    archive.file("guest/command", f"#!/bin/sh\nexec {shlex.join(command)}\n".encode(), 0o755)
+    archive.file("guest/second-stage", (HERE / "second-stage").read_bytes())
+    archive.file("init", (HERE / "first-stage").read_bytes(), 0o755)
+    return archive.finished()
+
+
+def _assignments(word: str, values: Mapping[str, str]) -> bytes:
+    return "".join(f"{word}{name}={shlex.quote(value)}\n" for name, value in values.items()).encode()
+
+
+def _boot(settings: Settings, ready: parts.Parts, work: Path, out: Sink, err: Sink) -> int:
+    pipes = {channel: os.pipe() for channel in CHANNELS}
+    writers = {channel: ends[1] for channel, ends in pipes.items()}
+    command = _qemu(settings, ready, work, writers)
+    if shutil.which("setpriv"):  # no guest outlives us, however we end
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
+    with open(work / "errors", "wb") as errors:
+        qemu = subprocess.Popen(
+            command,
+            pass_fds=tuple(writers.values()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+    for writer in writers.values():
+        os.close(writer)
+    words: list[bytes] = []
+    sinks = {pipes["out"][0]: out, pipes["err"][0]: err, pipes["status"][0]: words.append}
+    try:
+        in_time = _relay(sinks, settings.timeout, qemu.kill)
+    finally:
+        qemu.kill()
+        for reader in sinks:
+            os.close(reader)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # stuck inside KVM: no one can end it
+            qemu.wait(timeout=5)
+    said = dict(line.split(" ", 1) for line in b"".join(words).decode().splitlines())
+    if "exit" in said:
+        return int(said["exit"])
+    if not in_time:
+        return TIMED_OUT
+    console = (work / "console").read_text(errors="replace") if (work / "console").exists() else ""
+    raise GuestFailed(f"the guest ended without a status\n{(work / 'errors').read_text()}{console[-4000:]}")
+
+
+def _relay(sinks: Mapping[int, Sink], timeout: float, end: Callable[[], None]) -> bool:
+    """Pass on what the guest sends until there is no more, and end it once it said its exit status; False when the
+    time is over."""
+    deadline = time.monotonic() + timeout if timeout else None
+    live = list(sinks)
+    status = live[-1]
+    while live:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return False
+        for reader in select.select(live, [], [], left)[0]:
+            data = os.read(reader, 65536)
+            if not data:
+                live.remove(reader)
+                continue
+            sinks[reader](data)
+            if reader == status and b"exit " in data:
+                end()
+    return True
+
+
+def _qemu(settings: Settings, ready: parts.Parts, work: Path, writers: Mapping[str, int]) -> list[str]:
+    command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35"]
+    command += VIRTUALISED if settings.kvm else EMULATED
+    command += ["-m", str(settings.memory), "-smp", str(settings.processors)]
+    command += ["-kernel", str(ready.kernel), "-initrd", str(work / "initramfs"), "-append", KERNEL_WORDS]
+    command += ["-serial", f"file:{work / 'console'}", "-device", "virtio-serial-pci"]
+    for number, (channel, writer) in enumerate(writers.items(), 1):
+        command += ["-add-fd", f"fd={writer},set={number}"]
+        command += ["-chardev", f"file,id={channel},path=/dev/fdset/{number},append=on"]
+        command += ["-device", f"virtserialport,chardev={channel},name=guest.{channel}"]
+    command += _folder("root", Path("/"), ",readonly=on")
+    for number, share in enumerate(settings.shares):
+        command += _folder(f"share{number}", share, "")
+    return command
+
+
+def _folder(tag: str, path: Path, more: str) -> list[str]:
+    described = f"local,id={tag},path={path},security_model=none,multidevs=remap{more}"
+    return ["-fsdev", described, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]

@@ -1,0 +1,290 @@
+"""The layers of tests behind tests/run: sets up what they need, runs them side by side and adds up."""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Callable, Collection, Sequence
+
+from tests.vm import debian, ground, guest, parts, pythons
+from tests.vm.debian import Missing
+from tests.vm.pythons import TOP
+from tests.vm.report import Result, summary
+
+LAYERS = ("lint", "unit", "kernel", "daemon", "bench")
+REAL = ("kernel", "daemon", "bench")  # need a kernel with VTI and IPsec
+PACKAGES = {
+    "lint": ["python3-venv"],
+    "unit": ["python3-venv"],
+    "kernel": ["python3-venv", "iproute2", "iputils-ping", "kmod", "nftables"],
+    "daemon": ["python3-venv", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools"],
+    "bench": ["python3-venv", "iproute2", "kmod", "libreswan"],
+}
+GUEST_MEMORY = 1024
+JOB_SECONDS = 1500.0
+TESTS_PER_GUEST = 60
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
+PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+_print_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process, here or in a guest. `command` is asked for when the job starts: it may make an environment."""
+
+    layer: str
+    name: str
+    command: Callable[[], Sequence[str]]
+    tests: bool = True
+    real: bool = False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="tests/run", description=f"Set up and run the layers: {', '.join(LAYERS)}.")
+    parser.add_argument("--full", action="store_true", help="longer variants: slow tests, every Python at hand")
+    parser.add_argument(
+        "layer", nargs="*", metavar="LAYER", help="only these (all); daemon/shared: only that file of it"
+    )
+    given = parser.parse_args()
+    wanted = {layer.partition("/")[0] for layer in given.layer or LAYERS}
+    files = {layer for layer in given.layer if "/" in layer}
+    layers = [layer for layer in LAYERS if layer in wanted]
+    if wanted - set(LAYERS):
+        parser.error(f"no layer {' '.join(sorted(wanted - set(LAYERS)))}; there are {' '.join(LAYERS)}")
+    began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    os.chdir(TOP)
+    try:
+        python = prepare(layers)
+        results = run(jobs(layers, python, given.full, files))
+    except Missing as problem:
+        print(f"tests/run: {problem}", file=sys.stderr)
+        return 1
+    for layer in layers:
+        if layer != "bench" and not any(result.outcomes for result in results if result.layer == layer):
+            results.append(Result(layer, "-", outcomes={layer: "failed"}, reasons={layer: "the layer ran no test"}))
+    print(summary(results, time.monotonic() - began), flush=True)
+    return 1 if any(result.count("failed") for result in results) else 0
+
+
+def prepare(layers: Sequence[str]) -> str:
+    """Have the packages, the virtual environment and the virtual machine; the interpreter of .venv."""
+    if os.geteuid() != 0 and set(layers) & set(REAL):
+        raise Missing(
+            "not root, which the kernel, daemon and bench layers need: run as root, or only `tests/run lint unit`"
+        )
+    debian.install(sorted({package for layer in layers for package in PACKAGES[layer]}))
+    python = pythons.environment(TOP / ".venv", pythons.default(), pythons.requirements("test", "lint"))
+    if set(layers) & set(REAL):
+        if ground.missing():
+            parts.prepare()
+            say("setup", f"virtual machines by {guest.accelerator()}, since {ground.missing()}")
+        else:
+            say("setup", "no virtual machine: this kernel has all that is needed")
+        subprocess.run([python, "-m", "compileall", "-q", "updown", "tests"], check=False)
+    return python
+
+
+def jobs(layers: Sequence[str], python: str, full: bool, files: Collection[str]) -> list[Job]:
+    found: list[Job] = []
+    if "lint" in layers:
+        found += _lint_jobs(python)
+    if "unit" in layers:
+        found += _unit_jobs(python, full)
+    for layer in ("daemon", "kernel"):
+        if layer in layers:
+            found += _real_jobs(layer, python, full, files)
+    if "bench" in layers:
+        bench: Callable[[], Sequence[str]] = partial(list, [python, "-m", "tests.bench.updown_bench"])
+        found.append(Job("bench", "this machine", bench, tests=False))
+        if ground.missing():
+            found.append(Job("bench", "guest", bench, tests=False, real=True))
+    return found
+
+
+def _lint_jobs(python: str) -> list[Job]:
+    tools = Path(python).parent
+    scripts = [str(path.relative_to(TOP)) for path in sorted(TOP.glob("hooks/*")) if path.is_file()]
+    ruff = [str(tools / "ruff")]
+    checks = {
+        "ruff check": [*ruff, "check", "--config", ".ci/ruff.toml", ".", *scripts],
+        "ruff format": [*ruff, "format", "--check", "--config", ".ci/ruff.toml", ".", *scripts],
+        "mypy": [str(tools / "mypy"), "updown", "tests", *scripts],
+        "bash -n": ["sh", "-ec", "for script; do bash -n $script; done", "sh", *_shell_scripts()],
+    }
+    return [Job("lint", name, partial(list, command), tests=False) for name, command in checks.items()]
+
+
+def _shell_scripts() -> list[str]:
+    places = [TOP / "tests/run", TOP / ".ci/run", *TOP.glob("contrib/*"), *TOP.glob("contrib/*/*")]
+    shells = (b"#!/bin/sh", b"#!/bin/bash", b"#!/usr/bin/env bash")
+    files = [path for path in places if path.is_file() and path.read_bytes().startswith(shells)]
+    return [str(path.relative_to(TOP)) for path in files]
+
+
+def _unit_jobs(python: str, full: bool) -> list[Job]:
+    """The newest pyroute2 and the oldest, the oldest Python and the newest; property tests once, or with all."""
+    hand = pythons.at_hand()
+    say("unit", f"Pythons at hand: {', '.join(one.name for one in hand)}")
+    (newest,) = [line for line in pythons.requirements() if line.startswith("pyroute2")]
+    oldest = pythons.oldest_pyroute2()
+    pairs = [(pythons.default(), oldest), (hand[0], oldest), (hand[-1], newest)]
+    if full:
+        pairs += [(one, pyroute2) for one in hand for pyroute2 in (oldest, newest)]
+    others = [pair for pair in dict.fromkeys(pairs) if pair != (pythons.default(), newest)]
+
+    def job(one: pythons.Python, pyroute2: str, interpreter: Callable[[], str], folders: Sequence[str]) -> Job:
+        command = [*_pytest(full), "-q", "--durations=5", *folders]
+        return Job("unit", f"Python {one.name}, {pyroute2}", lambda: [interpreter(), *command])
+
+    both = ["tests/unit", "tests/property"]
+    found = [job(pythons.default(), newest, lambda: python, both)]
+    for pair in others:
+        found.append(job(*pair, partial(pythons.kept, *pair), both if full else both[:1]))
+    return found
+
+
+def _real_jobs(layer: str, python: str, full: bool, only: Collection[str]) -> list[Job]:
+    """A guest per file, several for a long one; one process for all where no guest is wanted."""
+    counts = {path: count for path, count in _collect(python, layer, full).items() if _chosen(layer, path, only)}
+    command = [python, *_pytest(full), "-v", "--durations=5"]
+    if not ground.missing():
+        return [Job(layer, "all", partial(list, [*command, *counts]), real=True)] if counts else []
+    found = []
+    for path in sorted(counts, key=lambda path: -counts[path]):
+        parts_of_it = -(-counts[path] // TESTS_PER_GUEST)
+        for number in range(1, parts_of_it + 1):
+            part = f"{number}/{parts_of_it}"
+            name = Path(path).stem + (f" {part}" if parts_of_it > 1 else "")
+            found.append(Job(layer, name, partial(list, [*command, "--part", part, path]), real=True))
+    return found
+
+
+def _chosen(layer: str, path: str, only: Collection[str]) -> bool:
+    return not only or f"{layer}/{Path(path).stem[len('test_') :]}" in only
+
+
+def _collect(python: str, layer: str, full: bool) -> Counter[str]:
+    """How many tests each file of a layer has; 1 for one that cannot be read, which its own run will tell.
+
+    Collecting natively also leaves behind what pytest compiles, which takes a guest 20 times as long."""
+    found = Counter({str(path.relative_to(TOP)): 1 for path in sorted(TOP.glob(f"tests/{layer}/test_*.py"))})
+    command = [python, *_pytest(full), "-q", "--collect-only", f"tests/{layer}"]
+    said = subprocess.run(command, env=dict(os.environ, **ALONE), stdout=subprocess.PIPE, text=True).stdout
+    counts = Counter(line.partition("::")[0] for line in said.splitlines() if "::" in line)
+    return found | counts
+
+
+def _pytest(full: bool) -> list[str]:
+    return ["-m", "pytest", "--tb=short", *([] if full else ["-m", "not slow"])]
+
+
+def run(todo: Sequence[Job]) -> list[Result]:
+    """The benchmarks last and alone, everything else side by side."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    width = max(1, min(os.cpu_count() or 1, memory // (GUEST_MEMORY + 512)))
+    beside = [job for job in todo if job.layer != "bench"]
+    alone = [job for job in todo if job.layer == "bench"]
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))  # the guests go with us
+    signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="reports.") as folder:
+        reports = [Path(folder) / f"{number}.jsonl" for number in range(len(todo))]
+        with concurrent.futures.ThreadPoolExecutor(width) as pool:
+            results = list(pool.map(_run_one, beside, reports))
+        return results + list(map(_run_one, alone, reports[len(beside) :]))
+
+
+def _run_one(job: Job, report: Path) -> Result:
+    result = Result(job.layer, job.name)
+    label = f"{job.layer}: {job.name}"
+    say(label, "starts" + (" in a guest" if job.real and ground.missing() else ""))
+    began = time.monotonic()
+    try:
+        status = _in_guest(job, report, label) if job.real and ground.missing() else _here(job, report, label)
+    except (Missing, guest.GuestFailed, OSError) as problem:
+        say(label, str(problem))
+        status = 125
+    result.seconds = time.monotonic() - began
+    if job.tests:
+        result.read(report, status)
+    elif job.layer != "bench":
+        result.note(job.name, "failed" if status else "passed", f"status {status}" if status else "")
+    words = {0: "done", guest.TIMED_OUT: f"not done after {JOB_SECONDS:.0f} s, ended"}
+    say(label, f"{words.get(status, f'ended with status {status}')}, {result.seconds:.1f} s")
+    return result
+
+
+def _in_guest(job: Job, report: Path, label: str) -> int:
+    settings = guest.Settings(
+        folder=TOP,
+        memory=GUEST_MEMORY,
+        timeout=JOB_SECONDS,
+        shares=[report.parent],
+        environment={"VTI_UPDOWN_REPORT": str(report), **ALONE},
+    )
+    out = Lines(label)
+    status = guest.run(job.command(), settings, out.take, out.take)
+    out.finish()
+    return status
+
+
+def _here(job: Job, report: Path, label: str) -> int:
+    command = list(job.command())
+    if job.real:
+        command = [*PRIVATE, "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *command]
+    if shutil.which("setpriv"):
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
+    environment = dict(os.environ, VTI_UPDOWN_REPORT=str(report))
+    out = Lines(label)
+    reader, writer = os.pipe()
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    os.close(writer)
+    killer = threading.Timer(JOB_SECONDS, process.kill)
+    killer.start()
+    with open(reader, "rb", buffering=0) as stream:
+        for data in iter(partial(stream.read, 65536), b""):
+            out.take(data)
+    status = process.wait()
+    out.finish()
+    if killer.finished.is_set():
+        return guest.TIMED_OUT
+    killer.cancel()
+    return status
+
+
+class Lines:
+    """Prints what arrives in pieces as whole lines with a label before each."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            say(self._label, line.decode(errors="replace").rstrip("\r"))
+
+    def finish(self) -> None:
+        if self._rest:
+            self.take(b"\n")
+
+
+def say(label: str, text: str) -> None:
+    with _print_lock:
+        print(f"[{label}] {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""What a job's tests came to, read from the lines tests/conftest.py wrote, and the tables at the end of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Sequence
+
+WORDS = ("passed", "failed", "skipped")
+NO_TESTS = 5  # pytest's exit status
+
+
+@dataclass
+class Result:
+    """One job: its outcomes by test, and how long it took."""
+
+    layer: str
+    name: str
+    seconds: float = 0.0
+    outcomes: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def count(self, outcome: str) -> int:
+        return list(self.outcomes.values()).count(outcome)
+
+    def note(self, test: str, outcome: str, reason: str = "") -> None:
+        if self.outcomes.get(test) != "failed":
+            self.outcomes[test] = outcome
+            self.reasons[test] = reason
+
+    def read(self, path: Path, status: int) -> None:
+        """Take in a report; a test that began and did not end has failed, as has a job nobody knows the reason of."""
+        text = path.read_text() if path.exists() else ""
+        for line in map(json.loads, filter(None, text.split("\n"))):
+            if line["outcome"] == "started":
+                self.outcomes.setdefault(line["test"], "started")
+            else:
+                self.note(line["test"], line["outcome"], line.get("reason", ""))
+        for test in [test for test, outcome in self.outcomes.items() if outcome == "started"]:
+            self.note(test, "failed", f"did not end (status {status})")
+        if status not in (0, NO_TESTS) and not self.count("failed"):
+            self.note(self.name, "failed", f"ended with status {status}")
+
+
+def summary(results: Sequence[Result], total_seconds: float) -> str:
+    """The closing text: where the time went, what failed, every skipped test, and the total on the last line."""
+    lines = ["", "where the time went"]
+    for layer in dict.fromkeys(result.layer for result in results):
+        for result in [one for one in results if one.layer == layer]:
+            counted = ", ".join(f"{result.count(word)} {word}" for word in WORDS)
+            lines.append(f"  {result.layer:8} {result.seconds:7.1f} s  {counted:38} {result.name}")
+    lines.append(f"  {'all':8} {total_seconds:7.1f} s")
+    for word in ("failed", "skipped"):
+        lines += ["", f"{word}:" if _tests(results, word) else f"{word}: none"]
+        lines += [f"  {line}" for line in _tests(results, word)]
+    totals = {word: sum(result.count(word) for result in results) for word in WORDS}
+    return "\n".join([*lines, "", ", ".join(f"{number} {word}" for word, number in totals.items())])
+
+
+def _tests(results: Sequence[Result], outcome: str) -> list[str]:
+    found = []
+    for result in results:
+        for test, its in result.outcomes.items():
+            if its == outcome:
+                reason = result.reasons.get(test, "")
+                found.append(f"{result.layer} ({result.name}): {test}{': ' if reason else ''}{reason}")
+    return found
