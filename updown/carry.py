@@ -17,6 +17,7 @@ from updown.ledger import Ledger, LedgerError
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import Ground, Plan, make_plan
+from updown.state import Link
 
 
 class Report(NamedTuple):
@@ -197,7 +198,11 @@ def restore(before: Dict[str, Claim], newest: str, ground: Ground, plan: Plan, l
         ledger.end_key(newest)
     for claim in before.values():
         ledger.put(claim)
-    anew = {f"device {operation.subject.name}" for operation in plan.operations if operation.action == "link delete"}
+    anew = {
+        f"device {operation.subject.name}"
+        for operation in plan.operations
+        if isinstance(operation.subject, Link) and operation.action == "link delete"
+    }
     for name in plan.made:
         earlier = ground.made.get(name)
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)

@@ -157,16 +157,22 @@ def unroute(context: Context, held: Held) -> Change:
 
 
 def child_of(context: Context, held: Held) -> Optional[Claim]:
-    """The child's claim: the same key, else, since selectors that follow an address move with it, the nearest of the tunnel."""
+    """The child's claim: the same key, else the one whose selectors differ only where they are a moved end itself. Never a
+    sibling's: a repeated `down` finds nothing."""
     exact = same_key(held.tunnel, key_of(context, SA))
-    if exact:
-        return exact
-    children = [claim for claim in held.tunnel if claim.kind != TRAP]
-    theirs = [claim for claim in children if claim.about.peer_client == context.peer_client.text]
-    for found in (theirs, children):
-        if len(found) == 1:
-            return found[0]
-    return None
+    moved = [claim for claim in held.tunnel if claim.kind != TRAP and moved_to(context, claim.about)]
+    return exact or (moved[0] if len(moved) == 1 else None)
+
+
+def moved_to(context: Context, before: About) -> bool:
+    """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
+    sides = (
+        (before.my_client, before.me, context.my_client.text, context.me),
+        (before.peer_client, before.peer, context.peer_client.text, context.peer),
+    )
+    return all(
+        was == now or (was.startswith(f"{end}/") and now == was.replace(end, new, 1)) for was, end, now, new in sides
+    )
 
 
 def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:

@@ -1,7 +1,6 @@
 """What people type."""
 
 import json
-import sys
 from typing import List, Mapping, Tuple
 
 from updown import daemons, errors
@@ -10,9 +9,11 @@ from updown.carry import carry_out, mend
 from updown.claims import Change, Claim, Ended
 from updown.desired import Device, split
 from updown.errors import Refused, UpdownError
+from updown.iproute2 import command
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.live import ledger_of, live_event
+from updown.operations import Operation
 from updown.report import JSON_VERSION, as_json, explanation, folded, plan_lines
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Route
 
@@ -93,7 +94,7 @@ def clean(arguments: Arguments) -> int:
             raise
         rest = mend(ledger, netlink, arguments.dry_run)
     report = report._replace(
-        operations=tuple(dict.fromkeys(report.operations + rest.operations)), warnings=report.warnings + rest.warnings
+        operations=once(report.operations + rest.operations), warnings=report.warnings + rest.warnings
     )
     if arguments.json:
         print(
@@ -109,8 +110,12 @@ def clean(arguments: Arguments) -> int:
     else:
         print("\n".join(plan_lines(report, arguments.verbose)))
         print(f"# {len(held)} claims ended")
-    sys.stdout.flush()
     return errors.FAILED if report.warnings else errors.DONE
+
+
+def once(operations: Tuple[Operation, ...]) -> Tuple[Operation, ...]:
+    """Each command once: a dry run sees what both halves would delete."""
+    return tuple({command(operation): operation for operation in reversed(operations)}.values())[::-1]
 
 
 def going(claim: Claim) -> Claim:
@@ -127,7 +132,7 @@ def left_over(ledger: Ledger) -> List[Ended]:
     found = links()
     ours = [link for link in found if link.name in names or link.alias.startswith(OUR_ALIAS)]
     gone: List[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
-    by_index = {link.index: link.name for link in found}
+    by_index = {link.ifindex: link.name for link in found}
     for seen in routes(OUR_PROTOCOL):
         if seen.oif in by_index:
             gone.append(

@@ -13,6 +13,17 @@ from updown.values import escaped
 def main() -> int:
     """Run this process's invocation; the exit status is that of docs/usage.md."""
     environ = decoded(os.environb)
+    status = invocation(environ)
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop_output()
+    return status
+
+
+def invocation(environ: Mapping[str, str]) -> int:
+    """What was asked for, and its exit status; every failure is told on standard error and in the journal."""
     arguments: Optional[Arguments] = None
     try:
         arguments = parse(sys.argv[1:], "PLUTO_VERB" in environ)
@@ -21,9 +32,18 @@ def main() -> int:
         say_error(environ.get("PLUTO_CONNECTION", ""), error)
         return error.status
     except BrokenPipeError:
+        drop_output()
         return errors.FAILED
     except Exception as error:  # a defect of ours: the daemon's log gets one line, the journal all of it
         return say_defect(environ.get("PLUTO_CONNECTION", ""), error, arguments is not None and arguments.verbose)
+
+
+def drop_output() -> None:
+    """Nobody takes what we print (no reader, a full disk): that changes nothing about what was done. What is still in the
+    buffer goes nowhere, or Python would complain about it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def decoded(environ: Mapping[bytes, bytes]) -> Dict[str, str]:
@@ -37,7 +57,7 @@ def decoded(environ: Mapping[bytes, bytes]) -> Dict[str, str]:
 def dispatch(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """Hook mode, or what people typed."""
     if arguments.help:
-        sys.stdout.write(USAGE)
+        print(USAGE, end="")
         return errors.DONE
     if arguments.version:
         from updown.version import VERSION
@@ -71,12 +91,14 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
         send(lines, warning=bool(report.warnings))
         return errors.DONE
-    for line in lines:
-        print(line)
     if arguments.verbose or context.debug:
         for operation in report.operations:
-            for line in folded(prefix(report.connection) + "why: ", operation.reason):
-                print(line)
+            lines += folded(prefix(report.connection) + "why: ", operation.reason)
+    try:
+        for line in lines:
+            print(line)
+    except OSError:
+        drop_output()
     return errors.DONE
 
 

@@ -121,7 +121,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
                     Operation("link set", have._replace(up=True), have, f"{holder.claim.connection} needs it up")
                 )
         elif keep_device(want, have, holder, draft):
-            draft.made[name] = have.index
+            draft.made[name] = have.ifindex
         else:
             fresh.append(device_name)
             gone.append(device_name)
@@ -187,7 +187,7 @@ def keep_device(want: Device, have: Link, holder: Holder, draft: Draft) -> bool:
     """Bring our own device in line; False where it has to be deleted and made again."""
     connection = holder.claim.connection
     different = device.differences(want.link, have)
-    wanted = want.link._replace(index=have.index, mtu=want.link.mtu or have.mtu, up=have.up, alias=have.alias)
+    wanted = want.link._replace(ifindex=have.ifindex, mtu=want.link.mtu or have.mtu, up=have.up, alias=have.alias)
     if different:
         why = f"{connection}: {'; '.join(different)}"
         if not device.changes_in_place(want.link, have):

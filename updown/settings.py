@@ -73,14 +73,6 @@ def table(value: str) -> int:
     return found
 
 
-def mtu(value: str) -> int:
-    """Bytes, 68 to 65515 (net/ipv4/ip_tunnel.c)."""
-    found = values.number(value)
-    if not 68 <= found <= 65515:
-        raise ValueError("an MTU of 68 to 65515 bytes is expected")
-    return found
-
-
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
 KEYS: Dict[str, Callable[[str], Any]] = {
@@ -91,7 +83,7 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "routing": values.yes_no,
     "delete": choice("rule", "last", "never"),
     "address": values.interface_addresses,
-    "mtu": mtu,
+    "mtu": values.mtu,
     "table": table,
     "metric": values.number,
     "disable_policy": switch,
@@ -99,8 +91,9 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "rp_filter": choice("auto", "0", "1", "2", "keep"),
 }
 
-LATER = ("multipath", "vrf", "netns")
-"""Keys that are fixed but whose work a later release does: refused, since a setting that does nothing misleads."""
+LATER = (("multipath", ""), ("vrf", ""), ("netns", ""), ("kind", "xfrm"))
+"""Keys, and values of keys, that are fixed but whose work a later release does: refused, since a setting that does nothing
+misleads."""
 
 
 class Line(NamedTuple):
@@ -151,8 +144,9 @@ def parse(text: str, name: str) -> List[Line]:
             raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
         if not kind:
             raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
-        if key in LATER:
-            raise Refused(f"{where}: {key} is not served by this release", "remove the line")
+        if (key, "") in LATER or (key, value) in LATER:
+            said = key if (key, "") in LATER else f"{key} = {value}"
+            raise Refused(f"{where}: {said} is not served by this release", "remove the line")
         if key not in KEYS:
             raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
         try:

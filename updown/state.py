@@ -16,11 +16,11 @@ MAIN_TABLE = 254
 
 
 class Link(NamedTuple):
-    """A network device; as a wish, `mtu` 0 is the kernel's own choice and `index` 0 is unknown."""
+    """A network device; as a wish, `mtu` 0 is the kernel's own choice and `ifindex` 0 is unknown."""
 
     name: str
     kind: str = ""  # IFLA_INFO_KIND: vti, vti6, xfrm, ...; empty for a device without one
-    index: int = 0
+    ifindex: int = 0
     local: str = ""  # tunnel end; "0.0.0.0" or "::" is any; empty for other kinds
     remote: str = ""
     ikey: int = 0

@@ -59,6 +59,8 @@ def device_name(value: str) -> str:
         raise ValueError("a device name is letters, digits, _ . - and begins with a letter or digit")
     if len(value) > NAME_LENGTH:
         raise ValueError(f"a device name has at most {NAME_LENGTH} characters, this one {len(value)}")
+    if value in ("all", "default"):  # /proc/sys/net/ipv4/conf has them as words of its own
+        raise ValueError("all and default are no devices: their sysctls are those of all others")
     return value
 
 
@@ -79,6 +81,14 @@ def number(value: str, most: int = 0xFFFFFFFF) -> int:
 def count(value: str) -> int:
     """A decimal number of 0 to 2^64-1: bytes, seconds since the epoch."""
     return number(value, 0xFFFFFFFFFFFFFFFF)
+
+
+def mtu(value: str) -> int:
+    """Bytes, 68 to 65515 (net/ipv4/ip_tunnel.c)."""
+    found = number(value)
+    if not 68 <= found <= 65515:
+        raise ValueError("an MTU of 68 to 65515 bytes is expected")
+    return found
 
 
 def port(value: str) -> str:

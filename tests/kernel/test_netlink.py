@@ -79,13 +79,13 @@ def _answer_as_nobody(do: Callable[[], object], write: int) -> NoReturn:
 @pytest.mark.parametrize("link", [VTI, VTI6, XFRM], ids=lambda link: str(link.kind))
 def test_a_device_is_made_read_and_deleted(netlink: Netlink, link: Link) -> None:
     made = netlink.add_link(link)
-    assert made.index > 1
+    assert made.ifindex > 1
     assert made.mtu >= 1280
-    assert made == link._replace(index=made.index, mtu=made.mtu)
-    assert netlink.link(link.name) == netlink.link_at(made.index) == made
-    netlink.delete_link(made.index)
+    assert made == link._replace(ifindex=made.ifindex, mtu=made.mtu)
+    assert netlink.link(link.name) == netlink.link_at(made.ifindex) == made
+    netlink.delete_link(made.ifindex)
     assert netlink.link(link.name) is None
-    assert netlink.link_at(made.index) is None
+    assert netlink.link_at(made.ifindex) is None
 
 
 def test_iproute2_sees_what_we_made(netlink: Netlink) -> None:
@@ -102,11 +102,11 @@ def test_iproute2_sees_what_we_made(netlink: Netlink) -> None:
 def test_a_device_may_be_made_down_and_with_an_mtu(netlink: Netlink, link: Link) -> None:
     wanted = link._replace(mtu=1390, up=False, alias="")
     made = netlink.add_link(wanted)
-    assert made == wanted._replace(index=made.index)
+    assert made == wanted._replace(ifindex=made.ifindex)
 
 
 def test_a_device_has_a_parent(netlink: Netlink) -> None:
-    parent = netlink.add_link(DUMMY).index
+    parent = netlink.add_link(DUMMY).ifindex
     for link in (VTI, VTI6, XFRM):
         assert netlink.add_link(link._replace(parent=parent)).parent == parent
 
@@ -169,7 +169,7 @@ def test_keys_and_ends_change_in_place(netlink: Netlink, link: Link) -> None:
     local, remote = ("192.0.2.7", "192.0.2.8") if link.kind == "vti" else ("2001:db8::7", "2001:db8::8")
     wanted = made._replace(local=local, remote=remote, ikey=70, okey=80, mtu=1380)
     assert netlink.change_link(wanted) == wanted
-    assert netlink.change_link(wanted._replace(index=0, ikey=71)) == wanted._replace(ikey=71)
+    assert netlink.change_link(wanted._replace(ifindex=0, ikey=71)) == wanted._replace(ikey=71)
     assert netlink.link(link.name) == wanted._replace(ikey=71)
 
 
@@ -218,11 +218,11 @@ def test_a_change_the_kernel_did_not_do_is_told(netlink: Netlink, monkeypatch: p
 
 def test_state_mtu_and_alias_are_set(netlink: Netlink) -> None:
     made = netlink.add_link(VTI)
-    netlink.set_link(made.index, up=False)
-    netlink.set_link(made.index, mtu=1300)
-    netlink.set_link(made.index, alias="somebody else's")
+    netlink.set_link(made.ifindex, up=False)
+    netlink.set_link(made.ifindex, mtu=1300)
+    netlink.set_link(made.ifindex, alias="somebody else's")
     assert netlink.link("vti5") == made._replace(up=False, mtu=1300, alias="somebody else's")
-    netlink.set_link(made.index, up=True, mtu=1400, alias="")
+    netlink.set_link(made.ifindex, up=True, mtu=1400, alias="")
     assert netlink.link("vti5") == made._replace(mtu=1400, alias="")
 
 
@@ -232,7 +232,7 @@ def test_a_fallback_device_stays(netlink: Netlink) -> None:
     if fallback is None:
         pytest.skip("net.core.fb_tunnels_only_for_init_net is set")
     assert (fallback.kind, fallback.local, fallback.remote) == ("vti", "0.0.0.0", "0.0.0.0")
-    netlink.delete_link(fallback.index)
+    netlink.delete_link(fallback.ifindex)
     assert netlink.link("ip_vti0") == fallback
 
 
@@ -242,7 +242,7 @@ def test_a_device_that_is_not_there(netlink: Netlink) -> None:
     assert netlink.path("127.0.0.1", "nonesuch") is None
     refused(errno.ENODEV, netlink.delete_link, 4711)
     refused(errno.ENODEV, netlink.change_link, VTI)
-    refused(errno.ENODEV, netlink.change_link, VTI._replace(index=4711))
+    refused(errno.ENODEV, netlink.change_link, VTI._replace(ifindex=4711))
     refused(errno.ENODEV, netlink.set_link, 4711, up=True)
     refused(errno.ENODEV, netlink.add_address, 4711, "10.0.0.1/32")
     error = refused(errno.ENODEV, netlink.add_route, Route("10.2.0.0/24", "nonesuch"))
@@ -253,7 +253,7 @@ def test_a_device_that_is_not_there(netlink: Netlink) -> None:
 
 
 def test_without_root_reading_works_and_changing_says_how(netlink: Netlink) -> None:
-    index = netlink.add_link(VTI).index
+    index = netlink.add_link(VTI).ifindex
 
     def change() -> object:
         with Netlink() as mine:
@@ -273,7 +273,7 @@ def test_without_root_reading_works_and_changing_says_how(netlink: Netlink) -> N
 
 
 def test_addresses_come_and_go(netlink: Netlink) -> None:
-    index = netlink.add_link(VTI).index
+    index = netlink.add_link(VTI).ifindex
     before = netlink.addresses(index)
     wanted = ["10.99.0.1/30", "10.99.0.1/32", "169.254.7.1/30", "fd00:99::1/64", "fe80::5/64"]
     for address in wanted:
@@ -288,11 +288,11 @@ def test_addresses_come_and_go(netlink: Netlink) -> None:
 
 
 def test_scopes_and_flags_are_iproute2s(netlink: Netlink) -> None:
-    index = netlink.add_link(DUMMY).index
+    index = netlink.add_link(DUMMY).ifindex
     addresses = ["10.99.0.1/30", "169.254.7.1/30", "127.0.5.1/32", "fd00::1/64", "fe80::7/64"]
     for address in addresses:
         netlink.add_address(index, address)
-    other = netlink.add_link(DUMMY._replace(name="dummy1")).index
+    other = netlink.add_link(DUMMY._replace(name="dummy1")).ifindex
     assert other != index
     for address in addresses:
         run("address", "add", address, "dev", "dummy1", *(["nodad"] if ":" in address else []))
@@ -308,7 +308,7 @@ def test_scopes_and_flags_are_iproute2s(netlink: Netlink) -> None:
 
 @pytest.mark.parametrize("address", ["10.99.0.1/30", "fd00:99::1/64"])
 def test_an_address_twice(netlink: Netlink, address: str) -> None:
-    index = netlink.add_link(VTI).index
+    index = netlink.add_link(VTI).ifindex
     netlink.add_address(index, address)
     error = refused(errno.EEXIST, netlink.add_address, index, address, device="vti5")
     assert error.text.startswith(f"address add {address} dev vti5: ")
@@ -327,7 +327,7 @@ SIX = Route("fd02::/48", "vti5", metric=77, mtu=1350, source="fd00:99::1")
 @pytest.fixture
 def tunnel(netlink: Netlink) -> int:
     """The index of a device with an address of each family."""
-    index = netlink.add_link(VTI).index
+    index = netlink.add_link(VTI).ifindex
     netlink.add_address(index, "10.99.0.1/30")
     netlink.add_address(index, "fd00:99::1/64")
     return index
@@ -377,7 +377,7 @@ def test_a_route_comes_and_goes(netlink: Netlink, tunnel: int, route: Route) -> 
 @pytest.mark.usefixtures("tunnel")
 @pytest.mark.parametrize("route", [FOUR, SIX], ids=["IPv4", "IPv6"])
 def test_only_the_route_that_agrees_is_deleted(netlink: Netlink, route: Route) -> None:
-    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).index
+    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).ifindex
     netlink.add_route(route)
     refused(errno.ESRCH, netlink.delete_route, route, other)
     for wrong in (route._replace(protocol=4), route._replace(metric=78), route._replace(table=255)):
@@ -387,7 +387,7 @@ def test_only_the_route_that_agrees_is_deleted(netlink: Netlink, route: Route) -
 
 @pytest.mark.parametrize("route", [FOUR, SIX], ids=["IPv4", "IPv6"])
 def test_a_route_is_replaced(netlink: Netlink, tunnel: int, route: Route) -> None:
-    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).index
+    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).ifindex
     plain = route._replace(source="", mtu=0)
     netlink.add_route(plain)
     refused(errno.EEXIST, netlink.add_route, plain, other)
@@ -416,7 +416,7 @@ def test_a_match_is_exact(netlink: Netlink, tunnel: int) -> None:
 
 
 def test_a_match_through_one_device(netlink: Netlink, tunnel: int) -> None:
-    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).index
+    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).ifindex
     for destination in ("10.2.0.0/24", "fd02::/48"):
         host = destination.split("/")[0]
         netlink.add_route(Route(destination, "vti5"))
@@ -443,7 +443,7 @@ def test_a_match_in_a_vrf(netlink: Netlink, tunnel: int) -> None:
     assert blue is not None
     assert (blue.kind, blue.up) == ("vrf", True)
     assert netlink.match("10.2.0.1").route is None
-    assert netlink.match("10.2.0.1", oif=blue.index) == Match(seen(route, tunnel))
+    assert netlink.match("10.2.0.1", oif=blue.ifindex) == Match(seen(route, tunnel))
     assert netlink.path("10.2.0.1", "blue") == Path("vti5", "", "10.99.0.1")
 
 
@@ -582,7 +582,7 @@ def test_a_kernel_that_does_not_answer_is_not_waited_for(netlink: Netlink, monke
 
 def test_an_answer_to_a_request_given_up_is_not_taken_for_the_next(netlink: Netlink) -> None:
     netlink._socket.send(frame(rt.link_get_index(1), 4711))
-    index = netlink.add_link(VTI).index
+    index = netlink.add_link(VTI).ifindex
     assert index > 1
     assert netlink.link("nonesuch") is None
 

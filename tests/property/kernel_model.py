@@ -81,13 +81,13 @@ class Kernel:
     def routes_by(self, name: str) -> Set[str]:
         """Destinations of the routes through a device that the kernel did not make by itself."""
         link = self.link(name)
-        return {entry.route.destination for entry in self.table if link and entry.oif == link.index}
+        return {entry.route.destination for entry in self.table if link and entry.oif == link.ifindex}
 
     def picture(self, indexes: bool = True) -> Tuple[object, ...]:
         """Everything there is, for comparison."""
         names = {index: link.name for index, link in self.by_index.items()}
         return (
-            sorted(link if indexes else link._replace(index=0) for link in self.by_index.values()),
+            sorted(link if indexes else link._replace(ifindex=0) for link in self.by_index.values()),
             sorted((names[index], tuple(sorted(found))) for index, found in self.addressed.items() if index in names),
             sorted((entry.route, names.get(entry.oif, "")) for entry in self.table),
             dict(self.files),
@@ -130,7 +130,7 @@ class Kernel:
 
     def change_link(self, link: Link) -> Link:
         self._change(f"link change {link.name}")
-        index = link.index or self.named(link.name).index
+        index = link.ifindex or self.named(link.name).ifindex
         have = self.by_index.get(index)
         if have is None:
             refuse(f"link change {link.name}", errno.ENODEV)
@@ -210,7 +210,7 @@ class Kernel:
     def add_route(self, route: Route, oif: int = 0, replace: bool = False) -> None:
         what = f"route add {route.destination}"
         self._change(what)
-        link = self.by_index.get(oif or self.named(route.device).index)
+        link = self.by_index.get(oif or self.named(route.device).ifindex)
         if link is None:
             refuse(what, errno.ENODEV)
         if not link.up:
@@ -221,12 +221,12 @@ class Kernel:
         slot = [entry for entry in self.table if place(entry.route) == place(asked)]
         if slot and not replace:
             refuse(what, errno.EEXIST)
-        self.table = [entry for entry in self.table if entry not in slot[:1]] + [Entry(asked, link.index)]
+        self.table = [entry for entry in self.table if entry not in slot[:1]] + [Entry(asked, link.ifindex)]
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
         what = f"route delete {route.destination}"
         self._change(what)
-        index = oif or self.named(route.device).index
+        index = oif or self.named(route.device).ifindex
         asked = kept(route, route.device)
         for entry in self.table:
             have = entry.route
@@ -239,7 +239,7 @@ class Kernel:
 
     def match(self, address: str, oif: int = 0, fib: bool = True) -> Match:
         if address == "0.0.0.0":  # an IPv4 lookup of no address is answered with the loopback (ip_route_output_key)
-            return Match(RouteSeen("127.0.0.1/32", self.named("lo").index, table=LOCAL_TABLE, type=LOCAL))
+            return Match(RouteSeen("127.0.0.1/32", self.named("lo").ifindex, table=LOCAL_TABLE, type=LOCAL))
         best = self._best(address, oif)
         if best is None:
             return Match(None, errno.ENETUNREACH)
@@ -253,7 +253,7 @@ class Kernel:
             link = self.link(device)
             if link is None:
                 return None
-            oif = link.index
+            oif = link.ifindex
         seen = self.match(address, oif, fib=False).route
         if seen is None:
             return None
@@ -311,7 +311,7 @@ class Kernel:
     def _new(self, link: Link) -> int:
         index = self.next_index
         self.next_index += 1
-        self.by_index[index] = link._replace(index=index)
+        self.by_index[index] = link._replace(ifindex=index)
         self.addressed[index] = []
         self._files_of(link.name)
         return index
@@ -324,7 +324,7 @@ class Kernel:
 
     def _check_identity(self, link: Link, but: int) -> None:
         for have in self.by_index.values():
-            if have.index == but or have.kind != link.kind:
+            if have.ifindex == but or have.kind != link.kind:
                 continue
             if identity(have) == identity(link):
                 refuse(f"link {link.name}", errno.EEXIST)
@@ -341,7 +341,7 @@ class Kernel:
 
     def _everything(self) -> Iterator[RouteSeen]:
         """All routes: the local ones (which the kernel shows on lo), the connected ones, and those in the table."""
-        lo = self.named("lo").index
+        lo = self.named("lo").ifindex
         for index, found in self.addressed.items():
             for address in found:
                 host, length = address.split("/")

@@ -137,7 +137,7 @@ class Machine:
         self.grave = folder / "grave"
         self.kernel = Kernel()
         self.kernel.physical("eth0", f"{WEST}/24", f"{WEST6}/64")
-        eth0 = self.kernel.named("eth0").index
+        eth0 = self.kernel.named("eth0").ifindex
         self.kernel.add_route(Route("0.0.0.0/0", "eth0", GATEWAY, protocol=3), eth0)
         self.kernel.add_route(Route("::/0", "eth0", "2001:db8:0:1::fe", protocol=3), eth0)
         self.kernel.fault = lambda _number, text: self.moment(text)
@@ -242,4 +242,4 @@ class Machine:
 
     def addresses(self, device: str) -> List[str]:
         """Addresses of a device."""
-        return self.kernel.addresses(self.kernel.named(device).index)
+        return self.kernel.addresses(self.kernel.named(device).ifindex)

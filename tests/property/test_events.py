@@ -142,7 +142,7 @@ class Events(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.folder = tempfile.TemporaryDirectory()
         self.machine = Machine(Path(self.folder.name), self.patch)
-        eth0 = self.machine.kernel.named("eth0").index
+        eth0 = self.machine.kernel.named("eth0").ifindex
         for address in (SECOND, THIRD_END):
             self.machine.kernel.add_address(eth0, f"{address}/24")
         self.world = self.machine.kernel.picture()
@@ -324,7 +324,7 @@ class Events(RuleBasedStateMachine):
         link = self.machine.kernel.link("vti1")
         now = self.now[0]
         if link and now.state == "up":
-            self.machine.kernel.remove(link.index)
+            self.machine.kernel.remove(link.ifindex)
             self.machine.send(call(now.tunnel, "up", spi=now.spi, wishes=UP if now.wished else ()))
 
     @invariant()

@@ -78,7 +78,7 @@ def test_an_unfinished_making_anew_leaves_our_device_ours(machine: Machine) -> N
     with pytest.raises(Conflict, match=r"vti5: office \(not ours\) has local"):
         machine.send(call(T, "prepare"))
     assert machine.kernel.named("vti5").alias == OUR_ALIAS
-    machine.kernel.remove(machine.kernel.named("office").index)
+    machine.kernel.remove(machine.kernel.named("office").ifindex)
     machine.send_all(establish(T))
     assert machine.kernel.named("vti5").remote == EAST
     machine.send_all(withdraw(T))
@@ -90,7 +90,7 @@ def test_a_failed_making_does_not_make_the_administrators_device_ours(machine: M
     with pytest.raises(Conflict):
         machine.send(call(T, "up"))
     assert machine.made() == {}
-    machine.kernel.remove(office.index)
+    machine.kernel.remove(office.ifindex)
     machine.kernel.add_link(MADE)
     machine.send_all([*establish(T), *withdraw(T)])
     assert machine.devices() == {"vti5"}
@@ -114,7 +114,7 @@ def test_a_shared_device_is_not_taken_back_to_an_address_that_is_gone(machine: M
     sibling = OTHER._replace(peer=EAST)
     machine.send_all([*establish(SHARED), *establish(sibling)])
     machine.kernel.physical("wlan0", "192.0.2.7/24")
-    machine.kernel.delete_address(machine.kernel.named("eth0").index, f"{WEST}/24")
+    machine.kernel.delete_address(machine.kernel.named("eth0").ifindex, f"{WEST}/24")
     there = SHARED._replace(me="192.0.2.7")
     machine.send_all([*moved(SHARED, there), *withdraw(there)])
     assert machine.kernel.named("vti5").local == "192.0.2.7"
@@ -141,7 +141,7 @@ def test_a_source_address_that_is_anothers_device_address_stays_with_its_own_tun
 
 def test_the_administrators_routes_survive_the_removal_of_our_last_address(machine: Machine) -> None:
     own = Route("10.8.0.0/16", "vti5", protocol=4)
-    machine.kernel.add_route(own, machine.kernel.add_link(MADE).index)
+    machine.kernel.add_route(own, machine.kernel.add_link(MADE).ifindex)
     tunnel = T._replace(address="10.99.0.1/30", routing="no")
     machine.send_all([*establish(tunnel), *withdraw(tunnel)])
     assert machine.kernel.routes_by("vti5") == {"10.8.0.0/16"}
@@ -159,7 +159,7 @@ def test_the_way_to_the_peer_follows_a_move_to_another_gateway(machine: Machine)
 
 def move(kernel: Kernel) -> None:
     """Another network on the same device: the new address first, so that no route is flushed."""
-    eth0 = kernel.named("eth0").index
+    eth0 = kernel.named("eth0").ifindex
     kernel.add_address(eth0, "192.0.2.7/24")
     kernel.delete_address(eth0, f"{WEST}/24")
     kernel.delete_route(Route("0.0.0.0/0", "eth0", GATEWAY, protocol=3), eth0)
@@ -187,7 +187,7 @@ def test_a_line_with_the_longest_name_and_a_long_word_has_at_most_120_bytes(word
 def test_our_device_that_the_administrator_renamed_is_called_ours(machine: Machine) -> None:
     machine.send_all(establish(T))
     link = machine.kernel.named("vti5")
-    machine.kernel.by_index[link.index] = link._replace(name="office")
+    machine.kernel.by_index[link.ifindex] = link._replace(name="office")
     with pytest.raises(Conflict) as conflict:
         machine.send(call(T, "up"))
     assert "not ours" not in conflict.value.text

@@ -171,7 +171,7 @@ STRANGERS = {
 @pytest.mark.parametrize("case", STRANGERS)
 def test_unroute_leaves_claims_that_are_no_siblings(machine: Machine, case: str) -> None:
     stranger = STRANGERS[case]
-    machine.kernel.add_address(machine.kernel.named("eth0").index, "198.51.100.9/24")
+    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "198.51.100.9/24")
     machine.send_all([*establish(V5), call(stranger, "up")])
     machine.send(call(V5, "unroute", child=False))
     assert machine.kinds() == {("u", SA)}
@@ -255,6 +255,21 @@ def test_the_row_of_the_deletion_table_follows_from_connection_and_settings(mach
     machine.send_all([call(tunnel, "down"), call(tunnel, "unroute")])
     assert machine.devices() == (set() if goes else {"vti5"})
     assert machine.routes() == set(), "routes go whatever the device does"
+
+
+def test_a_repeated_down_takes_no_claim_of_another_pair_of_selectors(machine: Machine) -> None:
+    """libreswan calls both pairs of a connection by one name and reqid."""
+    second = V5._replace(theirs="10.4.0.0/24")
+    machine.send_all([*establish(V5), *establish(second), call(V5, "down"), call(V5, "down")])
+    assert machine.routes() == {("10.4.0.0/24", "vti5")}
+    assert machine.devices() == {"vti5"}
+
+
+def test_a_down_whose_selector_is_an_end_that_moved_ends_its_claim(machine: Machine) -> None:
+    host = V5._replace(mine="198.51.100.1/32")
+    there = host._replace(me="192.0.2.7", mine="192.0.2.7/32")
+    machine.send_all([*establish(host), call(there, "down")])
+    assert machine.kinds() == set()
 
 
 LATER_WORDS = {

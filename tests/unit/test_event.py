@@ -463,7 +463,7 @@ def test_status_tells_a_missing_device_and_one_that_is_someone_elses(
     machine.kernel.add_link(MADE)
     machine.send(call(FULL, "up"))
     machine.send(call(OTHER._replace(device="vti7"), "up"))
-    machine.kernel.remove(machine.kernel.named("vti7").index)
+    machine.kernel.remove(machine.kernel.named("vti7").ifindex)
     assert show(machine.arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["vti5", "vti", FULL.me, FULL.peer, "5", "up", "someone", "else", "stays", "1"]

@@ -67,7 +67,7 @@ def test_a_tunnel_leaves_no_trace_but_a_device_that_stays_by_rule(machine: Machi
     if case in ("shared", "instance"):
         assert machine.devices() == {"vti5"}
         assert machine.addresses("vti5") == []
-        machine.kernel.remove(machine.kernel.named("vti5").index)
+        machine.kernel.remove(machine.kernel.named("vti5").ifindex)
     assert machine.kernel.picture(indexes=False) == before
     assert machine.claims() == []
 
@@ -81,7 +81,7 @@ def test_up_alone_or_route_alone_builds_all(machine: Machine, case: str, verb: s
     whole = machine.kernel.picture(indexes=False)
     machine.send_all(withdraw(tunnel))
     for name in machine.devices():
-        machine.kernel.remove(machine.kernel.named(name).index)
+        machine.kernel.remove(machine.kernel.named(name).ifindex)
     machine.now += 601
     machine.send(call(tunnel, verb))
     assert machine.kernel.picture(indexes=False) == whole
@@ -90,7 +90,7 @@ def test_up_alone_or_route_alone_builds_all(machine: Machine, case: str, verb: s
 def test_the_device_has_both_ends_both_keys_our_alias_and_is_up(machine: Machine) -> None:
     machine.send(call(T._replace(mark_in="21/0xffffffff", mark_out="22/0xffffffff"), "prepare"))
     link = machine.kernel.named("vti5")
-    assert link._replace(index=0, mtu=0) == MADE._replace(ikey=21, okey=22, up=True, alias=OUR_ALIAS)
+    assert link._replace(ifindex=0, mtu=0) == MADE._replace(ikey=21, okey=22, up=True, alias=OUR_ALIAS)
 
 
 def test_an_ipv6_outer_address_makes_a_vti6(machine: Machine) -> None:
@@ -175,7 +175,7 @@ def test_a_foreign_device_that_fits_is_adopted_and_left_as_it_was(machine: Machi
 
 
 def test_an_address_that_was_there_before_stays(machine: Machine) -> None:
-    machine.kernel.add_address(foreign(machine).index, "10.99.0.1/30")
+    machine.kernel.add_address(foreign(machine).ifindex, "10.99.0.1/30")
     machine.send_all([*establish(T), *withdraw(T)])
     assert machine.addresses("vti5") == ["10.99.0.1/30"]
 
@@ -273,7 +273,7 @@ OTHER_END = U._replace(me="198.51.100.9", shared="yes")
 
 
 def test_a_shared_device_from_another_local_address_names_the_xfrm_interface(machine: Machine) -> None:
-    machine.kernel.add_address(machine.kernel.named("eth0").index, "198.51.100.9/24")
+    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "198.51.100.9/24")
     machine.send(call(T._replace(shared="yes"), "up"))
     with pytest.raises(Conflict) as conflict:
         machine.send(call(OTHER_END, "up"))
@@ -301,10 +301,10 @@ def test_another_connection_with_another_mark_on_the_same_device_is_a_conflict_t
 
 def test_our_device_follows_a_changed_mark_in_place(machine: Machine) -> None:
     machine.send(call(T, "up"))
-    index = machine.kernel.named("vti5").index
+    index = machine.kernel.named("vti5").ifindex
     machine.send(call(T._replace(mark_in="6/0xff", mark_out="6/0xff"), "up"))
     link = machine.kernel.named("vti5")
-    assert (link.index, link.ikey, link.okey) == (index, 6, 6)
+    assert (link.ifindex, link.ikey, link.okey) == (index, 6, 6)
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 
@@ -321,7 +321,7 @@ def test_our_device_that_nobody_claims_is_made_anew_to_fit(machine: Machine) -> 
 def test_our_device_that_someone_deleted_is_made_again_with_everything_on_it(machine: Machine) -> None:
     shared = [T._replace(shared="yes"), U._replace(shared="yes")]
     machine.send_all([call(tunnel, "up") for tunnel in shared])
-    machine.kernel.remove(machine.kernel.named("vti5").index)
+    machine.kernel.remove(machine.kernel.named("vti5").ifindex)
     machine.send(call(shared[1], "up"))
     assert machine.routes() == {("10.2.0.0/24", "vti5"), ("10.3.0.0/24", "vti5")}
     assert machine.addresses("vti5") == ["10.99.0.1/30"]
@@ -329,7 +329,7 @@ def test_our_device_that_someone_deleted_is_made_again_with_everything_on_it(mac
 
 def test_our_device_that_someone_set_down_comes_up_with_its_routes(machine: Machine) -> None:
     machine.send(call(T, "up"))
-    machine.kernel.set_link(machine.kernel.named("vti5").index, up=False)
+    machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=False)
     machine.send(call(T, "up"))
     assert machine.kernel.named("vti5").up
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
@@ -516,7 +516,7 @@ def test_the_way_to_the_peer_goes_with_the_last_tunnel_that_needs_it(machine: Ma
 
 
 def test_the_administrators_own_way_to_the_peer_is_used_and_stays(machine: Machine) -> None:
-    eth0 = machine.kernel.named("eth0").index
+    eth0 = machine.kernel.named("eth0").ifindex
     own = Route("198.51.100.2/32", "eth0", "198.51.100.9", protocol=4)
     machine.kernel.add_route(own, eth0)
     tunnel = T._replace(theirs="0.0.0.0/0")
@@ -532,7 +532,7 @@ def test_no_way_to_the_peer_but_the_tunnel_is_a_warning(machine: Machine) -> Non
 
 def test_a_route_of_someone_elses_is_never_replaced(machine: Machine) -> None:
     theirs = Route("10.2.0.0/24", "eth0", GATEWAY, protocol=4)
-    machine.kernel.add_route(theirs, machine.kernel.named("eth0").index)
+    machine.kernel.add_route(theirs, machine.kernel.named("eth0").ifindex)
     report = machine.send_all(establish(T))[-1]
     assert report.warnings == (
         "10.2.0.0/24 has a route dev eth0 that is not ours; it stays. Set a metric to have both",
@@ -546,7 +546,7 @@ def test_a_route_the_administrator_put_on_our_device_counts_and_stays_his(machin
     shared = T._replace(shared="yes", address="")
     machine.send(call(shared, "prepare"))
     own = Route("10.2.0.0/24", "vti5", protocol=4)
-    machine.kernel.add_route(own, machine.kernel.named("vti5").index)
+    machine.kernel.add_route(own, machine.kernel.named("vti5").ifindex)
     assert machine.send(call(shared, "up")).warnings == ()
     machine.send_all(withdraw(shared))
     assert machine.kernel.routes_by("vti5") == {"10.2.0.0/24"}
@@ -683,3 +683,12 @@ def test_a_long_command_is_broken_at_blanks_and_loses_no_word(width: int) -> Non
     lines = wrapped(text, width)
     assert all(len(line) <= width for line in lines)
     assert " ".join(line.rstrip("\\").strip() for line in lines) == text
+
+
+def test_a_template_with_the_connection_gives_all_its_pairs_one_device(machine: Machine) -> None:
+    """libreswan calls the pairs of left- and rightsubnets NAME/1x1, NAME/1x2, ..."""
+    machine.settings("[connection office]\ninterface = {connection}\nrouting = yes\n")
+    pair = Tunnel("office/1x1", device="", routing="", shared="")
+    machine.send_all([call(pair, "up"), call(pair._replace(connection="office/1x2", theirs="10.4.0.0/24"), "up")])
+    assert machine.devices() == {"office"}
+    assert machine.routes() == {("10.2.0.0/24", "office"), ("10.4.0.0/24", "office")}

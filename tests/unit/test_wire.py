@@ -191,7 +191,7 @@ def test_links_are_asked_for_and_deleted(wanted: str, number: int) -> None:
 @quick
 @given(any_link, index, alias)
 def test_a_link_is_read(link: Link, number: int, alias: str) -> None:
-    link = link._replace(index=number, alias=alias)
+    link = link._replace(ifindex=number, alias=alias)
     data: List[Tuple[str, Any]]
     if link.kind == "xfrm":
         data = [("IFLA_XFRM_LINK", link.parent), ("IFLA_XFRM_IF_ID", link.if_id)]
@@ -218,7 +218,7 @@ def test_a_link_is_read(link: Link, number: int, alias: str) -> None:
 
 def test_a_link_without_a_kind() -> None:
     payload = pyroute2_bytes(ifinfmsg, {"index": 1, "flags": 9}, [("IFLA_IFNAME", "lo"), ("IFLA_MTU", 65536)])
-    assert rt.decode_link(payload) == Link("lo", index=1, mtu=65536, up=True)
+    assert rt.decode_link(payload) == Link("lo", ifindex=1, mtu=65536, up=True)
 
 
 def test_a_name_beyond_ascii_survives() -> None:

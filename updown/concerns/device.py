@@ -49,7 +49,7 @@ def filled(template: str, context: Context) -> Optional[str]:
         "if_id": context.if_id_out,
         "if_id_out": context.if_id_out,
         "if_id_in": context.if_id_in,
-        "connection": context.connection,
+        "connection": context.connection.split("/")[0],  # NAME/1x2 is libreswan's name for one pair of NAME's subnets
     }
     name = template
     for word, value in known.items():
@@ -118,7 +118,7 @@ def shown(value: object) -> str:
 
 def is_ours(link: Link, made_index: Optional[int], want: Optional[Link]) -> bool:
     """Known by ledger (same index), by alias, or, made by a call that was killed before it could say so, by every attribute."""
-    if link.alias.startswith(OUR_ALIAS) or (made_index and made_index == link.index):
+    if link.alias.startswith(OUR_ALIAS) or (made_index and made_index == link.ifindex):
         return True
     return made_index == 0 and want is not None and not differences(want, link) and not link.alias
 

@@ -50,7 +50,7 @@ TABLE: Tuple[Row, ...] = (
     Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
     Row("PLUTO_NEXT_HOP", "next_hop", values.address, OPTIONAL),
     Row("PLUTO_METRIC", "metric", values.number, SHAPES),
-    Row("PLUTO_MTU", "mtu", values.number, SHAPES),
+    Row("PLUTO_MTU", "mtu", values.mtu, SHAPES),
     Row("PLUTO_MY_SOURCEIP", "source_address", values.address, OPTIONAL),
     Row("PLUTO_MOBIKE_EVENT", "mobike", values.yes_no, OPTIONAL),
     Row("PLUTO_MY_ID", "my_id", values.text, OPTIONAL),

@@ -86,12 +86,12 @@ def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
 def perform_link(action: str, link: Link, netlink: Netlink) -> Optional[int]:
     """Make, change, set or delete a device."""
     if action == "link add":
-        return netlink.add_link(link._replace(index=0)).index
+        return netlink.add_link(link._replace(ifindex=0)).ifindex
     index = index_of(netlink, link.name)
     if action == "link delete":
         netlink.delete_link(index)
     elif action == "link change":
-        netlink.change_link(link._replace(index=index))
+        netlink.change_link(link._replace(ifindex=index))
     else:
         netlink.set_link(index, up=link.up, mtu=link.mtu, alias=link.alias)
     return None
@@ -113,7 +113,7 @@ def index_of(netlink: Netlink, name: str) -> int:
     link = netlink.link(name)
     if link is None:
         raise KernelError(f"{name}: no such device", errno.ENODEV)
-    return link.index
+    return link.ifindex
 
 
 def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:

@@ -61,7 +61,7 @@ def _link(message: Any) -> Link:
     link = Link(
         name=message.get_attr("IFLA_IFNAME") or "",
         kind=kind,
-        index=message["index"],
+        ifindex=message["index"],
         mtu=message.get_attr("IFLA_MTU") or 0,
         up=bool(message["flags"] & IFF_UP),
         alias=message.get_attr("IFLA_IFALIAS") or "",

@@ -157,7 +157,7 @@ def decode_link(payload: bytes) -> Link:
     link = Link(
         name=text(found, _IFLA_IFNAME),
         kind=text(info, _INFO_KIND),
-        index=index,
+        ifindex=index,
         mtu=u32(found, _IFLA_MTU),
         up=bool(flags & _IFF_UP),
         alias=text(found, _IFLA_IFALIAS),

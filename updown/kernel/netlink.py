@@ -133,11 +133,11 @@ class Netlink:
             raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
         try:
             if link.alias:
-                self.set_link(made.index, alias=link.alias, device=link.name)
-                made = self._read_back(made.index, what)
-            _compare(what, link._replace(index=0), made, created=True)
+                self.set_link(made.ifindex, alias=link.alias, device=link.name)
+                made = self._read_back(made.ifindex, what)
+            _compare(what, link._replace(ifindex=0), made, created=True)
         except KernelError:
-            self._take_back(made.index)
+            self._take_back(made.ifindex)
             raise
         return made
 
@@ -148,18 +148,18 @@ class Netlink:
             return  # the first error says why
 
     def change_link(self, link: Link) -> Link:
-        """Give an existing device (`index`, or else `name`) all of its kind's data anew; see `messages.link_change`.
+        """Give an existing device (`ifindex`, or else `name`) all of its kind's data anew; see `messages.link_change`.
 
         A device that reads back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote
         (POINTOPOINT, ip_tunnel_changelink), for XFRM another parent; EEXIST if another device has the new identity.
         """
         what = f"link change {link.name}"
-        index = link.index
+        index = link.ifindex
         if not index:
             present = self.link(link.name)
             if present is None:
                 raise _refused(what, errno.ENODEV)
-            index = present.index
+            index = present.ifindex
         self._change(rt.link_change(index, link), what)
         changed = self._read_back(index, what)
         _compare(what, link, changed, created=False)
@@ -217,7 +217,7 @@ class Netlink:
         link = self.link(route.device)
         if link is None:
             raise _refused(what, errno.ENODEV)
-        return link.index
+        return link.ifindex
 
     def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:
         """The route to one address under the rules in force; with `fib` its entry, else the outcome (source, gateway).
@@ -244,7 +244,7 @@ class Netlink:
             link = self.link(device)
             if link is None:
                 return None
-            oif = link.index
+            oif = link.ifindex
             if ":" not in address and self.match(address, oif).route is None:
                 return None
         seen = self.match(address, oif, fib=False).route

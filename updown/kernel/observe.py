@@ -23,7 +23,7 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
     links: Dict[str, Optional[Link]] = {}
     for name in dict.fromkeys(device_of(want) for want in asked):
         links[name] = netlink.link(name)
-    names = {link.index: name for name, link in links.items() if link}
+    names = {link.ifindex: name for name, link in links.items() if link}
     seen: Dict[RouteKey, Optional[Route]] = {}
     paths: Dict[str, Optional[Path]] = {}
     for want in asked:
@@ -75,8 +75,8 @@ def foreign(netlink: Netlink, link: Link, names: Dict[int, str]) -> Tuple[Route,
     """IPv4 routes on a device that somebody else put there; the kernel's own come and go with the addresses."""
     return tuple(
         named(netlink, route, names)
-        for route in netlink.routes(4, 0, oif=link.index)
-        if route.protocol not in (OUR_PROTOCOL, KERNEL_PROTOCOL) and route.oif == link.index
+        for route in netlink.routes(4, 0, oif=link.ifindex)
+        if route.protocol not in (OUR_PROTOCOL, KERNEL_PROTOCOL) and route.oif == link.ifindex
     )
 
 
@@ -95,7 +95,7 @@ def addresses(netlink: Netlink, wants: List[Want], links: Dict[str, Optional[Lin
     found: Dict[str, Tuple[Address, ...]] = {}
     for name in dict.fromkeys(device_of(want) for want in wants if isinstance(want, (Address, SourceAddress))):
         link = links[name]
-        found[name] = tuple(Address(name, text) for text in netlink.addresses(link.index)) if link else ()
+        found[name] = tuple(Address(name, text) for text in netlink.addresses(link.ifindex)) if link else ()
     return found
 
 
