@@ -4,13 +4,13 @@ What is touched is written to the ledger as unfinished before the kernel is, and
 leaves a note from which the next event mends everything.
 """
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import device
 from updown.desired import Device, Want, resource, split
 from updown.errors import UpdownError
-from updown.kernel.apply import apply
+from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink import Netlink
 from updown.kernel.observe import observe
 from updown.ledger import Ledger, LedgerError
@@ -81,7 +81,7 @@ def settle(
         ledger.commit()
         return Report(connection, plan.operations, plan.warnings)
     if not plan.operations:
-        complete(ledger, ground, plan, (), {})
+        complete(ledger, ground, plan, Outcome((), (), (), ()))
         return Report(connection, (), plan.warnings)
     for name, value in plan.made.items():
         if value is not None:
@@ -95,10 +95,10 @@ def settle(
         if isinstance(error, UpdownError) and (before or newest):
             mend(ledger, netlink, dry)
         raise
-    warnings = plan.warnings + tuple(why for _, why in outcome.failed)
+    warnings = plan.warnings + outcome.warnings
     try:
         ledger.begin()
-        complete(ledger, ground, plan, outcome.done, dict(outcome.indexes))
+        complete(ledger, ground, plan, outcome)
     except LedgerError as error:
         ledger.rollback()
         warnings += (f"done, but the ledger could not be told ({error}); the next event tells it",)
@@ -180,13 +180,19 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def complete(ledger: Ledger, ground: Ground, plan: Plan, done: Iterable[Operation], indexes: Dict[str, int]) -> None:
-    """The event is over: what we made is what we made, its resources are finished."""
-    failed = {operation.makes for operation in plan.operations} - {operation.makes for operation in done}
-    for name, value in plan.made.items():
+def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> None:
+    """The event is over: what we made is what we made, its resources are finished. Where something could not be deleted, what
+    nobody asks for any more stays unfinished, and the next event tries again."""
+    indexes = dict(outcome.indexes)
+    not_made = {operation.makes for operation in plan.operations} - {operation.makes for operation in outcome.done}
+    left: Set[str] = set()
+    if any(operation.action.endswith("delete") for operation in outcome.failed):
+        left = {name for name, holders in ground.holders.items() if not holders}
+    for name in plan.made.keys() - left:
+        value = plan.made[name]
         index: Optional[int] = indexes.get(split(name)[1], value) if name.startswith("device ") else value
-        ledger.set_made(name, None if name in failed else index)
-    ledger.finish(ground.holders)
+        ledger.set_made(name, None if name in not_made else index)
+    ledger.finish(ground.holders.keys() - left)
     ledger.commit()
 
 

@@ -1,4 +1,4 @@
-"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace.
+"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace (ledger_file.py).
 
 SQLite because it is the standard library's own crash-safe, indexed store: an event reads and writes its own claims, however
 many there are. `synchronous` is off: a killed process loses nothing that way, and what a power cut takes, the kernel's devices
@@ -13,10 +13,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type
 
 from updown.claims import About, Claim, Ended, Held, Holder
 from updown.desired import Row, device_of, dump, load, resource
-from updown.errors import UpdownError
-from updown.lock import WAIT, take_lock
 
-STATE_DIR = "/run/vti-updown"
 VERSION = 1  # of the tables below (PRAGMA user_version)
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 
@@ -56,9 +53,13 @@ class Ledger:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the lock goes with its descriptor."""
         self.base.close()
         if self.lock is not None:
-            os.close(self.lock)  # and with it the lock goes
+            os.close(self.lock)
 
     # -- reading
 
@@ -214,65 +215,6 @@ class Ledger:
         """Remember the SPIs of an SA that was taken down, and forget old ones."""
         self.base.execute("DELETE FROM taken WHERE at < ?", (now - TAKEN_FOR,))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
-
-
-def folder(state_dir: str, namespace: str) -> str:
-    """Where the ledger of a network namespace lies."""
-    return os.path.join(state_dir, f"net-{namespace}")
-
-
-def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
-    """The ledger, locked for us; made where it is missing. Raises Locked after `wait` seconds, UpdownError where the state
-    directory cannot be used."""
-    where = folder(state_dir, namespace)
-    try:
-        os.makedirs(state_dir, 0o700, exist_ok=True)
-        os.makedirs(where, 0o700, exist_ok=True)
-        lock = take_lock(os.path.join(where, "lock"), wait)
-        base = connect(os.path.join(where, "ledger"))
-        if base.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-            base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
-    except OSError as error:
-        raise unusable(where, error.strerror or str(error)) from None
-    except sqlite3.Error as error:
-        raise unusable(where, str(error)) from None
-    return Ledger(base, lock)
-
-
-def unusable(where: str, why: str) -> UpdownError:
-    """The state directory cannot be used: without it nothing could be counted, so nothing is done."""
-    hint = "run as root, or name another by --state-dir"
-    if "full" in why or "No space" in why:
-        hint = "free space there (df shows it); the next event makes up for this one"
-    elif "not a database" in why or "malformed" in why or "already exists" in why:
-        hint = "not our file, or damaged: move it away; our devices are found again by their alias"
-    return UpdownError(f"{where}: {why}", hint)
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """An SQLite connection in the way we use it: explicit transactions."""
-    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
-    base.execute("PRAGMA synchronous = OFF")
-    return base
-
-
-def copy_ledger(state_dir: str, namespace: str) -> Ledger:
-    """A copy in memory, for --dry-run, explain and status: nothing on disk is written, no lock is taken."""
-    memory = connect(":memory:")
-    path = os.path.join(folder(state_dir, namespace), "ledger")
-    note = ""
-    try:
-        os.stat(path)
-        stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
-        stored.backup(memory)
-        stored.close()
-    except FileNotFoundError:
-        pass
-    except (OSError, sqlite3.Error) as error:
-        note = f"the ledger in {state_dir} cannot be read ({error}); taken as empty"
-    if memory.execute("PRAGMA user_version").fetchone()[0] != VERSION:
-        memory.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
-    return Ledger(memory, note=note)
 
 
 def as_json(claim: Claim) -> Dict[str, Any]:

@@ -10,7 +10,8 @@ from updown.arguments import Arguments
 from updown.context import Context
 from updown.event import Report
 from updown.kernel.netlink import Netlink
-from updown.ledger import STATE_DIR, Ledger, LedgerError, copy_ledger, open_ledger, unusable
+from updown.ledger import Ledger, LedgerError
+from updown.ledger_file import STATE_DIR, begin_anew, copy_ledger, folder, open_ledger, unusable
 from updown.lock import WAIT
 from updown.settings import DEFAULT_FILE, Line, read_files
 
@@ -48,11 +49,16 @@ def live_event(arguments: Arguments, context: Context, dry: bool = False) -> Rep
     Verbs that end need no settings: a broken file keeps no tunnel alive.
     """
     lines = settings_lines(arguments) if context.verb.makes else ()
+    now = int(time.time())
     with Netlink() as netlink, ledger_of(arguments, netlink, dry) as ledger:
+        place = folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))
         try:
-            report = event.run(context, lines, ledger, netlink, int(time.time()), dry)
+            report = event.run(context, lines, ledger, netlink, now, dry)
         except LedgerError as error:
-            raise unusable(arguments.state_dir or STATE_DIR, str(error)) from None
+            if dry:
+                raise unusable(place, str(error)) from None
+            begin_anew(ledger, place, error)
+            report = event.run(context, lines, ledger, netlink, now, dry)
         if ledger.note:
-            report = report._replace(remarks=(*report.remarks, ledger.note))
+            report = report._replace(warnings=(ledger.note, *report.warnings))
         return report

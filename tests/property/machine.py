@@ -13,7 +13,8 @@ from updown.claims import Claim
 from updown.event import Report
 from updown.kernel import dumps, sysctl
 from updown.kernel.netlink import Netlink
-from updown.ledger import Ledger, open_ledger
+from updown.ledger import Ledger
+from updown.ledger_file import open_ledger
 from updown.settings import Line, parse
 from updown.state import Route
 

@@ -11,11 +11,12 @@ import pytest
 
 from tests.property.kernel_model import Kernel
 from tests.property.machine import EAST6, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
-from updown import hook
+from updown import daemons, hook
 from updown.arguments import Arguments
 from updown.errors import Conflict, KernelError, Locked, Refused, UpdownError
 from updown.kernel import journal
-from updown.ledger import copy_ledger, open_ledger
+from updown.ledger_file import open_ledger
+from updown.live import live_event
 from updown.report import folded, hook_lines, plan_lines
 from updown.state import Link
 
@@ -183,33 +184,56 @@ def test_a_lock_ends_with_its_holder(machine: Machine) -> None:
 
 def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UpdownError, match="file/net-1: ") as error:
+    with pytest.raises(UpdownError, match="file: File exists") as error:
         open_ledger(str(tmp_path / "file"), "1")
     assert (error.value.status, bool(error.value.hint)) == (1, True)
 
 
-DAMAGED = {
-    "another file": b"hello" * 1000,
-    "a truncated one": None,
-    "an empty one": b"",
+DAMAGED: Dict[str, Callable[[bytes], bytes]] = {
+    "another file": lambda _: b"hello" * 1000,
+    "a truncated one": lambda data: data[:5000],
+    "an empty one": lambda _: b"",
+    "another version's": lambda data: (
+        data[:60] + bytes([0, 0, 0, 9]) + data[64:]
+    ),  # user_version, sqlite.org/fileformat
 }
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_damaged_ledger_is_told_by_name_or_begun_anew(machine: Machine, case: str) -> None:
+def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, case: str) -> None:
+    """Whatever part of the file is damaged; the devices are found again by their alias."""
     machine.send_all(establish(SHARED))
     ledger = machine.folder / "net-1" / "ledger"
-    data = DAMAGED[case]
-    ledger.write_bytes(ledger.read_bytes()[:5000] if data is None else data)
-    try:
-        machine.send(call(OTHER, "up"))
-    except Exception as error:  # sqlite3.Error is what live.live_event names the file for
-        assert case != "an empty one"
-        assert type(error).__name__ in ("UpdownError", "DatabaseError", "OperationalError")
-        with copy_ledger(str(machine.folder), "1") as copy:
-            assert copy.note or list(copy.claims()) == []
-        return
+    ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
+    report = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
     assert ("10.3.0.0/24", "vti5") in machine.routes()
+    assert [claim.connection for claim in machine.claims()] == ["u"]
+    if case != "an empty one":
+        (aside,) = ledger.parent.glob("ledger.damaged-*")
+        assert report.warnings[0].startswith("the ledger was damaged (")
+        assert str(aside) in report.warnings[0]
+    assert live_event(machine.arguments, daemons.read(call(OTHER, "up"))).operations == ()
+
+
+@pytest.mark.parametrize("case", ["another file", "a truncated one", "another version's"])
+def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: str) -> None:
+    machine.send_all(establish(SHARED))
+    ledger = machine.folder / "net-1" / "ledger"
+    ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
+    before = ledger.read_bytes()
+    report = live_event(machine.arguments, daemons.read(call(OTHER, "up")), dry=True)
+    assert "cannot be read" in report.warnings[0]
+    assert ledger.read_bytes() == before
+    assert list(ledger.parent.glob("ledger.damaged-*")) == []
+
+
+def test_a_state_directory_of_another_user_is_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.folder.mkdir()
+    real = os.stat(machine.folder)
+    monkeypatch.setattr("os.stat", lambda _: os.stat_result((*real[:4], 4711, *real[5:])))
+    with pytest.raises(UpdownError, match="belongs to user 4711") as error:
+        machine.ledger()
+    assert "chown" in error.value.hint
 
 
 def test_the_ledger_is_for_root_alone(machine: Machine) -> None:
@@ -268,9 +292,6 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
     machine.send_all(before)
     files = {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()}
     start = machine.kernel.picture()
-    from updown import daemons
-    from updown.live import live_event
-
     report = live_event(machine.arguments, daemons.read(last), dry=True)
     assert machine.kernel.picture() == start
     assert {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()} == files
@@ -279,9 +300,6 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
 
 @pytest.mark.usefixtures("machine")
 def test_a_dry_run_needs_no_state_directory(tmp_path: Path) -> None:
-    from updown import daemons
-    from updown.live import live_event
-
     arguments = Arguments(state_dir=str(tmp_path / "nowhere"))
     assert live_event(arguments, daemons.read(call(FULL, "up")), dry=True).operations
     assert not (tmp_path / "nowhere").exists()

@@ -1,7 +1,7 @@
 """Carrying a plan out: each operation to the room that can do it, and back again where one of them fails for good."""
 
 import errno
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from updown.desired import Sysctl
 from updown.errors import Conflict, KernelError, UpdownError
@@ -26,17 +26,18 @@ ALREADY = {
 
 
 class Outcome(NamedTuple):
-    """What was done, what could not be (a warning each, with its operation), and the index of a device that was made."""
+    """What was done, what could not be, the warnings that says, and the index of a device that was made."""
 
     done: Tuple[Operation, ...]
-    failed: Tuple[Tuple[Operation, str], ...]
+    failed: Tuple[Operation, ...]
+    warnings: Tuple[str, ...]
     indexes: Tuple[Tuple[str, int], ...]
 
 
 def apply(operations: Tuple[Operation, ...], netlink: Netlink, owner: Owner) -> Outcome:
     """Do all of them; raises what the first fatal failure raised, after undoing those done before, last first."""
     done: List[Operation] = []
-    failed: List[Tuple[Operation, str]] = []
+    failed: List[Tuple[Operation, KernelError]] = []
     indexes: List[Tuple[str, int]] = []
     for operation in operations:
         try:
@@ -48,12 +49,24 @@ def apply(operations: Tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
                 refusal = explained(operation, error, owner)
                 undo(done, netlink)
                 raise refusal from None
-            failed.append((operation, f"{error.text}{'; ' + error.hint if error.hint else ''}"))
+            failed.append((operation, error))
             continue
         done.append(operation)
         if index and isinstance(operation.subject, Link):
             indexes.append((operation.subject.name, index))
-    return Outcome(tuple(done), tuple(failed), tuple(indexes))
+    return Outcome(tuple(done), tuple(operation for operation, _ in failed), told(failed), tuple(indexes))
+
+
+def told(failed: List[Tuple[Operation, KernelError]]) -> Tuple[str, ...]:
+    """A warning each; sysctls that one reason keeps from being written, such as a read-only /proc/sys, share one."""
+    alike: Dict[object, List[KernelError]] = {}
+    for operation, error in failed:
+        alike.setdefault(error.errno if operation.action == "sysctl" else error.text, []).append(error)
+    warnings: List[str] = []
+    for first, *more in alike.values():
+        others = f" (and {len(more)} more)" if more else ""
+        warnings.append(f"{first.text}{others}{'; ' + first.hint if first.hint else ''}")
+    return tuple(warnings)
 
 
 def undo(done: List[Operation], netlink: Netlink) -> None:
@@ -75,9 +88,9 @@ def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
     elif isinstance(subject, Address):
         index = index_of(netlink, subject.device)
         if action == "address add":
-            netlink.add_address(index, subject.address)
+            netlink.add_address(index, subject.address, device=subject.device)
         else:
-            netlink.delete_address(index, subject.address)
+            netlink.delete_address(index, subject.address, device=subject.device)
     else:
         perform_route(action, subject, operation.before, netlink)
     return None
@@ -100,12 +113,19 @@ def perform_link(action: str, link: Link, netlink: Netlink) -> Optional[int]:
 def perform_route(action: str, route: Route, before: object, netlink: Netlink) -> None:
     """Add, delete or replace a route. One that differs goes first: the kernel's own replace takes the first route of the
     prefix, through any device, which need not be ours. Without a difference it is put back where it may have been lost."""
-    if action == "route replace" and isinstance(before, Route):
-        netlink.delete_route(before, index_of(netlink, before.device))
+    index = index_of(netlink, route.device)
     if action == "route delete":
-        netlink.delete_route(route, index_of(netlink, route.device))
+        netlink.delete_route(route, index)
+    elif action == "route replace" and isinstance(before, Route):
+        behind = index_of(netlink, before.device)
+        netlink.delete_route(before, behind)
+        try:
+            netlink.add_route(route, index)
+        except KernelError:
+            netlink.add_route(before, behind)
+            raise
     else:
-        netlink.add_route(route, index_of(netlink, route.device), replace=action == "route replace" and before is None)
+        netlink.add_route(route, index, replace=action == "route replace")
 
 
 def index_of(netlink: Netlink, name: str) -> int:

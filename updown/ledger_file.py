@@ -1,0 +1,131 @@
+"""Where the ledger lies, and opening it: locked for an event, as a copy in memory for a dry run."""
+
+import os
+import sqlite3
+import time
+
+from updown.errors import UpdownError
+from updown.ledger import TABLES, VERSION, Ledger, LedgerError
+from updown.lock import WAIT, take_lock
+
+STATE_DIR = "/run/vti-updown"
+
+DAMAGE = ("not a database", "malformed", "already exists", "no such table", "no such column", "of another version")
+"""What SQLite says, and we, of a file that is not a ledger, or only a part of one."""
+
+
+def folder(state_dir: str, namespace: str) -> str:
+    """Where the ledger of a network namespace lies."""
+    return os.path.join(state_dir, f"net-{namespace}")
+
+
+def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
+    """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then).
+
+    Raises Locked after `wait` seconds, UpdownError where the state directory cannot be used.
+    """
+    where = folder(state_dir, namespace)
+    path = os.path.join(where, "ledger")
+    try:
+        for place in (state_dir, where):
+            make_private(place)
+        lock = take_lock(os.path.join(where, "lock"), wait)
+    except OSError as error:
+        raise unusable(error.filename or where, error.strerror or str(error)) from None
+    ledger = Ledger(sqlite3.connect(":memory:"), lock)
+    try:
+        try:
+            attach(ledger, path)
+        except LedgerError as error:
+            begin_anew(ledger, where, error)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def make_private(place: str) -> None:
+    """The directory `place`, for us alone: who can write there decides which devices and routes we delete."""
+    os.makedirs(place, 0o700, exist_ok=True)
+    owner = os.stat(place).st_uid
+    if owner not in (0, os.geteuid()):
+        raise UpdownError(
+            f"{place} belongs to user {owner}, who could write what we believe",
+            f"chown root {place}, or name another place by --state-dir",
+        )
+
+
+def attach(ledger: Ledger, path: str) -> None:
+    """Connect `ledger` to its file. Raises LedgerError."""
+    base = connect(path)
+    ledger.base.close()
+    ledger.base = base
+    prepare(base)
+
+
+def prepare(base: sqlite3.Connection) -> None:
+    """Give a new file its tables; raises LedgerError for one that another version of ours, or somebody else, wrote."""
+    version = base.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+    elif version != VERSION:
+        raise LedgerError(f"of another version, {version}")
+
+
+def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
+    """Set the damaged file in `where` aside and go on with an empty one; raises UpdownError where `error` says something
+    else, or says it again."""
+    path = os.path.join(where, "ledger")
+    if ledger.note or not any(word in str(error) for word in DAMAGE):
+        raise unusable(path, str(error)) from None
+    aside = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    ledger.base.close()
+    try:
+        os.rename(path, aside)
+        attach(ledger, path)
+    except (OSError, LedgerError) as problem:
+        raise unusable(path, str(problem)) from None
+    ledger.note = (
+        f"the ledger was damaged ({error}); set aside as {aside}, begun anew. Tunnels that are up are counted again when"
+        " they come up; until then `down` does nothing for them, and `vti-updown clean` removes all that is ours"
+    )
+
+
+def unusable(what: str, why: str) -> UpdownError:
+    """The state directory cannot be used: without it nothing could be counted, so nothing is done."""
+    hint = "run as root, or name another by --state-dir"
+    if "full" in why or "No space" in why:
+        hint = "free space there (df shows it); the next event makes up for this one"
+    elif "Read-only" in why or "readonly" in why:
+        hint = "make it writable (ReadWritePaths= in the daemon's unit?), or name another by --state-dir"
+    elif "exists" in why or "Not a directory" in why:
+        hint = "move away what lies there; a directory is needed"
+    return UpdownError(f"{what}: {why}", hint)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """An SQLite connection in the way we use it: explicit transactions."""
+    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    base.execute("PRAGMA synchronous = OFF")
+    return base
+
+
+def copy_ledger(state_dir: str, namespace: str) -> Ledger:
+    """A copy in memory, for --dry-run, explain and status: nothing on disk is written, no lock is taken."""
+    memory = connect(":memory:")
+    path = os.path.join(folder(state_dir, namespace), "ledger")
+    note = ""
+    try:
+        os.stat(path)
+        stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
+        stored.backup(memory)
+        stored.close()
+        prepare(memory)
+        list(Ledger(memory).claims())
+    except (OSError, LedgerError) as error:
+        if not isinstance(error, FileNotFoundError):
+            note = f"the ledger in {state_dir} cannot be read ({error}); taken as empty"
+        memory.close()
+        memory = connect(":memory:")
+        prepare(memory)
+    return Ledger(memory, note=note)
