@@ -9,6 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import device
 from updown.desired import Device, Want, resource, split
+from updown.draft import Ground, Plan
 from updown.errors import UpdownError
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink import Netlink
@@ -16,7 +17,7 @@ from updown.kernel.observe import observe
 from updown.ledger import Ledger, LedgerError
 from updown.observed import Observed
 from updown.operations import Operation
-from updown.plan import Ground, Plan, make_plan
+from updown.plan import make_plan
 from updown.state import Link
 
 

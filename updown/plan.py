@@ -4,34 +4,16 @@ Order: what goes (routes, addresses, devices), then devices, sysctls, addresses,
 peers, routes.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
-from updown.claims import Ended, Holder
+from updown.claims import Holder
 from updown.concerns import addresses, device, routes, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
+from updown.draft import Draft, Ground, Plan, first
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import Address, Link, Route, family
-
-
-class Ground(NamedTuple):
-    """Everything a plan is made from: the touched resources with who asks for them now, who asked before, and what we made.
-
-    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
-    """
-
-    holders: Dict[str, List[Holder]]
-    ended: Dict[str, List[Ended]]
-    made: Dict[str, Optional[int]]
-    newest: str = ""
-
-
-class Plan(NamedTuple):
-    """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
-
-    operations: Tuple[Operation, ...]
-    warnings: Tuple[str, ...]
-    made: Dict[str, Optional[int]]
+from updown.state import Address, Link, Route
+from updown.taken_along import restore_lost
 
 
 class Devices(NamedTuple):
@@ -41,23 +23,6 @@ class Devices(NamedTuple):
     fresh: Tuple[str, ...]
     unusable: Tuple[str, ...]
     foreign: Tuple[str, ...]
-
-
-class Draft:
-    """A plan while it is being made: operations by phase, warnings, and what we will have made."""
-
-    def __init__(self) -> None:
-        self.phases: Dict[str, List[Operation]] = {
-            phase: []
-            for phase in ("unroute", "strip", "delete", "make", "tune", "address", "raise", "source", "peer", "route")
-        }
-        self.warnings: List[str] = []
-        self.made: Dict[str, Optional[int]] = {}
-
-    def done(self) -> Plan:
-        """The plan, in order."""
-        operations = [operation for phase in self.phases.values() for operation in phase]
-        return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
 
 
 def make_plan(ground: Ground, observed: Observed) -> Plan:
@@ -70,14 +35,6 @@ def make_plan(ground: Ground, observed: Observed) -> Plan:
             plan_resource(name, ground, observed, devices, draft)
     restore_lost(ground, observed, draft)
     return draft.done()
-
-
-def first(holders: List[Holder], newest: str = "") -> Optional[Holder]:
-    """Whose word counts: the claim of this event, else the first to come."""
-    for holder in holders:
-        if holder.claim.key == newest:
-            return holder
-    return holders[0] if holders else None
 
 
 def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
@@ -268,40 +225,3 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
         have = observed.routes.get(route_key(want))
         if have is not None and have.device == want.device:
             draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
-
-
-def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
-    """Plan anew what the kernel takes along with a removed address: routes that prefer it as source; with the last IPv4 address
-    all IPv4 routes of the device, the administrator's too; with a subnet's primary address the subnet's others
-    (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
-    removed = [operation.subject for operation in draft.phases["strip"] if isinstance(operation.subject, Address)]
-    for address in removed:
-        bare = address.address.split("/")[0]
-        four = family(address.address) == 4
-        left = [
-            other
-            for other in observed.addresses.get(address.device, ())
-            if family(other.address) == family(address.address) and other not in removed
-        ]
-        along = [other for other in left if four and addresses.same_subnet(other, address)]
-        for other in along:
-            why = f"it may go with {address.address}, its subnet's first"
-            draft.phases["address"].append(Operation("address add", other, reason=why))
-        flushed = four and len(along) == len(left)
-        for name, holders in ground.holders.items():
-            holder = first(holders)
-            if holder is None or device_of(holder.want) != address.device:
-                continue
-            want, why = holder.want, f"{holder.claim.connection}: it goes with {address.address}"
-            if isinstance(want, SourceAddress) and want.address == bare and addresses.as_address(want) not in left:
-                draft.phases["source"].append(
-                    Operation("address add", addresses.as_address(want), reason=why, makes=name)
-                )
-                draft.made[name] = 0
-            elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want:
-                taken = want.source == bare or (flushed and family(want.destination) == 4)
-                if taken:
-                    draft.phases["route"].append(Operation("route replace", want, reason=why))
-        for route in observed.others.get(address.device, ()) if flushed else ():
-            why = f"it is not ours and goes with {address.address}"
-            draft.phases["route"].append(Operation("route add", route, reason=why))

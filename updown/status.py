@@ -2,17 +2,18 @@
 
 import json
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from updown import errors
 from updown.arguments import Arguments
 from updown.claims import Claim
 from updown.desired import Device
+from updown.kernel import dumps
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, as_json
 from updown.live import ledger_of
 from updown.report import JSON_VERSION
-from updown.state import Link, is_any
+from updown.state import OUR_ALIAS, Link, is_any
 from updown.values import escaped
 
 
@@ -20,8 +21,9 @@ def show(arguments: Arguments) -> int:
     """Print both tables, or JSON."""
     with Netlink() as netlink, ledger_of(arguments, netlink, dry=True) as ledger:
         held = list(ledger.claims())
-        names = sorted({claim.device for claim in held if claim.device} | made_devices(ledger))
-        devices = [device_row(name, netlink.link(name), held, ledger) for name in names]
+        names = {claim.device for claim in held if claim.device} | made_devices(ledger)
+        names |= {link.name for link in dumps.links() if link.alias.startswith(OUR_ALIAS)}
+        devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
         note = ledger.note
     if arguments.json:
         print(
@@ -51,7 +53,7 @@ def show(arguments: Arguments) -> int:
     return errors.DONE
 
 
-def made_devices(ledger: Ledger) -> set:  # type: ignore[type-arg]
+def made_devices(ledger: Ledger) -> Set[str]:
     """Names of devices that we made, claimed or not."""
     return {name.split(" ", 1)[1] for name in ledger.all_made() if name.startswith("device ")}
 
@@ -60,7 +62,7 @@ def device_row(name: str, link: Optional[Link], held: Sequence[Claim], ledger: L
     """One device: what the kernel shows, who made it, and when it goes."""
     claims = [claim for claim in held if claim.device == name]
     wants = [want for claim in claims for want in claim.wants if isinstance(want, Device)]
-    made = ledger.made(f"device {name}") is not None
+    made = ledger.made(f"device {name}") is not None or (link is not None and link.alias.startswith(OUR_ALIAS))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
     row: Dict[str, Any] = {

@@ -15,8 +15,9 @@ import pytest
 from updown.errors import KernelError
 from updown.kernel import dumps, sysctl
 from updown.kernel import messages as rt
-from updown.kernel.messages import LOCAL, RouteSeen
+from updown.kernel import route_messages as routing
 from updown.kernel.netlink import Match, Netlink
+from updown.kernel.route_messages import LOCAL, RouteSeen
 from updown.kernel.wire import frame
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Path, Route
 
@@ -336,7 +337,15 @@ def tunnel(netlink: Netlink) -> int:
 def seen(route: Route, oif: int) -> RouteSeen:
     metric = route.metric or (1024 if ":" in route.destination else 0)
     return RouteSeen(
-        route.destination, oif, route.gateway, route.table, metric, route.mtu, route.source, route.protocol, rt.UNICAST
+        route.destination,
+        oif,
+        route.gateway,
+        route.table,
+        metric,
+        route.mtu,
+        route.source,
+        route.protocol,
+        routing.UNICAST,
     )
 
 
@@ -461,9 +470,9 @@ def test_a_mark_decides(netlink: Netlink, tunnel: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "kind_number", "number"),
     [
-        ("unreachable", rt.UNREACHABLE, errno.EHOSTUNREACH),
-        ("prohibit", rt.PROHIBIT, errno.EACCES),
-        ("blackhole", rt.BLACKHOLE, errno.EINVAL),
+        ("unreachable", routing.UNREACHABLE, errno.EHOSTUNREACH),
+        ("prohibit", routing.PROHIBIT, errno.EACCES),
+        ("blackhole", routing.BLACKHOLE, errno.EINVAL),
     ],
 )
 def test_a_route_of_an_error_type_is_not_the_same_as_none(
@@ -526,7 +535,7 @@ def test_a_kernel_that_does_not_filter_dumps(netlink: Netlink, tunnel: int, monk
     wanted = [Route("10.2.0.0/24", "vti5", table=100), Route("10.3.0.0/24", "vti5", table=100, protocol=4)]
     for route in [*wanted, FOUR, SIX, SIX._replace(table=100)]:
         netlink.add_route(route)
-    routes_get, addresses_get = rt.routes_get, rt.addresses_get
+    routes_get, addresses_get = routing.routes_get, rt.addresses_get
     monkeypatch.setattr(rt, "routes_get", lambda family, *_: routes_get(family and 0, 0))
     monkeypatch.setattr(rt, "addresses_get", lambda *_: addresses_get(0))
     assert netlink.routes(4, 100, tunnel) == [seen(route, tunnel) for route in wanted]

@@ -11,8 +11,8 @@ import re
 from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 from updown.errors import KernelError
-from updown.kernel.messages import LOCAL, UNICAST, RouteSeen
 from updown.kernel.netlink import Match
+from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
 from updown.state import MAIN_TABLE, Link, Path, Route, is_any
 
 LOCAL_TABLE = 255

@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
@@ -91,8 +92,6 @@ def test_an_event_that_fails_leaves_kernel_and_ledger_as_before_and_succeeds_lat
         try:
             report = machine.send(last)
             assert any(moment in warning for warning in report.warnings), f"{moment} failed without a word"
-            if "delete" in moment:
-                continue  # told, and left: the claim is gone, so the same event asks for nothing again
         except KernelError:
             machine.fails_at = None
             assert state(machine) == start, f"{moment} failed"
@@ -493,6 +492,17 @@ def test_status_of_an_empty_machine_is_one_line(machine: Machine, capsys: pytest
 
     assert show(machine.arguments) == 0
     assert capsys.readouterr().out == "no devices, no claims\n"
+
+
+def test_status_knows_our_devices_without_a_ledger(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """/run was emptied: the alias tells."""
+    from updown.status import show
+
+    machine.send_all(establish(FULL))
+    shutil.rmtree(machine.folder)
+    assert show(machine.arguments) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert (row[0], row[-3], row[-1]) == ("vti5", "vti-updown", "0")
 
 
 def test_status_as_json_carries_a_version_and_escapes_hostile_names(

@@ -1,5 +1,6 @@
 """What an event does to the kernel: devices, addresses, sysctls and routes, against the kernel model."""
 
+import errno
 from typing import Dict, List, Set, Tuple
 
 import pytest
@@ -18,8 +19,9 @@ from tests.property.machine import (
     withdraw,
 )
 from updown.desired import Sysctl
-from updown.errors import Conflict, UpdownError
+from updown.errors import Conflict, KernelError, UpdownError
 from updown.iproute2 import command, wrapped
+from updown.kernel import sysctl
 from updown.operations import OPPOSITES, Operation
 from updown.report import folded
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route
@@ -151,7 +153,9 @@ def test_a_read_only_proc_sys_is_a_warning_and_no_failure(machine: Machine) -> N
     machine.kernel.read_only_sysctls = True
     report = machine.send(call(T, "up"))
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
-    assert len([warning for warning in report.warnings if "Read-only file system" in warning]) == 4
+    assert [warning for warning in report.warnings if "Read-only file system (and 3 more)" in warning] == [
+        *report.warnings
+    ]
 
 
 # -- what others made (promise P3)
@@ -692,3 +696,23 @@ def test_a_template_with_the_connection_gives_all_its_pairs_one_device(machine: 
     machine.send_all([call(pair, "up"), call(pair._replace(connection="office/1x2", theirs="10.4.0.0/24"), "up")])
     assert machine.devices() == {"office"}
     assert machine.routes() == {("10.2.0.0/24", "office"), ("10.4.0.0/24", "office")}
+
+
+def test_a_route_that_cannot_be_replaced_stays(machine: Machine) -> None:
+    """The old one goes first, since the kernel's own replace may hit another device's; it is put back."""
+    machine.send_all([*establish(T), call(T._replace(mtu="1400"), "up"), call(T, "up")])
+    machine.send(call(T._replace(mtu="1400"), "up"))  # now by the route alone: the device kept its MTU
+    at = next(number for number, moment in enumerate(machine.moments) if moment.startswith("route add"))
+    machine.send(call(T, "up"))
+    machine.fails_at = (at, KernelError("route add 10.2.0.0/24: no", errno.EINVAL))
+    report = machine.send(call(T._replace(mtu="1400"), "up"))
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert report.warnings == ("route add 10.2.0.0/24: no",)
+
+
+def test_a_sysctl_that_cannot_be_read_is_taken_as_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("updown.kernel.sysctl.os.open", refuse)
+    assert sysctl.read("net/ipv4/conf/vti5/forwarding") == ""

@@ -14,6 +14,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from updown.errors import KernelError
 from updown.kernel import messages as rt
+from updown.kernel import route_messages as routing
 from updown.kernel import wire
 from updown.kernel.wire import Request
 from updown.state import Link, Route
@@ -294,7 +295,7 @@ def test_an_ipv6_address_is_read(ours: str, length: int, number: int) -> None:
 @quick
 @given(any_route, index, st.booleans())
 def test_a_route_is_added(route: Route, oif: int, replace: bool) -> None:
-    request = rt.route_add(route, oif, replace)
+    request = routing.route_add(route, oif, replace)
     how = NLM_F_REPLACE if replace else NLM_F_EXCL
     assert (request.type, request.flags) == (24, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | how)
     message = theirs(rtmsg, request)
@@ -309,7 +310,7 @@ def test_a_route_is_added(route: Route, oif: int, replace: bool) -> None:
 @quick
 @given(any_route, index)
 def test_a_route_is_deleted_by_what_names_it(route: Route, oif: int) -> None:
-    request = rt.route_delete(route, oif)
+    request = routing.route_delete(route, oif)
     assert (request.type, request.flags) == (25, NLM_F_REQUEST | NLM_F_ACK)
     message = theirs(rtmsg, request)
     check_key(message, route, oif)
@@ -340,10 +341,10 @@ def same(seen: Any, wanted: str) -> bool:
 
 def test_an_ipv4_route_through_an_ipv6_gateway() -> None:
     route = Route("10.2.0.0/24", "vti5", gateway="fe80::1")
-    message = theirs(rtmsg, rt.route_add(route, 5))
+    message = theirs(rtmsg, routing.route_add(route, 5))
     assert message.get_attr("RTA_GATEWAY") is None
     assert message.get_attr("RTA_VIA") == {"family": 10, "addr": "fe80::1"}
-    assert rt.decode_route(rt.route_add(route, 5).payload).gateway == "fe80::1"
+    assert routing.decode_route(routing.route_add(route, 5).payload).gateway == "fe80::1"
 
 
 @quick
@@ -364,7 +365,7 @@ def test_a_route_is_read(route: Route, oif: int, kind: int) -> None:
         "proto": route.protocol,
         "type": kind,
     }
-    assert rt.decode_route(pyroute2_bytes(rtmsg, fields, attrs)) == rt.RouteSeen(
+    assert routing.decode_route(pyroute2_bytes(rtmsg, fields, attrs)) == routing.RouteSeen(
         route.destination, oif, route.gateway, route.table, route.metric, route.mtu, route.source, route.protocol, kind
     )
 
@@ -372,20 +373,20 @@ def test_a_route_is_read(route: Route, oif: int, kind: int) -> None:
 @quick
 @given(any_route, index)
 def test_a_route_of_ours_reads_back(route: Route, oif: int) -> None:
-    assert rt.decode_route(rt.route_add(route, oif).payload) == rt.RouteSeen(
+    assert routing.decode_route(routing.route_add(route, oif).payload) == routing.RouteSeen(
         route.destination, oif, route.gateway, route.table, route.metric, route.mtu, route.source, route.protocol, 1
     )
 
 
 def test_a_table_without_attribute_is_the_headers() -> None:
     payload = pyroute2_bytes(rtmsg, {"family": 2, "dst_len": 0, "table": 220, "type": 1}, [])
-    assert rt.decode_route(payload) == rt.RouteSeen("0.0.0.0/0", table=220)
+    assert routing.decode_route(payload) == routing.RouteSeen("0.0.0.0/0", table=220)
 
 
 @quick
 @given(st.one_of(v4, v6), st.one_of(st.just(0), index), st.booleans(), u32)
 def test_one_address_is_looked_up(address: str, oif: int, fib: bool, mark: int) -> None:
-    request = rt.route_match(address, oif, fib, mark)
+    request = routing.route_match(address, oif, fib, mark)
     assert (request.type, request.flags) == (26, NLM_F_REQUEST)
     message = theirs(rtmsg, request)
     four = ":" not in address
@@ -399,7 +400,7 @@ def test_one_address_is_looked_up(address: str, oif: int, fib: bool, mark: int) 
 @quick
 @given(st.sampled_from([4, 6]), u32, st.one_of(st.just(0), index), st.integers(0, 255))
 def test_a_dump_of_routes_is_filtered(family: int, table: int, oif: int, protocol: int) -> None:
-    request = rt.routes_get(family, table, oif, protocol)
+    request = routing.routes_get(family, table, oif, protocol)
     assert (request.type, request.flags) == (26, NLM_F_REQUEST | NLM_F_DUMP)
     message = theirs(rtmsg, request)
     assert (message["family"], message["proto"]) == (2 if family == 4 else 10, protocol)
@@ -456,7 +457,7 @@ def test_ipv4_text_is_canonical(number: int) -> None:
     ],
 )
 def test_what_is_no_address_is_refused(bad: str) -> None:
-    for use in (wire.pack_address, wire.canonical, rt.route_match):
+    for use in (wire.pack_address, wire.canonical, routing.route_match):
         with pytest.raises(KernelError) as caught:
             use(bad)
         assert caught.value.errno == errno.EINVAL
@@ -523,7 +524,9 @@ GOOD = [
     rt.link_add(Link("vti5", "vti", 0, "192.0.2.1", "192.0.2.2", 5, 5, 2, mtu=1400)).payload,
     rt.link_add(Link("x5", "xfrm", if_id=5)).payload,
     rt.address_add(5, "fd00::1/64").payload,
-    rt.route_add(Route("10.2.0.0/24", "vti5", gateway="fe80::1", source="10.1.0.1", mtu=1400, metric=7), 5).payload,
+    routing.route_add(
+        Route("10.2.0.0/24", "vti5", gateway="fe80::1", source="10.1.0.1", mtu=1400, metric=7), 5
+    ).payload,
     wire.frame(rt.link_get("vti5"), 1),
     struct.pack("=i", -17) + REQUEST_QUOTED[:16] + SAID,
 ]
@@ -534,7 +537,7 @@ def read_all(data: bytes) -> None:
     decoders: List[Callable[[bytes], object]] = [
         rt.decode_link,
         rt.decode_address,
-        rt.decode_route,
+        routing.decode_route,
         wire.messages,
         wire.attributes,
         lambda data: wire.answer(wire.Message(wire.ERROR, 0x200, 1, data)),

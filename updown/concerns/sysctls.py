@@ -49,7 +49,8 @@ def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str) -> Optional[
 
 def default_path(want: Sysctl) -> str:
     """The file whose value a new device starts with."""
-    return want.path.replace(f"/{want.device}/", "/default/")
+    net, family, conf, _, key = want.path.split("/")
+    return "/".join((net, family, conf, "default", key))
 
 
 def why(want: Sysctl) -> str:

@@ -8,7 +8,7 @@ import os
 from typing import Any, Callable, List, TypeVar
 
 from updown.errors import KernelError, UpdownError
-from updown.kernel.messages import RouteSeen
+from updown.kernel.route_messages import RouteSeen
 from updown.state import Link
 
 IFF_UP = 1

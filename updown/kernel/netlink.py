@@ -1,38 +1,27 @@
 """The kernel's rtnetlink, one request at a time: links, addresses and routes of the network namespace of the opener.
 
-Made for a daemon that stands still meanwhile: no pyroute2, no `socket`, point queries instead of dumps. A waiting
-answer is bounded by ANSWER_SECONDS; the send itself waits for the kernel's RTNL lock, which nothing can bound.
-Every refusal is a `KernelError`: what was asked, the extended-ack text if there is one, the error; and a hint.
+Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in exchange.py.
 """
 
-import _socket
 import errno
 import os
-import struct
 from typing import List, NamedTuple, Optional
 
 from updown.errors import KernelError
 from updown.kernel import messages as rt
-from updown.kernel.messages import RouteSeen
-from updown.kernel.wire import DONE, DUMP, DUMP_INTERRUPTED, ERROR, Message, Request, answer, canonical, frame, messages
+from updown.kernel import route_messages as routing
+from updown.kernel.exchange import Exchange, refused
+from updown.kernel.route_messages import RouteSeen
+from updown.kernel.wire import Request, canonical
 from updown.state import MAIN_TABLE, Link, Path, Route, is_any
 
 __all__ = ["Match", "Netlink", "RouteSeen"]
-
-ANSWER_SECONDS = 5.0
-ATTEMPTS = 5  # of a read whose dump was interrupted or whose answer was lost
-BUFFER = 65536  # bytes; the kernel gives at most 32 KiB of a dump at a time
-
-_NETLINK_ROUTE = 0
-_SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT_CHECK = 270, 10, 11, 12
-_SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, Linux 5.14
 
 _MODULES = {
     "vti": "module ip_vti (CONFIG_NET_IPVTI)",
     "vti6": "module ip6_vti (CONFIG_IPV6_VTI)",
     "xfrm": "module xfrm_interface (CONFIG_XFRM_INTERFACE)",
 }
-_READS = (rt.GET_LINK, rt.GET_ADDRESS, rt.GET_ROUTE)
 _NO_ROUTE = (errno.ENETUNREACH, errno.EOPNOTSUPP)
 _BAD_ROUTE = (errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # fib_props, net/ipv4/fib_semantics.c
 
@@ -59,47 +48,8 @@ class Match(NamedTuple):
         return self.route.table if self.route else 0
 
 
-class _Again(Exception):
-    """The answer is incomplete; a read may be repeated."""
-
-
-class Netlink:
-    """One NETLINK_ROUTE socket, for one thread; a context manager. Opening and reading need no privilege.
-
-    Raises KernelError, here and in every method. `device` of a method is only for the text of its error.
-    """
-
-    def __init__(self) -> None:
-        self._sequence = 0
-        self._buffer = bytearray(BUFFER)
-        try:
-            self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, _NETLINK_ROUTE)
-        except OSError as error:
-            raise _refused("netlink socket", error.errno or errno.EIO) from None
-        self._socket.settimeout(ANSWER_SECONDS)
-        for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
-            try:
-                self._socket.setsockopt(_SOL_NETLINK, option, 1)
-            except OSError:
-                continue  # 4.3, 4.12 and 4.20 brought them: short texts and longer dumps without
-
-    def __enter__(self) -> "Netlink":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket; may be repeated."""
-        self._socket.close()
-
-    def namespace_cookie(self) -> Optional[int]:
-        """The 64-bit number of the socket's network namespace, never used twice in a boot; None before Linux 5.14."""
-        try:
-            (cookie,) = struct.unpack("=Q", self._socket.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
-        except OSError:
-            return None
-        return int(cookie)
+class Netlink(Exchange):
+    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error."""
 
     # Links
 
@@ -158,7 +108,7 @@ class Netlink:
         if not index:
             present = self.link(link.name)
             if present is None:
-                raise _refused(what, errno.ENODEV)
+                raise refused(what, errno.ENODEV)
             index = present.ifindex
         self._change(rt.link_change(index, link), what)
         changed = self._read_back(index, what)
@@ -206,17 +156,17 @@ class Netlink:
         `replace` takes the place of the first route with this destination, table and metric, through any device.
         """
         what = f"route {'replace' if replace else 'add'} {_route_text(route)}"
-        self._change(rt.route_add(route, oif or self._oif(route, what), replace), what)
+        self._change(routing.route_add(route, oif or self._oif(route, what), replace), what)
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
         """Remove a route that agrees in `messages.route_delete`'s fields; ESRCH if there is none."""
         what = f"route delete {_route_text(route)}"
-        self._change(rt.route_delete(route, oif or self._oif(route, what)), what)
+        self._change(routing.route_delete(route, oif or self._oif(route, what)), what)
 
     def _oif(self, route: Route, what: str) -> int:
         link = self.link(route.device)
         if link is None:
-            raise _refused(what, errno.ENODEV)
+            raise refused(what, errno.ENODEV)
         return link.ifindex
 
     def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:
@@ -227,7 +177,7 @@ class Netlink:
         """
         what = f"route get {address}"
         try:
-            seen = rt.decode_route(self._one(rt.route_match(address, oif, fib, mark), what))
+            seen = routing.decode_route(self._one(routing.route_match(address, oif, fib, mark), what))
         except KernelError as error:
             if oif and fib and error.errno == errno.EHOSTUNREACH:
                 return Match(None, errno.ENETUNREACH)
@@ -248,114 +198,29 @@ class Netlink:
             if ":" not in address and self.match(address, oif).route is None:
                 return None
         seen = self.match(address, oif, fib=False).route
-        if seen is None or seen.type not in (rt.UNICAST, rt.LOCAL):
+        if seen is None or seen.type not in (routing.UNICAST, routing.LOCAL):
             return None
         link = self.link_at(seen.oif)
-        return Path(link.name if link else "", seen.gateway, seen.source, seen.type == rt.LOCAL)
+        return Path(link.name if link else "", seen.gateway, seen.source, seen.type == routing.LOCAL)
 
     def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
         """A dump of the routes of family 4 or 6 that agree with what is not 0; none if the table does not exist."""
         try:
-            payloads = self._all(rt.routes_get(family, table, oif, protocol), rt.NEW_ROUTE, "routes")
+            payloads = self._all(routing.routes_get(family, table, oif, protocol), routing.NEW_ROUTE, "routes")
         except KernelError as error:
             if error.errno == errno.ENOENT:
                 return []
             raise
         return [
             route
-            for route in map(rt.decode_route, payloads)
+            for route in map(routing.decode_route, payloads)
             if table in (0, route.table) and oif in (0, route.oif) and protocol in (0, route.protocol)
             if (":" in route.destination) == (family == 6)  # with ipv6.disable=1 a dump of IPv6 is one of IPv4
         ]
 
-    # One request
-
-    def _change(self, request: Request, what: str, module: str = "") -> None:
-        try:
-            self._ask(request, what, module)
-        except _Again:
-            raise KernelError(f"{what}: the kernel's answer was lost", errno.ENOBUFS, "see if it was done") from None
-
-    def _one(self, request: Request, what: str) -> bytes:
-        return self._read(request, what)[0].payload
-
-    def _all(self, request: Request, kind: int, what: str) -> List[bytes]:
-        return [message.payload for message in self._read(request, what) if message.type == kind]
-
-    def _read(self, request: Request, what: str) -> List[Message]:
-        for _ in range(ATTEMPTS):
-            try:
-                return self._ask(request, what)
-            except _Again:
-                continue
-        raise KernelError(f"{what}: the kernel's answer was incomplete {ATTEMPTS} times", errno.EINTR, "try again")
-
-    def _ask(self, request: Request, what: str, module: str = "") -> List[Message]:
-        """Send one request and collect its answer: one message, a dump, or an acknowledgement (then empty)."""
-        self._sequence += 1
-        dump = request.flags & DUMP == DUMP and request.type in _READS
-        incomplete = False
-        found: List[Message] = []
-        try:
-            self._socket.send(frame(request, self._sequence))
-            while True:
-                try:
-                    received = self._receive()
-                except _Again:
-                    if not dump:
-                        raise
-                    incomplete = True  # to the end all the same: until then the kernel takes no other dump (EBUSY)
-                    continue
-                for message in received:
-                    if message.sequence != self._sequence:
-                        continue  # of an earlier request that was given up
-                    incomplete = incomplete or bool(message.flags & DUMP_INTERRUPTED)
-                    if message.type in (ERROR, DONE):
-                        number, text = answer(message)
-                        if number:
-                            raise _refused(what, number, text, module)
-                        if incomplete:
-                            raise _Again
-                        return found
-                    found.append(message)
-                    if not dump:
-                        return found
-        except _socket.timeout:
-            raise KernelError(f"{what}: no answer in {ANSWER_SECONDS:g} s", errno.ETIMEDOUT) from None
-        except OSError as error:
-            raise _refused(what, error.errno or errno.EIO) from None
-
-    def _receive(self) -> List[Message]:
-        """The messages of one datagram. Raises _Again if it did not fit, or if one before it was lost."""
-        try:
-            length, (port, _) = self._socket.recvfrom_into(self._buffer, 0, _socket.MSG_TRUNC)
-        except OSError as error:
-            if error.errno == errno.ENOBUFS:
-                raise _Again from None
-            raise
-        if port:
-            return []  # not from the kernel
-        if length > len(self._buffer):
-            self._buffer = bytearray(length)
-            raise _Again
-        return messages(bytes(memoryview(self._buffer)[:length]))
-
 
 def _route_text(route: Route) -> str:
     return f"{route.destination} dev {route.device}" + (f" table {route.table}" if route.table != MAIN_TABLE else "")
-
-
-def _refused(what: str, number: int, text: str = "", module: str = "") -> KernelError:
-    """The kernel's answer in words: its own text first, since it is the narrower one."""
-    said = f"{text.rstrip('.')}: {os.strerror(number)}" if text else os.strerror(number)
-    hint = ""
-    if number == errno.EPERM:
-        hint = "run as root or with CAP_NET_ADMIN"
-    elif number == errno.EOPNOTSUPP and module:
-        hint = f"the kernel lacks {module}"
-    elif number == errno.EOPNOTSUPP and ":" in what:
-        hint = "the kernel has no IPv6 (ipv6.disable=1 on its command line?)"
-    return KernelError(f"{what}: {said}", number, hint)
 
 
 def _compare(what: str, asked: Link, seen: Link, created: bool) -> None:

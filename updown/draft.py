@@ -1,0 +1,51 @@
+"""A plan while it is being made, and what it is made from."""
+
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from updown.claims import Ended, Holder
+from updown.operations import Operation
+
+
+class Ground(NamedTuple):
+    """Everything a plan is made from: the touched resources with who asks for them now, who asked before, and what we made.
+
+    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
+    """
+
+    holders: Dict[str, List[Holder]]
+    ended: Dict[str, List[Ended]]
+    made: Dict[str, Optional[int]]
+    newest: str = ""
+
+
+class Plan(NamedTuple):
+    """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
+
+    operations: Tuple[Operation, ...]
+    warnings: Tuple[str, ...]
+    made: Dict[str, Optional[int]]
+
+
+class Draft:
+    """A plan while it is being made: operations by phase, warnings, and what we will have made."""
+
+    def __init__(self) -> None:
+        self.phases: Dict[str, List[Operation]] = {
+            phase: []
+            for phase in ("unroute", "strip", "delete", "make", "tune", "address", "raise", "source", "peer", "route")
+        }
+        self.warnings: List[str] = []
+        self.made: Dict[str, Optional[int]] = {}
+
+    def done(self) -> Plan:
+        """The plan, in order."""
+        operations = [operation for phase in self.phases.values() for operation in phase]
+        return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
+
+
+def first(holders: List[Holder], newest: str = "") -> Optional[Holder]:
+    """Whose word counts: the claim of this event, else the first to come."""
+    for holder in holders:
+        if holder.claim.key == newest:
+            return holder
+    return holders[0] if holders else None

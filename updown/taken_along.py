@@ -1,0 +1,45 @@
+"""What the kernel takes along with a removed address, and how it is put back."""
+
+from updown.concerns import addresses
+from updown.desired import SourceAddress, device_of
+from updown.draft import Draft, Ground, first
+from updown.observed import Observed, route_key
+from updown.operations import Operation
+from updown.state import Address, Route, family
+
+
+def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
+    """Plan anew what the kernel takes along with a removed address: routes that prefer it as source; with the last IPv4 address
+    all IPv4 routes of the device, the administrator's too; with a subnet's primary address the subnet's others
+    (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
+    removed = [operation.subject for operation in draft.phases["strip"] if isinstance(operation.subject, Address)]
+    for address in removed:
+        bare = address.address.split("/")[0]
+        four = family(address.address) == 4
+        left = [
+            other
+            for other in observed.addresses.get(address.device, ())
+            if family(other.address) == family(address.address) and other not in removed
+        ]
+        along = [other for other in left if four and addresses.same_subnet(other, address)]
+        for other in along:
+            why = f"it may go with {address.address}, its subnet's first"
+            draft.phases["address"].append(Operation("address add", other, reason=why))
+        flushed = four and len(along) == len(left)
+        for name, holders in ground.holders.items():
+            holder = first(holders)
+            if holder is None or device_of(holder.want) != address.device:
+                continue
+            want, why = holder.want, f"{holder.claim.connection}: it goes with {address.address}"
+            if isinstance(want, SourceAddress) and want.address == bare and addresses.as_address(want) not in left:
+                draft.phases["source"].append(
+                    Operation("address add", addresses.as_address(want), reason=why, makes=name)
+                )
+                draft.made[name] = 0
+            elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want:
+                taken = want.source == bare or (flushed and family(want.destination) == 4)
+                if taken:
+                    draft.phases["route"].append(Operation("route replace", want, reason=why))
+        for route in observed.others.get(address.device, ()) if flushed else ():
+            why = f"it is not ours and goes with {address.address}"
+            draft.phases["route"].append(Operation("route add", route, reason=why))
