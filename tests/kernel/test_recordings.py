@@ -7,32 +7,22 @@ differences of a sequence are shown together, each with its line of the table an
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import importlib
 import json
 import os
-import pkgutil
-import subprocess
-import sys
-import tempfile
-import traceback
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import pytest
 
-import updown
 from tests.kernel import expectations
+from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace, process
 from tests.kernel.expectations import Device, Made, Node, Route, Sequence, State, Step
-from updown.hook import main
 from updown.state import OUR_ALIAS, OUR_PROTOCOL
 
 pytestmark = pytest.mark.kernel
 
-HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
 MIRRORS = ("east", "third", "rw2")  # what happens there happens to west, hub or rw1 as well, with other addresses
 TUNNELS = ("vti", "vti6", "xfrm")
 LINE = 120  # bytes; what the daemons log whole
@@ -54,41 +44,6 @@ class Snapshot(NamedTuple):
     def __str__(self) -> str:
         tunnels = ", ".join(map(str, sorted(self.tunnels, key=str))) or "no device"
         return f"{tunnels} | {' '.join(map(str, sorted(self.routes))) or 'no route'}"
-
-
-class Said(NamedTuple):
-    """What one call of the hook returned and printed."""
-
-    status: int
-    lines: Tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "".join(f"\n        hook: {line}" for line in self.lines) + f"\n        status {self.status}"
-
-
-@contextlib.contextmanager
-def namespace() -> Iterator[None]:
-    """A fresh network namespace for this process and those it starts; it ends with the last of them."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def enter(number: int) -> None:
-        if number:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-    with open("/proc/self/ns/net") as before:
-        enter(libc.unshare(0x40000000))  # CLONE_NEWNET
-        try:
-            yield
-        finally:
-            enter(libc.setns(before.fileno(), 0))
-
-
-def ip(*arguments: str, batch: str = "") -> str:
-    """What `ip` prints; `batch` are lines for -batch."""
-    command = ["ip", *arguments, *(["-batch", "-"] if batch else [])]
-    done = subprocess.run(command, input=batch, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}{batch}"
-    return done.stdout
 
 
 def build(node: Node, made: Optional[Made]) -> None:
@@ -224,57 +179,6 @@ def _link_facts(link: Mapping[str, Any]) -> FrozenSet[Fact]:
     return frozenset(facts)
 
 
-def process(environment: Mapping[str, str], state: Path) -> Said:
-    """The hook, as the daemon runs it."""
-    done = subprocess.run(
-        [sys.executable, "-I", str(HOOK), "--state-dir", str(state)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd="/",
-        timeout=120,
-    )
-    return Said(done.returncode, _lines(done.stdout))
-
-
-def fork(*arguments: str, environment: Mapping[str, str]) -> Said:
-    """The same by a fork of this process: starting an interpreter costs most of a call, above all under emulation."""
-    with tempfile.TemporaryFile() as output:
-        child = os.fork()
-        if not child:
-            os._exit(_hook(arguments, environment, output.fileno()))
-        _, status = os.waitpid(child, 0)
-        output.seek(0)
-        return Said(os.waitstatus_to_exitcode(status), _lines(output.read()))
-
-
-def _hook(arguments: Tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
-    """In the child: what the hook does; its exit status."""
-    try:
-        os.chdir("/")
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdout = os.fdopen(1, "w", errors="backslashreplace")
-        sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
-        sys.argv = [str(HOOK), *arguments]
-        os.environ.clear()
-        os.environ.update(environment)
-        try:
-            return main()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-    except BaseException:
-        os.write(2, traceback.format_exc().encode())
-        return 99
-
-
-def _lines(output: bytes) -> Tuple[str, ...]:
-    return tuple(output.decode("utf-8", "backslashreplace").splitlines())
-
-
 def claims(state: Path) -> Mapping[str, int]:
     """How many claims of which kind the ledger has."""
     said = fork("status", "--json", "--state-dir", str(state), environment={"PATH": os.defpath})
@@ -316,13 +220,7 @@ def _changes(before: FrozenSet[Fact], after: FrozenSet[Fact]) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def modules() -> None:
-    """Before the first look at a node: the kernel's modules, with the fallback devices they bring, and ours."""
-    for module in pkgutil.walk_packages(updown.__path__, "updown."):
-        importlib.import_module(module.name)
-    with namespace():
-        ip("link", "add", "first", "type", "vti", "local", "192.0.2.1", "key", "1")
-        ip("link", "add", "second", "type", "vti6", "local", "2001:db8::1", "remote", "2001:db8::2", "key", "1")
-        ip("link", "add", "third", "type", "xfrm", "if_id", "1")
+    load_modules()
 
 
 def cases() -> List[Any]:
@@ -342,7 +240,7 @@ def test_what_each_call_leaves(sequence: Sequence, real: bool, tmp_path: Path) -
     """After each call, and after the same call again, the node holds what the table says, and the ledger the claims."""
     calls = {call.number: call for call in sequence.recording.calls()}
     found: List[str] = []
-    with namespace():
+    with private_namespace():
         build(sequence.node, sequence.made)
         before = snapshot()
         for step in sequence.steps:

@@ -1,0 +1,216 @@
+"""Tunnels under stress: rekeying without end, clients at random, a daemon killed under traffic, two daemons at once."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from tests.daemon.connections import EAST, PERMANENT, VTI5, WEST, encrypted_ping, without_trace
+from tests.daemon.gateway import HOOK, Gateway
+from tests.daemon.nodes import Ground, Node, end, wait_for
+
+pytestmark = pytest.mark.daemon
+
+REKEYING = 120.0  # seconds
+SEED = 20261121
+
+
+@contextmanager
+def unchanged(node: Node, device: str) -> Iterator[None]:
+    """The kernel tells of no change of the device, its addresses and its routes meanwhile."""
+    log = node.folder / "monitor.log"
+    with open(log, "wb") as out:
+        monitor = subprocess.Popen([*node.inside, "ip", "monitor", "link", "address", "route"], stdout=out)
+    node.ip("link add proof0 type dummy")
+    wait_for(lambda: "proof0" in log.read_text(), "the monitor to listen")
+    yield
+    node.ip("link del proof0")
+    wait_for(lambda: "Deleted" in log.read_text(), "the monitor to have told all")
+    end(monitor)
+    told = [line for line in log.read_text().splitlines() if device in line]
+    assert told == [], f"{node.name}: {device} was touched"
+
+
+def test_rekeying_for_two_minutes_touches_nothing(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """Child and IKE SAs, from both ends in turn, under a ping; the kernel sees no change of device, address or route.
+
+    pluto itself may lose one packet for a child it rekeys: the responder sends by the new SA before the other end has it.
+    """
+    for node in (east, west):
+        node.add(t=PERMANENT)
+    west.up("t")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    children = 0
+    until = time.monotonic() + REKEYING
+    with unchanged(west, "vti5"), unchanged(east, "vti5"), west.pinging("10.2.0.1", "10.1.0.1") as ping:
+        while time.monotonic() < until:
+            node = (west, east)[children % 2]
+            node.rekey_child("t")
+            children += 1
+            node.rekey_ike("t")
+            assert not ground.wire.seen().clear
+    assert children >= 5
+    assert len(ping.replies) > REKEYING
+    assert len(ping.lost) <= children, f"{len(ping.lost)} of {max(ping.replies)} lost in {children} rekeyings"
+    for node in (west, east):
+        node.delete("t")
+        without_trace(node)
+
+
+def test_pluto_killed_and_restarted_under_traffic(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """The device stays as it is, nothing leaves in clear, and the same ping is answered again."""
+    for node in (east, west):
+        node.add(t=PERMANENT)
+    west.up("t")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    device = west.links()["vti5"]["ifindex"]
+    with west.pinging("10.2.0.1", "10.1.0.1") as ping:
+        for _ in range(2):
+            west.kill()
+            west.start()
+            west.add(t=PERMANENT)
+            west.up("t")
+            wait_for(lambda: west.ping("10.2.0.1", "10.1.0.1", count=1), "an answer after the restart")
+    assert not ground.wire.seen().clear
+    assert max(ping.replies) - len(ping.lost) > 2
+    assert west.links()["vti5"]["ifindex"] == device
+    assert west.routed_into("vti5") == {"10.2.0.0/24"}
+    west.delete("t")
+    without_trace(west)
+    east.delete("t")
+    without_trace(east)
+
+
+# -- clients at random
+
+HUB = {
+    **VTI5,
+    "left": WEST,
+    "leftid": "@hub",
+    "right": "%any",
+    "leftsubnet": "10.1.0.0/24",
+    "rightsubnet": "10.0.0.0/8",
+    "narrowing": "yes",
+}
+
+
+@pytest.fixture(scope="module")
+def hub(ground: Ground) -> Gateway:
+    node = ground.node(Gateway, "hub", "198.51.100.8/24")
+    node.lan("10.1.0.1/24")
+    node.start()
+    return node
+
+
+@pytest.fixture(scope="module")
+def clients(ground: Ground) -> list[Gateway]:
+    made = []
+    for number in (1, 2, 3):
+        node = ground.node(Gateway, f"client{number}", f"198.51.100.1{number}/24")
+        node.lan(f"10.1{number}.0.1/24")
+        node.start()
+        made.append(node)
+    return made
+
+
+def load(client: Gateway, number: int) -> None:
+    ends = {"left": f"198.51.100.1{number}", "leftid": f"@client{number}", "right": "198.51.100.8", "rightid": "@hub"}
+    nets = {"leftsubnet": f"10.1{number}.0.0/24", "rightsubnet": "10.1.0.0/24", "narrowing": "yes"}
+    client.add(t={**VTI5, **ends, **nets})
+
+
+@pytest.mark.parametrize("events", [30, pytest.param(100, marks=pytest.mark.slow)])
+def test_three_clients_that_come_and_go_at_random(
+    ground: Ground, hub: Gateway, clients: list[Gateway], events: int
+) -> None:
+    """After each event the hub has exactly the live clients' routes; with delete = last its device while there is one."""
+    config = hub.folder / "vti-updown.conf"
+    config.write_text("[defaults]\ndelete = last\n")
+    hub.add(t={**HUB, "left": "198.51.100.8", "leftupdown": f"{HOOK} --config {config}"})
+    for number, client in enumerate(clients, 1):
+        load(client, number)
+    chosen = random.Random(SEED)
+    live: set[int] = set()
+    story = []
+    for _ in range(events):
+        number = chosen.choice((1, 2, 3))
+        what = chosen.choice(("down", "down", "rekey child", "rekey ike", "killed")) if number in live else "up"
+        story.append(f"client{number} {what}")
+        act(clients[number - 1], number, what)
+        live = live - {number} if what == "down" else live | {number}
+        routes = {f"10.1{one}.0.0/24" for one in live}
+        wait_for(partial(holds, hub, routes), f"{routes}: {story}")
+        assert len(hub.claims()) == len(live), story
+        assert not ground.wire.seen().clear, story
+    for number in live:
+        encrypted_ping(ground, clients[number - 1], "10.1.0.1", f"10.1{number}.0.1")
+        clients[number - 1].down("t")
+    wait_for(lambda: hub.device("vti5") is None, "the hub without its device")
+    without_trace(hub)
+
+
+def holds(hub: Gateway, routes: set[str]) -> bool:
+    """Exactly these routes, and the device only if there are any."""
+    return hub.routed_into("vti5") == routes and (hub.device("vti5") is not None) == bool(routes)
+
+
+def act(client: Gateway, number: int, what: str) -> None:
+    if what == "up":
+        client.up("t")
+    elif what == "down":
+        client.down("t")
+    elif what == "rekey child":
+        client.rekey_child("t")
+    elif what == "rekey ike":
+        client.rekey_ike("t")
+    else:  # the hub is told by the client's next tunnel alone
+        client.kill()
+        client.start()
+        load(client, number)
+        client.up("t")
+
+
+# -- two daemons, one state directory
+
+
+def test_two_plutos_in_two_namespaces_with_one_state_directory(
+    ground: Ground, west: Gateway, east: Gateway, tmp_path: Path
+) -> None:
+    """Both ends on one machine: the same names of connection, device and file, two ledgers."""
+    state = tmp_path / "state"
+    hook = f"{HOOK} --state-dir {state}"
+    pairs = {
+        f"t{number}": {
+            **PERMANENT,
+            "leftsubnet": f"10.1.{number}.0/24",
+            "rightsubnet": f"10.2.{number}.0/24",
+            "vti-shared": "yes",
+            "leftupdown": hook,
+            "rightupdown": hook,
+        }
+        for number in (0, 1)
+    }
+    for node in (east, west):
+        node.add(**pairs)
+    for name in pairs:
+        west.ipsec("auto", "--asynchronous", "--up", name)
+        east.ipsec("auto", "--asynchronous", "--up", name)
+    wait_for(lambda: west.routed_into("vti5") == {"10.2.0.0/24", "10.2.1.0/24"}, "west's routes")
+    wait_for(lambda: east.routed_into("vti5") == {"10.1.0.0/24", "10.1.1.0/24"}, "east's routes")
+    encrypted_ping(ground, west, "10.2.1.1", "10.1.1.1")
+    assert [node.links()["vti5"]["linkinfo"]["info_data"]["local"] for node in (west, east)] == [WEST, EAST]
+    assert len(list(state.glob("net-*"))) == 2
+    for name in pairs:
+        west.delete(name)
+    for name in pairs:
+        east.delete(name)
+    wait_for(lambda: west.our_routes() == east.our_routes() == [], "both without our routes")
+    assert west.device("vti5"), "a shared device stays"
+    assert east.device("vti5"), "a shared device stays"

@@ -1,0 +1,286 @@
+"""Lifetimes on a real kernel: crowds of calls at once, clients that leave one after the other, calls that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
+
+import pytest
+
+from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
+from tests.property.machine import Environment, Tunnel, call, establish, withdraw
+from updown.state import OUR_PROTOCOL
+
+pytestmark = pytest.mark.kernel
+
+WEST, EAST = "198.51.100.1", "198.51.100.2"
+LAST = "[defaults]\ndelete = last\n"
+KILLS = 4  # of each event
+SEED = 20261121
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules() -> None:
+    load_modules()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Path]:
+    """A node with an address towards its peers; the hook's state directory."""
+    with private_namespace():
+        ip(
+            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n"
+            "route add default via 198.51.100.254\n"
+        )
+        yield tmp_path / "state"
+
+
+class Node(NamedTuple):
+    """What is there: tunnel devices with keys and whether up, their addresses, and our routes."""
+
+    devices: FrozenSet[Tuple[str, str, str, bool]]
+    addresses: FrozenSet[Tuple[str, str]]
+    routes: FrozenSet[Tuple[str, str]]
+
+
+NOTHING = Node(frozenset(), frozenset(), frozenset())
+
+
+def node() -> Node:
+    """What `ip` shows."""
+    links: List[Dict[str, Any]] = json.loads(ip("-j", "-d", "addr", "show"))
+    tunnels = [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("vti", "vti6") and _made(link)]
+    routes: List[Dict[str, Any]] = []
+    for family in ("-4", "-6"):
+        routes += json.loads(
+            ip("-j", "-N", family, "route", "show", "table", "all", "proto", str(OUR_PROTOCOL)) or "[]"
+        )
+    return Node(
+        frozenset(
+            (
+                link["ifname"],
+                link["linkinfo"]["info_kind"],
+                link["linkinfo"]["info_data"]["ikey"],
+                "UP" in link["flags"],
+            )
+            for link in tunnels
+        ),
+        frozenset(
+            (link["ifname"], f"{address['local']}/{address['prefixlen']}")
+            for link in tunnels
+            for address in link["addr_info"]
+            if address["scope"] != "link"
+        ),
+        frozenset((route["dst"], route["dev"]) for route in routes),
+    )
+
+
+def _made(link: Dict[str, Any]) -> bool:
+    """Whether it is no fallback device of the kernel's."""
+    data = link["linkinfo"]["info_data"]
+    return data["local"] not in ("any", "0.0.0.0", "::") or data["remote"] not in ("any", "0.0.0.0", "::")
+
+
+def send(state: Path, *environments: Environment, config: str = "") -> None:
+    """One event after the other."""
+    words = ["--config", config] if config else []
+    for environment in environments:
+        said = fork("--state-dir", str(state), *words, environment=environment)
+        assert said.status == 0, said
+
+
+def settings(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "vti-updown.conf"
+    path.write_text(text)
+    return str(path)
+
+
+# -- crowds
+
+
+def tunnels(count: int) -> List[Tunnel]:
+    """Connections to several peers that share one device."""
+    return [
+        Tunnel(f"t{number}", peer=f"198.51.100.{100 + number}", theirs=f"10.{number}.0.0/24", shared="yes")._replace(
+            reqid=16388 + 4 * number
+        )
+        for number in range(1, count + 1)
+    ]
+
+
+def send_at_once(state: Path, environments: List[Environment], config: str) -> None:
+    """All of them as processes that run at the same time."""
+    words = command("--state-dir", str(state), "--config", config)
+    running = [
+        subprocess.Popen(words, env=one, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for one in environments
+    ]
+    for process in running:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output.decode()
+
+
+def test_the_events_of_eight_tunnels_at_once_through_one_device(state: Path, tmp_path: Path) -> None:
+    """All eight routes, then none, then no device; under emulation the machine is slow, so each may wait for long."""
+    config = settings(tmp_path, LAST + "lock_wait = 60\n")
+    eight = tunnels(8)
+    send_at_once(state, [call(tunnel, "up") for tunnel in eight], config)
+    assert node().routes == {(f"10.{number}.0.0/24", "vti5") for number in range(1, 9)}
+    assert node().devices == {("vti5", "vti", "0.0.0.5", True)}
+    send_at_once(state, [call(tunnel, "down") for tunnel in eight[:7]], config)
+    assert node().routes == {("10.8.0.0/24", "vti5")}
+    assert node().devices == {("vti5", "vti", "0.0.0.5", True)}
+    send_at_once(state, [call(eight[7], "down"), call(eight[7], "unroute"), call(eight[0], "unroute")], config)
+    assert node() == NOTHING
+
+
+def test_events_that_cannot_wait_are_kept_and_served(state: Path, tmp_path: Path) -> None:
+    """With a wait of 0 seconds each of eight calls either does its work, or leaves it to the one that is at it."""
+    config = settings(tmp_path, LAST + "lock_wait = 0\n")
+    words = command("--state-dir", str(state), "--config", config)
+    for verb, routes in (("up", {(f"10.{number}.0.0/24", "vti5") for number in range(1, 9)}), ("down", set())):
+        running = [
+            subprocess.Popen(words, env=call(one, verb), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            for one in tunnels(8)
+        ]
+        assert {process.wait(120) for process in running} <= {0, 4}
+        assert node().routes == routes
+    assert node() == NOTHING
+
+
+# -- clients that come and go
+
+ROADS = [
+    Tunnel(
+        "rw",
+        peer=f"198.51.100.{10 + number}",
+        theirs=f"10.1{number}.0.0/24",
+        kind="CK_INSTANCE",
+        reqid=16400 + 4 * number,
+    )
+    for number in (1, 2, 3)
+]
+ALL = {("10.11.0.0/24", "vti5"), ("10.12.0.0/24", "vti5"), ("10.13.0.0/24", "vti5")}
+
+
+@pytest.mark.parametrize("rule", ["rule", "last"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)], ids=str)
+def test_three_instances_with_staggered_downs(state: Path, tmp_path: Path, rule: str, order: Tuple[int, ...]) -> None:
+    """After each event exactly the live routes; the device stays by libreswan's rule, and goes with delete = last."""
+    config = settings(tmp_path, f"[defaults]\ndelete = {rule}\n")
+    live: Set[Tuple[str, str]] = set()
+    for number in order:
+        send(state, *establish(ROADS[number]), config=config)
+        live.add((ROADS[number].theirs, "vti5"))
+        assert node().routes == live
+    assert live == ALL
+    for left, number in enumerate(reversed(order)):
+        send(state, call(ROADS[number], "down"), config=config)
+        live.discard((ROADS[number].theirs, "vti5"))
+        assert node().routes == live
+        send(state, call(ROADS[number], "unroute", child=False), config=config)
+        assert node().routes == live
+        assert bool(node().devices) == (rule == "rule" or left < 2)
+    assert live == set()
+
+
+# -- calls that are killed
+
+FULL = Tunnel(
+    theirs="0.0.0.0/0", peer="203.0.113.9", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254"
+)
+FULL_UP = Node(
+    frozenset({("vti5", "vti", "0.0.0.5", True)}),
+    frozenset({("vti5", "10.99.0.1/30"), ("vti5", "10.1.0.1/32")}),
+    frozenset({("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5"), ("203.0.113.9", "eth0")}),
+)
+FULL_MADE = FULL_UP._replace(routes=frozenset())
+SIX = Tunnel(
+    me="2001:db8:0:1::1", peer="2001:db8:0:1::2", mine="fd00:1::/64", theirs="fd00:2::/64", address="fd00:99::1/64"
+)
+SIX_UP = Node(
+    frozenset({("vti5", "vti6", "0.0.0.5", True)}),
+    frozenset({("vti5", "fd00:99::1/64")}),
+    frozenset({("fd00:2::/64", "vti5")}),
+)
+EVENTS = {
+    "prepare": ([], call(FULL, "prepare"), FULL_MADE),
+    "route": ([call(FULL, "prepare")], call(FULL, "route"), FULL_UP),
+    "up alone": ([], call(FULL, "up"), FULL_UP),
+    "up over IPv6": ([], call(SIX, "up"), SIX_UP),
+    "down": (establish(FULL), call(FULL, "down"), NOTHING),
+    "unroute": ([*establish(FULL)], call(FULL, "unroute", child=False), NOTHING),
+    "another key": (
+        establish(FULL),
+        call(FULL._replace(mark_in="7/0xff", mark_out="7/0xff"), "up"),
+        FULL_UP._replace(devices=frozenset({("vti5", "vti", "0.0.0.7", True)})),
+    ),
+    "another family": (
+        establish(Tunnel(address="fd00:99::1/64", mine="fd00:1::/64", theirs="fd00:2::/64")),
+        call(SIX, "up"),
+        SIX_UP,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EVENTS)
+def test_killed_at_a_random_moment_and_sent_again(state: Path, case: str) -> None:
+    """The same event, or a later one, ends in the right state, and nothing stays unfinished."""
+    before, event, wanted = EVENTS[case]
+    moments = random.Random(f"{SEED} {case}")
+    words = ("--state-dir", str(state))
+    takes = 0.0
+    killed = 0
+    for attempt in range(40):
+        send(state, *before)
+        if not attempt:  # how long it takes when it is left alone
+            began = time.monotonic()
+            send(state, event)
+            takes = time.monotonic() - began
+        else:
+            lives = moments.uniform(0.05, 1) * takes
+            said = fork(*words, environment=event, lives=lives)
+            killed += said.status == -14
+            assert said.status in (0, -14), said
+            send(state, event)
+            assert node() == wanted, f"{case}: killed after {lives:.4f} of {takes:.4f} s"
+        send(state, *withdraw(FULL), *withdraw(SIX))
+        assert node() == NOTHING, f"{case}: left over"
+        if killed == KILLS:
+            break
+    assert killed == KILLS, f"only {killed} calls were killed before they were over"
+
+
+def test_killed_at_a_random_moment_another_tunnels_event_mends_it(state: Path) -> None:
+    """The daemon may never send the killed event again."""
+    other = Tunnel("u", peer="198.51.100.77", theirs="10.7.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff")
+    other = other._replace(reqid=16500)
+    moments = random.Random(SEED)
+    killed = 0
+    while killed < KILLS:
+        said = fork("--state-dir", str(state), environment=call(FULL, "up"), lives=moments.uniform(0.001, 0.1))
+        killed += said.status == -14
+        send(state, *establish(other))
+        send(state, *withdraw(other), call(FULL, "down"))
+        assert node() == NOTHING
+
+
+def test_one_who_died_with_the_lock_holds_up_nobody(state: Path) -> None:
+    """The lock ends with the process that had it."""
+    send(state, call(FULL, "prepare"))
+    (lock,) = state.glob("net-*/lock")
+    holder = os.fork()
+    if not holder:
+        import fcntl
+
+        descriptor = os.open(lock, os.O_RDWR)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.kill(os.getpid(), 9)
+    os.waitpid(holder, 0)
+    send(state, call(FULL, "up"))
+    assert node() == FULL_UP
