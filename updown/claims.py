@@ -73,15 +73,17 @@ class Change(NamedTuple):
 
 
 def tunnel_of(context: Context) -> str:
-    """Connection and automatic reqid: instances of one template share the name but not the reqid; a configured reqid is
-    shared by all instances, so that there the peer tells them apart."""
+    """A permanent connection is one tunnel, whatever its reqid, which a restarted daemon counts anew. Instances of one template
+    share the name but not an automatic reqid; a configured one they share, so that there the peer tells them apart."""
+    if not context.instance:
+        return json.dumps([context.connection])
     return json.dumps([context.connection, context.reqid if context.reqid_automatic else context.peer])
 
 
 def key_of(context: Context, kind: str) -> str:
-    """One claim for each child (base reqid where automatic), pair of selectors, protocols and ports. `sa` and `revive` are one
-    claim in two states; `trap` is another, since it outlives them. Not in it: PEER and ME (they move), the verb, marks."""
-    reqid = context.reqid if context.reqid_automatic else 0
+    """One claim for each child (of an instance: base reqid where automatic), pair of selectors, protocols and ports. `sa` and
+    `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: PEER and ME (they move), marks."""
+    reqid = context.reqid if context.reqid_automatic and context.instance else 0
     mine, theirs = context.my_client, context.peer_client
     return json.dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
 
@@ -148,12 +150,15 @@ def down(context: Context, held: Held) -> Change:
 
 
 def unroute(context: Context, held: Held) -> Change:
-    """`unroute`: the end of everything for this remote selector, unless the tunnel only changes its address."""
+    """`unroute`: the end of everything for this remote selector, unless the tunnel only changes its address. After an attempt
+    that failed (no child, still wished up) another connection's living child stays."""
     if context.suspended:
         return Change()
     theirs = context.peer_client.text
     own = [claim for claim in held.tunnel if claim.about.peer_client == theirs]
-    return Change(end=tuple({claim.key: claim for claim in (*held.group, *own)}.values()))
+    failed = context.initiates and not context.child
+    group = [claim for claim in held.group if not (failed and claim.kind == SA)]
+    return Change(end=tuple({claim.key: claim for claim in (*group, *own)}.values()))
 
 
 def child_of(context: Context, held: Held) -> Optional[Claim]:

@@ -12,9 +12,10 @@ from updown.errors import Refused, UpdownError
 from updown.iproute2 import command
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
+from updown.lines import folded
 from updown.live import ledger_of, live_event
 from updown.operations import Operation
-from updown.report import JSON_VERSION, as_json, explanation, folded, plan_lines
+from updown.report import JSON_VERSION, as_json, explanation, plan_lines
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Route
 
 

@@ -32,7 +32,19 @@ class Draft:
     def __init__(self) -> None:
         self.phases: Dict[str, List[Operation]] = {
             phase: []
-            for phase in ("unroute", "strip", "delete", "make", "tune", "address", "raise", "source", "peer", "route")
+            for phase in (
+                "unroute",
+                "strip",
+                "delete",
+                "unpeer",
+                "make",
+                "tune",
+                "address",
+                "raise",
+                "source",
+                "peer",
+                "route",
+            )
         }
         self.warnings: List[str] = []
         self.made: Dict[str, Optional[int]] = {}

@@ -71,8 +71,8 @@ def wants_of(
     name = found.name or ""
     wants: List[Want] = [*device.wants(context, settings, found, row)]
     wants += sysctls.wants(settings, name) if not found.by_daemon else ()
-    wants += addresses.wants(context, settings, name)
-    wants += addresses.source_wants(context, name, found.by_daemon)
-    routing = routes.wants(context, settings, name) if routed else routes.Routing()
+    own = addresses.wants(context, settings, name)
+    wants += [*own, *addresses.source_wants(context, name, found.by_daemon, own)]
+    routing = routes.wants(context, settings, found) if routed else routes.Routing()
     wants += [*routing.peers, *routing.routes]
     return tuple(dict.fromkeys(wants)), routing.remarks

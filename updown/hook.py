@@ -18,7 +18,7 @@ def main() -> int:
         try:
             sys.stdout.flush()
         except OSError:
-            drop_output()
+            drop_output(1)
     return status
 
 
@@ -32,17 +32,23 @@ def invocation(environ: Mapping[str, str]) -> int:
         say_error(environ.get("PLUTO_CONNECTION", ""), error)
         return error.status
     except BrokenPipeError:
-        drop_output()
+        drop_output(1)
+        return errors.FAILED
+    except ModuleNotFoundError as error:
+        missing = UpdownError(
+            f"Python module {error.name} is missing for {sys.executable}", "install it, or all of python3"
+        )
+        say_error(environ.get("PLUTO_CONNECTION", ""), missing)
         return errors.FAILED
     except Exception as error:  # a defect of ours: the daemon's log gets one line, the journal all of it
         return say_defect(environ.get("PLUTO_CONNECTION", ""), error, arguments is not None and arguments.verbose)
 
 
-def drop_output() -> None:
+def drop_output(descriptor: int) -> None:
     """Nobody takes what we print (no reader, a full disk): that changes nothing about what was done. What is still in the
     buffer goes nowhere, or Python would complain about it at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
@@ -80,8 +86,9 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     context = daemons.read(environ)
     if not context.verb.steps:
         return errors.DONE
+    from updown.lines import folded, prefix
     from updown.live import live_event
-    from updown.report import folded, hook_lines, prefix
+    from updown.report import hook_lines
 
     report = live_event(arguments, context)
     lines = hook_lines(report)
@@ -98,21 +105,26 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
         for line in lines:
             print(line)
     except OSError:
-        drop_output()
+        drop_output(1)
     return errors.DONE
 
 
 def say_error(connection: str, error: UpdownError) -> None:
     """What, where, why in one line, and what to do next in another; both to the daemon and to the journal."""
     from updown.kernel.journal import send
-    from updown.report import folded, prefix
+    from updown.lines import folded, prefix
 
     head = prefix(connection)
     lines = folded(f"{head}error: ", error.text)
     if error.hint:
         lines += folded(f"{head}hint: ", error.hint)
-    print("\n".join(lines), file=sys.stderr)
     send(lines, warning=True)
+    if sys.stderr is None:
+        return
+    try:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    except OSError:
+        drop_output(2)
 
 
 def say_defect(connection: str, error: Exception, verbose: bool) -> int:

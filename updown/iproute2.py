@@ -3,11 +3,10 @@
 from typing import List
 
 from updown.desired import Sysctl
+from updown.lines import WIDTH
 from updown.operations import Operation
 from updown.state import MAIN_TABLE, Address, Link, Route, is_any
 from updown.values import escaped
-
-WIDTH = 118  # characters; a daemon logs lines of up to 120 bytes whole (strongSwan cuts at 127)
 
 
 def command(operation: Operation) -> str:

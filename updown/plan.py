@@ -64,6 +64,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             foreign.append(device_name)
             continue
         check_others(holder, holders, observed)
+        want = want._replace(link=want.link._replace(mtu=least_mtu(holders)))
         want = where_it_is(want, have, holder.claim.key == ground.newest, observed)
         if have is None:
             make_device(want, holder, draft)
@@ -121,6 +122,12 @@ def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> N
         path = observed.paths.get(other.want.link.local)
         stale = path is None or not path.local
         device.check_claims(want, other.want, other.claim.connection, stale)
+
+
+def least_mtu(holders: List[Holder]) -> int:
+    """What fits all who share the device; 0 where none says."""
+    asked = [holder.want.link.mtu for holder in holders if isinstance(holder.want, Device)]
+    return min(filter(None, asked), default=0)
 
 
 def where_it_is(want: Device, have: Optional[Link], newest: bool, observed: Observed) -> Device:
@@ -220,7 +227,7 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
             draft.made[name] = None
     elif isinstance(want, PeerRoute):
         have = observed.routes.get(route_key(routes.peer_route_slot(want.peer)))
-        draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
+        draft.phases["unpeer"] += routes.plan_removal(have, devices.gone, why)
     elif isinstance(want, Route):
         have = observed.routes.get(route_key(want))
         if have is not None and have.device == want.device:

@@ -6,32 +6,10 @@ from updown.carry import Report
 from updown.claims import Claim
 from updown.context import Context
 from updown.desired import Device, resource
-from updown.iproute2 import WIDTH, command, wrapped
-from updown.values import escaped
+from updown.iproute2 import command, wrapped
+from updown.lines import WIDTH, folded, prefix
 
 JSON_VERSION = 1
-
-
-def prefix(connection: str) -> str:
-    """What every line for the daemon begins with; a connection's name may be long or hostile."""
-    return f"vti-updown: {escaped(connection, 30)}: " if connection else "vti-updown: "
-
-
-def folded(head: str, text: str) -> List[str]:
-    """`text` behind `head` in lines of at most 118 bytes, later ones indented; a word longer than a line is broken."""
-    room = max(WIDTH - len(head) - 2, 20)
-    lines: List[str] = []
-    line = head
-    empty = True
-    for word in text.split():
-        shown = escaped(word)
-        for piece in (shown[at : at + room] for at in range(0, len(shown), room)):
-            if not empty and len(line) + 1 + len(piece) > WIDTH:
-                lines.append(line)
-                line, empty = head + "  ", True
-            line += piece if empty else f" {piece}"
-            empty = False
-    return [*lines, line]
 
 
 def hook_lines(report: Report) -> List[str]:

@@ -8,6 +8,7 @@ from updown import errors
 from updown.arguments import Arguments
 from updown.claims import Claim
 from updown.desired import Device
+from updown.errors import UpdownError
 from updown.kernel import dumps
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, as_json
@@ -22,9 +23,12 @@ def show(arguments: Arguments) -> int:
     with Netlink() as netlink, ledger_of(arguments, netlink, dry=True) as ledger:
         held = list(ledger.claims())
         names = {claim.device for claim in held if claim.device} | made_devices(ledger)
-        names |= {link.name for link in dumps.links() if link.alias.startswith(OUR_ALIAS)}
-        devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
         note = ledger.note
+        try:
+            names |= {link.name for link in dumps.links() if link.alias.startswith(OUR_ALIAS)}
+        except UpdownError as error:
+            note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
+        devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
     if arguments.json:
         print(
             json.dumps(

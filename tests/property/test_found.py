@@ -24,7 +24,7 @@ from tests.property.machine import (
     withdraw,
 )
 from updown.errors import Conflict
-from updown.report import folded
+from updown.lines import folded
 from updown.state import OUR_ALIAS, Link, Route
 
 T = Tunnel()

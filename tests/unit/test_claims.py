@@ -257,6 +257,15 @@ def test_the_row_of_the_deletion_table_follows_from_connection_and_settings(mach
     assert machine.routes() == set(), "routes go whatever the device does"
 
 
+def test_a_backup_that_cannot_be_reached_takes_nothing_from_the_tunnel_that_is_up(machine: Machine) -> None:
+    """An attempt that fails calls `unroute`; both have one remote network, mark and device."""
+    first = V5._replace(shared="yes")
+    backup = first._replace(connection="backup", peer="198.51.100.3", reqid=16400)
+    machine.send_all([*establish(first), call(backup, "unroute", child=False, wishes=UP, sa_type="unknown?")])
+    assert machine.kinds() == {("t", SA)}
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
 def test_a_repeated_down_takes_no_claim_of_another_pair_of_selectors(machine: Machine) -> None:
     """libreswan calls both pairs of a connection by one name and reqid."""
     second = V5._replace(theirs="10.4.0.0/24")

@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
@@ -17,8 +19,9 @@ from updown.arguments import Arguments
 from updown.errors import Conflict, KernelError, Locked, Refused, UpdownError
 from updown.kernel import journal
 from updown.ledger_file import open_ledger
+from updown.lines import folded
 from updown.live import live_event
-from updown.report import folded, hook_lines, plan_lines
+from updown.report import hook_lines, plan_lines
 from updown.state import Link
 
 FULL = Tunnel(
@@ -623,3 +626,49 @@ def test_the_stock_scripts_words_are_taken_without_effect(
 def test_refusals_and_conflicts_have_their_own_status() -> None:
     statuses = {kind.__name__: kind.status for kind in (UpdownError, Refused, Conflict, Locked)}
     assert statuses == {"UpdownError": 1, "Refused": 2, "Conflict": 3, "Locked": 4}
+
+
+@pytest.mark.parametrize("module", ["_sqlite3", "ipaddress"])
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["status"]], ids=str)
+def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, words: List[str]) -> None:
+    """A Python that was built or packaged without it."""
+    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+    program = (
+        f"import runpy, sys; sys.modules[{module!r}] = None; sys.flags.isolated or sys.exit(99);"
+        f" sys.argv = [{str(hook)!r}, *{words!r}, '--state-dir', {str(tmp_path)!r}];"
+        f" runpy.run_path({str(hook)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], env=call(FULL, "up"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"Python module {module} is missing" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("closed", ["exec 2>&-; ", "exec 2>/dev/full; "], ids=["closed", "full"])
+def test_an_error_that_nobody_takes_keeps_its_status(tmp_path: Path, closed: str) -> None:
+    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+    command = [sys.executable, "-I", str(hook), "--state-dir", str(tmp_path / "state")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{closed}exec "$@"', "sh", *command], env={"PLUTO_VERB": "dance"}, stdout=subprocess.PIPE
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_status_without_pyroute2_shows_what_the_ledger_knows(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from updown.status import show
+
+    def missing() -> List[Link]:
+        raise UpdownError("pyroute2 is missing")
+
+    machine.send(call(FULL, "up"))
+    monkeypatch.setattr("updown.kernel.dumps.links", missing)
+    assert show(machine.arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("# pyroute2 is missing")
+    assert lines[2].startswith("vti5 ")
+
+
+def test_what_is_escaped_is_not_escaped_again() -> None:
+    assert folded("", "\\xff \x1b") == ["\\xff \\x1b"]

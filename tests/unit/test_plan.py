@@ -22,8 +22,8 @@ from updown.desired import Sysctl
 from updown.errors import Conflict, KernelError, UpdownError
 from updown.iproute2 import command, wrapped
 from updown.kernel import sysctl
+from updown.lines import folded
 from updown.operations import OPPOSITES, Operation
-from updown.report import folded
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route
 
 T = Tunnel(address="10.99.0.1/30")
@@ -716,3 +716,82 @@ def test_a_sysctl_that_cannot_be_read_is_taken_as_different(monkeypatch: pytest.
 
     monkeypatch.setattr("updown.kernel.sysctl.os.open", refuse)
     assert sysctl.read("net/ipv4/conf/vti5/forwarding") == ""
+
+
+@pytest.mark.parametrize("release", [4, 5])
+def test_a_source_address_that_is_the_devices_own_is_not_added_twice(machine: Machine, release: int) -> None:
+    machine.send_all(establish(T._replace(source="10.99.0.1", release=release)))
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+
+
+def test_a_connection_is_no_stranger_to_itself_after_a_restart_of_the_daemon(machine: Machine) -> None:
+    """No `down` came, reqids begin anew, and the mark was changed meanwhile."""
+    machine.send_all(establish(T))
+    again = T._replace(reqid=16400, mark_in="6/0xff", mark_out="6/0xff")
+    machine.send_all(establish(again))
+    assert machine.kernel.named("vti5").okey == 6
+    machine.send_all(withdraw(again))
+    assert machine.devices() == set()
+    assert machine.routes() == set()
+
+
+def test_the_peers_own_route_goes_after_what_would_lead_it_into_the_device(machine: Machine) -> None:
+    everything = T._replace(theirs="0.0.0.0/0", shared="yes", peer="203.0.113.9", next_hop=GATEWAY)
+    machine.send_all(establish(everything))
+    report = machine.send(call(everything, "down"))
+    gone = [operation.subject.destination for operation in report.operations if isinstance(operation.subject, Route)]
+    assert gone == ["0.0.0.0/1", "128.0.0.0/1", "203.0.113.9/32"]
+
+
+@pytest.mark.parametrize("theirs", ["0.0.0.0/0", "10.2.0.0/24"])
+def test_a_repeated_event_reads_no_whole_table(machine: Machine, theirs: str) -> None:
+    tunnel = T._replace(theirs=theirs, peer="203.0.113.9", next_hop=GATEWAY)
+    machine.send_all(establish(tunnel))
+    machine.kernel.dumped.clear()
+    machine.send(call(tunnel, "up"))
+    assert machine.kernel.dumped == []
+
+
+def test_two_connections_with_two_mtus_have_the_smaller_and_keep_it(machine: Machine) -> None:
+    one, other = T._replace(mtu="1400"), T._replace(connection="u", theirs="10.3.0.0/24", reqid=16392, mtu="1300")
+    for _ in range(2):
+        machine.send_all([call(one, "up"), call(other, "up")])
+        assert machine.kernel.named("vti5").mtu == 1300
+    assert machine.send(call(one, "up")).operations == ()
+
+
+PLUTOS_OWN = {"PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"}
+
+
+def test_plutos_own_device_does_not_take_the_default_route_by_accident(machine: Machine) -> None:
+    """It sends PLUTO_XFRMI_ROUTE=yes for every ipsec-interface=; settings may ask for it all the same."""
+    machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True))
+    both = T._replace(mine="0.0.0.0/0", theirs="0.0.0.0/0", device="", routing="", shared="", address="")
+    report = machine.send({**call(both, "up"), **PLUTOS_OWN})
+    assert machine.routes() == set()
+    assert "both ends are 0.0.0.0/0" in report.remarks[0]
+    machine.settings("[connection t]\nrouting = yes\n")
+    machine.send({**call(both, "up"), **PLUTOS_OWN})
+    assert ("0.0.0.0/1", "ipsec1") in machine.routes()
+
+
+def test_a_server_asked_for_from_two_of_its_addresses_is_told_of_the_other_way(machine: Machine) -> None:
+    road = T._replace(kind="CK_INSTANCE", address="")
+    machine.send(call(road, "up"))
+    with pytest.raises(Conflict, match="XFRM interface"):
+        machine.send(call(road._replace(me="192.0.2.7", peer=THIRD, reqid=16400), "up"))
+
+
+@pytest.mark.parametrize(("name", "kind", "deletion"), [("lan0", "dummy", False), ("vti5", "vti6", True)])
+def test_deletion_is_suggested_for_tunnel_devices_alone(machine: Machine, name: str, kind: str, deletion: bool) -> None:
+    machine.kernel.add_link(Link(name, kind, local=WEST6 if deletion else "", remote=EAST6 if deletion else "", ikey=5))
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T._replace(device=name), "up"))
+    assert ("ip link del" in conflict.value.hint) == deletion
+
+
+@pytest.mark.parametrize("none", ["0.0.0.0", "::"])
+def test_a_source_address_that_is_none_is_none(machine: Machine, none: str) -> None:
+    report = machine.send(call(T._replace(source=none), "up"))
+    assert report.warnings == ()
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}

@@ -32,7 +32,7 @@ mtu = st.one_of(st.just(0), st.integers(68, 65535))
 name = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0189_.-", min_size=1, max_size=15)
 alias = st.one_of(st.just(""), st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=60))
 v4 = st.ip_addresses(v=4).map(str)
-v6 = st.ip_addresses(v=6).map(str).filter(lambda text: not text.startswith("::ffff:"))
+v6: "st.SearchStrategy[str]" = st.ip_addresses(v=6).map(str).filter(lambda text: not text.startswith("::ffff:"))
 
 
 def prefix(family: int, shortest: int = 0) -> "st.SearchStrategy[str]":

@@ -17,12 +17,16 @@ def wants(context: Context, settings: Settings, device: str) -> Tuple[Address, .
     return tuple(Address(device, address) for address in both)
 
 
-def source_wants(context: Context, device: str, by_daemon: bool) -> Tuple[SourceAddress, ...]:
-    """leftsourceip= or a lease: without it on this machine, no route could name it as its source.
+def source_wants(
+    context: Context, device: str, by_daemon: bool, addresses: Tuple[Address, ...]
+) -> Tuple[SourceAddress, ...]:
+    """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
 
     On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook.
     """
     if not context.source_address or (by_daemon and context.generation >= 5):
+        return ()
+    if any(address.address.split("/")[0] == context.source_address for address in addresses):
         return ()
     return (SourceAddress(device, context.source_address),)
 

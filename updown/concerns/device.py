@@ -144,12 +144,16 @@ def check_foreign(want: Device, have: Link) -> None:
             f"{have.name} is the kernel's fallback device (local any, remote any), not a tunnel",
             "choose another vti-interface name; that device cannot be changed or deleted",
         )
-    several = want.shared and any(word.startswith("local ") for word in different)
+    several = is_any(want.link.remote) and any(word.startswith("local ") for word in different)
     raise Conflict(
         f"{have.name} is not ours and has {'; '.join(different)}" + ("; see XFRM interface" if several else ""),
         "a VTI has one local address; for several use an XFRM interface (ipsec-interface=)"
         if several
-        else f"give it these values, delete it (ip link del {have.name}), or choose another name",
+        else f"give it these values, delete it (ip link del {have.name}), or choose another name"
+        if have.kind == want.link.kind
+        else f"delete it (ip link del {have.name}), or choose another name"
+        if have.kind in ("vti", "vti6", "xfrm")
+        else "choose another name for the tunnel's device",
     )
 
 
@@ -162,7 +166,7 @@ def check_claims(want: Device, other: Device, connection: str, stale: bool) -> N
     if not different or (stale and all(word.startswith("local ") for word in different)):
         return
     name = want.link.name
-    if any(word.startswith("local ") for word in different) and want.shared:
+    if any(word.startswith("local ") for word in different) and is_any(want.link.remote):
         raise Conflict(
             f"{name} has local {other.link.local} ({connection}); for several use an XFRM interface",
             "ipsec-interface= has no local address; else one VTI for each local address",

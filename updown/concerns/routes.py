@@ -3,6 +3,7 @@
 import ipaddress
 from typing import List, NamedTuple, Optional, Tuple
 
+from updown.concerns.device import Wish
 from updown.context import Context
 from updown.desired import PeerRoute
 from updown.observed import Observed, route_key
@@ -24,11 +25,18 @@ class Routing(NamedTuple):
     remarks: Tuple[str, ...] = ()
 
 
-def wants(context: Context, settings: Settings, device: str) -> Routing:
+def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     """One route for each prefix of the remote selector, if routing is asked for."""
+    device = found.name or ""
     asked = context.routing if context.routing is not None else settings.routing
     if not asked:
         return Routing()
+    if found.by_daemon and context.my_client.network == context.peer_client.network and not settings.routing:
+        # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
+        same = context.peer_client.text
+        return Routing(
+            remarks=(f"both ends are {same}: nothing routed into {device}; `routing = yes` in settings does",)
+        )
     routes: List[Route] = []
     peers: List[PeerRoute] = []
     remarks: List[str] = []

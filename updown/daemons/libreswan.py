@@ -10,6 +10,7 @@ from updown import values
 from updown.context import Context, Selector
 from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, read_table
 from updown.errors import Refused
+from updown.state import is_any
 from updown.verbs import parse_verb
 
 TABLE: Tuple[Row, ...] = (
@@ -94,7 +95,6 @@ def read(environ: Mapping[str, str]) -> Context:
     kind = fields.get("connection_kind", "CK_PERMANENT")
     reqid = fields.get("reqid", 0)
     automatic = reqid >= FIRST_AUTOMATIC_REQID
-    direct: Dict[str, Any] = {name: value for name, value in fields.items() if name in DIRECT}
     policy = frozenset(fields.get("policy", ()))
     wishes = policy & {"UP", "KEEP", "ROUTE"}
     failure_shunt = any(word.startswith("failure") and word != "failureNONE" for word in policy)
@@ -102,6 +102,8 @@ def read(environ: Mapping[str, str]) -> Context:
     moved = generation >= 5 and "unroute" in fields["verb"].steps and child and bool(wishes)
     interface = fields.get("interface")
     device = fields.get("daemon_device")
+    if is_any(fields.get("source_address")):
+        fields.pop("source_address", None)  # no lease was given
     derived: Dict[str, Any] = {
         "daemon": "libreswan",
         "generation": generation,
@@ -129,6 +131,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "suspended": fields.get("mobike", False) or moved,
         "dns_resolver": fields.get("dns_resolver", "file"),
     }
+    direct = {name: value for name, value in fields.items() if name in DIRECT}
     return Context(**{**direct, **derived})
 
 

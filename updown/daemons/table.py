@@ -41,5 +41,7 @@ def read_table(rows: Tuple[Row, ...], environ: Mapping[str, str]) -> Tuple[Dict[
             if row.weight == OPTIONAL:
                 warnings.append(f"{said}; ignored")
             else:
-                raise Refused(said) from None
+                raise Refused(
+                    said, "it comes from the connection's configuration: mend it there, and load it again"
+                ) from None
     return fields, warnings

@@ -3,6 +3,7 @@
 import errno
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from updown.concerns.device import is_fallback
 from updown.desired import Sysctl
 from updown.errors import Conflict, KernelError, UpdownError
 from updown.kernel import sysctl
@@ -151,7 +152,10 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
         return Conflict(
             f"{wanted.name}: another device has {ends}", f"{missing.text}, so its name is not known. {hint}"
         )
-    if any(link.name == wanted.name for link in found):
+    named = [link for link in found if link.name == wanted.name]
+    if named and is_fallback(named[0]):  # the request itself loaded the module that brings it
+        return Conflict(f"{wanted.name} is the kernel's fallback device, not a tunnel", "choose another name")
+    if named:
         return Conflict(f"{wanted.name} was made by someone else in this moment", "run the event again")
     same = [
         link for link in found if (link.kind, link.local, link.remote) == (wanted.kind, wanted.local, wanted.remote)

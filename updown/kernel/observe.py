@@ -132,7 +132,10 @@ def exact(netlink: Netlink, want: Route, names: Dict[int, str]) -> Optional[Rout
     only if it is another route; then our table is dumped once, filtered by the kernel.
     """
     if want.table == MAIN_TABLE:
-        match = netlink.match(want.destination.split("/")[0])
+        first = want.destination.split("/")[0]
+        match = netlink.match(
+            {"0.0.0.0": "0.0.0.1", "::": "::2"}.get(first, first)
+        )  # no address: answered by lo's route
         if match.table in (0, MAIN_TABLE) and match.answered:
             length = int(match.route.destination.split("/")[1]) if match.route else -1
             wanted = int(want.destination.split("/")[1])
