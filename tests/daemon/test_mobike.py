@@ -1,0 +1,43 @@
+"""An initiator that loses its address and goes on from another one (MOBIKE), to a server that takes anybody."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.daemon.connections import EAST, VTI5, WEST, encrypted_ping, without_trace
+from tests.daemon.gateway import Gateway
+from tests.daemon.nodes import Ground, wait_for
+
+pytestmark = pytest.mark.daemon
+
+ELSEWHERE = "198.51.100.7"
+IDS = {"leftid": "@west", "rightid": "@east"}
+NETS = {"leftsubnet": "10.1.0.0/24", "rightsubnet": "10.2.0.0/24"}
+
+
+def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """The very device is re-pointed, with its address and route; the server's, without a remote end, needs nothing."""
+    west.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries")
+    west.addresses_on("eth0", f"{ELSEWHERE}/24")
+    west.ip(f"route add default via {EAST}")
+    east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
+    west.add(
+        t={**VTI5, **IDS, **NETS, "left": "%defaultroute", "right": EAST, "mobike": "yes", "leftvti": "10.99.0.1/30"}
+    )
+    west.up("t")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    before = west.links()["vti5"]
+    assert before["linkinfo"]["info_data"]["local"] == WEST
+    west.ip(f"addr del {WEST}/24 dev eth0")
+
+    def moved() -> bool:
+        return west.links()["vti5"]["linkinfo"]["info_data"]["local"] == ELSEWHERE
+
+    wait_for(moved, "the device with the new address")
+    wait_for(lambda: west.ping("10.2.0.1", "10.1.0.1", count=1), "an answer from the new address")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    assert west.links()["vti5"]["ifindex"] == before["ifindex"]
+    assert west.addresses("vti5") == {"10.99.0.1/30"}
+    assert west.routed_into("vti5") == {"10.2.0.0/24"}
+    west.delete("t")
+    without_trace(west)
