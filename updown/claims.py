@@ -48,7 +48,7 @@ class Held(NamedTuple):
     """What the ledger has that one context may speak of."""
 
     tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid
-    group: Tuple[Claim, ...] = ()  # of the same remote selector, marks and local address
+    group: Tuple[Claim, ...] = ()  # of the same remote selector and marks
 
 
 class Holder(NamedTuple):
@@ -88,9 +88,16 @@ def key_of(context: Context, kind: str) -> str:
 
 def group_of(context: Context) -> str:
     """Whose `unroute` comes once for all: connections with one remote selector, marks and local address share the kernel's
-    trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner)."""
+    trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner). The local
+    address is not in here: see `in_group`."""
     marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
-    return json.dumps([context.peer_client.text, *marks, context.daemon_device or "", context.me])
+    return json.dumps([context.peer_client.text, *marks, context.daemon_device or ""])
+
+
+def in_group(context: Context, claim: Claim) -> bool:
+    """Whether a claim of the same group has the local address too, or had it before a move that it was not told of: then it is
+    on the same device, which has but one."""
+    return claim.about.me == context.me or claim.device == context.interface
 
 
 def keys_of(context: Context) -> Tuple[str, str]:
@@ -102,7 +109,7 @@ def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Chan
     """A verb that makes: the claim with these wants, new or renewed."""
     kind = SA if context.child else TRAP
     key = key_of(context, kind)
-    before = same_key(held.tunnel, key)
+    before = renewed(context, held)
     claim = Claim(
         key=key,
         kind=kind,
@@ -117,7 +124,7 @@ def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Chan
         about=about(context),
         order=before.order if before else 0,
     )
-    return Change(put=(claim,))
+    return Change(put=(claim,), end=(before,) if before and before.key != key else ())
 
 
 def routed(context: Context, before: Optional[Claim]) -> bool:
@@ -131,8 +138,8 @@ def row_of(held: Held) -> Optional[Row]:
 
 
 def renewed(context: Context, held: Held) -> Optional[Claim]:
-    """The claim that a making verb renews, if there is one."""
-    return same_key(held.tunnel, key_of(context, SA if context.child else TRAP))
+    """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
+    return child_of(context, held) if context.child else same_key(held.tunnel, key_of(context, TRAP))
 
 
 def down(context: Context, held: Held) -> Change:
@@ -152,8 +159,9 @@ def unroute(context: Context, held: Held) -> Change:
     if context.suspended:
         return Change()
     theirs = context.peer_client.text
-    own = [claim for claim in held.tunnel if claim.about.peer_client == theirs]
-    return Change(end=tuple({claim.key: claim for claim in (*held.group, *own)}.values()))
+    own = [claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
+    group = [claim for claim in held.group if in_group(context, claim)]
+    return Change(end=tuple({claim.key: claim for claim in (*group, *own)}.values()))
 
 
 def child_of(context: Context, held: Held) -> Optional[Claim]:
@@ -166,13 +174,14 @@ def child_of(context: Context, held: Held) -> Optional[Claim]:
 
 def moved_to(context: Context, before: About) -> bool:
     """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    sides = (
-        (before.my_client, before.me, context.my_client.text, context.me),
-        (before.peer_client, before.peer, context.peer_client.text, context.peer),
+    return same_side(before.my_client, before.me, context.my_client.text, context.me) and same_side(
+        before.peer_client, before.peer, context.peer_client.text, context.peer
     )
-    return all(
-        was == now or (was.startswith(f"{end}/") and now == was.replace(end, new, 1)) for was, end, now, new in sides
-    )
+
+
+def same_side(was: str, end: str, now: str, new: str) -> bool:
+    """Whether one side's selector is as it was, or was the tunnel's end itself, and moved with it."""
+    return was == now or (was.startswith(f"{end}/") and now == was.replace(end, new, 1))
 
 
 def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:

@@ -60,8 +60,8 @@ def make(context: Context, lines: Tuple[Line, ...], held: claims.Held, now: int)
     row = claims.row_of(held) or device.decide_row(context, settings)
     wants, remarks = wants_of(context, settings, found, row, claims.routed(context, before))
     change = claims.make(context, held, row, wants, now)
-    followers = claims.follow(change.put[0], list(held.tunnel))
-    return Change(put=change.put + followers), remarks
+    followers = claims.follow(change.put[0], [claim for claim in held.tunnel if claim not in change.end])
+    return change._replace(put=change.put + followers), remarks
 
 
 def wants_of(
