@@ -1,21 +1,25 @@
-"""Claims: which tunnel holds what, and what each verb does to them. Pure: the ledger's content in, the change out.
+"""Claims: which tunnel holds what, and what each of libreswan's verbs does to them (strongSwan's: claims_strongswan.py).
+Pure: the ledger's content in, the change out.
 
 The rules are design's section 6; docs/claims.md gives the reason for each variable that identifies a claim.
 """
 
 import json
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from updown.context import Context
 from updown.desired import Device, Row, Want, Wants
+from updown.state import family
 
 SA = "sa"
 TRAP = "trap"
 REVIVE = "revive"
 
+STRONGSWAN = "strongswan"
+
 
 class About(NamedTuple):
-    """What people want to know of a claim; no rule looks at it."""
+    """What people want to know of a claim. Rules look at the ends and selectors alone, to find what moved."""
 
     daemon: str
     me: str
@@ -25,6 +29,10 @@ class About(NamedTuple):
     reqid: int
     spi_in: int
     spi_out: int
+    unique_id: int = 0  # strongSwan's IKE SA at the time
+
+
+NOBODY = About("", "", "", "", "", 0, 0, 0)
 
 
 class Claim(NamedTuple):
@@ -37,10 +45,10 @@ class Claim(NamedTuple):
     group: str
     device: str
     row: Row
-    routed: bool
-    since: int
-    wants: Wants
-    about: About
+    routed: bool = False
+    since: int = 0
+    wants: Wants = ()
+    about: About = NOBODY
     order: int = 0  # of arrival; the first to hold a resource comes first
 
 
@@ -48,7 +56,7 @@ class Held(NamedTuple):
     """What the ledger has that one context may speak of."""
 
     tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid
-    group: Tuple[Claim, ...] = ()  # of the same remote selector, marks and local address
+    group: Tuple[Claim, ...] = ()  # of the same remote selector and marks
 
 
 class Holder(NamedTuple):
@@ -72,6 +80,25 @@ class Change(NamedTuple):
     end: Tuple[Claim, ...] = ()
 
 
+class Rules(NamedTuple):
+    """How a daemon's calls become changes of claims."""
+
+    sought: Callable[[Context], Tuple[str, str, Tuple[str, str]]]  # tunnel, group and keys that the ledger is asked for
+    renewed: Callable[[Context, Held], Optional[Claim]]
+    make: Callable[[Context, Held, Row, Wants, int], Change]
+    down: Callable[[Context, Held], Change]
+    unroute: Callable[[Context, Held], Change]
+
+
+def rules_of(context: Context) -> Rules:
+    """The rules of the daemon that calls."""
+    if context.daemon == STRONGSWAN:
+        from updown import claims_strongswan
+
+        return claims_strongswan.RULES
+    return RULES
+
+
 def tunnel_of(context: Context) -> str:
     """A permanent connection is one tunnel, whatever its reqid, which a restarted daemon counts anew. Instances of one template
     share the name but not an automatic reqid; a configured one they share, so that there the peer tells them apart."""
@@ -90,36 +117,43 @@ def key_of(context: Context, kind: str) -> str:
 
 def group_of(context: Context) -> str:
     """Whose `unroute` comes once for all: connections with one remote selector, marks and local address share the kernel's
-    trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner)."""
+    trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner). The local
+    address is not in here: see `in_group`."""
     marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
-    return json.dumps([context.peer_client.text, *marks, context.daemon_device or "", context.me])
+    return json.dumps([context.peer_client.text, *marks, context.daemon_device or ""])
 
 
-def keys_of(context: Context) -> Tuple[str, str]:
-    """The keys of the claims a context may have, waiting or not."""
-    return key_of(context, SA), key_of(context, TRAP)
+def in_group(context: Context, claim: Claim) -> bool:
+    """Whether a claim of the same group has the local address too, or had it before a move that it was not told of: then it is
+    on the same device, which has but one."""
+    return claim.about.me == context.me or claim.device == context.interface
+
+
+def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
+    """What the ledger is asked for: the tunnel, the group, and the claims a context may have, waiting or not."""
+    return tunnel_of(context), group_of(context), (key_of(context, SA), key_of(context, TRAP))
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
-    """A verb that makes: the claim with these wants, new or renewed."""
+    """A verb that makes: the claim with these wants, new or renewed, and the rest of its tunnel following it."""
     kind = SA if context.child else TRAP
-    key = key_of(context, kind)
-    before = same_key(held.tunnel, key)
-    claim = Claim(
-        key=key,
-        kind=kind,
-        connection=context.connection,
-        tunnel=tunnel_of(context),
-        group=group_of(context),
+    new = Claim(key_of(context, kind), kind, context.connection, tunnel_of(context), group_of(context), "", row)
+    before = renewed(context, held)
+    ended = (before,) if before and before.key != new.key else ()
+    claim = filled(new, context, before, wants, now)
+    return Change(put=(claim, *follow(claim, [one for one in held.tunnel if one not in ended])), end=ended)
+
+
+def filled(new: Claim, context: Context, before: Optional[Claim], wants: Wants, now: int) -> Claim:
+    """`new`, which says only who it is, with what it asks for; a renewal keeps the time and the place of the one before."""
+    return new._replace(
         device=next((want.link.name for want in wants if isinstance(want, Device)), ""),
-        row=row,
         routed=routed(context, before),
         since=before.since if before else now,
         wants=wants,
         about=about(context),
         order=before.order if before else 0,
     )
-    return Change(put=(claim,))
 
 
 def routed(context: Context, before: Optional[Claim]) -> bool:
@@ -133,8 +167,8 @@ def row_of(held: Held) -> Optional[Row]:
 
 
 def renewed(context: Context, held: Held) -> Optional[Claim]:
-    """The claim that a making verb renews, if there is one."""
-    return same_key(held.tunnel, key_of(context, SA if context.child else TRAP))
+    """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
+    return child_of(context, held) if context.child else same_key(held.tunnel, key_of(context, TRAP))
 
 
 def down(context: Context, held: Held) -> Change:
@@ -155,9 +189,9 @@ def unroute(context: Context, held: Held) -> Change:
     if context.suspended:
         return Change()
     theirs = context.peer_client.text
-    own = [claim for claim in held.tunnel if claim.about.peer_client == theirs]
     failed = context.initiates and not context.child
-    group = [claim for claim in held.group if not (failed and claim.kind == SA)]
+    own = [claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
+    group = [claim for claim in held.group if in_group(context, claim) and not (failed and claim.kind == SA)]
     return Change(end=tuple({claim.key: claim for claim in (*group, *own)}.values()))
 
 
@@ -171,13 +205,26 @@ def child_of(context: Context, held: Held) -> Optional[Claim]:
 
 def moved_to(context: Context, before: About) -> bool:
     """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    sides = (
-        (before.my_client, before.me, context.my_client.text, context.me),
-        (before.peer_client, before.peer, context.peer_client.text, context.peer),
+    return same_side(before.my_client, before.me, context.my_client.text, context.me) and same_side(
+        before.peer_client, before.peer, context.peer_client.text, context.peer
     )
-    return all(
-        was == now or (was.startswith(f"{end}/") and now == was.replace(end, new, 1)) for was, end, now, new in sides
-    )
+
+
+def from_end(selector: str, end: str) -> Optional[str]:
+    """What a selector says of protocol and port, where its network is `end` alone; else None."""
+    network, _, rest = selector.partition(" ")
+    return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
+
+
+def same_hosts(one: Claim, other: Claim) -> bool:
+    """Whether two claims are strongSwan's and between the same two identities (its group): where their ends differ, one
+    moved."""
+    return one.about.daemon == other.about.daemon == STRONGSWAN and one.group == other.group
+
+
+def same_side(was: str, end: str, now: str, new: str) -> bool:
+    """Whether one side's selector is as it was, or was the tunnel's end itself, and moved with it."""
+    return was == now or from_end(was, end) == from_end(now, new) is not None
 
 
 def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:
@@ -196,6 +243,7 @@ def about(context: Context) -> About:
         context.reqid,
         context.spi_in,
         context.spi_out,
+        context.unique_id,
     )
 
 
@@ -211,3 +259,6 @@ def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
         if kept != other.wants:
             changed.append(other._replace(wants=kept))
     return tuple(changed)
+
+
+RULES = Rules(sought, renewed, make, down, unroute)

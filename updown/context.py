@@ -31,7 +31,7 @@ class Context(NamedTuple):
     """One call of the hook. Absent values are None, empty text or empty tuples; units are in the names or here.
 
     `reqid` is the base of an automatic one (libreswan adds 1 or 2 for ESP and IPCOMP); `spi_in` is that of packets we receive.
-    `generation` is the daemon's own: 4 for libreswan before 5.0, 5 from then on.
+    `generation` is the daemon's own: 4 for libreswan before 5.0, 5 from then on; 0 for strongSwan, which does not show it.
     """
 
     daemon: str
@@ -50,6 +50,7 @@ class Context(NamedTuple):
     child: bool = False  # a child SA exists
     spi_in: int = 0
     spi_out: int = 0
+    unique_id: int = 0  # of the IKE SA (strongSwan); a new one when that is rekeyed
     mark_in: Optional[Mark] = None
     mark_out: Optional[Mark] = None
     if_id_in: int = 0
@@ -67,6 +68,7 @@ class Context(NamedTuple):
     initiates: bool = False  # the daemon wishes this connection up, so it knows the peer's address
     revives: bool = False  # after a `down` the daemon keeps the way open: revival, on demand, failure shunt
     down_ends_trap: bool = False  # a `down` with no such wish is the end of an on-demand connection too
+    way_unknown: bool = False  # strongSwan has lost track of the child: perhaps a `down` too many
     suspended: bool = False  # an `unroute` that belongs to a move of address: the tunnel lives on
     warnings: Tuple[str, ...] = ()
     # For concerns beyond device and routes, and for people who debug:
@@ -89,6 +91,11 @@ class Context(NamedTuple):
     network_manager: bool = False
     xauth_failed: bool = False
     fwmark: Optional[Mark] = None  # output mark that keeps ESP out of an XFRM interface
+    virtual_addresses: Tuple[str, ...] = ()  # assigned to us; `source_address` is the one this pair of selectors uses
+    peer_virtual_addresses: Tuple[str, ...] = ()  # that we assigned to the peer
+    encapsulation_port: int = 0  # the peer's UDP port where ESP is in UDP
+    compressed: bool = False  # IPComp was negotiated
+    host_access: bool = False  # the firewall is to let this machine itself use the tunnel
     added: int = 0  # seconds since the epoch
     bytes_in: int = 0
     bytes_out: int = 0

@@ -20,12 +20,13 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     spis = f"{context.spi_in:#x} {context.spi_out:#x}"
     if context.verb.joined and ledger.is_taken(spis, now):
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
-    held = ledger.held(claims.tunnel_of(context), claims.group_of(context), claims.keys_of(context))
-    change, remarks = decide(context, lines, held, now)
+    rules = claims.rules_of(context)
+    held = ledger.held(*rules.sought(context))
+    change, remarks = decide(context, rules, lines, held, now)
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
-        if context.child and not context.verb.makes:
+        if context.spi_in and context.child and not context.verb.makes:
             ledger.set_taken(spis, now)
         report = carry_out(context.connection, change, ledger, netlink, dry)
     except BaseException:
@@ -39,29 +40,34 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     )
 
 
-def decide(context: Context, lines: Tuple[Line, ...], held: claims.Held, now: int) -> Tuple[Change, Tuple[str, ...]]:
+def decide(
+    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int
+) -> Tuple[Change, Tuple[str, ...]]:
     """What this verb does to the claims."""
     if not context.verb.steps:
         return Change(), ()
     if context.verb.makes:
-        return make(context, lines, held, now)
+        return make(context, rules, lines, held, now)
     if "unroute" in context.verb.steps:
-        return claims.unroute(context, held), ()
-    return claims.down(context, held), ()
+        return rules.unroute(context, held), ()
+    return rules.down(context, held), ()
 
 
-def make(context: Context, lines: Tuple[Line, ...], held: claims.Held, now: int) -> Tuple[Change, Tuple[str, ...]]:
+def make(
+    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int
+) -> Tuple[Change, Tuple[str, ...]]:
     """The claim of a verb that makes, with everything it asks for."""
     found = device.wish(context, resolve(lines, context.connection))
     if found.name is None:
         return Change(), (found.reason,)
     settings = resolve(lines, context.connection, found.name)
-    before = claims.renewed(context, held)
+    before = rules.renewed(context, held)
     row = claims.row_of(held) or device.decide_row(context, settings)
+    earlier = device.kept(found, context, row, [want for claim in held.tunnel for want in claim.wants])
+    if earlier != found:
+        found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
     wants, remarks = wants_of(context, settings, found, row, claims.routed(context, before))
-    change = claims.make(context, held, row, wants, now)
-    followers = claims.follow(change.put[0], list(held.tunnel))
-    return Change(put=change.put + followers), remarks
+    return rules.make(context, held, row, wants, now), remarks
 
 
 def wants_of(
@@ -69,8 +75,10 @@ def wants_of(
 ) -> Tuple[Wants, Tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them."""
     name = found.name or ""
-    wants: List[Want] = [*device.wants(context, settings, found, row)]
-    wants += sysctls.wants(settings, name) if not found.by_daemon else ()
+    devices = device.wants(context, settings, found, row)
+    wants: List[Want] = [*devices]
+    for link in [wanted.link for wanted in devices if not found.by_daemon]:
+        wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(context, settings, name)
     wants += [*own, *addresses.source_wants(context, name, found.by_daemon, own)]
     routing = routes.wants(context, settings, found) if routed else routes.Routing()

@@ -6,7 +6,7 @@ peers, routes.
 
 from typing import List, NamedTuple, Optional, Tuple
 
-from updown.claims import Holder
+from updown.claims import Holder, same_hosts
 from updown.concerns import addresses, device, routes, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Draft, Ground, Plan, first
@@ -14,6 +14,7 @@ from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.state import Address, Link, Route
 from updown.taken_along import restore_lost
+from updown.wording import words_of
 
 
 class Devices(NamedTuple):
@@ -71,7 +72,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             fresh.append(device_name)
             gone.append(device_name)
         elif not device.is_ours(have, made, want.link):
-            device.check_foreign(want, have)
+            device.check_foreign(want, have, words_of(holder.claim.about.daemon))
             foreign.append(device_name)
             if not have.up:
                 draft.warnings.append(f"{device_name} is not ours and was down; setting it up")
@@ -120,8 +121,11 @@ def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> N
         if other.claim.tunnel == holder.claim.tunnel or not isinstance(other.want, Device):
             continue
         path = observed.paths.get(other.want.link.local)
-        stale = path is None or not path.local
-        device.check_claims(want, other.want, other.claim.connection, stale)
+        outdated: Tuple[str, ...] = ("local",) if path is None or not path.local else ()
+        if same_hosts(holder.claim, other.claim):
+            outdated = ("kind", "local", "remote")
+        words = words_of(holder.claim.about.daemon)
+        device.check_claims(want, other.want, other.claim.connection, outdated, words)
 
 
 def least_mtu(holders: List[Holder]) -> int:
@@ -152,6 +156,8 @@ def keep_device(want: Device, have: Link, holder: Holder, draft: Draft) -> bool:
     connection = holder.claim.connection
     different = device.differences(want.link, have)
     wanted = want.link._replace(ifindex=have.ifindex, mtu=want.link.mtu or have.mtu, up=have.up, alias=have.alias)
+    if want.link.kind == "xfrm":
+        wanted = wanted._replace(parent=have.parent)  # which nothing can change (xfrm_interface_core.c xfrmi_change)
     if different:
         why = f"{connection}: {'; '.join(different)}"
         if not device.changes_in_place(want.link, have):
@@ -205,6 +211,8 @@ def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:
     holder, ours = first(holders), first(holders, newest)
     if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.want, Route):
         return
+    if same_hosts(holder.claim, ours.claim) and holder.claim.tunnel == ours.claim.tunnel:
+        return  # its predecessor, soon to go (strongSwan's make-before-break)
     if device_of(holder.want) != ours.want.device:
         draft.warnings.append(
             f"{ours.want.destination} is held by {holder.claim.connection} on {device_of(holder.want)};"

@@ -15,6 +15,10 @@ from updown.state import MAIN_TABLE
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 
 
+BY_KIND = -1
+"""disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
+
+
 class Settings(NamedTuple):
     """What holds for one connection and device. None: not said, so the daemon's word or the documented default counts."""
 
@@ -28,7 +32,7 @@ class Settings(NamedTuple):
     mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
-    disable_policy: Optional[int] = 1  # None: leave alone
+    disable_policy: Optional[int] = BY_KIND  # None: leave alone
     forwarding: Optional[int] = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
 
@@ -60,6 +64,11 @@ def switch(value: str) -> Optional[int]:
     return None if value == "keep" else int(values.flag(value))
 
 
+def policy_switch(value: str) -> Optional[int]:
+    """The same, or auto: by the kind of the device."""
+    return BY_KIND if value == "auto" else switch(value)
+
+
 def tri_state(value: str) -> Optional[bool]:
     """yes, no, or auto: what the daemon says."""
     return None if value == "auto" else values.yes_no(value)
@@ -77,7 +86,7 @@ PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in",
 
 KEYS: Dict[str, Callable[[str], Any]] = {
     "interface": interface,
-    "kind": choice("vti"),
+    "kind": choice("vti", "xfrm"),
     "shared": values.yes_no,
     "template": tri_state,
     "routing": values.yes_no,
@@ -86,14 +95,13 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "mtu": values.mtu,
     "table": table,
     "metric": values.number,
-    "disable_policy": switch,
+    "disable_policy": policy_switch,
     "forwarding": switch,
     "rp_filter": choice("auto", "0", "1", "2", "keep"),
 }
 
-LATER = (("multipath", ""), ("vrf", ""), ("netns", ""), ("kind", "xfrm"))
-"""Keys, and values of keys, that are fixed but whose work a later release does: refused, since a setting that does nothing
-misleads."""
+LATER = ("multipath", "vrf", "netns")
+"""Keys that are fixed but whose work a later release does: refused, since a setting that does nothing misleads."""
 
 
 class Line(NamedTuple):
@@ -144,9 +152,8 @@ def parse(text: str, name: str) -> List[Line]:
             raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
         if not kind:
             raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
-        if (key, "") in LATER or (key, value) in LATER:
-            said = key if (key, "") in LATER else f"{key} = {value}"
-            raise Refused(f"{where}: {said} is not served by this release", "remove the line")
+        if key in LATER:
+            raise Refused(f"{where}: {key} is not served by this release", "remove the line")
         if key not in KEYS:
             raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
         try:

@@ -64,8 +64,8 @@ def made_devices(ledger: Ledger) -> Set[str]:
 
 def device_row(name: str, link: Optional[Link], held: Sequence[Claim], ledger: Ledger) -> Dict[str, Any]:
     """One device: what the kernel shows, who made it, and when it goes."""
-    claims = [claim for claim in held if claim.device == name]
-    wants = [want for claim in claims for want in claim.wants if isinstance(want, Device)]
+    asked = [(claim, want) for claim in held for want in claim.wants if isinstance(want, Device)]
+    wants = [want for _, want in asked if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and link.alias.startswith(OUR_ALIAS))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
@@ -74,7 +74,7 @@ def device_row(name: str, link: Optional[Link], held: Sequence[Claim], ledger: L
         "present": link is not None,
         "made_by": by,
         "goes": goes,
-        "claims": len(claims),
+        "claims": len(wants),
     }
     if link is not None:
         row.update(link._asdict())

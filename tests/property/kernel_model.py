@@ -1,14 +1,16 @@
 """A small honest kernel in memory: what `updown.kernel.netlink.Netlink` asks of the real one, with the real one's rules.
 
 The rules are peers-and-field.md section 5 of the contracts; each refusal here is one that Linux 6.1 gives. What is not
-modelled: policy rules, multipath, neighbours, namespaces.
+modelled: policy rules, multipath, neighbours, and of namespaces only that a device which left still holds its identity.
+tests/kernel/test_model.py compares the model with the real kernel.
 """
 
 import errno
 import ipaddress
 import os
 import re
-from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple
+from functools import lru_cache
+from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple, Union
 
 from updown.errors import KernelError
 from updown.kernel.netlink import Match
@@ -19,7 +21,7 @@ LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
 DEFAULT_SYSCTLS = {
     "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
-    "ipv6": {"disable_policy": "0", "forwarding": "0"},
+    "ipv6": {"disable_policy": "0", "forwarding": "0", "keep_addr_on_down": "0"},
 }
 HEADERS = {"vti": 20, "vti6": 40}
 VALUES = re.compile("[0-9]+")
@@ -47,11 +49,13 @@ class Kernel:
         self.table: List[Entry] = []
         self.addressed: Dict[int, List[str]] = {}
         self.by_index: Dict[int, Link] = {}
+        self.away: List[Link] = []  # made here, moved to another namespace
         self.files: Dict[str, str] = {}
         self.read_only_sysctls = False
         self.promotes = False  # promote_secondaries
         self.changes: List[str] = []
         self.dumped: List[str] = []
+        self.asked = 0  # questions, dumps among them
         self.fault: Optional[Fault] = None
         self.next_index = 1
         for name in ("all", "default"):
@@ -77,6 +81,12 @@ class Kernel:
         link = self.link(name)
         assert link is not None, f"{name} is missing"
         return link
+
+    def move_away(self, name: str) -> None:
+        """`ip link set NAME netns OTHER`: here everything on it is gone, but its identity stays taken."""
+        link = self.named(name)
+        self.remove(link.ifindex)
+        self.away.append(link)
 
     def routes_by(self, name: str) -> Set[str]:
         """Destinations of the routes through a device that the kernel did not make by itself."""
@@ -108,13 +118,16 @@ class Kernel:
         return 1
 
     def link(self, name: str) -> Optional[Link]:
+        self.asked += 1
         return next((link for link in self.by_index.values() if link.name == name), None)
 
     def link_at(self, index: int) -> Optional[Link]:
+        self.asked += 1
         return self.by_index.get(index)
 
     def links(self) -> List[Link]:
         """The dump of updown.kernel.dumps."""
+        self.asked += 1
         self.dumped.append("links")
         return list(self.by_index.values())
 
@@ -137,6 +150,8 @@ class Kernel:
         if self._is_fallback(have) or have.kind != link.kind:
             refuse(f"link change {link.name}", errno.EINVAL)
         if link.kind == "vti" and is_any(have.remote) != is_any(link.remote):
+            refuse(f"link change {link.name}", errno.EINVAL)
+        if link.kind == "xfrm" and have.parent != link.parent:
             refuse(f"link change {link.name}", errno.EINVAL)
         self._check_identity(link, index)
         self.by_index[index] = have._replace(
@@ -163,7 +178,7 @@ class Kernel:
             refuse(f"link set {have.name}", errno.EINVAL)
         if up is False and have.up:
             self.table = [entry for entry in self.table if entry.oif != index]
-            self.addressed[index] = [address for address in self.addressed[index] if ":" not in address]
+            self._flush_ipv6(index, have.name)
         self.by_index[index] = have._replace(
             up=have.up if up is None else up, mtu=mtu or have.mtu, alias=have.alias if alias is None else alias
         )
@@ -177,6 +192,7 @@ class Kernel:
             self.remove(index)
 
     def addresses(self, index: int, family: int = 0) -> List[str]:
+        self.asked += 1
         if index not in self.by_index:
             refuse(f"addresses of link {index}", errno.ENODEV)
         return [address for address in self.addressed[index] if not family or (":" in address) == (family == 6)]
@@ -197,13 +213,11 @@ class Kernel:
             refuse(f"address delete {address} {device}", errno.ENODEV)
         if address not in self.addressed[index]:
             refuse(f"address delete {address}", errno.EADDRNOTAVAIL)
-        subnet = ipaddress.ip_interface(address).network
-        same = [other for other in self.addressed[index] if ipaddress.ip_interface(other).network == subnet]
+        same = [other for other in self.addressed[index] if subnet(other) == subnet(address)]
         # an IPv4 subnet's primary address takes the secondary ones with it, unless promote_secondaries is 1
         gone = same if ":" not in address and same[0] == address and not self.promotes else [address]
         self.addressed[index] = [other for other in self.addressed[index] if other not in gone]
-        lost = {other.split("/")[0] for other in gone} - self._local_addresses()
-        self.table = [entry for entry in self.table if entry.route.source not in lost]
+        self._lose({other.split("/")[0] for other in gone}, index)
         if ":" not in address and not any(":" not in other for other in self.addressed[index]):
             self.table = [entry for entry in self.table if entry.oif != index or ":" in entry.route.destination]
 
@@ -238,6 +252,7 @@ class Kernel:
         refuse(what, errno.ESRCH)
 
     def match(self, address: str, oif: int = 0, fib: bool = True) -> Match:
+        self.asked += 1
         if address == "0.0.0.0":  # an IPv4 lookup of no address is answered with the loopback (ip_route_output_key)
             return Match(RouteSeen("127.0.0.1/32", self.named("lo").ifindex, table=LOCAL_TABLE, type=LOCAL))
         best = self._best(address, oif)
@@ -248,6 +263,7 @@ class Kernel:
         return Match(best)
 
     def path(self, address: str, device: str = "") -> Optional[Path]:
+        self.asked += 1
         oif = 0
         if device:
             link = self.link(device)
@@ -261,6 +277,7 @@ class Kernel:
         return Path(link.name if link else "", seen.gateway, seen.source, seen.type == LOCAL)
 
     def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
+        self.asked += 1
         self.dumped.append(f"routes {family} {table}")
         return [
             seen
@@ -278,6 +295,7 @@ class Kernel:
     # -- /proc/sys
 
     def read_sysctl(self, path: str) -> Optional[str]:
+        self.asked += 1
         return self.files.get(path)
 
     def write_sysctl(self, path: str, value: str) -> None:
@@ -297,10 +315,30 @@ class Kernel:
         link = self.by_index.pop(index)
         self.addressed.pop(index)
         self.table = [entry for entry in self.table if entry.oif != index]
-        lost = {entry.route.source for entry in self.table} - self._local_addresses() - {""}
-        self.table = [entry for entry in self.table if entry.route.source not in lost]
+        self._lose({entry.route.source for entry in self.table} - {""}, index)
         for path in [path for path in self.files if f"/conf/{link.name}/" in path]:
             del self.files[path]
+
+    def _lose(self, addresses: Set[str], index: int) -> None:
+        """IPv4 routes that prefer a lost address go (fib_sync_down_addr); IPv6 routes of the device only forget it
+        (fib6_remove_prefsrc)."""
+        lost = addresses - self._local_addresses()
+        table: List[Entry] = []
+        for entry in self.table:
+            if entry.route.source in lost and ":" in entry.route.destination:
+                entry = Entry(entry.route._replace(source=""), entry.oif) if entry.oif == index else entry
+            elif entry.route.source in lost:
+                continue
+            table.append(entry)
+        self.table = table
+
+    def _flush_ipv6(self, index: int, name: str) -> None:
+        """A link that goes down loses its IPv6 addresses, unless it keeps those that are not link-local."""
+        if self.files.get(f"net/ipv6/conf/{name}/keep_addr_on_down", "0") > "0":
+            return
+        gone = {address.split("/")[0] for address in self.addressed[index] if ":" in address}
+        self.addressed[index] = [address for address in self.addressed[index] if ":" not in address]
+        self._lose(gone, index)
 
     def _change(self, text: str) -> None:
         number = len(self.changes)
@@ -323,7 +361,7 @@ class Kernel:
                 self.files[f"net/{family}/conf/{name}/{key}"] = default
 
     def _check_identity(self, link: Link, but: int) -> None:
-        for have in self.by_index.values():
+        for have in (*self.by_index.values(), *self.away):
             if have.ifindex == but or have.kind != link.kind:
                 continue
             if identity(have) == identity(link):
@@ -348,7 +386,7 @@ class Kernel:
                 full = 128 if ":" in host else 32
                 yield RouteSeen(f"{host}/{full}", lo, table=LOCAL_TABLE, protocol=KERNEL_PROTOCOL, type=LOCAL)
                 if self.by_index[index].up and int(length) < full and index != lo:
-                    network = str(ipaddress.ip_interface(address).network)
+                    network = str(subnet(address))
                     metric = 256 if ":" in host else 0
                     source = "" if ":" in host else host
                     yield RouteSeen(
@@ -369,12 +407,14 @@ class Kernel:
 
     def _best(self, address: str, oif: int) -> Optional[RouteSeen]:
         """The longest match in the local table, then in main; the lowest metric of those."""
-        wanted = ipaddress.ip_address(address)
+        wanted = bare(address)
         for table in (LOCAL_TABLE, MAIN_TABLE):
             fit: List[Tuple[int, int, RouteSeen]] = []
             for seen in self._everything():
-                network = ipaddress.ip_network(seen.destination)
-                if seen.table != table or network.version != wanted.version or wanted not in network:
+                if seen.table != table:
+                    continue
+                network = subnet(seen.destination)
+                if network.version != wanted.version or wanted not in network:
                     continue
                 if oif and seen.oif != oif and seen.type != LOCAL:
                     continue
@@ -382,6 +422,18 @@ class Kernel:
             if fit:
                 return min(fit, key=lambda found: found[:2])[2]
         return None
+
+
+@lru_cache(maxsize=1000)
+def subnet(address: str) -> Union[ipaddress.IPv4Network, ipaddress.IPv6Network]:
+    """The network of an address in interface notation."""
+    return ipaddress.ip_interface(address).network
+
+
+@lru_cache(maxsize=1000)
+def bare(address: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
+    """An address as a number."""
+    return ipaddress.ip_address(address)
 
 
 def identity(link: Link) -> Tuple[object, ...]:

@@ -1,6 +1,9 @@
 """A machine for tests: the kernel model, a real ledger on disk, settings, and a daemon's calls to put into it."""
 
+import errno
+import os
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple, cast
 
@@ -10,11 +13,12 @@ from tests.property.kernel_model import Kernel, Kill
 from updown import daemons, event
 from updown.arguments import Arguments
 from updown.claims import Claim
+from updown.errors import KernelError
 from updown.event import Report
 from updown.kernel import dumps, sysctl
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
-from updown.ledger_file import open_ledger
+from updown.ledger_file import connect, open_ledger, prepare
 from updown.settings import Line, parse
 from updown.state import Route
 
@@ -22,6 +26,8 @@ WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 WEST6, EAST6 = "2001:db8:0:1::1", "2001:db8:0:1::2"
 GATEWAY = "198.51.100.254"
 NOW = 1_700_000_000
+
+REFUSALS = (errno.EBUSY, errno.ENOMEM, errno.EPERM, errno.ENOSPC)
 
 Environment = Dict[str, str]
 
@@ -48,6 +54,9 @@ class Tunnel(NamedTuple):
     release: int = 5
     next_hop: str = ""
     underlay: str = "eth0"
+    protocol: str = "0"
+    my_port: str = "0"
+    peer_port: str = "0"
 
 
 def call(
@@ -80,10 +89,10 @@ def call(
         "PLUTO_PEER_ID": tunnel.peer,
         "PLUTO_MY_CLIENT": tunnel.mine,
         "PLUTO_PEER_CLIENT": tunnel.theirs,
-        "PLUTO_MY_PORT": "0",
-        "PLUTO_PEER_PORT": "0",
-        "PLUTO_MY_PROTOCOL": "0",
-        "PLUTO_PEER_PROTOCOL": "0",
+        "PLUTO_MY_PORT": tunnel.my_port,
+        "PLUTO_PEER_PORT": tunnel.peer_port,
+        "PLUTO_MY_PROTOCOL": tunnel.protocol,
+        "PLUTO_PEER_PROTOCOL": tunnel.protocol,
         "PLUTO_SA_REQID": str(tunnel.reqid + (1 if child and automatic and tunnel.release == 5 else 0)),
         "PLUTO_SA_TYPE": sa_type or ("ESP" if child else "none"),
         "PLUTO_STACK": "xfrm",
@@ -205,11 +214,17 @@ class Machine:
             raise Kill  # handlers that a dead process would not run change nothing
         if self.dies_at == number:
             self.dead = True
-            shutil.rmtree(self.grave, ignore_errors=True)
-            shutil.copytree(self.folder, self.grave)
+            self.bury()
             raise Kill
         if self.fails_at and self.fails_at[0] == number:
             raise self.fails_at[1]
+
+    def bury(self) -> None:
+        """Keep what a death at this moment leaves on the disk."""
+        shutil.rmtree(self.grave, ignore_errors=True)
+        shutil.copytree(self.folder, self.grave)
+
+    # -- pictures
 
     def claims(self) -> List[Claim]:
         """All claims."""
@@ -244,3 +259,60 @@ class Machine:
     def addresses(self, device: str) -> List[str]:
         """Addresses of a device."""
         return self.kernel.addresses(self.kernel.named(device).ifindex)
+
+
+class LentLedger(MortalLedger):
+    """A ledger whose connection outlives it."""
+
+    def close(self) -> None:
+        """It is closed by nobody."""
+
+
+class SwiftMachine(Machine):
+    """The same without a disk, for thousands of sequences: the ledger is a data base in memory, and a death takes with it what
+    was not committed."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        super().__init__(Path(os.devnull), patch)
+        self.refuses_at: Optional[int] = None
+        self.base = connect(":memory:")
+        prepare(self.base)
+
+    def ledger(self) -> MortalLedger:
+        """The ledger; it needs no lock."""
+        mortal = LentLedger(self.base)
+        mortal.moment = self.moment
+        return mortal
+
+    def dies(self, environment: Environment, at: int) -> bool:
+        """As with a disk: a transaction that was not committed goes with its process."""
+        self.dies_at = at
+        try:
+            self.send(environment)
+        except Kill:
+            if self.base.in_transaction:
+                self.base.execute("ROLLBACK")
+            return True
+        finally:
+            self.dies_at, self.dead = None, False
+        return False
+
+    def refused(self, environment: Environment, at: int) -> Report:
+        """The kernel refuses what comes at moment number `at`, or the disk of the ledger is full then."""
+        self.refuses_at = at
+        try:
+            return self.send(environment)
+        finally:
+            self.refuses_at = None
+
+    def moment(self, text: str) -> None:
+        number = len(self.moments)
+        super().moment(text)
+        if self.refuses_at == number:
+            if text == "before a commit":
+                raise sqlite3.OperationalError("database or disk is full")
+            if text != "after a commit":
+                raise KernelError("refused", REFUSALS[number % len(REFUSALS)])
+
+    def bury(self) -> None:
+        """There is no disk."""

@@ -157,6 +157,38 @@ def test_the_way_to_the_peer_follows_a_move_to_another_gateway(machine: Machine)
     assert (path.device, path.gateway) == ("eth0", "192.0.2.1")
 
 
+def test_a_tunnel_between_two_hosts_that_moved_is_one_claim(machine: Machine) -> None:
+    """Its selector is its own address, which is part of the claim's key: `down` alone must end it."""
+    host = T._replace(mine=f"{WEST}/32", theirs=f"{EAST}/32")
+    machine.kernel.physical("wlan0", "192.0.2.7/24")
+    there = host._replace(me="192.0.2.7", mine="192.0.2.7/32")
+    machine.send_all([*establish(host), *moved(host, there)])
+    assert machine.kinds() == {("t", "sa")}
+    machine.send(call(there, "down"))
+    assert (machine.devices(), machine.claims()) == (set(), [])
+
+
+def test_the_unroute_of_a_host_whose_peer_moved_ends_its_claim(machine: Machine) -> None:
+    """It waits for its revival, and is taken down: `unroute` has the peer's new address as its selector."""
+    host = T._replace(mine=f"{WEST}/32", theirs=f"{EAST}/32")
+    machine.send_all([*establish(host), call(host, "down", wishes=UP)])
+    there = host._replace(peer=THIRD, theirs=f"{THIRD}/32")
+    machine.send(call(there, "unroute", child=False))
+    assert (machine.devices(), machine.claims()) == (set(), [])
+
+
+def test_a_sibling_that_waited_while_the_machine_moved_goes_with_the_last_unroute(machine: Machine) -> None:
+    """Nobody told it of the new address, and it gets no `unroute` of its own."""
+    sibling = OTHER._replace(peer=EAST, theirs=SHARED.theirs, mine="10.1.1.0/24")
+    machine.send_all([*establish(SHARED), call(sibling, "up", wishes=UP), call(sibling, "down", wishes=UP)])
+    eth0 = machine.kernel.named("eth0").ifindex
+    machine.kernel.delete_address(eth0, f"{WEST}/24")
+    machine.kernel.add_address(eth0, "198.51.100.7/24")
+    there = SHARED._replace(me="198.51.100.7")
+    machine.send_all([*moved(SHARED, there), *withdraw(there)])
+    assert (machine.routes(), machine.claims()) == (set(), [])
+
+
 def move(kernel: Kernel) -> None:
     """Another network on the same device: the new address first, so that no route is flushed."""
     eth0 = kernel.named("eth0").ifindex

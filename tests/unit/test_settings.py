@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.errors import Refused
-from updown.settings import KEYS, LATER, Settings, parse, read_files, resolve
+from updown.settings import BY_KIND, KEYS, LATER, Settings, parse, read_files, resolve
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
 CONNECTION_GLOB = "[connection *]\nmtu = 1100\n"
@@ -87,6 +87,8 @@ ACCEPTED: Dict[str, Any] = {
     "table = main": 254,
     "table = 4294967295": 4294967295,
     "metric = 100": 100,
+    "kind = xfrm": "xfrm",
+    "disable_policy = auto": BY_KIND,
     "disable_policy = keep": None,
     "disable_policy = no": 0,
     "forwarding = yes": 1,
@@ -131,12 +133,11 @@ REFUSED = {
     "a device name with a blank": ("[defaults]\ninterface = a b\n", "f:2: interface = a b: a device name is"),
     "an unknown placeholder": ("[defaults]\ninterface = vti{x}\n", "f:2: interface = vti{x}: placeholders are {mark}"),
     "an address that is none": ("[defaults]\naddress = x/24\n", "f:2: address = x/24: an IPv4 or IPv6 address"),
-    "a kind of a later release": ("[defaults]\nkind = xfrm\n", "f:2: kind = xfrm is not served by this release"),
+    "an unknown kind": ("[defaults]\nkind = gre\n", "f:2: kind = gre: one of vti, xfrm is expected"),
     "a hostile line": ("[defaults]\n\x1b[2J = 1\n", "f:2: unknown key \\x1b[2J"),
     **{
         f"{key}, a key of a later release": (f"[defaults]\n{key} = x\n", f"f:2: {key} is not served by this release")
-        for key, value in LATER
-        if not value
+        for key in LATER
     },
 }
 

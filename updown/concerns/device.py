@@ -1,14 +1,15 @@
 """The tunnel device: which one a tunnel asks for, and what brings the kernel there."""
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 from updown.context import Context
-from updown.desired import Device, Row, resource
+from updown.desired import Device, Row, Want, resource
 from updown.errors import Conflict, Refused
 from updown.operations import Operation
 from updown.settings import Settings
 from updown.state import OUR_ALIAS, Link, is_any
 from updown.values import device_name
+from updown.wording import Words, words_of
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "if_id")
 """What makes a device the one asked for: identity (kind and ends) and keys."""
@@ -20,6 +21,8 @@ class Wish(NamedTuple):
     name: Optional[str]
     by_daemon: bool = False
     reason: str = ""
+    kind: str = "vti"  # vti (over IPv6 a vti6) or xfrm
+    incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
 
 
 def wish(context: Context, settings: Settings) -> Wish:
@@ -31,13 +34,48 @@ def wish(context: Context, settings: Settings) -> Wish:
         name = filled(settings.interface, context)
         if not name:
             return Wish(None, reason=f"no device: {settings.interface} needs a value this connection does not have")
+    words = words_of(context.daemon)
     if not name:
-        return Wish(
-            None, reason="no device: neither vti-interface, ipsec-interface nor the setting `interface` is given"
-        )
+        return Wish(None, reason=f"no device: {words.no_name}")
+    if not context.interface and kind_of(context, settings) == "xfrm":
+        return xfrm_wish(name, context, settings.interface or "")
     if context.mark_in is None or context.mark_out is None:
-        return Wish(None, reason=f"no device: {name} needs marks as its keys; set mark=, or mark-in= and mark-out=")
+        return Wish(None, reason=f"no device: {name} needs marks as its keys; set {words.marks}")
     return Wish(name)
+
+
+def kind_of(context: Context, settings: Settings) -> str:
+    """What `kind` says; else marks make a VTI, and if_ids alone an XFRM interface."""
+    unmarked = context.mark_in is None and context.mark_out is None
+    return settings.kind or ("xfrm" if unmarked and (context.if_id_in or context.if_id_out) else "vti")
+
+
+def xfrm_wish(name: str, context: Context, template: str) -> Wish:
+    """The interface that packets leave by, and, as each has one if_id, another where they come in by a different one."""
+    leaving, coming = context.if_id_out, context.if_id_in
+    if not leaving:
+        return Wish(None, reason=f"no device: {name} needs an if_id; set if_id_out (and if_id_in)")
+    if coming in (0, leaving):
+        return Wish(name, kind="xfrm")
+    incoming = filled(template, context._replace(if_id_out=coming)) or name
+    if incoming == name:
+        raise Refused(
+            f"interface = {template}: if_id_in {coming} and if_id_out {leaving} need two devices",
+            "put {if_id} into the name, and each gets its own; or give both the same if_id",
+        )
+    return Wish(name, kind="xfrm", incoming=incoming)
+
+
+def kept(found: Wish, context: Context, row: Row, wants: Iterable[Want]) -> Wish:
+    """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
+    %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `wants`: those of the same tunnel."""
+    if context.daemon != "strongswan" or found.kind != "vti":
+        return found
+    ends = (context.me, remote_of(context, row))
+    for want in wants:
+        if isinstance(want, Device) and (want.link.local, want.link.remote) == ends:
+            return found._replace(name=want.link.name)
+    return found
 
 
 def filled(template: str, context: Context) -> Optional[str]:
@@ -75,25 +113,35 @@ def decide_row(context: Context, settings: Settings) -> Row:
 
 
 def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[Device, ...]:
-    """The device that `found` names, with both keys and both ends."""
+    """The device that `found` names, a VTI with both keys and both ends; the one that packets leave by comes first."""
     if found.name is None:
         return ()
     if found.by_daemon:
         link = Link(found.name, "xfrm", if_id=context.if_id_out)
         return (Device(link, shared=True, goes=False, by_daemon=True),)
+    shared = context.shared if context.shared is not None else settings.shared
+    if found.kind == "xfrm":
+        links = [Link(found.name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu)]
+        if found.incoming:
+            links.append(Link(found.incoming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu))
+        return tuple(Device(link, shared=shared, goes=row.goes) for link in links)
     assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
-    six = context.outer_family == 6
     link = Link(
         name=found.name,
-        kind="vti6" if six else "vti",
+        kind="vti6" if context.outer_family == 6 else "vti",
         local=context.me,
-        remote=("::" if six else "0.0.0.0") if row.any_remote else context.peer,
+        remote=remote_of(context, row),
         ikey=context.mark_in.value,
         okey=context.mark_out.value,
         mtu=settings.mtu or (0 if row.any_remote else context.mtu),
     )
-    shared = context.shared if context.shared is not None else settings.shared
     return (Device(link, shared=shared, goes=row.goes),)
+
+
+def remote_of(context: Context, row: Row) -> str:
+    """The remote end of a VTI."""
+    anywhere = "::" if context.outer_family == 6 else "0.0.0.0"
+    return anywhere if row.any_remote else context.peer
 
 
 def differences(want: Link, have: Link) -> Tuple[str, ...]:
@@ -134,7 +182,7 @@ def changes_in_place(want: Link, have: Link) -> bool:
     return want.kind == have.kind and is_any(want.remote) == is_any(have.remote)
 
 
-def check_foreign(want: Device, have: Link) -> None:
+def check_foreign(want: Device, have: Link, words: Words) -> None:
     """Raise Conflict unless `have`, which is not ours, is what `want` asks for."""
     different = differences(want.link, have)
     if not different:
@@ -142,12 +190,12 @@ def check_foreign(want: Device, have: Link) -> None:
     if is_fallback(have) and want.link.kind in ("vti", "vti6"):
         raise Conflict(
             f"{have.name} is the kernel's fallback device (local any, remote any), not a tunnel",
-            "choose another vti-interface name; that device cannot be changed or deleted",
+            f"choose another {words.named} name; that device cannot be changed or deleted",
         )
     several = is_any(want.link.remote) and any(word.startswith("local ") for word in different)
     raise Conflict(
         f"{have.name} is not ours and has {'; '.join(different)}" + ("; see XFRM interface" if several else ""),
-        "a VTI has one local address; for several use an XFRM interface (ipsec-interface=)"
+        f"a VTI has one local address; for several use an XFRM interface ({words.xfrm})"
         if several
         else f"give it these values, delete it (ip link del {have.name}), or choose another name"
         if have.kind == want.link.kind
@@ -157,23 +205,25 @@ def check_foreign(want: Device, have: Link) -> None:
     )
 
 
-def check_claims(want: Device, other: Device, connection: str, stale: bool) -> None:
+def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[str, ...], words: Words) -> None:
     """Raise Conflict where another connection's claim on the same device asks for something else.
 
-    `stale`: the other's local address is no longer one of this machine (it moved, and MOBIKE tells only one connection).
+    `outdated`: fields in which the other's word does not count any more, since an end moved and the daemon did not tell it.
     """
     different = differences(want.link, other.link)
-    if not different or (stale and all(word.startswith("local ") for word in different)):
+    if all(word.split(" ")[0] in outdated for word in different):
         return
     name = want.link.name
     if any(word.startswith("local ") for word in different) and is_any(want.link.remote):
         raise Conflict(
             f"{name} has local {other.link.local} ({connection}); for several use an XFRM interface",
-            "ipsec-interface= has no local address; else one VTI for each local address",
+            f"{words.xfrm_is_free}; else one VTI for each local address",
         )
     raise Conflict(
         f"{name} has {'; '.join(different)}, for {connection}",
-        "give each connection a device, or the same marks, peer and vti-shared=yes",
+        f"give each connection a device, or the same marks, peer and {words.shared}"
+        if want.link.kind != "xfrm"
+        else "give each connection a device, or the same if_id",
     )
 
 

@@ -8,14 +8,21 @@ from typing import List, Optional, Tuple
 from updown.desired import FOLLOW_ALL, Sysctl
 from updown.observed import Observed
 from updown.operations import Operation
-from updown.settings import Settings
+from updown.settings import BY_KIND, Settings
 
 
-def wants(settings: Settings, device: str) -> Tuple[Sysctl, ...]:
-    """disable_policy and forwarding for both families, rp_filter for IPv4; a setting of `keep` wants nothing."""
+def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
+    """disable_policy and forwarding for both families, rp_filter for IPv4; a setting of `keep` wants nothing.
+
+    A VTI checks what comes in against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the
+    stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
+    """
     found: List[Sysctl] = []
+    policy = settings.disable_policy
+    if policy == BY_KIND:
+        policy = None if kind == "xfrm" else 1
     for family in ("ipv4", "ipv6"):
-        for key, value in (("disable_policy", settings.disable_policy), ("forwarding", settings.forwarding)):
+        for key, value in (("disable_policy", policy), ("forwarding", settings.forwarding)):
             if value is not None:
                 found.append(Sysctl(device, f"net/{family}/conf/{device}/{key}", str(value)))
     if settings.rp_filter != "keep":

@@ -7,6 +7,8 @@ from updown.errors import Refused
 
 LIBRESWAN = ("PLUTO_CONN_KIND", "PLUTO_STACK", "PLUTO_SA_TYPE", "PLUTO_SA_REQID", "PLUTO_CONN_POLICY")
 STRONGSWAN = ("PLUTO_UNIQUEID", "PLUTO_PROTO")
+STRONGSWAN_INTERFACE = "1.1"
+"""PLUTO_VERSION of strongSwan; libreswan before 4.4 sent 2.0, later ones send none."""
 
 
 def read(environ: Mapping[str, str]) -> Context:
@@ -15,9 +17,11 @@ def read(environ: Mapping[str, str]) -> Context:
         from updown.daemons import libreswan
 
         return libreswan.read(environ)
-    if any(name in environ for name in STRONGSWAN):
-        raise Refused("strongSwan's variables are not served by this release", "use it with libreswan")
+    if environ.get("PLUTO_VERSION") == STRONGSWAN_INTERFACE or any(name in environ for name in STRONGSWAN):
+        from updown.daemons import strongswan
+
+        return strongswan.read(environ)
     raise Refused(
         "PLUTO_VERB is set, but none of the variables that tell which daemon calls",
-        "replay a whole saved environment, with PLUTO_CONN_KIND and the like",
+        "replay a whole saved environment: PLUTO_CONN_KIND is libreswan's, PLUTO_UNIQUEID strongSwan's",
     )

@@ -144,6 +144,9 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
     wanted = operation.subject
     ends = f"local {wanted.local} remote {wanted.remote}"
     hint = f"one {wanted.kind} has these ends, whatever its key; delete the other, share it, or use an XFRM interface"
+    if wanted.kind == "xfrm":
+        ends = f"if_id {wanted.if_id}"
+        hint = "one XFRM interface has this if_id, whatever its name; take its name, delete it, or take another if_id"
     try:
         from updown.kernel.dumps import links
 
@@ -157,9 +160,7 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
         return Conflict(f"{wanted.name} is the kernel's fallback device, not a tunnel", "choose another name")
     if named:
         return Conflict(f"{wanted.name} was made by someone else in this moment", "run the event again")
-    same = [
-        link for link in found if (link.kind, link.local, link.remote) == (wanted.kind, wanted.local, wanted.remote)
-    ]
+    same = [link for link in found if identity(link) == identity(wanted)]
     if not same:
         return Conflict(
             f"{wanted.name}: a {wanted.kind} made here and moved to another namespace has {ends}",
@@ -169,3 +170,8 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
     if who == NOBODY and same[0].alias.startswith(OUR_ALIAS):
         who = "ours, renamed"
     return Conflict(f"{wanted.name}: {same[0].name} ({who}) has {ends} already", hint)
+
+
+def identity(link: Link) -> Tuple[str, str, str, int]:
+    """What a namespace has once: of a VTI the ends, of an XFRM interface the if_id (zero and empty for the other)."""
+    return (link.kind, link.local, link.remote, link.if_id)

@@ -1,0 +1,261 @@
+"""A plain oracle: design section 6 in its own words, for one call after another. It imports nothing of updown.
+
+It keeps which claims are held, by whom and since when, and says from that which devices, routes and addresses there must be.
+"""
+
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Set, Tuple
+
+from tests.property.machine import Tunnel
+
+ANY = {4: "0.0.0.0", 6: "::"}
+WISHES = {"UP", "KEEP", "ROUTE"}
+Key = Tuple[str, ...]
+
+
+class Call(NamedTuple):
+    """One call of libreswan's: of one connection, or instance, and one pair of its selectors; the fields of machine.call."""
+
+    tunnel: Tunnel
+    verb: str
+    child: bool = True
+    wishes: Tuple[str, ...] = ()
+    spi: int = 0
+    sa_type: str = ""
+    mobike: str = ""
+
+    def __str__(self) -> str:
+        one = self.tunnel
+        words = [self.verb, one.connection, f"{one.mine}-{one.theirs}", f"reqid {one.reqid}", *self.wishes]
+        words += [f"me {one.me}", f"peer {one.peer}"]
+        words += [f"spi {self.spi:#x}"] if self.child else ["no child"]
+        return " ".join([*words, self.sa_type, "mobike" if self.mobike else ""]).strip()
+
+
+class Row(NamedTuple):
+    """Where a tunnel stands in the table of section 6."""
+
+    anyone: bool  # several peers: the device has no remote end
+    goes: bool
+
+
+class Hold(NamedTuple):
+    """A claim: `since` when, and since when it asks for `routes` (0: not yet)."""
+
+    kind: str
+    tunnel: Tunnel
+    row: Row
+    since: int
+    routes: int = 0
+
+
+class World(NamedTuple):
+    """What somebody else made beforehand."""
+
+    adopted: FrozenSet[str] = frozenset()  # devices that fit
+    unfit: FrozenSet[str] = frozenset()  # devices that do not
+    routes: FrozenSet[str] = frozenset()  # destinations
+
+
+class Device(NamedTuple):
+    """A tunnel device as it must be."""
+
+    kind: str
+    local: str
+    remote: str
+
+
+class RouteSeen(NamedTuple):
+    """A route of ours as it must be."""
+
+    destination: str
+    device: str
+    metric: int = 0
+    source: str = ""
+
+
+class Oracle:
+    """Who holds what, since when; and what must be there."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.clock = 0
+        self.held: Dict[Key, Hold] = {}
+        self.stands: Dict[str, Device] = {}  # devices of ours, as the last making call wanted them
+        self.taken: Set[int] = set()
+
+    def copy(self) -> "Oracle":
+        """Another one that knows the same."""
+        other = Oracle(self.world)
+        other.clock = self.clock
+        other.held, other.stands, other.taken = dict(self.held), dict(self.stands), set(self.taken)
+        return other
+
+    # -- what a call does
+
+    def refuses(self, call: Call) -> bool:
+        """Whether the call must fail: it needs a device in whose place stands somebody else's."""
+        return makes(call.verb) and call.tunnel.device in self.world.unfit
+
+    def happens(self, call: Call) -> None:
+        """libreswan calls."""
+        self.clock += 1
+        if makes(call.verb):
+            if "-" not in call.verb or call.spi not in self.taken:
+                self.make(call)
+            return
+        if call.child:
+            self.taken.add(call.spi)
+        before = dict(self.held)
+        if call.verb == "down":
+            self.down(call)
+        else:
+            self.unroute(call)
+        self.clear(before)
+
+    def make(self, call: Call) -> None:
+        """prepare, route, up: a claim, new or renewed."""
+        one = call.tunnel
+        kind = "sa" if call.child else "trap"
+        key = key_of(one, kind)
+        before = self.held.get(key)
+        mates = [hold for hold in self.held.values() if same_tunnel(hold.tunnel, one)]
+        row = mates[0].row if mates else row_of(one, "UP" in call.wishes)
+        routes = before.routes if before else 0
+        if not routes and "route" in call.verb.split("-") + (["route"] if "up" in call.verb.split("-") else []):
+            routes = self.clock
+        self.held[key] = Hold(kind, one, row, before.since if before else self.clock, routes)
+        if one.device not in self.world.adopted:
+            six = family(one.me)
+            remote = ANY[six] if row.anyone else one.peer
+            self.stands[one.device] = Device("vti6" if six == 6 else "vti", one.me, remote)
+
+    def down(self, call: Call) -> None:
+        """The child is gone: its claim waits for it to come back, or ends."""
+        key = key_of(call.tunnel, "sa")
+        hold = self.held.get(key)
+        if WISHES & set(call.wishes) or any(wish.startswith("failure") for wish in call.wishes):
+            if hold:
+                self.held[key] = hold._replace(kind="revive")
+            return
+        self.held.pop(key, None)
+        if call.tunnel.release == 5:
+            self.held.pop(key_of(call.tunnel, "trap"), None)
+
+    def unroute(self, call: Call) -> None:
+        """The end of everything for this remote selector, of whatever connection, unless the tunnel only moves."""
+        one = call.tunnel
+        if call.mobike or (one.release == 5 and call.child and WISHES & set(call.wishes)):
+            return
+        failed = not call.child and "UP" in call.wishes  # an attempt: nobody else's living child goes with it
+        for key, hold in list(self.held.items()):
+            own = same_tunnel(hold.tunnel, one) and remote_selector(hold.tunnel) == remote_selector(one)
+            if own or (group(hold.tunnel) == group(one) and not (failed and hold.kind == "sa")):
+                del self.held[key]
+
+    def clear(self, before: Dict[Key, Hold]) -> None:
+        """Devices that were held, and now are not, go if the row of those who left says so."""
+        left = [hold for key, hold in before.items() if key not in self.held]
+        for name in {hold.tunnel.device for hold in left} - {hold.tunnel.device for hold in self.held.values()}:
+            if all(hold.row.goes for hold in left if hold.tunnel.device == name):
+                self.stands.pop(name, None)
+
+    def roams(self, old: str, new: str) -> None:
+        """This machine has another address: whoever waits will come back from there."""
+        for key, hold in self.held.items():
+            if hold.tunnel.me == old:
+                self.held[key] = hold._replace(tunnel=hold.tunnel._replace(me=new))
+
+    # -- what must be there
+
+    def holders(self) -> List[Hold]:
+        """All claims, first come first."""
+        return sorted(self.held.values(), key=lambda hold: hold.since)
+
+    def devices(self) -> Dict[str, Device]:
+        """Devices of ours."""
+        return self.stands
+
+    def addresses(self, device: str) -> Set[str]:
+        """What we put on a device: the addresses of the connections that hold it, and their source addresses."""
+        there = [hold.tunnel for hold in self.held.values() if hold.tunnel.device == device]
+        return {one.address for one in there if one.address} | {
+            host(one.source) for one in there if one.source and one.source != one.address.split("/")[0]
+        }
+
+    def routes(self) -> Set[RouteSeen]:
+        """One for each remote selector and metric, through the device of the first to ask for it."""
+        found: Dict[Tuple[str, int], RouteSeen] = {}
+        asking = sorted((hold for hold in self.held.values() if hold.routes), key=lambda hold: hold.routes)
+        for hold in asking:
+            for route in routes_of(hold.tunnel):
+                if route.destination not in self.world.routes:
+                    found.setdefault((route.destination, route.metric), route)
+        return set(found.values())
+
+
+def makes(verb: str) -> bool:
+    """Whether something must be there after this verb."""
+    return verb not in ("down", "unroute")
+
+
+def family(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4
+
+
+def host(address: str) -> str:
+    """A single address in interface notation."""
+    return f"{address}/{128 if family(address) == 6 else 32}"
+
+
+def row_of(one: Tunnel, initiates: bool) -> Row:
+    """The table of section 6. An instance that wishes to be up is an initiator with a fixed gateway."""
+    stays = one.shared == "yes" or (one.kind != "CK_PERMANENT" and not initiates)
+    return Row(anyone=stays, goes=not stays)
+
+
+def same_tunnel(one: Tunnel, other: Tunnel) -> bool:
+    """The connection; of instances also the base reqid, or, with a configured one, which all share, the peer."""
+    return tunnel_name(one) == tunnel_name(other)
+
+
+def tunnel_name(one: Tunnel) -> Key:
+    """What tells a tunnel from another."""
+    if one.kind == "CK_PERMANENT":
+        return (one.connection,)
+    return (one.connection, str(one.reqid) if one.reqid > 16383 else one.peer)
+
+
+def selector(network: str, end: str, end_name: str) -> str:
+    """A selector; one that is the tunnel's end itself moves with it."""
+    return end_name if network == host(end) else network
+
+
+def remote_selector(one: Tunnel) -> Key:
+    """The remote side."""
+    return (selector(one.theirs, one.peer, "peer"), one.protocol, one.peer_port)
+
+
+def key_of(one: Tunnel, kind: str) -> Key:
+    """One claim for each of these; `sa` and `revive` are one in two states."""
+    reqid = str(one.reqid) if one.reqid > 16383 and one.kind != "CK_PERMANENT" else ""
+    mine = (selector(one.mine, one.me, "me"), one.my_port)
+    return ("trap" if kind == "trap" else "sa", one.connection, reqid, *mine, *remote_selector(one))
+
+
+def group(one: Tunnel) -> Key:
+    """Whose `unroute` comes once for all."""
+    return (one.theirs, one.protocol, one.peer_port, one.mark_in, one.mark_out, one.me)
+
+
+def routes_of(one: Tunnel) -> Iterable[RouteSeen]:
+    """What a tunnel asks for, if it asks for routes: its remote selector, a default route in halves, and, where the peer
+    itself lies in there, a way to it outside."""
+    if one.routing != "yes" or one.theirs == host(one.peer):
+        return []
+    metric = int(one.metric or 0) or (1024 if family(one.theirs) == 6 else 0)
+    source = one.source if one.source and family(one.source) == family(one.theirs) else ""
+    if one.theirs == "0.0.0.0/0":
+        halves = [RouteSeen(half, one.device, metric, source) for half in ("0.0.0.0/1", "128.0.0.0/1")]
+        return [*halves, RouteSeen(host(one.peer), one.underlay)]
+    return [RouteSeen(one.theirs, one.device, metric, source)]

@@ -1,0 +1,332 @@
+"""Random sequences of events: made from a seed, sent through the library, compared after each event with the oracle, and made
+short where one fails.
+
+Each event may meet a mishap: the process is killed at any moment (and the event comes again, or another one does), the kernel
+refuses one operation, the ledger's disk is full, or the daemon cannot call at all.
+"""
+
+import random
+import sqlite3
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple, Type
+
+import pytest
+
+from tests.property.grammar_libreswan import OURS, Libreswan, Meddling
+from tests.property.kernel_model import Kernel, Kill
+from tests.property.machine import WEST, SwiftMachine
+from tests.property.oracle import Call, Oracle, RouteSeen, World
+from updown.errors import Conflict, UpdownError
+from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Route
+
+MISHAPS = ("dies", "dies and is gone", "refused", "lost")
+
+
+class Mishap(NamedTuple):
+    """What goes wrong at one call of a step, and at which moment of it."""
+
+    kind: str
+    call: int
+    moment: int
+
+
+class Step(NamedTuple):
+    """Something happens to a connection; `again`: every call that succeeds is sent once more."""
+
+    thing: str
+    who: int
+    initiator: bool = True
+    again: bool = False
+    mishap: Optional[Mishap] = None
+
+
+Steps = Tuple[Step, ...]
+Daemon = Type[Libreswan]
+
+
+class Wrong(AssertionError):
+    """What is there is not what must be there."""
+
+
+def made_from(daemon: Daemon, seed: str, calm: bool = False) -> Steps:
+    """The steps of a sequence: three to twelve things that happen to a few connections. `calm`: without mishaps."""
+    chance = random.Random(seed)
+    who = chance.sample(range(len(daemon.connections)), chance.randint(1, 3))
+    if chance.random() < 0.6:
+        who += chance.choice(daemon.together)
+    steps: List[Step] = []
+    for _ in range(chance.randint(3, 12)):
+        mishap = None
+        if not calm and chance.random() < 0.3:
+            mishap = Mishap(chance.choice(MISHAPS), chance.choice((0, 0, 1, 2, 3)), chance.randint(0, 18))
+        steps.append(
+            Step(chance.choice(daemon.things), chance.choice(who), chance.random() < 0.6, chance.random() < 0.2, mishap)
+        )
+    return tuple(steps)
+
+
+def prepare_world(kernel: Kernel) -> None:
+    """What the administrator made: addresses, a device that fits, two that do not, a route, and what hangs on the device."""
+    eth0 = kernel.named("eth0").ifindex
+    for address in OURS:
+        kernel.add_address(eth0, f"{address}/24")
+    for link in FOREIGN_LINKS:
+        index = kernel.add_link(link).ifindex
+        kernel.set_link(index, up=link.name != "vti22")
+    fitting = kernel.named("vti21").ifindex
+    kernel.add_address(fitting, "10.77.0.1/24")
+    kernel.add_route(Route("10.78.0.0/16", "vti21", protocol=4), fitting)
+    kernel.add_route(Route("10.24.0.0/24", "eth0", "198.51.100.254", protocol=4), eth0)
+
+
+FOREIGN_LINKS = tuple(
+    Link(f"vti{number}", "vti", local=WEST, remote=f"198.51.100.{100 + number}", ikey=key, okey=key)
+    for number, key in ((21, 21), (22, 1022), (23, 1023))
+)
+
+
+class Run:
+    """One sequence on one machine."""
+
+    def __init__(self, daemon: Daemon, patch: pytest.MonkeyPatch) -> None:
+        self.machine = SwiftMachine(patch)
+        prepare_world(self.machine.kernel)
+        self.daemon = daemon()
+        self.oracles: List[Oracle] = [daemon.oracle(daemon.world)]
+        self.foreign = foreign(self.machine.kernel, daemon.world)
+        self.log: List[str] = []
+
+    def perform(self, steps: Steps) -> None:
+        """All steps, compared after every call; raises Wrong."""
+        for step in steps:
+            self.log.append(f"-- {step.thing} {step.who}" + (" (initiator)" if step.initiator else ""))
+            doings = self.daemon.thing(step.thing, step.who, step.initiator)
+            done, number, meddled = True, 0, False
+            try:
+                doing = next(doings)
+                while True:
+                    mishap = step.mishap if step.mishap and step.mishap.call == number and not meddled else None
+                    if isinstance(doing, Meddling):
+                        self.meddle(doing)
+                        meddled = doing.what != "roam"
+                    else:
+                        done = self.deliver(doing, mishap, step.again)
+                        number += 1
+                    doing = doings.send(done)
+            except StopIteration:
+                continue
+
+    def meddle(self, doing: Meddling) -> None:
+        """Somebody takes something away; nothing is compared before the next call."""
+        kernel = self.machine.kernel
+        self.log.append(f"   {doing.what} {doing.one}")
+        link = kernel.named("eth0") if doing.what == "roam" else kernel.link(doing.one)
+        if link is None:
+            return
+        if doing.what == "roam":
+            kernel.delete_address(link.ifindex, f"{doing.one}/24")
+            kernel.add_address(link.ifindex, f"{doing.other}/24")
+            self.foreign = foreign(kernel, self.daemon.world)
+            for oracle in self.oracles:
+                oracle.roams(doing.one, doing.other)
+        elif doing.what == "delete":
+            kernel.remove(link.ifindex)
+        elif doing.what == "set down":
+            kernel.set_link(link.ifindex, up=False)
+        else:
+            kernel.table = [entry for entry in kernel.table if entry.oif != link.ifindex]
+
+    def deliver(self, call: Call, mishap: Optional[Mishap], again: bool) -> bool:
+        """One call reaches the hook; whether it succeeded."""
+        self.log.append(f"   {call}" + (f"  !! {mishap.kind} at {mishap.moment}" if mishap else ""))
+        if mishap and mishap.kind == "lost":
+            return True
+        if mishap and mishap.kind.startswith("dies") and self.dies(call, mishap.moment):
+            self.check_foreign()
+            if mishap.kind == "dies and is gone":
+                self.oracles += [told(oracle, call) for oracle in self.oracles if not oracle.refuses(call)]
+                return False
+        refusal = mishap.moment if mishap and mishap.kind == "refused" else None
+        if not self.succeeds(call, refusal):
+            return False
+        if again:
+            report = self.machine.send(self.daemon.environment(call))
+            if report.operations:
+                raise Wrong(f"sent again, it does {[operation.action for operation in report.operations]}")
+        return True
+
+    def dies(self, call: Call, at: int) -> bool:
+        """The process is killed; False where it was over before."""
+        try:
+            dead = self.machine.dies(self.daemon.environment(call), at)
+        except Conflict:
+            return False  # it comes again, and is looked at then
+        if dead:
+            self.log[-1] += f" ({self.machine.moments[at]})"
+        return dead
+
+    def succeeds(self, call: Call, refusal: Optional[int]) -> bool:
+        """Send it, and compare. One that fails leaves everything as it was."""
+        kernel, machine, environment = self.machine.kernel, self.machine, self.daemon.environment(call)
+        unsure = len(self.oracles) > 1 or bool(machine.unfinished())
+        before = None if unsure else (kernel.picture(indexes=False), machine.claims())
+        try:
+            report = machine.send(environment) if refusal is None else machine.refused(environment, refusal)
+        except (UpdownError, sqlite3.Error) as error:
+            hit = self.hit(refusal)
+            self.log[-1] += f" -> {type(error).__name__} {error} {hit}"
+            if not hit and not (isinstance(error, Conflict) and any(one.refuses(call) for one in self.oracles)):
+                raise Wrong(f"it failed: {error}") from error
+            self.check_foreign()
+            after = (kernel.picture(indexes=False), machine.claims())
+            if before and after != before:
+                raise Wrong(f"it failed, and left {changes(before, after)}") from error
+            return False
+        hit = self.hit(refusal)
+        if hit:
+            self.log[-1] += f" {hit}"
+            if not report.warnings:
+                raise Wrong("something was refused, and nobody was told")
+            machine.send(environment)  # the next event mends it: here it is the same again
+        if any(oracle.refuses(call) for oracle in self.oracles):
+            raise Wrong("it succeeded with a device that is not ours")
+        for oracle in self.oracles:
+            oracle.happens(call)
+        self.compare()
+        return True
+
+    def hit(self, refusal: Optional[int]) -> str:
+        """What was refused."""
+        moments = self.machine.moments
+        if refusal is None or refusal >= len(moments) or moments[refusal] == "after a commit":
+            return ""
+        return f"({moments[refusal]})"
+
+    # -- comparing
+
+    def compare(self) -> None:
+        """What is there is what (one of) the oracles say; those that were wrong are forgotten."""
+        self.check_foreign()
+        found = [(oracle, differences(self.machine.kernel, oracle)) for oracle in self.oracles]
+        right = [oracle for oracle, wrong in found if not wrong]
+        if not right:
+            raise Wrong("; ".join(found[0][1]))
+        self.oracles = right[:1] if len({str(sorted(oracle.held)) for oracle in right}) == 1 else right
+        if self.machine.unfinished():
+            raise Wrong(f"unfinished: {self.machine.unfinished()}")
+
+    def check_foreign(self) -> None:
+        """Promise P3, at any time."""
+        now = foreign(self.machine.kernel, self.daemon.world)
+        if now != self.foreign:
+            raise Wrong(f"what others made changed: {now ^ self.foreign}")
+
+
+def told(oracle: Oracle, call: Call) -> Oracle:
+    """What would be, had the call counted."""
+    other = oracle.copy()
+    other.happens(call)
+    return other
+
+
+def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
+    """What is there, and should not be, and the other way round."""
+    names = {index: link.name for index, link in kernel.by_index.items()}
+    wanted = oracle.devices()
+    ours = {link.name: link for link in kernel.by_index.values() if link.alias == OUR_ALIAS}
+    found: List[str] = []
+    if ours.keys() != wanted.keys():
+        found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
+    for name in ours.keys() & wanted.keys():
+        link = ours[name]
+        if (link.kind, link.local, link.remote, link.up) != (*wanted[name], True):
+            found.append(f"{link}, wanted {wanted[name]}, up")
+    for name in wanted.keys() & ours.keys() | oracle.world.adopted:
+        there = set(kernel.addressed[kernel.named(name).ifindex]) - FOREIGN_ADDRESSES
+        if there != oracle.addresses(name):
+            found.append(f"{name} has {sorted(there)}, wanted {sorted(oracle.addresses(name))}")
+    routes = {
+        RouteSeen(entry.route.destination, names[entry.oif], entry.route.metric, entry.route.source)
+        for entry in kernel.table
+        if entry.route.protocol == OUR_PROTOCOL
+    }
+    if routes != oracle.routes():
+        found.append(f"routes {sorted(routes)}, wanted {sorted(oracle.routes())}")
+    return found
+
+
+FOREIGN_ADDRESSES = {"10.77.0.1/24"}
+
+
+def foreign(kernel: Kernel, world: World) -> FrozenSet[Tuple[object, ...]]:
+    """What is not ours: links but for being up, addresses, routes, sysctls."""
+    found: Set[Tuple[object, ...]] = set()
+    names = {index: link.name for index, link in kernel.by_index.items()}
+    others = {"lo", "eth0"} | world.adopted | world.unfit
+    for index, link in kernel.by_index.items():
+        if link.name in others:
+            found.add(("link", link._replace(up=link.up or link.name in world.adopted)))
+            claimed = FOREIGN_ADDRESSES if link.name in world.adopted else kernel.addressed[index]
+            found |= {("address", link.name, text) for text in kernel.addressed[index] if text in claimed}
+    for route, oif in kernel.table:
+        if route.protocol != OUR_PROTOCOL:
+            found.add(("route", route, names.get(oif)))
+    found |= {item for item in kernel.files.items() if item[0].split("/")[3] in others}
+    return frozenset(found)
+
+
+def changes(before: Tuple[Any, ...], after: Tuple[Any, ...]) -> str:
+    """Where two pictures differ."""
+    said: List[str] = []
+    for was, now in zip((*before[0], before[1]), (*after[0], after[1])):
+        old, new = (list(part.items()) if isinstance(part, dict) else part for part in (was, now))
+        said += [f"- {one}" for one in old if one not in new] + [f"+ {one}" for one in new if one not in old]
+    return "\n".join(["", *said])
+
+
+# -- failing
+
+
+def trial(daemon: Daemon, steps: Steps) -> Tuple[Optional[BaseException], List[str]]:
+    """Run the steps on a machine of their own: what was wrong, and what was called until then."""
+    patch = pytest.MonkeyPatch()
+    run = Run(daemon, patch)
+    try:
+        run.perform(steps)
+    except (Exception, Kill) as problem:
+        return problem, run.log
+    finally:
+        run.machine.base.close()
+        patch.undo()
+    return None, run.log
+
+
+def shortened(steps: Steps, fails: Callable[[Steps], bool]) -> Steps:
+    """Fewer and simpler steps that fail too."""
+    changed = True
+    while changed:
+        changed = False
+        for number in reversed(range(len(steps))):
+            simpler = [steps[:number] + steps[number + 1 :]]
+            one = steps[number]
+            easier: Dict[str, Any] = {"mishap": None, "again": False, "initiator": True}
+            for name, value in easier.items():
+                if getattr(one, name) != value:
+                    simpler.append((*steps[:number], one._replace(**{name: value}), *steps[number + 1 :]))
+            for fewer in simpler:
+                if fewer != steps and fails(fewer):
+                    steps, changed = fewer, True
+                    break
+    return steps
+
+
+def check(daemon: Daemon, steps: Steps, origin: str = "") -> None:
+    """The sequence must be right; else say the shortest one that is wrong."""
+    problem, _ = trial(daemon, steps)
+    if problem is None:
+        return
+    kind = type(problem)
+    short = shortened(steps, lambda fewer: type(trial(daemon, fewer)[0]) is kind)
+    problem, log = trial(daemon, short)
+    lines = "".join(f"    {step},\n" for step in short)
+    text = "\n".join(log)
+    raise Wrong(f"{origin}\n{text}\n{problem!r}\n\ncheck({daemon.__name__}, (\n{lines}))") from problem

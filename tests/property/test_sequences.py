@@ -1,0 +1,106 @@
+"""Thousands of random sequences of what the daemons really call, with mishaps, against the oracle (sequences.py).
+
+A failure names its seed, and prints the shortest sequence that fails, as a call of `check` for test_found.py.
+VTI_UPDOWN_SEED=... takes another seed than the fixed one; --full takes a new one and ten times as many sequences.
+"""
+
+import os
+import random
+from typing import List, Tuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from tests.property.grammar_libreswan import Libreswan
+from tests.property.machine import SwiftMachine, Tunnel, call, establish, withdraw
+from tests.property.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
+
+DAEMONS = (Libreswan,)
+SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
+SEQUENCES = 10_000
+LOTS = 10  # so that a run shows where it is
+
+
+@pytest.mark.parametrize("lot", range(LOTS))
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_random_sequences(daemon: Daemon, lot: int) -> None:
+    for number in range(lot, SEQUENCES, LOTS * len(DAEMONS)):
+        check(daemon, made_from(daemon, f"{SEED}/{number}"), f"seed {SEED}, sequence {number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lot", range(LOTS))
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_many_more_random_sequences(daemon: Daemon, lot: int) -> None:
+    seed = os.environ.get("VTI_UPDOWN_SEED") or str(random.SystemRandom().randrange(10**9))
+    print(f"VTI_UPDOWN_SEED={seed}")
+    for number in range(lot, 10 * SEQUENCES, LOTS * len(DAEMONS)):
+        check(daemon, made_from(daemon, f"{seed}/{number}"), f"seed {seed}, sequence {number}")
+
+
+class Events(RuleBasedStateMachine):
+    """The same by hypothesis, which looks for other things than chance does, and keeps what it learns while it shrinks."""
+
+    daemon: Daemon = Libreswan
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.run = Run(self.daemon, self.patch)
+
+    def teardown(self) -> None:
+        self.run.machine.base.close()
+        self.patch.undo()
+
+    mishap = st.builds(Mishap, st.sampled_from(MISHAPS), st.integers(0, 5), st.integers(0, 25))
+
+    @rule(
+        thing=st.sampled_from(sorted(set(Libreswan.things))),
+        who=st.integers(0, len(Libreswan.connections) - 1),
+        initiator=st.booleans(),
+        again=st.booleans(),
+        mishap=st.one_of(st.none(), mishap),
+    )
+    def happens(self, thing: str, who: int, initiator: bool, again: bool, mishap: Mishap) -> None:
+        self.run.perform((Step(thing, who, initiator, again, mishap),))
+
+
+TestEvents = pytest.mark.filterwarnings("ignore")(Events.TestCase)
+TestEvents.settings = settings(
+    max_examples=50,
+    stateful_step_count=20,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.mark.parametrize("shared", ["yes", "no"])
+def test_an_event_asks_no_more_where_there_are_many_tunnels(monkeypatch: pytest.MonkeyPatch, shared: str) -> None:
+    """Promise P9, as far as a count shows it: questions to the kernel and statements of the ledger. Not so where
+    an address goes from a device of many: with the last one the kernel flushes everybody's routes."""
+    assert cost(monkeypatch, shared, 200) == cost(monkeypatch, shared, 2)
+
+
+def cost(patch: pytest.MonkeyPatch, shared: str, others: int) -> List[Tuple[int, int]]:
+    """What each event of one tunnel asks where there are others."""
+    machine = SwiftMachine(patch)
+    statements: List[str] = []
+    machine.base.set_trace_callback(statements.append)
+    for number in range(1, others + 1):
+        key = 5 if shared == "yes" else 10 + number
+        one = Tunnel(f"o{number}", peer=f"203.0.113.{number}", theirs=f"10.200.{number}.0/24", reqid=20000 + 4 * number)
+        mark = f"{key}/0xffffffff"
+        one = one._replace(shared=shared, device=f"vti{key}", mark_in=mark, mark_out=mark)
+        machine.send_all(establish(one._replace(address="10.99.0.1/30")))
+    counted: List[Tuple[int, int]] = []
+    last = Tunnel(shared=shared, address="10.99.0.1/30")
+    for environment in [*establish(last), call(last, "down", wishes=("UP",)), call(last, "up"), *withdraw(last)]:
+        asked, said = machine.kernel.asked, len(statements)
+        machine.send(environment)
+        counted.append((machine.kernel.asked - asked, len(statements) - said))
+    return counted

@@ -1,0 +1,88 @@
+"""Claims by strongSwan's two verbs, up and down. Pure, as claims.py, whose records and rules for a renewal these are.
+
+charon calls for each pair of selectors of a child SA, never at a rekeying or a move (MOBIKE), and sometimes once too often.
+docs/claims.md has the reason for each variable, and the recordings that show it.
+"""
+
+import json
+from typing import List, Optional, Tuple
+
+from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, filled, moved_to, same_key
+from updown.context import Context
+from updown.desired import Row, Wants
+
+
+def child_of(context: Context) -> str:
+    """What stays the same of a child SA from its `up` to its `down`, beside the selectors: its name, both identities, marks and
+    if_ids. The UNIQUEID changes when the IKE SA is rekeyed, PEER and ME when an end moves."""
+    marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
+    return json.dumps([tunnel_of(context), *marks, context.if_id_in, context.if_id_out])
+
+
+def tunnel_of(context: Context) -> str:
+    """The child's name between these two hosts. Marks and if_ids are no part: with %unique a new SA has others, and takes
+    over the device that its predecessor has."""
+    return json.dumps([STRONGSWAN, context.connection, context.my_id, context.peer_id])
+
+
+def group_of(context: Context) -> str:
+    """The two hosts, by the identities that IKE has verified: where their addresses differ from claim to claim, they moved."""
+    return json.dumps([STRONGSWAN, context.my_id, context.peer_id])
+
+
+def key_of(context: Context) -> str:
+    """One claim for each child, IKE SA and pair of selectors with protocols and ports."""
+    return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
+
+
+def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
+    """What the ledger is asked for: the tunnel and the very claim; no verb ends what is another tunnel's."""
+    key = key_of(context)
+    return tunnel_of(context), "", (key, key)
+
+
+def renewed(context: Context, held: Held) -> Optional[Claim]:
+    """The claim that an `up` repeats."""
+    return same_key(held.tunnel, key_of(context))
+
+
+def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
+    """`up`: a claim, or the same once more where everything that identifies it is the same."""
+    new = Claim(key_of(context), SA, context.connection, tunnel_of(context), group_of(context), "", row)
+    return Change(put=(filled(new, context, renewed(context, held), wants, now),))
+
+
+def down(context: Context, held: Held) -> Change:
+    """`down`: ends one claim. What is left of the tunnel is held as its latest SA asks for it, so that one is written again."""
+    ended = ended_by(context, held)
+    if ended is None:
+        return Change()
+    left = [claim for claim in held.tunnel if claim.key != ended.key]
+    return Change(put=tuple(left[-1:]), end=(ended,))
+
+
+def ended_by(context: Context, held: Held) -> Optional[Claim]:
+    """The claim of the IKE SA that `down` names; else, since that number changes when the IKE SA is rekeyed, the oldest of the
+    same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing."""
+    child = child_of(context)
+    same = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
+    same = exact_first(context, same)
+    own = [claim for claim in same if claim.about.unique_id == context.unique_id]
+    if own:
+        return own[0]
+    return None if context.way_unknown else next(iter(same), None)
+
+
+def exact_first(context: Context, claims: List[Claim]) -> List[Claim]:
+    """The claims with the selectors of `context`, oldest first; after them those whose selectors are an end that moved."""
+    pair = (context.my_client.text, context.peer_client.text)
+    exact = [claim for claim in claims if (claim.about.my_client, claim.about.peer_client) == pair]
+    return exact + [claim for claim in claims if claim not in exact and moved_to(context, claim.about)]
+
+
+def unroute(_context: Context, _held: Held) -> Change:
+    """strongSwan has no such verb."""
+    return Change()
+
+
+RULES = Rules(sought, renewed, make, down, unroute)
