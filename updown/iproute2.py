@@ -7,6 +7,7 @@ from updown.operations import Operation
 from updown.state import MAIN_TABLE, Address, Link, Route, is_any
 from updown.values import escaped
 
+EMPTY = "''"
 WIDTH = 118  # characters; a daemon logs lines of up to 120 bytes whole (strongSwan cuts at 127)
 
 
@@ -32,8 +33,8 @@ def link(action: str, wanted: Link, before: object) -> str:
         had = before if isinstance(before, Link) else Link(wanted.name)
         if wanted.mtu and wanted.mtu != had.mtu:
             words.append(f"mtu {wanted.mtu}")
-        if wanted.alias and wanted.alias != had.alias:
-            words.append(f"alias {escaped(wanted.alias)}")
+        if wanted.alias != had.alias:
+            words.append(f"alias {escaped(wanted.alias) or EMPTY}")
         if wanted.up != had.up:
             words.append("up" if wanted.up else "down")
         return " ".join(words)
