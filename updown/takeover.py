@@ -29,7 +29,7 @@ def take_over(arguments: Arguments) -> int:
     try:
         values.device_name(name)
     except ValueError as error:
-        raise Refused(f"{values.escaped(name, 40)}: {error}") from None
+        raise Refused(f"{values.escaped(name, 30)}: {error}", "`ip -d link` lists the devices there are") from None
     adopting = arguments.command == "adopt"
     with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
         report = (adopt if adopting else release)(name, ledger, netlink, arguments.dry_run)
