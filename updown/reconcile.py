@@ -131,7 +131,8 @@ def is_pluto_child(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int
 
 def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str, Child]:
     """By child name, marks and if_ids; in these by the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids
-    that are left over on both sides belong together, newest to newest; the oldest claims beyond their number have no child."""
+    that are left over on both sides belong together: by remote selector, else newest to newest; the oldest claims beyond
+    their number have no child."""
     found: Dict[str, Child] = {}
     groups: Dict[Tuple[object, ...], List[Claim]] = {}
     for claim in claims:
@@ -142,11 +143,22 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str
         mine: Dict[int, List[Claim]] = {}
         for claim in sorted(members, key=lambda claim: claim.order):
             mine.setdefault(unique_id(claim), []).append(claim)
-        left = sorted(theirs.keys() - mine.keys())
-        for number in reversed(list(mine)):
-            child = theirs.get(number) or (theirs[left.pop()] if left else None)
-            if child is not None:
-                found.update({claim.key: child for claim in mine[number]})
+        for number, child in matched(mine, theirs).items():
+            found.update({claim.key: child for claim in mine[number]})
+    return found
+
+
+def matched(mine: Dict[int, List[Claim]], theirs: Dict[int, Child]) -> Dict[int, Child]:
+    """Which child each of our ids stands for now; ids and claims in order of arrival."""
+    found = {number: theirs[number] for number in mine if number in theirs}
+    left = [theirs[number] for number in sorted(theirs.keys() - mine.keys())]
+    for same_selector in (True, False):
+        for number in reversed([number for number in mine if number not in found]):
+            networks = {claim.about.peer_client.split(" ")[0] for claim in mine[number]}
+            fitting = [child for child in left if not same_selector or networks & set(child.theirs)]
+            if fitting:
+                found[number] = fitting[-1]
+                left.remove(fitting[-1])
     return found
 
 

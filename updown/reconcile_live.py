@@ -12,7 +12,7 @@ from updown.claims import SA, Change, Claim, Ended
 from updown.cli import once
 from updown.daemons import pluto_status, vici
 from updown.daemons.said import ANSWERED, Said
-from updown.desired import resource
+from updown.desired import device_of, resource
 from updown.errors import Refused, UpdownError
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database, Xfrm
@@ -119,7 +119,7 @@ def run(
     claims = list(ledger.claims())
     decision = decide(claims, facts, now, before_start)
     reports = [mend(ledger, netlink, dry)]
-    for name in dict.fromkeys(claim.device for claim in claims):
+    for name in dict.fromkeys(device_of(want) for claim in claims for want in claim.wants):
         reports.append(on_device(name, decision, ledger, netlink, dry))
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:

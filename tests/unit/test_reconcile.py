@@ -207,6 +207,13 @@ def test_charon_s_ids_may_change_but_not_their_number(claimed: list[int], report
     assert all(end.reason == "charon has no child SA of it" for end in found.ended)
 
 
+def test_charon_s_clients_are_told_apart_by_their_selectors_once_their_ids_changed() -> None:
+    """Of two clients of one child the newer vanished without a call, and the older's IKE SA was rekeyed."""
+    claims = [charon_claim("a", 1, peer_client="10.0.1.1/32"), charon_claim("b", 2, peer_client="10.0.1.2/32")]
+    found = decide(claims, charon(5, theirs=("10.0.1.1/32",)), NOW)
+    assert [end.claim.key for end in found.ended] == ["b"]
+
+
 def test_charon_s_pairs_of_selectors_are_one_child() -> None:
     pair = [charon_claim("a", 1), charon_claim("b", 1, peer_client="10.3.0.0/24")]
     assert decide(pair, charon(1), NOW).ended == ()

@@ -44,8 +44,9 @@ SA = {
         "child-sas": {"net-12": CHILD, "net-13": {**CHILD, "state": "DELETED"}, "odd": "text"},
     }
 }
+THEIRS = ("10.2.0.0/24", "10.3.0.0/24")
 WANTED = Child(
-    "strongswan", "net", "198.51.100.1", "2001:db8::2", 0xC3D2A7F1, 0xC0FFEE01, 3, 7, 0x2A, 0x2B, 0xB, 0xC, True
+    "strongswan", "net", "198.51.100.1", "2001:db8::2", 0xC3D2A7F1, 0xC0FFEE01, 3, 7, 0x2A, 0x2B, 0xB, 0xC, THEIRS, True
 )
 
 

@@ -253,6 +253,7 @@ def child_of(sa: Message, child: Message) -> Child:
         mark_out=mark_out,
         if_id_in=if_id_in,
         if_id_out=if_id_out,
+        theirs=networks(child.get("remote-ts")),
         ours=bool(mark_in or mark_out or if_id_in or if_id_out),
     )
 
@@ -260,6 +261,11 @@ def child_of(sa: Message, child: Message) -> Child:
 def sections_of(value: Any) -> Tuple[Message, ...]:
     """The sections inside a section."""
     return tuple(inner for inner in value.values() if isinstance(inner, dict)) if isinstance(value, dict) else ()
+
+
+def networks(value: object) -> Tuple[str, ...]:
+    """The networks of selectors such as `10.3.0.0/24[tcp/443]`."""
+    return tuple(item.split("[")[0] for item in value) if isinstance(value, list) else ()
 
 
 def number(value: Union[str, object], base: int = 10) -> int:
