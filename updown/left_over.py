@@ -54,7 +54,7 @@ def find(ledger: Ledger, lines: Tuple[Line, ...], xfrm: Optional[Database], goin
             add(gone, name, as_route(seen, name))
     for name in made:
         want = address_of(name)
-        if want is not None and name not in wanted and want.device not in kept:
+        if want is not None and name not in wanted and want.device not in kept | going:
             add(gone, want.device, want)
     there = {link.name for link in links.values()}
     forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in there]

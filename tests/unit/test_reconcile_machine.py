@@ -184,7 +184,8 @@ def test_a_silent_daemon_s_tunnels_stay_and_that_is_told(machine: Machine) -> No
 
 
 def test_a_dry_run_says_the_same_and_does_nothing(machine: Machine) -> None:
-    machine.send_all(establish(T))
+    machine.send_all(establish(T._replace(address="10.99.0.1/30", source="10.1.0.1")))
+    foreign(machine)
     before = machine.kernel.picture(), machine.claims()
     with copy_ledger(str(machine.folder), "1") as ledger:
         facts = Facts({"libreswan": said()}, Database())
