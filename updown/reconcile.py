@@ -191,7 +191,7 @@ def child_group(child: Child, length: int) -> Tuple[object, ...]:
 def follow(claim: Claim, child: Child) -> Claim:
     """The claim with the ends its tunnel has now. They move with MOBIKE and NAT, and the hook is not always called."""
     device = device_in(claim)
-    if not (child.me and child.peer) or device is None or device.by_daemon or device.link.kind == "xfrm":
+    if not (child.me and child.peer) or device is None or device.link.kind == "xfrm":
         return claim
     if child.me == claim.about.me and child.peer == claim.about.peer:
         return claim

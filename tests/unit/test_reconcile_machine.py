@@ -188,10 +188,10 @@ def test_a_dry_run_says_the_same_and_does_nothing(machine: Machine) -> None:
     foreign(machine)
     before = machine.kernel.picture(), machine.claims()
     with copy_ledger(str(machine.folder), "1") as ledger:
-        facts = Facts({"libreswan": said()}, Database())
+        facts = Facts({"libreswan": said()}, database(T))
         would = run(ledger, cast(Netlink, machine.kernel), (), facts, LATER, dry=True)
     assert (machine.kernel.picture(), machine.claims()) == before
-    does = reconcile(machine, said())
+    does = reconcile(machine, said(), database(T))
     assert outcome_lines(would, True) == outcome_lines(does, True)
 
 
@@ -259,11 +259,12 @@ def test_what_others_made_is_left(machine: Machine) -> None:
     assert "10.9.0.0/24" in machine.kernel.routes_by("eth0")
 
 
-def test_a_lost_ledger_costs_no_live_tunnel(machine: Machine) -> None:
+@pytest.mark.parametrize("lost", ["", "DELETE FROM made"])
+def test_a_lost_ledger_costs_no_live_tunnel(machine: Machine, lost: str) -> None:
     machine.send_all(establish(T._replace(address="10.99.0.1/30")))
     before = machine.kernel.picture()
     with machine.ledger() as ledger:
-        ledger.base.executescript("DELETE FROM claim; DELETE FROM want; DELETE FROM made")
+        ledger.base.executescript(f"DELETE FROM claim; DELETE FROM want; {lost}")
     outcome = reconcile(machine, said(child(T)), database(T))
     assert machine.kernel.picture() == before
     assert [line for line in outcome.report.remarks if line.startswith("vti5 is ours and no claim holds it, but")]

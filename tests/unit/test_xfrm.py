@@ -97,6 +97,14 @@ def test_states() -> None:
     )
 
 
+def test_a_port_is_its_masked_value() -> None:
+    """A range of ports comes as a port and a mask: what the mask leaves open is any."""
+    chosen = bytearray(selector(protocol=6, ports=(1024, 443)))
+    chosen[34:36] = chosen[38:40] = b"\0\0"
+    found = decode_policy(policy(1, bytes(chosen)))
+    assert (found.protocol, found.source_port, found.destination_port) == (6, 0, 0)
+
+
 def test_a_socket_s_policy_is_known_by_its_direction() -> None:
     assert [direction_of(policy(number)) for number in range(5)] == [0, 1, 2, 3, 4]
 
