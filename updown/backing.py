@@ -1,6 +1,6 @@
 """Whether the kernel's XFRM database has what a claim stands for. Pure."""
 
-from typing import FrozenSet, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from updown import values
 from updown.claims import SA, Claim
@@ -20,6 +20,25 @@ class Side(NamedTuple):
     port: int
 
 
+class Known(NamedTuple):
+    """The XFRM database by what is looked for: outbound policies by their prefixes, and the reqids and SPIs of all states."""
+
+    policies: Dict[Tuple[str, str], List[Policy]]
+    reqids: FrozenSet[int]
+    spis: FrozenSet[int]
+
+
+def known(xfrm: Database) -> Known:
+    """The index of a database: thousands of claims are looked up in it."""
+    policies: Dict[Tuple[str, str], List[Policy]] = {}
+    for policy in xfrm.policies:
+        if policy.direction == "out":
+            policies.setdefault((policy.source, policy.destination), []).append(policy)
+    return Known(
+        policies, frozenset(state.reqid for state in xfrm.states), frozenset(state.spi for state in xfrm.states)
+    )
+
+
 def side(text: str) -> Optional[Side]:
     """`10.2.0.0/24` or `10.2.0.0/24 6/443`; None for anything else."""
     network, _, rest = text.partition(" ")
@@ -34,7 +53,7 @@ def side(text: str) -> Optional[Side]:
         return None
 
 
-def policies_of(claim: Claim, xfrm: Database) -> Tuple[Policy, ...]:
+def policies_of(claim: Claim, xfrm: Known) -> Tuple[Policy, ...]:
     """The outbound policies with the claim's selectors and its device's key."""
     mine, theirs = side(claim.about.my_client), side(claim.about.peer_client)
     link = next((want.link for want in claim.wants if isinstance(want, Device)), None)
@@ -42,12 +61,10 @@ def policies_of(claim: Claim, xfrm: Database) -> Tuple[Policy, ...]:
         return ()
     return tuple(
         policy
-        for policy in xfrm.policies
-        if policy.direction == "out"
-        and (link is None or fits(policy.key, link))
-        and policy.source in mine.prefixes
-        and policy.destination in theirs.prefixes
-        and same_ports(policy, mine, theirs)
+        for source in mine.prefixes
+        for destination in theirs.prefixes
+        for policy in xfrm.policies.get((source, destination), ())
+        if (link is None or fits(policy.key, link)) and same_ports(policy, mine, theirs)
     )
 
 
@@ -83,19 +100,15 @@ def reqids_of(claim: Claim) -> FrozenSet[int]:
     return frozenset((reqid,)) if reqid else frozenset()
 
 
-def backed(claim: Claim, xfrm: Database) -> bool:
+def backed(claim: Claim, xfrm: Known) -> bool:
     """Whether the tunnel, or the trap, is in the kernel: a policy, and for an `sa` a state that it leads to."""
     policies = policies_of(claim, xfrm)
     if claim.kind != SA or not policies:
         return bool(policies)
-    wanted = {reqid for policy in policies for reqid in policy.reqids if reqid} or reqids_of(claim)
-    return any(state.reqid in wanted for state in xfrm.states)
+    return bool(({reqid for policy in policies for reqid in policy.reqids if reqid} or reqids_of(claim)) & xfrm.reqids)
 
 
-def traces(claim: Claim, xfrm: Database) -> bool:
+def traces(claim: Claim, xfrm: Known) -> bool:
     """Whether there is anything of the claim: a policy with its selectors, or a state with its SPI or reqid."""
-    about = claim.about
-    return bool(policies_of(claim, xfrm)) or any(
-        state.reqid in reqids_of(claim) or (state.spi and state.spi in (about.spi_in, about.spi_out))
-        for state in xfrm.states
-    )
+    spis = {claim.about.spi_in, claim.about.spi_out} - {0}
+    return bool(policies_of(claim, xfrm) or reqids_of(claim) & xfrm.reqids or spis & xfrm.spis)

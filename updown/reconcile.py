@@ -6,7 +6,7 @@ XFRM database has it; where one runs and is silent, only a claim of which the ke
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from updown.backing import backed, reqids_of, traces
+from updown.backing import Known, backed, known, reqids_of, traces
 from updown.claims import SA, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
@@ -46,6 +46,7 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
     """What becomes of each claim. `now` in seconds since the epoch; `before_start`: no event of a daemon that is not running
     can be under way, so no grace."""
     found = pairs(claims, facts)
+    xfrm = known(facts.xfrm) if facts.xfrm is not None else None
     ended: List[End] = []
     moved: List[Claim] = []
     for claim in claims:
@@ -54,41 +55,37 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
             now_there = follow(claim, child)
             moved += [now_there] if now_there != claim else []
             continue
-        reason = why_it_ends(claim, facts)
+        reason = why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
         if reason and not in_grace(claim, facts, now, before_start):
             ended.append(End(claim, reason))
     counted = {id(child) for child in found.values()}
-    known = {claim.connection for claim in claims if found.get(claim.key) is not None}
+    names = {claim.connection for claim in claims if claim.key in found}
     uncounted = [
         child
         for said in facts.said.values()
         for child in said.children
-        if child.ours and id(child) not in counted and child.connection not in known
+        if child.ours and id(child) not in counted and child.connection not in names
     ]
     return Decision(tuple(ended), tuple(moved), tuple(uncounted))
 
 
-def why_it_ends(claim: Claim, facts: Facts) -> str:
+def why_it_ends(claim: Claim, said: Said, xfrm: Optional[Known]) -> str:
     """Why a claim for which no daemon reports a child ends; empty where it does not."""
-    daemon = claim.about.daemon
-    said = facts.said.get(daemon, Said(ABSENT))
-    name = DAEMONS.get(daemon, daemon)
+    name = DAEMONS.get(claim.about.daemon, claim.about.daemon)
     if said.state == ANSWERED:
         if claim.kind == SA:
             return f"{name} has no child SA of it"
         return "" if claim.connection in said.held else f"{name} does not keep the way open for it"
-    if facts.xfrm is None:
+    if xfrm is None:
         return ""
     if said.state == ABSENT:
-        if backed(claim, facts.xfrm):
+        if backed(claim, xfrm):
             return ""
         what = "policy and state" if claim.kind == SA else "policy"
         return f"{name} is not running, and the kernel has no IPsec {what} of it"
-    return (
-        ""
-        if traces(claim, facts.xfrm)
-        else f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
-    )
+    if traces(claim, xfrm):
+        return ""
+    return f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
 
 
 def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
@@ -106,21 +103,22 @@ def pairs(claims: Sequence[Claim], facts: Facts) -> Dict[str, Child]:
     """The child behind each claim that has one, by the claim's key."""
     found: Dict[str, Child] = {}
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
-    libreswan = facts.said.get("libreswan", Said(ABSENT)).children
+    libreswan: Dict[str, List[Child]] = {}
+    for child in facts.said.get("libreswan", Said(ABSENT)).children:
+        libreswan.setdefault(child.connection, []).append(child)
     for claim in claims:
         if claim.about.daemon == "libreswan":
-            child = next((child for child in libreswan if is_pluto_child(claim, child, reqids)), None)
-            if child is not None:
-                found[claim.key] = child
+            mine = libreswan.get(claim.connection, [])
+            behind = [child for child in mine if is_pluto_child(claim, child, reqids)]
+            if behind:
+                found[claim.key] = behind[0]
     found.update(charon_pairs(claims, facts.said.get("strongswan", Said(ABSENT)).children))
     return found
 
 
 def is_pluto_child(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int]) -> bool:
-    """By name, and by the reqid that the kernel's state has: instances of a template share the name. A configured reqid tells
-    nothing; then the peer does."""
-    if claim.connection != child.connection:
-        return False
+    """Of the children with the claim's name, by the reqid that the kernel's state has: instances of a template share the name.
+    A configured reqid tells nothing; then the peer does."""
     if child.spi_in and child.spi_in == claim.about.spi_in:
         return True
     if claim.about.reqid < FIRST_AUTOMATIC_REQID:
@@ -138,8 +136,13 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str
     for claim in claims:
         if claim.about.daemon == "strongswan" and claim.kind == SA:
             groups.setdefault((claim.connection, *keys_of(claim)), []).append(claim)
+    named: Dict[object, List[Child]] = {}
+    for child in children:
+        named.setdefault(child.connection, []).append(child)
     for group, members in groups.items():
-        theirs = {child.unique_id: child for child in children if child_group(child, len(group)) == group}
+        theirs = {
+            child.unique_id: child for child in named.get(group[0], ()) if child_group(child, len(group)) == group
+        }
         mine: Dict[int, List[Claim]] = {}
         for claim in sorted(members, key=lambda claim: claim.order):
             mine.setdefault(unique_id(claim), []).append(claim)

@@ -119,8 +119,7 @@ def run(
     claims = list(ledger.claims())
     decision = decide(claims, facts, now, before_start)
     reports = [mend(ledger, netlink, dry)]
-    for name in dict.fromkeys(device_of(want) for claim in claims for want in claim.wants):
-        reports.append(on_device(name, decision, ledger, netlink, dry))
+    reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
@@ -151,12 +150,20 @@ def going(reports: Sequence[Report]) -> Set[str]:
     }
 
 
-def on_device(name: str, decision: Decision, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+def by_device(claims: Sequence[Claim], decision: Decision) -> Dict[str, Change]:
+    """What changes on each device that a claim asks for something on."""
+    found = {device_of(want): Change() for claim in claims for want in claim.wants}
+    for claim in decision.moved:
+        change = found.get(claim.device, Change())
+        found[claim.device] = change._replace(put=(*change.put, claim))
+    for claim, _ in decision.ended:
+        change = found.get(claim.device, Change())
+        found[claim.device] = change._replace(end=(*change.end, claim))
+    return found
+
+
+def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """End and move the claims on one device, and plan everything on it anew."""
-    change = Change(
-        put=tuple(claim for claim in decision.moved if claim.device == name),
-        end=tuple(end.claim for end in decision.ended if end.claim.device == name),
-    )
     before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
     ledger.begin()
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from updown.backing import backed, side, traces
+from updown.backing import Known, backed, known, side, traces
 from updown.claims import REVIVE, SA, TRAP, About, Claim
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
 from updown.desired import Device, PeerRoute, Row, Want
@@ -23,6 +23,10 @@ POLICY = Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), key=Key(5,
 TRAP_POLICY = POLICY._replace(reqids=(0,))  # 4.10's own, with an open template
 STATE = State(EAST, WEST, 0x2000, 16389, 50, 1)
 CHILD = Child("libreswan", "t", WEST, EAST, 0x2000, 0x2001)
+
+
+def database(policies: tuple[Policy, ...], states: tuple[State, ...]) -> Known:
+    return known(Database(policies, states))
 
 
 def claim(kind: str = SA, link: Link | None = LINK, **more: Any) -> Claim:
@@ -310,7 +314,7 @@ def test_a_rekeyed_child_s_other_half_is_no_second_tunnel() -> None:
     ],
 )
 def test_a_claim_s_policy_is_known_by_selectors_and_mark(changes: dict[str, Any], fits: bool) -> None:
-    assert backed(claim(), Database((POLICY._replace(**changes),), (STATE,))) is fits
+    assert backed(claim(), database((POLICY._replace(**changes),), (STATE,))) is fits
 
 
 @pytest.mark.parametrize(
@@ -326,30 +330,30 @@ def test_a_claim_s_policy_is_known_by_selectors_and_mark(changes: dict[str, Any]
 )
 def test_protocol_and_ports_count(mine: str, theirs: str, changes: dict[str, Any], fits: bool) -> None:
     one = claim(my_client=mine, peer_client=theirs)
-    assert backed(one, Database((POLICY._replace(**changes),), (STATE,))) is fits
+    assert backed(one, database((POLICY._replace(**changes),), (STATE,))) is fits
 
 
 def test_a_range_fits_each_prefix_of_it() -> None:
     one = claim(peer_client="10.2.0.0-10.2.2.255")
-    assert backed(one, Database((POLICY._replace(destination="10.2.0.0/23"),), (STATE,)))
+    assert backed(one, database((POLICY._replace(destination="10.2.0.0/23"),), (STATE,)))
 
 
 def test_an_if_id_takes_the_mark_s_place() -> None:
     one = claim(link=Link("ipsec9", "xfrm", if_id=9))
-    assert backed(one, Database((POLICY._replace(key=Key(if_id=9)),), (STATE,)))
-    assert not backed(one, Database((POLICY._replace(key=Key(5, 0xFFFFFFFF, 8)),), (STATE,)))
+    assert backed(one, database((POLICY._replace(key=Key(if_id=9)),), (STATE,)))
+    assert not backed(one, database((POLICY._replace(key=Key(5, 0xFFFFFFFF, 8)),), (STATE,)))
 
 
 def test_a_state_counts_by_the_policy_s_reqid_which_moves_with_charon() -> None:
     one = charon_claim("a", 1, reqid=3)
-    assert backed(one, Database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=4),)))
-    assert not backed(one, Database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=3),)))
+    assert backed(one, database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=4),)))
+    assert not backed(one, database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=3),)))
 
 
 def test_a_trace_is_any_policy_spi_or_reqid() -> None:
-    assert traces(claim(), Database((), (STATE._replace(reqid=9, spi=0x1001),)))
-    assert traces(claim(), Database((), (STATE,)))
-    assert not traces(claim(), Database((POLICY._replace(direction="in"),), (STATE._replace(reqid=9),)))
+    assert traces(claim(), database((), (STATE._replace(reqid=9, spi=0x1001),)))
+    assert traces(claim(), database((), (STATE,)))
+    assert not traces(claim(), database((POLICY._replace(direction="in"),), (STATE._replace(reqid=9),)))
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "10.1.0.0/99", "10.1.0.0/24 x/y"])
