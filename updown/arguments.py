@@ -15,17 +15,21 @@ For people:
   vti-updown status                devices and claims
   vti-updown replay FILE...        run saved environments, one event each; with --dry-run change nothing
   vti-updown clean                 release everything we own; with --dry-run show it
+  vti-updown reconcile             end claims that no tunnel backs, mend what the others need, remove left-overs
+  vti-updown adopt DEV             take over a device that another script left; release DEV lets go of one, untouched
 Flags:
   --config FILE       settings (default /etc/vti-updown/vti-updown.conf, and conf.d beside it)
   --state-dir DIR     the ledger's place (default /run/vti-updown)
   --json              for programs        -v, --verbose    reasons, and a traceback where we fail
   --dry-run, -n       change nothing      --version        print it          --help    this
+  --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre)
 Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained.
 A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
 """
 
-COMMANDS = ("explain", "status", "replay", "clean")
-LATER = ("check", "reconcile", "capture", "make", "adopt", "release", "graph", "worker")
+COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "adopt", "release")
+LATER = ("check", "capture", "make", "graph", "worker")
+WITH_WORDS = ("explain", "replay", "adopt", "release")  # sub-commands that take files, or a device
 STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
 
 
@@ -41,6 +45,7 @@ class Arguments(NamedTuple):
     verbose: bool = False
     version: bool = False
     help: bool = False
+    before_start: bool = False
 
 
 def parse(words: Sequence[str], verb_given: bool) -> Arguments:
@@ -61,6 +66,8 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
             found = found._replace(json=True)
         elif word in ("--dry-run", "-n"):
             found = found._replace(dry_run=True)
+        elif word == "--before-start" and found.command == "reconcile":
+            found = found._replace(before_start=True)
         elif word in ("-v", "--verbose"):
             found = found._replace(verbose=True)
         elif word == "--version":
@@ -76,13 +83,15 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
             found = found._replace(command=word)
         elif word in LATER and found.command is None and not files:
             raise Refused(f"{word} is not served by this release", "see vti-updown --help")
-        elif word.startswith("-") or not (found.command in ("explain", "replay") or found.dry_run):
+        elif word.startswith("-") or not (found.command in WITH_WORDS or (found.dry_run and not found.command)):
             known = (*COMMANDS, "--dry-run", "--config", "--state-dir", "--json", "--verbose", "--version", "--help")
             raise Refused(f"unknown word {word!r} on the command line{nearest(word, known)}", "see vti-updown --help")
         else:
             files.append(word)
     if found.command == "replay" and not files and not found.help:
         raise Refused("replay needs at least one saved environment", "such as a copy of /proc/PID/environ")
+    if found.command in ("adopt", "release") and len(files) != 1 and not found.help:
+        raise Refused(f"{found.command} needs the name of one device", f"such as: vti-updown {found.command} vti5")
     return found._replace(files=tuple(files))
 
 

@@ -27,6 +27,14 @@ def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
         return show(arguments)
     if arguments.command == "clean":
         return clean(arguments)
+    if arguments.command == "reconcile":
+        from updown.reconcile_live import show as reconcile
+
+        return reconcile(arguments, environ)
+    if arguments.command in ("adopt", "release"):
+        from updown.takeover import take_over
+
+        return take_over(arguments)
     return events(arguments, environ)
 
 

@@ -8,6 +8,8 @@ from updown.operations import Operation
 from updown.state import MAIN_TABLE, Address, Link, Route, is_any
 from updown.values import escaped
 
+EMPTY = "''"
+
 
 def command(operation: Operation) -> str:
     """The command line; safe to paste, since every word of it is a validated value."""
@@ -31,8 +33,8 @@ def link(action: str, wanted: Link, before: object) -> str:
         had = before if isinstance(before, Link) else Link(wanted.name)
         if wanted.mtu and wanted.mtu != had.mtu:
             words.append(f"mtu {wanted.mtu}")
-        if wanted.alias and wanted.alias != had.alias:
-            words.append(f"alias {escaped(wanted.alias)}")
+        if wanted.alias != had.alias:
+            words.append(f"alias {escaped(wanted.alias) or EMPTY}")
         if wanted.up != had.up:
             words.append("up" if wanted.up else "down")
         return " ".join(words)

@@ -1,0 +1,133 @@
+"""What whack prints, as libreswan 4.10 printed it in a guest, and as 5.x prints it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from updown.daemons import pluto_status
+from updown.daemons.pluto_status import read
+from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child
+
+STATES = """\
+000 #1: "p":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 28043s; REPLACE in 28761s; newest; idle;
+000 #2: "p":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28065s; newest; eroute owner; IKE SA #1;
+000 #2: "p" esp.74d1ca6f@198.51.100.2 esp.dd642581@198.51.100.1 tun.0@198.51.100.2 tun.0@198.51.100.1 Traffic: ESPin=0B
+000 #4: "s/1x0" esp.3c978da8@198.51.100.2 esp.bfc07add@198.51.100.1 tun.0@198.51.100.2 tun.0@198.51.100.1 Traffic: \
+ESPin=0B ESPout=0B ESPmax=2^63B
+000 #27: "r"[1] 60.191.89.26:4500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); newest; IKE SA #25; idle;
+000 #27: "r"[1] 60.191.89.26 esp.8be5db37@60.191.89.26 esp.d7b50df@198.51.100.1 tun.0@60.191.89.26 tun.0@198.51.100.1
+000 #28: "six" ah.1@2001:DB8::2 ah.2@2001:db8::1 tun.0@2001:db8::2 tun.0@2001:db8::1 Traffic: AHin=0B
+
+"""
+STATUS = """\
+000 using kernel interface: xfrm
+000 config setup options:
+000 "od": 10.1.1.0/24===198.51.100.1...198.51.100.2===10.2.1.0/24; prospective erouted; eroute owner: #0
+000 "od":     oriented; my_ip=unset; their_ip=unset; my_updown=/usr/libexec/vti-updown -v;
+000 "od":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+IKE_FRAG_ALLOW+ESN_NO+ESN_YES;
+000 "od":   nflog-group: unset; mark: 7/0xffffffff, 7/0xffffffff; vti-iface:vti7; vti-routing:yes; vti-shared:yes;
+000 "p": 10.1.0.0/24===198.51.100.1...198.51.100.2===10.2.0.0/24; erouted; eroute owner: #2
+000 "p":     oriented; my_ip=unset; their_ip=unset; my_updown=/usr/libexec/vti-updown;
+000 "p":   nflog-group: unset; mark: 5/0xffffffff, 5/0xffffffff; vti-iface:vti5; vti-routing:yes; vti-shared:no;
+000 "wish": 10.1.0.0/24===198.51.100.1...198.51.100.2===10.9.0.0/24; unrouted; eroute owner: #0
+000 "wish":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+UP+IKE_FRAG_ALLOW+ESN_NO+ESN_YES;
+000 "r": 10.1.0.0/24===198.51.100.1...%any===10.2.0.0/24; unrouted; eroute owner: #0
+000 "r":   nflog-group: unset; mark: unset; vti-iface:unset; vti-routing:no; vti-shared:no;
+000 "r"[1]: 10.1.0.0/24===198.51.100.1...60.191.89.26===10.2.0.0/24; erouted; eroute owner: #27
+000 Total IPsec connections: loaded 4, active 3
+"""
+FIVE = """\
+using kernel interface: xfrm
+"t": 192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.2.0/24; routed-ondemand; my_ip=unset; their_ip=unset;
+"t":   host: oriented; local: 192.1.2.45; remote: 192.1.2.23;
+"t":   my_updown=ipsec _updown;
+"u": 192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.3.0/24; unrouted; my_ip=unset; their_ip=unset;
+"""
+
+
+def test_children_with_ends_and_spis() -> None:
+    said = read(STATES, STATUS, 17)
+    assert (said.state, said.since) == (ANSWERED, 17)
+    one = Child("libreswan", "p", "198.51.100.1", "198.51.100.2", 0xDD642581, 0x74D1CA6F, ours=True)
+    assert said.children[0] == one
+    assert [(child.connection, child.peer, child.spi_in) for child in said.children[1:]] == [
+        ("s/1x0", "198.51.100.2", 0xBFC07ADD),
+        ("r", "60.191.89.26", 0xD7B50DF),
+        ("six", "2001:db8::2", 2),
+    ]
+    assert [child.ours for child in said.children] == [True, False, False, False]
+
+
+def test_connections_on_demand_or_wished_up_are_held() -> None:
+    said = read(STATES, STATUS)
+    assert said.held == ("od", "p", "wish", "r")
+    assert said.loaded == ("od", "p", "wish", "r")
+
+
+def test_five_prints_no_number_before_a_line() -> None:
+    states = STATES.replace("000 ", "").replace("STATE_V2_ESTABLISHED", "ESTABLISHED")
+    assert read(states, STATUS.replace("000 ", "")) == read(STATES, STATUS)
+    assert read("", FIVE).held == ("t",)
+    assert read("", FIVE).loaded == ("t", "u")
+
+
+@pytest.mark.parametrize("text", ["", "000 ", '000 #2: "p', "\x00\xff", '000 "p": ; ;', '"a" esp.@ esp.@'])
+def test_what_is_no_status_says_nothing(text: str) -> None:
+    assert read(text, text).children == ()
+
+
+def script(folder: Path, text: str) -> str:
+    path = folder / "whack"
+    path.write_text(f"#!{sys.executable}\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pluto_status, "processes", lambda _: {4711: 99})
+    monkeypatch.setattr(pluto_status, "PID_FILE", "/nonexistent")
+
+
+@pytest.mark.usefixtures("running")
+def test_whack_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"import sys; print({{'--showstates': {STATES!r}, '--status': {STATUS!r}}}[sys.argv[1]])"
+    monkeypatch.setattr(pluto_status, "WHACK", ("/nonexistent", script(tmp_path, text)))
+    assert pluto_status.ask() == read(STATES, STATUS, 99)
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import time; time.sleep(60)", "whack --showstates: no answer in 0.3 s"),
+        ("import sys; sys.exit('whack: is Pluto running?')", "whack --showstates: whack: is Pluto running?"),
+        ("import sys; sys.exit(33)", "whack --showstates: status 33"),
+    ],
+)
+def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str) -> None:
+    monkeypatch.setattr(pluto_status, "ANSWER_SECONDS", 0.3 if "sleep" in text else 20)
+    monkeypatch.setattr(pluto_status, "WHACK", (script(tmp_path, text),))
+    said = pluto_status.ask()
+    assert (said.state, said.why, said.since) == (SILENT, why, 99)
+
+
+def test_without_a_process_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(pluto_status, "processes", lambda _: {})
+    monkeypatch.setattr(subprocess, "run", never)
+    assert pluto_status.ask().state == ABSENT
+
+
+@pytest.mark.usefixtures("running")
+def test_another_namespace_s_pluto_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pid").write_text("17\n")
+    monkeypatch.setattr(pluto_status, "PID_FILE", str(tmp_path / "pid"))
+    said = pluto_status.ask()
+    assert said.state == SILENT
+    assert "names process 17, which is not in this network namespace" in said.why

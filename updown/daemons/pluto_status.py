@@ -1,0 +1,160 @@
+"""What a running pluto says is up, on demand or to be brought up again: `whack --showstates` and `--status`, read-only.
+
+Formats as printed by libreswan 4.10 (each line behind `000 `) and by 5.x (without it):
+
+    000 #2: "t"[1] 198.51.100.2 esp.74d1ca6f@198.51.100.2 esp.dd642581@198.51.100.1 tun.0@... Traffic: ...
+    000 "t"[1]: 10.1.0.0/24===198.51.100.1...198.51.100.2===10.2.0.0/24; prospective erouted; eroute owner: #0
+    000 "t":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+UP+IKE_FRAG_ALLOW;
+
+A line with SPIs stands for an installed child SA; the first SPI is that of packets to the peer.
+"""
+
+import re
+import subprocess
+from typing import Dict, NamedTuple, Optional, Set
+
+from updown.daemons.said import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, end, processes, silent
+
+DAEMON = "libreswan"
+WHACK = ("/usr/libexec/ipsec/whack", "/usr/lib/ipsec/whack")
+"""Asked directly: `ipsec` is a shell script that does nothing else for `ipsec whack`."""
+
+PID_FILE = "/run/pluto/pluto.pid"
+
+NAME = r'(?:\d{3} )?(?:#\d+: )?"(?P<name>[^"]*)"(?P<instance>(?:\[\d+\])?)'
+SPIS = re.compile(
+    rf"{NAME}(?P<address>[^;]*?) (?:esp|ah)\.(?P<out>[0-9a-f]+)@(?P<peer>\S+) (?:esp|ah)\.(?P<in>[0-9a-f]+)@(?P<me>\S+)"
+)
+ROUTING = re.compile(rf"{NAME}: (?P<ends>[^;]*\.\.\.[^;]*); (?P<routing>[^;]*);")
+DETAIL = re.compile(rf"{NAME}: +(?P<text>.*)")
+
+
+class Asked(NamedTuple):
+    """One run of whack: what it printed, and the reason where that is no answer."""
+
+    text: str
+    why: str = ""
+
+
+def ask() -> Said:
+    """What pluto says; bounded by ANSWER_SECONDS for each of two questions."""
+    pids = processes(("pluto",))
+    if not pids:
+        return Said(ABSENT)
+    since = max(pids.values())
+    other = another(set(pids))
+    if other:
+        return silent(other, since)
+    states = whack("--showstates")
+    status = states if states.why else whack("--status")
+    if status.why:
+        return silent(status.why, since)
+    return read(states.text, status.text, since)
+
+
+def another(pids: Set[int]) -> str:
+    """Why whack would ask another pluto than that of this network namespace, if so: its socket is a file, and may be shared."""
+    try:
+        with open(PID_FILE, encoding="ascii") as file:
+            pid = int(file.read().strip())
+    except (OSError, ValueError):
+        return ""
+    return "" if pid in pids else f"{PID_FILE} names process {pid}, which is not in this network namespace"
+
+
+def whack(question: str) -> Asked:
+    """Run whack with one option, without a shell; the first of WHACK that is there."""
+    for path in WHACK:
+        try:
+            done = subprocess.run(
+                [path, question],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=ANSWER_SECONDS,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+            )
+        except FileNotFoundError:
+            continue
+        except subprocess.TimeoutExpired:
+            return Asked("", f"whack {question}: no answer in {ANSWER_SECONDS:g} s")
+        except OSError as error:
+            return Asked("", f"{path}: {error.strerror}")
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            return Asked("", f"whack {question}: {said[-1] if said else f'status {done.returncode}'}")
+        return Asked(done.stdout.decode("utf-8", "surrogateescape"))
+    return Asked("", f"{WHACK[0]} is not there")
+
+
+def read(states: str, status: str, since: int = 0) -> Said:
+    """The answers as records."""
+    details = connections(status)
+    children = tuple(
+        child._replace(ours=details.get(child.connection, _NOTHING)[2:] == (True, True))
+        for child in map(child_in, states.splitlines())
+        if child is not None
+    )
+    held = [name for name, detail in details.items() if detail.routed or detail.wished]
+    return Said(ANSWERED, "", since, children, tuple(held), tuple(details))
+
+
+def child_in(line: str) -> Optional[Child]:
+    """The child SA that a line of --showstates tells of."""
+    found = SPIS.match(line)
+    if found is None:
+        return None
+    return Child(
+        DAEMON,
+        found["name"],
+        me=end(found["me"]),
+        peer=end(found["peer"]),
+        spi_in=int(found["in"], 16),
+        spi_out=int(found["out"], 16),
+    )
+
+
+class Detail(NamedTuple):
+    """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and asks for a VTI."""
+
+    routed: bool = False
+    wished: bool = False
+    calls_us: bool = False
+    vti: bool = False
+
+
+_NOTHING = Detail()
+
+
+def connections(status: str) -> Dict[str, Detail]:
+    """The connections that --status lists, instances under their template's name."""
+    found: Dict[str, Detail] = {}
+    for line in status.splitlines():
+        routing = ROUTING.match(line)
+        if routing:
+            name = routing["name"]
+            have = found.get(name, _NOTHING)
+            found[name] = have._replace(routed=have.routed or is_routed(routing["routing"]))
+            continue
+        detail = DETAIL.match(line)
+        if detail and detail["name"] in found:
+            found[detail["name"]] = add(found[detail["name"]], detail["text"])
+    return found
+
+
+def add(have: Detail, text: str) -> Detail:
+    """What another line of --status says of a connection, as `policy: IKEv2+PSK+UP;`."""
+    words = [word.strip() for word in text.split(";")]
+    for word in words:
+        head, _, value = word.partition(":")
+        if head == "policy" and {"UP", "KEEP"} & set(value.strip().split("+")):
+            have = have._replace(wished=True)
+        elif head == "vti-iface" and value.strip() != "unset":
+            have = have._replace(vti=True)
+        elif word.startswith("my_updown=") and "vti-updown" in word:
+            have = have._replace(calls_us=True)
+    return have
+
+
+def is_routed(word: str) -> bool:
+    """4.10: `erouted`, `prospective erouted`, `erouted HOLD`, `fail erouted`; 5.x: `routed-tunnel`, `routed-ondemand`, ..."""
+    return "routed" in word.replace("unrouted", "")

@@ -1,0 +1,237 @@
+"""Which claims have a tunnel behind them: the ledger against what the daemons say and the kernel's XFRM database has. Pure.
+
+The rules, with their reasons, are docs/reconcile.md. In short: a daemon that answers has the last word; where none runs the
+XFRM database has it; where one runs and is silent, only a claim of which the kernel has nothing at all ends.
+"""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from updown.backing import Known, backed, known, reqids_of, traces
+from updown.claims import SA, Claim
+from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
+from updown.daemons.said import ABSENT, ANSWERED, Child, Said
+from updown.desired import Device, PeerRoute, Want
+from updown.kernel.xfrm import Database
+from updown.state import family, is_any
+
+GRACE = 60
+"""Seconds for which a claim is left alone though its daemon says nothing of it: the event that made it may be under way."""
+
+DAEMONS = {"libreswan": "pluto", "strongswan": "charon"}
+
+
+class Facts(NamedTuple):
+    """What was found out before the ledger was locked; `xfrm` None: it could not be read."""
+
+    said: Dict[str, Said]
+    xfrm: Optional[Database]
+
+
+class End(NamedTuple):
+    """A claim that nothing backs, and how that is known."""
+
+    claim: Claim
+    reason: str
+
+
+class Decision(NamedTuple):
+    """`moved`: claims with the ends that their tunnels have now. `uncounted`: tunnels that no claim counts."""
+
+    ended: Tuple[End, ...] = ()
+    moved: Tuple[Claim, ...] = ()
+    uncounted: Tuple[Child, ...] = ()
+
+
+def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
+    """What becomes of each claim. `now` in seconds since the epoch; `before_start`: no event of a daemon that is not running
+    can be under way, so no grace."""
+    found = pairs(claims, facts)
+    xfrm = known(facts.xfrm) if facts.xfrm is not None else None
+    ended: List[End] = []
+    moved: List[Claim] = []
+    for claim in claims:
+        child = found.get(claim.key)
+        if child is not None:
+            now_there = follow(claim, child)
+            moved += [now_there] if now_there != claim else []
+            continue
+        reason = why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
+        if reason and not in_grace(claim, facts, now, before_start):
+            ended.append(End(claim, reason))
+    counted = {id(child) for child in found.values()}
+    names = {claim.connection for claim in claims if claim.key in found}
+    uncounted = [
+        child
+        for said in facts.said.values()
+        for child in said.children
+        if child.ours and id(child) not in counted and child.connection not in names
+    ]
+    return Decision(tuple(ended), tuple(moved), tuple(uncounted))
+
+
+def why_it_ends(claim: Claim, said: Said, xfrm: Optional[Known]) -> str:
+    """Why a claim for which no daemon reports a child ends; empty where it does not."""
+    name = DAEMONS.get(claim.about.daemon, claim.about.daemon)
+    if said.state == ANSWERED:
+        if claim.kind == SA:
+            return f"{name} has no child SA of it"
+        return "" if claim.connection in said.held else f"{name} does not keep the way open for it"
+    if xfrm is None:
+        return ""
+    if said.state == ABSENT:
+        if backed(claim, xfrm):
+            return ""
+        what = "policy and state" if claim.kind == SA else "policy"
+        return f"{name} is not running, and the kernel has no IPsec {what} of it"
+    if traces(claim, xfrm):
+        return ""
+    return f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
+
+
+def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
+    """Whether the event that made the claim may still be under way. An earlier daemon's never is."""
+    said = facts.said.get(claim.about.daemon, Said(ABSENT))
+    if said.state == ABSENT and before_start:
+        return False
+    return now - claim.since < GRACE and claim.since >= said.since
+
+
+# Which child is behind which claim
+
+
+def pairs(claims: Sequence[Claim], facts: Facts) -> Dict[str, Child]:
+    """The child behind each claim that has one, by the claim's key."""
+    found: Dict[str, Child] = {}
+    reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
+    libreswan: Dict[str, List[Child]] = {}
+    for child in facts.said.get("libreswan", Said(ABSENT)).children:
+        libreswan.setdefault(child.connection, []).append(child)
+    for claim in claims:
+        if claim.about.daemon == "libreswan":
+            mine = libreswan.get(claim.connection, [])
+            behind = [child for child in mine if is_pluto_child(claim, child, reqids)]
+            if behind:
+                found[claim.key] = behind[0]
+    found.update(charon_pairs(claims, facts.said.get("strongswan", Said(ABSENT)).children))
+    return found
+
+
+def is_pluto_child(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int]) -> bool:
+    """Of the children with the claim's name, by the reqid that the kernel's state has: instances of a template share the name.
+    A configured reqid tells nothing; then the peer does."""
+    if child.spi_in and child.spi_in == claim.about.spi_in:
+        return True
+    if claim.about.reqid < FIRST_AUTOMATIC_REQID:
+        return child.peer == claim.about.peer or not claim.row.any_remote
+    reqid = reqids.get((child.me, child.spi_in))
+    return reqid is None or reqid in reqids_of(claim)
+
+
+def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str, Child]:
+    """By child name, marks and if_ids; in these by the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids
+    that are left over on both sides belong together: by remote selector, else newest to newest; the oldest claims beyond
+    their number have no child."""
+    found: Dict[str, Child] = {}
+    groups: Dict[Tuple[object, ...], List[Claim]] = {}
+    for claim in claims:
+        if claim.about.daemon == "strongswan" and claim.kind == SA:
+            groups.setdefault((claim.connection, *keys_of(claim)), []).append(claim)
+    named: Dict[object, List[Child]] = {}
+    for child in children:
+        named.setdefault(child.connection, []).append(child)
+    for group, members in groups.items():
+        theirs = {
+            child.unique_id: child for child in named.get(group[0], ()) if child_group(child, len(group)) == group
+        }
+        mine: Dict[int, List[Claim]] = {}
+        for claim in sorted(members, key=lambda claim: claim.order):
+            mine.setdefault(unique_id(claim), []).append(claim)
+        for number, child in matched(mine, theirs).items():
+            found.update({claim.key: child for claim in mine[number]})
+    return found
+
+
+def matched(mine: Dict[int, List[Claim]], theirs: Dict[int, Child]) -> Dict[int, Child]:
+    """Which child each of our ids stands for now; ids and claims in order of arrival."""
+    found = {number: theirs[number] for number in mine if number in theirs}
+    left = [theirs[number] for number in sorted(theirs.keys() - mine.keys())]
+    for same_selector in (True, False):
+        for number in reversed([number for number in mine if number not in found]):
+            networks = {claim.about.peer_client.split(" ")[0] for claim in mine[number]}
+            fitting = [child for child in left if not same_selector or networks & set(child.theirs)]
+            if fitting:
+                found[number] = fitting[-1]
+                left.remove(fitting[-1])
+    return found
+
+
+def unique_id(claim: Claim) -> int:
+    """The IKE SA's id when the claim was made; 0 where claims do not tell."""
+    return int(getattr(claim.about, "unique_id", 0) or 0)
+
+
+def keys_of(claim: Claim) -> Tuple[object, ...]:
+    """What ties a claim's device to its child: both marks, or the if_id."""
+    device = device_in(claim)
+    if device is None:
+        return ()
+    return (device.link.if_id,) if device.link.kind == "xfrm" else (device.link.ikey, device.link.okey)
+
+
+def child_group(child: Child, length: int) -> Tuple[object, ...]:
+    """A child's name and keys, in the form of a group of claims with `length` parts."""
+    keys: Dict[int, Tuple[object, ...]] = {
+        1: (),
+        2: (child.if_id_out or child.if_id_in,),
+        3: (child.mark_in, child.mark_out),
+    }
+    return (child.connection, *keys[length])
+
+
+# Where a tunnel's ends are now
+
+
+def follow(claim: Claim, child: Child) -> Claim:
+    """The claim with the ends its tunnel has now. They move with MOBIKE and NAT, and the hook is not always called."""
+    device = device_in(claim)
+    if not (child.me and child.peer) or device is None or device.link.kind == "xfrm":
+        return claim
+    if child.me == claim.about.me and child.peer == claim.about.peer:
+        return claim
+    wants = tuple(moved_want(want, claim, child) for want in claim.wants)
+    return claim._replace(wants=wants, about=claim.about._replace(me=child.me, peer=child.peer))
+
+
+def moved_want(want: Want, claim: Claim, child: Child) -> Want:
+    """One want, with a device's ends, or the peer that a host route leads to, where they are now."""
+    if isinstance(want, Device):
+        six = family(child.me) == 6
+        anywhere = "::" if six else "0.0.0.0"
+        remote = anywhere if is_any(want.link.remote) else child.peer
+        return want._replace(link=want.link._replace(kind="vti6" if six else "vti", local=child.me, remote=remote))
+    if isinstance(want, PeerRoute) and want.peer == claim.about.peer:
+        return want._replace(peer=child.peer, local=child.me)
+    return want
+
+
+def device_in(claim: Claim) -> Optional[Device]:
+    """The device that a claim asks for."""
+    return next((want for want in claim.wants if isinstance(want, Device)), None)
+
+
+def notes(claims: Sequence[Claim], facts: Facts) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """Remarks and warnings on what could not be asked."""
+    remarks: List[str] = []
+    warnings: List[str] = []
+    held: Set[str] = {claim.about.daemon for claim in claims}
+    for daemon, said in facts.said.items():
+        name = DAEMONS.get(daemon, daemon)
+        if said.state == ABSENT and daemon in held:
+            remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
+        elif said.state not in (ABSENT, ANSWERED):
+            text = f"{name} runs but says nothing ({said.why})"
+            if daemon in held:
+                warnings.append(f"{text}: only claims that the kernel knows nothing of end; run it again later")
+            else:
+                remarks.append(f"{text}; no claim is of it")
+    return tuple(remarks), tuple(warnings)

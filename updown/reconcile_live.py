@@ -1,0 +1,256 @@
+"""`vti-updown reconcile`: facts, decision (reconcile.py), and carrying it out by the same plans as an event's."""
+
+import json
+import os
+import time
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+
+from updown import errors, left_over
+from updown.arguments import Arguments
+from updown.carry import Report, asked_before, mend, settle, touched_by
+from updown.claims import SA, Change, Claim, Ended
+from updown.cli import once
+from updown.daemons import pluto_status, vici
+from updown.daemons.said import ANSWERED, Said
+from updown.desired import device_of, resource
+from updown.errors import Refused, UpdownError
+from updown.kernel.netlink import Netlink
+from updown.kernel.xfrm import Database, Xfrm
+from updown.ledger import Ledger, as_json
+from updown.ledger_file import STATE_DIR, copy_ledger, folder
+from updown.live import ledger_of, namespace_name, settings_lines
+from updown.operations import Operation
+from updown.reconcile import DAEMONS, Decision, End, Facts, decide, notes
+from updown.report import JSON_VERSION, folded, plan_lines
+from updown.settings import Line
+from updown.state import Link
+
+ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
+CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment
+CHARON_PAUSE = 0.4  # seconds between
+
+
+class Outcome(NamedTuple):
+    """What was decided, and what was done, or, in a dry run, would be."""
+
+    decision: Decision
+    report: Report
+    facts: Facts
+
+
+def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """The sub-command: bring ledger and kernel in line with the tunnels there are, and print what that took."""
+    if "PLUTO_VERB" in environ:
+        raise Refused(
+            "reconcile cannot run inside a hook: the daemon it would ask waits for the hook's end",
+            "run it from a shell, a timer or the units in contrib/",
+        )
+    outcome = live(arguments)
+    if arguments.json:
+        print(json.dumps(outcome_json(outcome)))
+    else:
+        print("\n".join(outcome_lines(outcome, arguments.verbose)))
+    return errors.FAILED if outcome.report.warnings else errors.DONE
+
+
+def live(arguments: Arguments) -> Outcome:
+    """Ask the daemons first and lock then, since they may wait for a hook that waits for the lock; and ask again where the
+    ledger was written in between."""
+    lines = settings_lines(arguments)
+    with Netlink() as netlink:
+        path = os.path.join(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink)), "ledger")
+        for attempt in range(1, ATTEMPTS + 1):
+            stamp = written(path)
+            with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
+                facts = gather(list(copy.claims()))
+            with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+                if arguments.dry_run or written(path) == stamp or not stamp:
+                    now = int(time.time())
+                    outcome = run(ledger, netlink, lines, facts, now, arguments.dry_run, arguments.before_start)
+                    noted = (ledger.note,) if ledger.note else ()
+                    return outcome._replace(report=outcome.report._replace(warnings=noted + outcome.report.warnings))
+            time.sleep(0.5 * attempt)
+    raise UpdownError("events came each time while the daemons were asked; nothing was changed", "run it again later")
+
+
+def written(path: str) -> int:
+    """When the ledger was last written, in nanoseconds; 0 where there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def gather(claims: Sequence[Claim]) -> Facts:
+    """What both daemons and the kernel's XFRM database say now."""
+    said: Dict[str, Said] = {pluto_status.DAEMON: pluto_status.ask(), vici.DAEMON: vici.ask()}
+    try:
+        with Xfrm() as socket:
+            xfrm: Optional[Database] = socket.database()
+    except UpdownError:
+        xfrm = None
+    facts = Facts(said, xfrm)
+    theirs = [claim for claim in claims if claim.about.daemon == vici.DAEMON and claim.kind == SA]
+    for _ in range(CHARON_ASKED - 1):
+        said_now = facts.said[vici.DAEMON]
+        if said_now.state != ANSWERED or not decide(theirs, facts, 0).ended:
+            break
+        time.sleep(CHARON_PAUSE)
+        facts.said[vici.DAEMON] = both(said_now, vici.ask())
+    return facts
+
+
+def both(earlier: Said, later: Said) -> Said:
+    """Two answers of charon as one."""
+    children = {(child.unique_id, child.connection, child.spi_in): child for child in earlier.children + later.children}
+    return later._replace(children=tuple(children.values())) if later.state == ANSWERED else later
+
+
+def run(
+    ledger: Ledger,
+    netlink: Netlink,
+    lines: Tuple[Line, ...],
+    facts: Facts,
+    now: int,
+    dry: bool = False,
+    before_start: bool = False,
+) -> Outcome:
+    """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due."""
+    claims = list(ledger.claims())
+    decision = decide(claims, facts, now, before_start)
+    reports = [mend(ledger, netlink, dry)]
+    reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
+    remarks, warnings = notes(claims, facts)
+    if facts.xfrm is None:
+        warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
+    rest = left_over.find(ledger, lines, facts.xfrm, going(reports))
+    reports += [without(gone, ledger, netlink, dry) for gone in rest.gone.values()]
+    forget(rest.forgotten, ledger)
+    told, urgent = uncounted(decision)
+    return Outcome(
+        decision,
+        Report(
+            "",
+            once(tuple(operation for report in reports for operation in report.operations)),
+            warnings + tuple(warning for report in reports for warning in report.warnings) + urgent,
+            remarks + rest.remarks + told,
+            tuple(end.claim for end in decision.ended),
+        ),
+        facts,
+    )
+
+
+def going(reports: Sequence[Report]) -> Set[str]:
+    """Devices that these reports delete, in a dry run not yet."""
+    operations = [operation for report in reports for operation in report.operations]
+    return {
+        operation.subject.name
+        for operation in operations
+        if operation.action == "link delete" and isinstance(operation.subject, Link)
+    }
+
+
+def by_device(claims: Sequence[Claim], decision: Decision) -> Dict[str, Change]:
+    """What changes on each device that a claim asks for something on."""
+    found = {device_of(want): Change() for claim in claims for want in claim.wants}
+    for claim in decision.moved:
+        change = found.get(claim.device, Change())
+        found[claim.device] = change._replace(put=(*change.put, claim))
+    for claim, _ in decision.ended:
+        change = found.get(claim.device, Change())
+        found[claim.device] = change._replace(end=(*change.end, claim))
+    return found
+
+
+def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """End and move the claims on one device, and plan everything on it anew."""
+    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
+    ledger.begin()
+    try:
+        for claim in change.end:
+            ledger.end(claim)
+        for claim in change.put:
+            ledger.put(claim)
+        touched = [*touched_by(change, before), *ledger.on_device(name)]
+        return settle("", list(dict.fromkeys(touched)), asked_before(before), "", ledger, netlink, dry, before)
+    except UpdownError as error:
+        ledger.rollback()
+        return failed(error)
+
+
+def without(gone: List[Ended], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Take away what is left over on one device, or the device itself."""
+    asked: Dict[str, List[Ended]] = {}
+    for old in gone:
+        asked.setdefault(resource(old.want), []).append(old)
+    ledger.begin()
+    try:
+        report = settle("", list(asked), asked, "", ledger, netlink, dry, {})
+    except UpdownError as error:
+        ledger.rollback()
+        return failed(error)
+    return report._replace(operations=tuple(map(nobodys, report.operations)))
+
+
+def nobodys(operation: Operation) -> Operation:
+    """The operation, with the reason of a left-over."""
+    return operation._replace(reason="it is ours, and no claim asks for it")
+
+
+def failed(error: UpdownError) -> Report:
+    """What could not be done, and what to do about it."""
+    return Report("", warnings=(f"{error.text}; {error.hint}" if error.hint else error.text,))
+
+
+def forget(names: Sequence[str], ledger: Ledger) -> None:
+    """Devices that we made and that are gone are not ours any more, whoever makes one of that name."""
+    if names:
+        ledger.begin()
+        for name in names:
+            ledger.set_made(name, None)
+        ledger.commit()
+
+
+def uncounted(decision: Decision) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
+    told: Dict[str, str] = {}
+    for child in decision.uncounted:
+        name = DAEMONS.get(child.daemon, child.daemon)
+        told[child.connection] = (
+            f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
+        )
+    ours = {child.connection for child in decision.uncounted if child.daemon == pluto_status.DAEMON}
+    return (
+        tuple(line for connection, line in told.items() if connection not in ours),
+        tuple(line for connection, line in told.items() if connection in ours),
+    )
+
+
+def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
+    """For people: which claims end and why, then the commands as everywhere."""
+    lines: List[str] = []
+    for claim, reason in outcome.decision.ended:
+        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+        lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
+    for claim in outcome.decision.moved:
+        lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
+    said = plan_lines(outcome.report, reasons)
+    return lines + said if said != ["# nothing to do"] or not lines else lines
+
+
+def outcome_json(outcome: Outcome) -> Dict[str, object]:
+    """For programs."""
+
+    def ended(end: End) -> Dict[str, object]:
+        return {**as_json(end.claim), "reason": end.reason}
+
+    return {
+        "version": JSON_VERSION,
+        "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
+        "claims_ended": [ended(end) for end in outcome.decision.ended],
+        "claims_moved": [as_json(claim) for claim in outcome.decision.moved],
+        "uncounted": [child._asdict() for child in outcome.decision.uncounted],
+        "operations": [operation.json() for operation in outcome.report.operations],
+        "warnings": list(outcome.report.warnings),
+        "remarks": list(outcome.report.remarks),
+    }

@@ -1,0 +1,122 @@
+"""`vti-updown adopt DEV` and `release DEV`: whose a device is, without touching what it does."""
+
+import json
+from typing import List, Optional, Tuple
+
+from updown import errors, values
+from updown.arguments import Arguments
+from updown.carry import Report
+from updown.concerns import device
+from updown.desired import Device
+from updown.errors import Refused
+from updown.kernel import dumps
+from updown.kernel.apply import apply
+from updown.kernel.netlink import Netlink
+from updown.ledger import Ledger
+from updown.left_over import as_route
+from updown.live import ledger_of
+from updown.operations import Operation
+from updown.report import JSON_VERSION, plan_lines
+from updown.state import OUR_ALIAS, OUR_PROTOCOL
+
+TUNNELS = ("vti", "vti6", "xfrm")
+STATIC = 4  # RTPROT_STATIC: a route that an administrator made
+
+
+def take_over(arguments: Arguments) -> int:
+    """The sub-command."""
+    name = arguments.files[0]
+    try:
+        values.device_name(name)
+    except ValueError as error:
+        raise Refused(f"{values.escaped(name, 30)}: {error}", "`ip -d link` lists the devices there are") from None
+    adopting = arguments.command == "adopt"
+    with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+        report = (adopt if adopting else release)(name, ledger, netlink, arguments.dry_run)
+    if arguments.json:
+        operations = [operation.json() for operation in report.operations]
+        print(json.dumps({"version": JSON_VERSION, "operations": operations, "remarks": list(report.remarks)}))
+    else:
+        print("\n".join(plan_lines(report, arguments.verbose)))
+    return errors.DONE
+
+
+def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Mark the device as ours, and note it, so that it goes by the deletion table. Raises Refused for what cannot be ours."""
+    link = netlink.link(name)
+    if link is None:
+        raise Refused(f"{name}: no such device here", "`ip -d link` lists devices; another namespace: ip netns exec")
+    if link.kind not in TUNNELS:
+        raise Refused(
+            f"{name} is no tunnel device of ours ({link.kind or 'hardware'})", "adopt takes vti, vti6 and xfrm"
+        )
+    if device.is_fallback(link):
+        raise Refused(
+            f"{name} is the kernel's fallback device (local any, remote any)", "it can be neither adopted nor deleted"
+        )
+    held = list(ledger.claims("device = ?", name))
+    if any(isinstance(want, Device) and want.by_daemon for claim in held for want in claim.wants):
+        raise Refused(f"{name} is the IKE daemon's own (ipsec-interface=)", "the daemon makes and deletes it; leave it")
+    made = ledger.made(f"device {name}")
+    if link.alias == OUR_ALIAS and made == link.ifindex:
+        return Report("", remarks=(f"{name} is ours already",))
+    remarks: Tuple[str, ...] = (
+        f"{name} is ours now, with {len(held)} claims: it goes by the table in docs/deletion.md",
+    )
+    if link.alias and link.alias != OUR_ALIAS:
+        remarks += (f"its alias was {link.alias}",)
+    if not held:
+        remarks += ("no claim holds it: `vti-updown reconcile` removes it, unless its remote is any",)
+    mark = Operation("link set", link._replace(alias=OUR_ALIAS), link, "it is marked as ours", f"device {name}")
+    return do(name, link.ifindex, [mark], remarks, ledger, netlink, dry)
+
+
+def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Take our mark off the device and its routes, and forget it and its addresses. Raises Refused where it is not ours."""
+    link = netlink.link(name)
+    made = ledger.made(f"device {name}")
+    if link is None:
+        raise Refused(f"{name}: no such device here", "`vti-updown status` lists ours")
+    if not device.is_ours(link, made, None):
+        raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
+    operations = [Operation("link set", link._replace(alias=""), link, "it is ours no more")]
+    for seen in dumps.routes(OUR_PROTOCOL):
+        if seen.oif == link.ifindex:
+            theirs = as_route(seen, name)._replace(protocol=STATIC)
+            operations.append(Operation("route replace", theirs, reason="it is ours no more"))
+    held = list(ledger.claims("device = ?", name))
+    remarks: Tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
+    if held:
+        remarks += (f"{len(held)} claims hold it as a device of others; `vti-updown status` lists them",)
+    return do(name, None, operations, remarks, ledger, netlink, dry)
+
+
+def do(
+    name: str,
+    made: Optional[int],
+    operations: List[Operation],
+    remarks: Tuple[str, ...],
+    ledger: Ledger,
+    netlink: Netlink,
+    dry: bool,
+) -> Report:
+    """Write the ledger and do the operations, both or none."""
+    if dry:
+        return Report("", tuple(operations), (), remarks)
+    ledger.begin()
+    try:
+        ledger.set_made(f"device {name}", made)
+        if made is None:
+            for key in addresses_on(name, ledger):
+                ledger.set_made(key, None)
+        outcome = apply(tuple(operations), netlink, ledger.owner)
+        ledger.commit()
+    except BaseException:
+        ledger.rollback()
+        raise
+    return Report("", outcome.done, outcome.warnings, remarks)
+
+
+def addresses_on(name: str, ledger: Ledger) -> List[str]:
+    """The keys of the addresses that we put on a device."""
+    return [key for key in ledger.all_made() if key.split(" ")[:2] in (["address", name], ["source", name])]
