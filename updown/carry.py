@@ -10,7 +10,7 @@ from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import device
 from updown.desired import Device, Want, resource, split
 from updown.draft import Ground, Plan
-from updown.errors import UpdownError
+from updown.errors import StateError, UpdownError
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink import Netlink
 from updown.kernel.observe import observe
@@ -92,9 +92,14 @@ def settle(
     try:
         outcome = apply(plan.operations, netlink, ledger.owner)
     except BaseException as error:
-        restore(before, newest, ground, plan, ledger)
-        if isinstance(error, UpdownError) and (before or newest):
-            mend(ledger, netlink, dry)
+        try:
+            restore(before, newest, ground, plan, ledger)
+            if isinstance(error, UpdownError) and (before or newest):
+                mend(ledger, netlink, dry)
+        except LedgerError as trouble:
+            ledger.rollback()
+            why = f"{error}; undone, but the ledger could not be told ({trouble}) and keeps the claim"
+            raise StateError(why, "free space there; the next event of this machine tries it again") from error
         raise
     warnings = plan.warnings + outcome.warnings
     try:

@@ -104,6 +104,8 @@ def unusable(what: str, why: str) -> StateError:
         hint = "another program reads or writes that file; end it. The next event makes up for this one"
     elif "exists" in why or "Not a directory" in why:
         hint = "move away what lies there; a directory is needed"
+    elif "Is a directory" in why or "unable to open" in why:
+        hint = "move away what lies there; a file is needed"
     return StateError(f"{what}: {why}", hint)
 
 

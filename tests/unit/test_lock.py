@@ -93,7 +93,7 @@ def test_nothing_is_imported_or_read_while_the_lock_is_held(tmp_path: Path, verb
         place.mkdir(parents=True)
         environment = call(tunnel._replace(connection="u", theirs="10.7.0.0/24"), "up")
         spool.keep(str(place), spool.arrival(), environment, str(settings))
-    words = [sys.executable, "-I", "-c", WATCHED, str(ROOT), str(tmp_path / "state"), str(settings), str(file)]
+    words = [sys.executable, "-I", "-S", "-c", WATCHED, str(ROOT), str(tmp_path / "state"), str(settings), str(file)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     statuses, seen = json.loads(done.stdout.splitlines()[-1])
