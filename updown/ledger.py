@@ -110,6 +110,15 @@ class Ledger:
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
 
+    def beside(self, name: str) -> List[str]:
+        """The keys of everything on the same device that the holders of a resource ask for."""
+        rows = self.base.execute(
+            "SELECT DISTINCT other.resource FROM want AS mine JOIN want AS other ON other.claim = mine.claim"
+            " WHERE mine.resource = ? AND other.device = mine.device",
+            (name,),
+        )
+        return [name for (name,) in rows]
+
     def made(self, name: str) -> Optional[int]:
         """None where we did not make the resource; a device's index, or 0 where a killed call may have made it."""
         row = self.base.execute("SELECT value FROM made WHERE resource = ?", (name,)).fetchone()
