@@ -7,10 +7,10 @@ leaves a note from which the next event mends everything.
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.claims import REVIVE, Change, Claim, Ended
-from updown.concerns import device
-from updown.desired import Device, Want, resource, split
+from updown.concerns import addresses, device
+from updown.desired import Device, SourceAddress, Want, resource, split
 from updown.draft import Ground, Plan
-from updown.errors import UpdownError
+from updown.errors import StateError, UpdownError
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink import Netlink
 from updown.kernel.observe import observe
@@ -18,7 +18,7 @@ from updown.ledger import Ledger, LedgerError
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import make_plan
-from updown.state import Link
+from updown.state import Address, Link, family
 
 
 class Report(NamedTuple):
@@ -92,9 +92,14 @@ def settle(
     try:
         outcome = apply(plan.operations, netlink, ledger.owner)
     except BaseException as error:
-        restore(before, newest, ground, plan, ledger)
-        if isinstance(error, UpdownError) and (before or newest):
-            mend(ledger, netlink, dry)
+        try:
+            restore(before, newest, ground, plan, ledger)
+            if isinstance(error, UpdownError) and (before or newest):
+                mend(ledger, netlink, dry)
+        except LedgerError as trouble:
+            ledger.rollback()
+            why = f"{error}; undone, but the ledger could not be told ({trouble}) and keeps the claim"
+            raise StateError(why, "free space there; the next event of this machine tries it again") from error
         raise
     warnings = plan.warnings + outcome.warnings
     try:
@@ -138,6 +143,7 @@ def survey(
     observed = observe(netlink, wants_in(ground), ())
     devices = upset(ground, observed)
     hanging = [name for device_name in devices for name in ledger.on_device(device_name)]
+    hanging += [name for source in bereft(ground, observed, devices) for name in ledger.beside(source)]
     if set(hanging) - set(names) or any(observed.links.get(name) for name in devices):
         ground = ground_of([*names, *hanging], ended, newest, ledger)
         observed = observe(netlink, wants_in(ground), devices)
@@ -176,9 +182,34 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
             assert isinstance(want, Device)
             if link is None or not link.up or not device.changes_in_place(want.link, link):
                 found.append(rest)
-        elif kind in ("address", "source") and not holders and ground.made.get(name) is not None:
-            found.append(rest.split(" ")[0])
+    for device_name, gone in leaving(ground).items():
+        have = observed.addresses.get(device_name, ())
+        left = [other for other in have if not any(other == one or addresses.same_subnet(other, one) for one in gone)]
+        if not set(gone) <= set(have) or not any(family(other.address) == 4 for other in left):
+            found.append(device_name)
     return tuple(dict.fromkeys(found))
+
+
+def leaving(ground: Ground) -> Dict[str, List[Address]]:
+    """By device, the addresses of ours that nobody asks for any more."""
+    found: Dict[str, List[Address]] = {}
+    for name, holders in ground.holders.items():
+        last = ground.ended.get(name, [])
+        want = last[-1].want if last and not holders and ground.made.get(name) is not None else None
+        if isinstance(want, (Address, SourceAddress)):
+            found.setdefault(want.device, []).append(addresses.as_address(want))
+    return found
+
+
+def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> List[str]:
+    """The source addresses whose routes the kernel takes along with an address that goes, where the device keeps others, so
+    that only these need a look."""
+    found: List[str] = []
+    for device_name, gone in leaving(ground).items():
+        for one in gone if device_name not in devices else ():
+            along = [other for other in observed.addresses[device_name] if addresses.same_subnet(other, one)]
+            found += [f"source {device_name} {other.address.split('/')[0]}" for other in along]
+    return found
 
 
 def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> None:

@@ -63,7 +63,7 @@ def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
 def one_event(arguments: Arguments, variables: Mapping[str, str], dry: bool) -> None:
     """Run one event and show it."""
     context = daemons.read(variables)
-    report = live_event(arguments, context, dry)
+    report = live_event(arguments, context, dry, variables)
     if arguments.json:
         print(json.dumps(as_json(context, report)))
     elif arguments.command == "explain":

@@ -22,6 +22,10 @@ class UpdownError(Exception):
         self.hint = hint
 
 
+class StateError(UpdownError):
+    """The state directory or the ledger cannot be used: nothing could be counted, so nothing is done."""
+
+
 class Refused(UpdownError):
     """A variable, a setting or a command line that we do not take (exit 2)."""
 

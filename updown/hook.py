@@ -90,7 +90,7 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     from updown.live import live_event
     from updown.report import hook_lines
 
-    report = live_event(arguments, context)
+    report = live_event(arguments, context, environ=environ)
     lines = hook_lines(report)
     if context.verb.joined:
         # any output of an async call makes `ipsec up` fail (programs/pluto/server_run.c); the journal gets it

@@ -16,6 +16,7 @@ from updown.desired import Row, device_of, dump, load, resource
 
 VERSION = 1  # of the tables below (PRAGMA user_version)
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
+FORGET = 8  # old ones that one event forgets at most
 
 LedgerError = sqlite3.Error
 """What any method may raise while it writes: a full disk, a damaged file."""
@@ -36,6 +37,7 @@ CREATE INDEX want_device ON want (device, resource);
 CREATE TABLE made (resource TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE unfinished (resource TEXT PRIMARY KEY, connection TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE taken (spis TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX taken_at ON taken (at);
 """
 
 
@@ -75,20 +77,10 @@ class Ledger:
             f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering", values
         ).fetchall():
             found = self.base.execute("SELECT value FROM want WHERE claim = ? ORDER BY position", (row[0],))
-            yield Claim(
-                order=row[0],
-                key=row[1],
-                kind=row[2],
-                connection=json.loads(row[3]),
-                tunnel=row[4],
-                group=row[5],
-                device=row[6],
-                row=Row(*json.loads(row[7])),
-                routed=bool(row[8]),
-                since=row[9],
-                about=About(*json.loads(row[10])),
-                wants=tuple(load(json.loads(value)) for (value,) in found),
-            )
+            try:
+                yield claim_in(row, [value for (value,) in found])
+            except (ValueError, TypeError) as error:
+                raise LedgerError(f"malformed claim: {error}") from None
 
     def holders(self, name: str, newest: str) -> List[Holder]:
         """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
@@ -118,6 +110,15 @@ class Ledger:
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
 
+    def beside(self, name: str) -> List[str]:
+        """The keys of everything on the same device that the holders of a resource ask for."""
+        rows = self.base.execute(
+            "SELECT DISTINCT other.resource FROM want AS mine JOIN want AS other ON other.claim = mine.claim"
+            " WHERE mine.resource = ? AND other.device = mine.device",
+            (name,),
+        )
+        return [name for (name,) in rows]
+
     def made(self, name: str) -> Optional[int]:
         """None where we did not make the resource; a device's index, or 0 where a killed call may have made it."""
         row = self.base.execute("SELECT value FROM made WHERE resource = ?", (name,)).fetchone()
@@ -138,7 +139,10 @@ class Ledger:
     def unfinished(self) -> Dict[str, Ended]:
         """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
         rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
-        return {name: Ended(json.loads(connection), load(json.loads(value))) for name, connection, value in rows}
+        try:
+            return {name: Ended(json.loads(connection), load(json.loads(value))) for name, connection, value in rows}
+        except (ValueError, TypeError) as error:
+            raise LedgerError(f"malformed note of an event: {error}") from None
 
     def is_taken(self, spis: str, now: int) -> bool:
         """Whether the SA with these SPIs was taken down in the last ten minutes."""
@@ -212,9 +216,29 @@ class Ledger:
         self.base.executemany("DELETE FROM unfinished WHERE resource = ?", [(name,) for name in names])
 
     def set_taken(self, spis: str, now: int) -> None:
-        """Remember the SPIs of an SA that was taken down, and forget old ones."""
-        self.base.execute("DELETE FROM taken WHERE at < ?", (now - TAKEN_FOR,))
+        """Remember the SPIs of an SA that was taken down, and forget some old ones: more than come, so that they do not pile
+        up, and few, so that no event pays for thousands."""
+        old = "SELECT spis FROM taken WHERE at < ? ORDER BY at LIMIT ?"
+        self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
+
+
+def claim_in(row: Tuple[Any, ...], wants: List[str]) -> Claim:
+    """A claim from its row; raises ValueError or TypeError for one that we did not write."""
+    return Claim(
+        order=row[0],
+        key=row[1],
+        kind=row[2],
+        connection=json.loads(row[3]),
+        tunnel=row[4],
+        group=row[5],
+        device=row[6],
+        row=Row(*json.loads(row[7])),
+        routed=bool(row[8]),
+        since=row[9],
+        about=About(*json.loads(row[10])),
+        wants=tuple(load(json.loads(value)) for value in wants),
+    )
 
 
 def as_json(claim: Claim) -> Dict[str, Any]:

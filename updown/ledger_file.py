@@ -4,7 +4,7 @@ import os
 import sqlite3
 import time
 
-from updown.errors import UpdownError
+from updown.errors import StateError
 from updown.ledger import TABLES, VERSION, Ledger, LedgerError
 from updown.lock import WAIT, take_lock
 
@@ -22,7 +22,7 @@ def folder(state_dir: str, namespace: str) -> str:
 def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
     """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then).
 
-    Raises Locked after `wait` seconds, UpdownError where the state directory cannot be used.
+    Raises Locked after `wait` seconds, StateError where the state directory cannot be used.
     """
     where = folder(state_dir, namespace)
     path = os.path.join(where, "ledger")
@@ -49,7 +49,7 @@ def make_private(place: str) -> None:
     os.makedirs(place, 0o700, exist_ok=True)
     owner = os.stat(place).st_uid
     if owner not in (0, os.geteuid()):
-        raise UpdownError(
+        raise StateError(
             f"{place} belongs to user {owner}, who could write what we believe",
             f"chown root {place}, or name another place by --state-dir",
         )
@@ -73,7 +73,7 @@ def prepare(base: sqlite3.Connection) -> None:
 
 
 def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
-    """Set the damaged file in `where` aside and go on with an empty one; raises UpdownError where `error` says something
+    """Set the damaged file in `where` aside and go on with an empty one; raises StateError where `error` says something
     else, or says it again."""
     path = os.path.join(where, "ledger")
     if ledger.note or not any(word in str(error) for word in DAMAGE):
@@ -91,16 +91,22 @@ def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
     )
 
 
-def unusable(what: str, why: str) -> UpdownError:
+def unusable(what: str, why: str) -> StateError:
     """The state directory cannot be used: without it nothing could be counted, so nothing is done."""
     hint = "run as root, or name another by --state-dir"
     if "full" in why or "No space" in why:
         hint = "free space there (df shows it); the next event makes up for this one"
     elif "Read-only" in why or "readonly" in why:
         hint = "make it writable (ReadWritePaths= in the daemon's unit?), or name another by --state-dir"
+    elif "I/O error" in why:
+        hint = "look at that file system (df, dmesg); the next event makes up for this one"
+    elif "is locked" in why:
+        hint = "another program reads or writes that file; end it. The next event makes up for this one"
     elif "exists" in why or "Not a directory" in why:
         hint = "move away what lies there; a directory is needed"
-    return UpdownError(f"{what}: {why}", hint)
+    elif "Is a directory" in why or "unable to open" in why:
+        hint = "move away what lies there; a file is needed"
+    return StateError(f"{what}: {why}", hint)
 
 
 def connect(path: str) -> sqlite3.Connection:

@@ -1,19 +1,41 @@
-"""Events against this machine: settings file, ledger on disk, kernel. What is pure stays in event.py."""
+"""Events against this machine: settings file, ledger on disk, kernel, spool. What is pure stays in event.py.
+
+Everything is read and imported before the lock is taken; events from the spool are the exception, since they come while it is
+held.
+"""
 
 import os
 import time
 from contextlib import contextmanager
-from typing import Iterator, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from updown import event
+from updown import daemons, event, spool
 from updown.arguments import Arguments
 from updown.context import Context
+from updown.errors import Locked, Refused, StateError
 from updown.event import Report
+from updown.kernel import journal
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, LedgerError
 from updown.ledger_file import STATE_DIR, begin_anew, copy_ledger, folder, open_ledger, unusable
-from updown.lock import WAIT
-from updown.settings import DEFAULT_FILE, Line, read_files
+from updown.settings import DEFAULT_FILE, Line, read_files, wait_of
+from updown.spool import Kept, Served
+
+Lines = Tuple[Line, ...]
+
+
+class Place(NamedTuple):
+    """Where events of this call are served: the state of one network namespace, and the settings files read so far."""
+
+    state_dir: str
+    namespace: str
+    netlink: Netlink
+    files: Dict[str, Union[Lines, Refused]]
+
+    @property
+    def path(self) -> str:
+        """The folder of ledger, lock and spool."""
+        return folder(self.state_dir, self.namespace)
 
 
 def namespace_name(netlink: Netlink) -> str:
@@ -23,42 +45,192 @@ def namespace_name(netlink: Netlink) -> str:
     return str(cookie) if cookie is not None else f"i{os.stat('/proc/self/ns/net').st_ino}"
 
 
-def settings_lines(arguments: Arguments) -> Tuple[Line, ...]:
+def settings_lines(arguments: Arguments) -> Lines:
     """The administrator's file; one named on the command line must be there."""
-    if arguments.config:
-        from updown.errors import Refused
+    return lines_of(arguments.config or "")
 
-        if not os.path.exists(arguments.config):
-            raise Refused(f"{arguments.config}: no such file", "name the settings file by --config FILE")
-        return read_files(arguments.config)
+
+def lines_of(config: str) -> Lines:
+    """The lines of the settings file that --config named, or of the default one."""
+    if config:
+        if not os.path.exists(config):
+            raise Refused(f"{config}: no such file", "name the settings file by --config FILE")
+        return read_files(config)
     return read_files(DEFAULT_FILE)
+
+
+def read_once(config: str, files: Dict[str, Union[Lines, Refused]]) -> Lines:
+    """The same, read once in a call. Raises Refused for a file with a mistake, each time it is asked for."""
+    path = os.path.abspath(config) if config else ""
+    if path not in files:
+        try:
+            files[path] = lines_of(path)
+        except Refused as error:
+            files[path] = error
+    found = files[path]
+    if isinstance(found, Refused):
+        raise found
+    return found
+
+
+def lines_for(context: Context, config: str, files: Dict[str, Union[Lines, Refused]]) -> Lines:
+    """The settings of an event. Verbs that end need none: a broken file keeps no tunnel alive."""
+    try:
+        return read_once(config, files)
+    except Refused:
+        if context.verb.makes:
+            raise
+        return ()
+
+
+def live_event(
+    arguments: Arguments, context: Context, dry: bool = False, environ: Optional[Mapping[str, str]] = None
+) -> Report:
+    """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had."""
+    name = spool.arrival()
+    files: Dict[str, Union[Lines, Refused]] = {}
+    lines = lines_for(context, arguments.config or "", files)
+    now = int(time.time())
+    with Netlink() as netlink:
+        place = place_of(arguments, netlink, files)
+        if dry:
+            with copy_ledger(place.state_dir, place.namespace) as ledger:
+                try:
+                    return noted(ledger, event.run(context, lines, ledger, netlink, now, dry))
+                except LedgerError as error:
+                    raise unusable(place.path, str(error)) from None
+        late: List[Served] = []
+        try:
+            try:
+                with locked(place, wait_of(lines), late) as ledger:
+                    report = serve(place, context, lines, ledger, now)
+            except Locked as busy:
+                if environ is None:
+                    raise
+                report = keep(place, name, daemons.known(environ), arguments.config or "", busy, late)
+        finally:
+            tell(late, name)
+        if context.verb.joined:
+            return report  # its lines go to the journal, where those of the others are already
+        return report._replace(warnings=report.warnings + failures(late, name))
+
+
+def place_of(arguments: Arguments, netlink: Netlink, files: Dict[str, Union[Lines, Refused]]) -> Place:
+    """The state of the present network namespace."""
+    return Place(arguments.state_dir or STATE_DIR, namespace_name(netlink), netlink, files)
 
 
 @contextmanager
 def ledger_of(arguments: Arguments, netlink: Netlink, dry: bool) -> Iterator[Ledger]:
-    """The ledger of this namespace: locked, or, for a dry run, a copy in memory."""
-    state_dir = arguments.state_dir or STATE_DIR
-    name = namespace_name(netlink)
-    with copy_ledger(state_dir, name) if dry else open_ledger(state_dir, name, WAIT) as ledger:
-        yield ledger
+    """The ledger of this namespace, for what people type: locked, with nothing waiting in its spool; or, for a dry run, a copy
+    in memory."""
+    place = place_of(arguments, netlink, {})
+    if dry:
+        with copy_ledger(place.state_dir, place.namespace) as ledger:
+            yield ledger
+        return
+    late: List[Served] = []
+    try:
+        wait = wait_of(settings_lines(arguments))
+    except Refused:
+        wait = wait_of(())
+    try:
+        with locked(place, wait, late) as ledger:
+            yield ledger
+    finally:
+        tell(late, "")
 
 
-def live_event(arguments: Arguments, context: Context, dry: bool = False) -> Report:
-    """One event; with `dry` the same without any effect.
+@contextmanager
+def locked(place: Place, wait: float, late: List[Served]) -> Iterator[Ledger]:
+    """The ledger, locked. What waits in the spool is applied before, after, and once more when the lock was let go: an event
+    that was kept after the last look found the lock still held."""
+    stopped = True
+    try:
+        with open_ledger(place.state_dir, place.namespace, wait) as ledger:
+            stopped = drain(place, ledger, late)
+            try:
+                yield ledger
+            finally:
+                stopped = stopped or drain(place, ledger, late)
+    finally:
+        while not stopped and spool.waiting(place.path):
+            try:
+                with open_ledger(place.state_dir, place.namespace, 0) as ledger:
+                    stopped = drain(place, ledger, late)
+            except Locked:
+                break  # whoever has it now looks as well
 
-    Verbs that end need no settings: a broken file keeps no tunnel alive.
-    """
-    lines = settings_lines(arguments) if context.verb.makes else ()
-    now = int(time.time())
-    with Netlink() as netlink, ledger_of(arguments, netlink, dry) as ledger:
-        place = folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))
+
+def drain(place: Place, ledger: Ledger, late: List[Served]) -> bool:
+    """Serve all that waits; whether something has to go on waiting."""
+
+    def serve_kept(kept: Kept) -> Report:
+        context = daemons.read(kept.environ)
+        return serve(place, context, lines_for(context, kept.config, place.files), ledger, kept.at)
+
+    found = spool.drain(place.path, serve_kept)
+    late += found.served
+    if found.stopped:
+        late.append(Served("", Report("", warnings=(found.stopped.text,)), found.stopped))
+    return found.stopped is not None
+
+
+def serve(place: Place, context: Context, lines: Lines, ledger: Ledger, now: int) -> Report:
+    """One event under the lock, and once more where the ledger shows its damage only now."""
+    if not context.verb.steps:
+        return Report(context.connection)
+    while True:
         try:
-            report = event.run(context, lines, ledger, netlink, now, dry)
+            return noted(ledger, event.run(context, lines, ledger, place.netlink, now, False))
         except LedgerError as error:
-            if dry:
-                raise unusable(place, str(error)) from None
-            begin_anew(ledger, place, error)
-            report = event.run(context, lines, ledger, netlink, now, dry)
-        if ledger.note:
-            report = report._replace(warnings=(ledger.note, *report.warnings))
-        return report
+            begin_anew(ledger, place.path, error)
+
+
+def noted(ledger: Ledger, report: Report) -> Report:
+    """The report, with what is to be said of the ledger."""
+    return report._replace(warnings=(ledger.note, *report.warnings)) if ledger.note else report
+
+
+def keep(place: Place, name: str, environ: Mapping[str, str], config: str, busy: Locked, late: List[Served]) -> Report:
+    """Spool an event that got no lock, and try once more: who held it may have let go before the file was there. Raises Locked
+    where the event has to wait, StateError where the spool cannot be emptied."""
+    try:
+        spool.keep(place.path, name, environ, config)
+    except OSError as error:
+        why = f"{busy.text}; this event is lost, it could not be kept: {error.strerror}"
+        hint = f"see to {place.path} (df, mount); then take the tunnel up or down again"
+        raise Locked(why, hint) from None
+    try:
+        with locked(place, 0, late):
+            pass
+    except Locked:
+        raise Locked(
+            f"{busy.text}; the event is kept, and applied by that process or with the next event", busy.hint
+        ) from None
+    for served in late:
+        if served.name == name:
+            if served.error:
+                raise served.error
+            return served.report
+        if served.name == "" and served.error:
+            raise StateError(f"{busy.text}; the event is kept, but {served.error.text}", served.error.hint)
+    return Report(
+        environ.get("PLUTO_CONNECTION", ""), remarks=("applied by the call that held the lock; see the journal",)
+    )
+
+
+def failures(late: List[Served], own: str) -> Tuple[str, ...]:
+    """What the present call has to say of events that waited."""
+    return tuple(text for served in late if served.name != own and served.error for text in served.report.warnings)
+
+
+def tell(late: List[Served], own: str) -> None:
+    """What became of events that waited goes to the journal: the calls that brought them are over."""
+    if not late:
+        return
+    from updown.report import hook_lines
+
+    for served in late:
+        if served.name != own:
+            journal.send(hook_lines(served.report), warning=bool(served.report.warnings))

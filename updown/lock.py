@@ -6,7 +6,9 @@ import time
 
 from updown.errors import Locked
 
-WAIT = 5.0  # seconds; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)
+WAIT = 5.0
+"""Seconds, the default of the setting lock_wait; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
+HOLDER = 40  # bytes of the text that names the holder
 
 
 def take_lock(path: str, wait: float) -> int:
@@ -19,12 +21,12 @@ def take_lock(path: str, wait: float) -> int:
             break
         except BlockingIOError:
             if time.monotonic() >= end:
-                holder = os.pread(lock, 100, 0).decode("ascii", "replace").strip() or "another process"
+                holder = os.pread(lock, HOLDER, 0).decode("ascii", "replace").strip() or "another process"
                 os.close(lock)
                 raise Locked(
                     f"{path} is held by {holder}; waited {wait:g} s", "see what that process waits for, or end it"
                 ) from None
             time.sleep(0.01)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".encode(), 0)
+    # one write of one length: who reads meanwhile sees a whole holder
+    os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".ljust(HOLDER).encode(), 0)
     return lock

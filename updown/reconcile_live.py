@@ -18,10 +18,11 @@ from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database, Xfrm
 from updown.ledger import Ledger, as_json
 from updown.ledger_file import STATE_DIR, copy_ledger, folder
+from updown.lines import folded
 from updown.live import ledger_of, namespace_name, settings_lines
 from updown.operations import Operation
 from updown.reconcile import DAEMONS, Decision, End, Facts, decide, notes
-from updown.report import JSON_VERSION, folded, plan_lines
+from updown.report import JSON_VERSION, plan_lines
 from updown.settings import Line
 from updown.state import Link
 

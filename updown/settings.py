@@ -10,8 +10,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from updown import values
 from updown.errors import Refused
+from updown.lock import WAIT
 from updown.state import MAIN_TABLE
 
+LONGEST_WAIT = 60
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 
 
@@ -35,6 +37,7 @@ class Settings(NamedTuple):
     disable_policy: Optional[int] = BY_KIND  # None: leave alone
     forwarding: Optional[int] = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
+    lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
 
 
 def choice(*allowed: str) -> Callable[[str], str]:
@@ -82,6 +85,14 @@ def table(value: str) -> int:
     return found
 
 
+def seconds(value: str) -> float:
+    """A time to wait, such as 5 or 0.5."""
+    digits = value.replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit()) or float(value) > LONGEST_WAIT:
+        raise ValueError("seconds, 0 to 60, are expected")
+    return float(value)
+
+
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
 KEYS: Dict[str, Callable[[str], Any]] = {
@@ -98,7 +109,11 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "disable_policy": policy_switch,
     "forwarding": switch,
     "rp_filter": choice("auto", "0", "1", "2", "keep"),
+    "lock_wait": seconds,
 }
+
+OF_ALL = ("lock_wait",)
+"""Keys of [defaults] alone: what they say is needed before the connection's own lines count."""
 
 LATER = ("multipath", "vrf", "netns")
 """Keys that are fixed but whose work a later release does: refused, since a setting that does nothing misleads."""
@@ -156,6 +171,8 @@ def parse(text: str, name: str) -> List[Line]:
             raise Refused(f"{where}: {key} is not served by this release", "remove the line")
         if key not in KEYS:
             raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
+        if key in OF_ALL and kind != "defaults":
+            raise Refused(f"{where}: {key} stands in [{kind}]; it holds for all", "move the line to [defaults]")
         try:
             lines.append(Line(kind, pattern, key, KEYS[key](value), where))
         except ValueError as error:
@@ -174,6 +191,8 @@ def section(line: str, where: str) -> Tuple[str, str]:
     if kind in ("connection", "device"):
         if not pattern:
             raise Refused(f"{where}: [{kind}] needs a name or a pattern", f"such as [{kind} *]")
+        if is_glob(pattern):
+            import fnmatch  # noqa: F401  # here, since later we hold the lock
         return kind, pattern
     known = ("defaults", "connection", "device")
     raise Refused(f"{where}: unknown section {values.escaped(line[1:-1], 40)}{nearest(kind, known)}")
@@ -201,6 +220,11 @@ def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Setti
         for line in globs + exact:
             found[line.key] = line.value
     return Settings(**found)
+
+
+def wait_of(lines: Tuple[Line, ...]) -> float:
+    """How long to wait for the lock."""
+    return resolve(lines, "").lock_wait
 
 
 def is_glob(pattern: str) -> bool:

@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
-from updown import errors
+from updown import errors, spool
 from updown.arguments import Arguments
 from updown.claims import Claim
 from updown.desired import Device
@@ -12,7 +12,8 @@ from updown.errors import UpdownError
 from updown.kernel import dumps
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, as_json
-from updown.live import ledger_of
+from updown.ledger_file import STATE_DIR, folder
+from updown.live import ledger_of, namespace_name
 from updown.report import JSON_VERSION
 from updown.state import OUR_ALIAS, Link, is_any
 from updown.values import escaped
@@ -29,6 +30,7 @@ def show(arguments: Arguments) -> int:
         except UpdownError as error:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
         devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
+        waiting = len(spool.waiting(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
     if arguments.json:
         print(
             json.dumps(
@@ -37,12 +39,15 @@ def show(arguments: Arguments) -> int:
                     "devices": devices,
                     "claims": [as_json(claim) for claim in held],
                     "note": note,
+                    "waiting": waiting,
                 }
             )
         )
         return errors.DONE
     if note:
         print(f"# {note}")
+    if waiting:
+        print(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
     if not devices and not held:
         print("no devices, no claims")
         return errors.DONE

@@ -25,6 +25,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
         for other in along:
             why = f"it may go with {address.address}, its subnet's first"
             draft.phases["address"].append(Operation("address add", other, reason=why))
+        lost = {bare, *(other.address.split("/")[0] for other in along)}
         flushed = four and len(along) == len(left)
         for name, holders in ground.holders.items():
             holder = first(holders)
@@ -37,7 +38,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
                 )
                 draft.made[name] = 0
             elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want:
-                taken = want.source == bare or (flushed and family(want.destination) == 4)
+                taken = want.source in lost or (flushed and family(want.destination) == 4)
                 if taken:
                     draft.phases["route"].append(Operation("route replace", want, reason=why))
         for route in observed.others.get(address.device, ()) if flushed else ():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.errors import Refused
-from updown.settings import BY_KIND, KEYS, LATER, Settings, parse, read_files, resolve
+from updown.settings import BY_KIND, KEYS, LATER, Settings, parse, read_files, resolve, wait_of
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
 CONNECTION_GLOB = "[connection *]\nmtu = 1100\n"
@@ -199,3 +199,22 @@ def test_no_file_raises_anything_but_a_refusal_that_names_the_line(text: str) ->
     except Refused as refusal:
         assert refusal.text.startswith("f:")
         assert refusal.text.isprintable()
+
+
+@pytest.mark.parametrize(("value", "wait"), [("0", 0), ("0.05", 0.05), ("5", 5), ("60", 60)])
+def test_how_long_to_wait_for_the_lock_is_a_setting_of_all(value: str, wait: float) -> None:
+    assert wait_of(tuple(parse(f"[defaults]\nlock_wait = {value}\n", "f"))) == wait
+    assert wait_of(()) == 5
+
+
+@pytest.mark.parametrize("value", ["60.1", "-1", "1e1", "nan", ".", "5 s", "\u0665"])
+def test_a_wait_is_seconds_from_0_to_60(value: str) -> None:
+    with pytest.raises(Refused, match="seconds, 0 to 60, are expected"):
+        parse(f"[defaults]\nlock_wait = {value}\n", "f")
+
+
+@pytest.mark.parametrize("section", ["connection *", "device vti5"])
+def test_the_wait_stands_in_defaults_alone(section: str) -> None:
+    with pytest.raises(Refused, match="f:2: lock_wait stands in") as error:
+        parse(f"[{section}]\nlock_wait = 5\n", "f")
+    assert "[defaults]" in error.value.hint

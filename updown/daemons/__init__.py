@@ -1,6 +1,6 @@
 """Which daemon calls is detected from its variables, never configured."""
 
-from typing import Mapping
+from typing import Dict, Mapping
 
 from updown.context import Context
 from updown.errors import Refused
@@ -25,3 +25,13 @@ def read(environ: Mapping[str, str]) -> Context:
         "PLUTO_VERB is set, but none of the variables that tell which daemon calls",
         "replay a whole saved environment: PLUTO_CONN_KIND is libreswan's, PLUTO_UNIQUEID strongSwan's",
     )
+
+
+def known(environ: Mapping[str, str]) -> Dict[str, str]:
+    """The variables that we read, and no others: what is kept of an event that has to wait."""
+    if any(name in environ for name in LIBRESWAN):
+        from updown.daemons import libreswan
+
+        names = {row.variable for row in libreswan.TABLE}
+        return {name: value for name, value in environ.items() if name in names}
+    return {name: value for name, value in environ.items() if name.startswith("PLUTO_")}

@@ -1,0 +1,200 @@
+"""The spool: events that got no lock in time. Each is a file, durable before its process ends; who holds the lock next applies
+them in the order in which they arrived, and removes each when it is complete (promise P7).
+
+A file is complete or not there: it is written under another name and renamed. Its process may die while it is applied: then it
+is applied again, as events may be. What lies here and is no event is set aside, never deleted.
+"""
+
+import errno
+import os
+import stat
+import time
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from updown.carry import Report
+from updown.errors import StateError, UpdownError
+from updown.ledger import LedgerError
+
+FOLDER = "spool"
+ASIDE = "spool-aside"
+CONFIG = "VTI_UPDOWN_CONFIG"  # the path given by --config; empty: the default file
+END = b"VTI_UPDOWN_END=1\0"  # without it a file is a part of one
+LARGEST = 1 << 20  # bytes; an environment has less
+ABANDONED = 60  # seconds after which a file that is still being written has lost its writer
+
+
+class Kept(NamedTuple):
+    """An event from the spool: its variables, the settings file it was given, and when it was kept (seconds)."""
+
+    environ: Dict[str, str]
+    config: str
+    at: int
+
+
+class Served(NamedTuple):
+    """What became of it: a report, or what it raised. Who gave it a name can find its own."""
+
+    name: str
+    report: Report
+    error: Optional[UpdownError] = None
+
+
+class Drained(NamedTuple):
+    """What was served, and why something had to be left."""
+
+    served: Tuple[Served, ...] = ()
+    stopped: Optional[UpdownError] = None
+
+
+Serve = Callable[[Kept], Report]
+
+
+def arrival() -> str:
+    """A name for an event that begins now; names sort by time since boot, which no clock that is set can turn back."""
+    return f"{time.monotonic_ns():020d}-{os.getpid()}"
+
+
+def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None:
+    """Write an event durably into the spool of `place`. Raises OSError."""
+    folder = os.path.join(place, FOLDER)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    pairs = {**environ, CONFIG: os.path.abspath(config) if config else ""}
+    data = b"".join(f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in pairs.items()) + END
+    unfinished = os.path.join(folder, f".{name}")
+    try:
+        write(unfinished, data)
+        os.rename(unfinished, os.path.join(folder, name))
+    except OSError:
+        remove(unfinished)
+        raise
+    for path in (folder, place):
+        sync(path)
+
+
+def write(path: str, data: bytes) -> None:
+    """A new file with this content, on the disk."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync(folder: str) -> None:
+    """The names in a folder, on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Take a file away, if it is there and can be."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def waiting(place: str) -> List[str]:
+    """Names in the spool, first come first; a file that is still being written is none."""
+    folder = os.path.join(place, FOLDER)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return sorted(name for name in names if name[0] != "." or abandoned(os.path.join(folder, name)))
+
+
+def abandoned(path: str) -> bool:
+    """Whether who wrote this file died over it."""
+    try:
+        return time.time() - os.lstat(path).st_mtime > ABANDONED
+    except OSError:
+        return False
+
+
+def read(path: str) -> Kept:
+    """An event from its file. Raises ValueError for what is none, OSError."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+            raise ValueError("no event") from None
+        raise
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+            raise ValueError("no event")
+        data = b""
+        while len(data) < about.st_size:
+            piece = os.read(file, LARGEST)
+            if not piece:
+                break
+            data += piece
+    finally:
+        os.close(file)
+    if not data.endswith(b"\0" + END):
+        raise ValueError("no event, or a part of one")
+    pairs = [pair.decode("utf-8", "surrogateescape") for pair in data[: -len(END)].split(b"\0")]
+    environ = dict(pair.partition("=")[::2] for pair in pairs if pair)
+    return Kept(environ, environ.pop(CONFIG, ""), int(about.st_mtime))
+
+
+def drain(place: str, serve: Serve) -> Drained:
+    """Apply what waits until nothing does; the caller holds the lock. Of an event that fails only the failure is left; where
+    the ledger or the spool itself fails, the rest stays."""
+    served: List[Served] = []
+    while True:
+        names = waiting(place)
+        if not names:
+            return Drained(tuple(served))
+        for name in names:
+            path = os.path.join(place, FOLDER, name)
+            try:
+                served.append(one(place, name, path, serve))
+                if os.path.lexists(path):  # else it was set aside
+                    os.unlink(path)
+            except (OSError, LedgerError, StateError) as error:
+                why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+                stopped = UpdownError(f"{path}: {why}; it waits", "free space or mend that; the next event applies it")
+                return Drained(tuple(served), stopped)
+
+
+def one(place: str, name: str, path: str, serve: Serve) -> Served:
+    """Apply one, or set aside what cannot be one. Raises LedgerError, StateError and OSError."""
+    try:
+        kept = read(path)
+    except ValueError as error:
+        foreign = UpdownError(f"{put_aside(place, name)} lay in the spool and is {error}; look at it, then delete it")
+        return Served(name, told("", foreign.text), foreign)
+    connection, verb = (kept.environ.get(f"PLUTO_{word}", "") for word in ("CONNECTION", "VERB"))
+    try:
+        return Served(name, serve(kept))
+    except (LedgerError, StateError):
+        raise
+    except UpdownError as error:
+        return Served(name, told(connection, f"{verb} of {connection}, applied late, failed: {error.text}"), error)
+    except Exception as error:  # a defect of ours must not come again at each event
+        where = put_aside(place, name)
+        defect = UpdownError(f"defect: {type(error).__name__}: {error}", f"please report it with {where}")
+        return Served(
+            name, told(connection, f"{verb} of {connection}, applied late: {defect.text}; see {where}"), defect
+        )
+
+
+def told(connection: str, text: str) -> Report:
+    """A report of a failure."""
+    return Report(connection, warnings=(text,))
+
+
+def put_aside(place: str, name: str) -> str:
+    """Move a file out of the spool; where it is then."""
+    folder = os.path.join(place, ASIDE)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    path = os.path.join(folder, name)
+    os.rename(os.path.join(place, FOLDER, name), path)
+    return path
