@@ -536,7 +536,7 @@ def test_a_kernel_that_does_not_filter_dumps(netlink: Netlink, tunnel: int, monk
     for route in [*wanted, FOUR, SIX, SIX._replace(table=100)]:
         netlink.add_route(route)
     routes_get, addresses_get = routing.routes_get, rt.addresses_get
-    monkeypatch.setattr(rt, "routes_get", lambda family, *_: routes_get(family and 0, 0))
+    monkeypatch.setattr(routing, "routes_get", lambda family, *_: routes_get(family and 0, 0))
     monkeypatch.setattr(rt, "addresses_get", lambda *_: addresses_get(0))
     assert netlink.routes(4, 100, tunnel) == [seen(route, tunnel) for route in wanted]
     assert netlink.routes(4, 100, protocol=4) == [seen(wanted[1], tunnel)]
