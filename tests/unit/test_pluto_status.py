@@ -131,3 +131,10 @@ def test_another_namespace_s_pluto_is_not_asked(tmp_path: Path, monkeypatch: pyt
     said = pluto_status.ask()
     assert said.state == SILENT
     assert "names process 17, which is not in this network namespace" in said.why
+
+
+def test_of_two_plutos_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pluto_status, "processes", lambda _: {9: 1, 4: 2})
+    said = pluto_status.ask()
+    assert (said.state, said.since) == (SILENT, 2)
+    assert said.why == "2 processes of pluto run here (4, 9), and one alone can be asked"

@@ -13,7 +13,7 @@ import re
 import subprocess
 from typing import Dict, NamedTuple, Optional, Set
 
-from updown.daemons.said import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, end, processes, silent
+from updown.daemons.said import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, end, processes, several, silent
 
 DAEMON = "libreswan"
 WHACK = ("/usr/libexec/ipsec/whack", "/usr/lib/ipsec/whack")
@@ -42,7 +42,7 @@ def ask() -> Said:
     if not pids:
         return Said(ABSENT)
     since = max(pids.values())
-    other = another(set(pids))
+    other = several(pids, "pluto") or another(set(pids))
     if other:
         return silent(other, since)
     states = whack("--showstates")
