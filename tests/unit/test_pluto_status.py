@@ -37,19 +37,27 @@ STATUS = """\
 000 "r": 10.1.0.0/24===198.51.100.1...%any===10.2.0.0/24; unrouted; eroute owner: #0
 000 "r":   nflog-group: unset; mark: unset; vti-iface:unset; vti-routing:no; vti-shared:no;
 000 "r"[1]: 10.1.0.0/24===198.51.100.1...60.191.89.26===10.2.0.0/24; erouted; eroute owner: #27
-000 Total IPsec connections: loaded 4, active 3
+000 Total IPsec connections: loaded 5, active 3
+000
+000 State Information: DDoS cookies not required, Accepting new IKE connections
+000 IKE SAs: total(1), half-open(0), open(0), authenticated(1), anonymous(0)
+000 IPsec SAs: total(4), authenticated(4), anonymous(0)
+000
 """
+WHOLE = STATUS + STATES
 FIVE = """\
 using kernel interface: xfrm
 "t": 192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.2.0/24; routed-ondemand; my_ip=unset; their_ip=unset;
 "t":   host: oriented; local: 192.1.2.45; remote: 192.1.2.23;
 "t":   my_updown=ipsec _updown;
 "u": 192.0.1.0/24===192.1.2.45[@west]...192.1.2.23[@east]===192.0.3.0/24; unrouted; my_ip=unset; their_ip=unset;
+Total IPsec connections: loaded 2, routed 1, active 0
+IPsec SAs: total(0), authenticated(0), anonymous(0)
 """
 
 
 def test_children_with_ends_and_spis() -> None:
-    said = read(STATES, STATUS, 17)
+    said = read(WHOLE, 17)
     assert (said.state, said.since) == (ANSWERED, 17)
     one = Child("libreswan", "p", "198.51.100.1", "198.51.100.2", 0xDD642581, 0x74D1CA6F, ours=True)
     assert said.children[0] == one
@@ -62,21 +70,37 @@ def test_children_with_ends_and_spis() -> None:
 
 
 def test_connections_on_demand_or_wished_up_are_held() -> None:
-    said = read(STATES, STATUS)
+    said = read(WHOLE)
     assert said.held == ("od", "p", "wish", "r")
     assert said.loaded == ("od", "p", "wish", "r")
 
 
 def test_five_prints_no_number_before_a_line() -> None:
-    states = STATES.replace("000 ", "").replace("STATE_V2_ESTABLISHED", "ESTABLISHED")
-    assert read(states, STATUS.replace("000 ", "")) == read(STATES, STATUS)
-    assert read("", FIVE).held == ("t",)
-    assert read("", FIVE).loaded == ("t", "u")
+    assert read(WHOLE.replace("000 ", "").replace("STATE_V2_ESTABLISHED", "ESTABLISHED")) == read(WHOLE)
+    assert read(FIVE).held == ("t",)
+    assert read(FIVE).loaded == ("t", "u")
 
 
-@pytest.mark.parametrize("text", ["", "000 ", '000 #2: "p', "\x00\xff", '000 "p": ; ;', '"a" esp.@ esp.@'])
-def test_what_is_no_status_says_nothing(text: str) -> None:
-    assert read(text, text).children == ()
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no number of IPsec SAs"),
+        ('000 #2: "p', "no number of IPsec SAs"),
+        ("IPsec SAs: total(0)", "no number of connections"),
+        (WHOLE.replace(" esp.", " esp:"), "of 4 IPsec SAs 1 could be read"),
+        (WHOLE.replace("total(4)", "total(5)"), "of 5 IPsec SAs 4 could be read"),
+        (WHOLE.replace("...", " <-> "), "of 5 connections 0 could be read"),
+    ],
+)
+def test_what_is_not_understood_is_a_silence(text: str, why: str) -> None:
+    said = read(text)
+    assert (said.state, said.children) == (SILENT, ())
+    assert said.why == f"whack --status: {why}; please report this libreswan"
+
+
+@pytest.mark.parametrize("text", ["\x00\udcff", '000 "p": ; ;', '"a" esp.@ esp.@', '#1: "'])
+def test_odd_lines_are_passed_over(text: str) -> None:
+    assert read(f"{text}\n{WHOLE}") == read(WHOLE)
 
 
 def script(folder: Path, text: str) -> str:
@@ -94,18 +118,18 @@ def running(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("running")
 def test_whack_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = f"import sys; print({{'--showstates': {STATES!r}, '--status': {STATUS!r}}}[sys.argv[1]])"
+    text = f"import sys; print({{'--status': {WHOLE!r}}}[sys.argv[1]])"
     monkeypatch.setattr(pluto_status, "WHACK", ("/nonexistent", script(tmp_path, text)))
-    assert pluto_status.ask() == read(STATES, STATUS, 99)
+    assert pluto_status.ask() == read(WHOLE, 99)
 
 
 @pytest.mark.usefixtures("running")
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("import time; time.sleep(60)", "whack --showstates: no answer in 0.3 s"),
-        ("import sys; sys.exit('whack: is Pluto running?')", "whack --showstates: whack: is Pluto running?"),
-        ("import sys; sys.exit(33)", "whack --showstates: status 33"),
+        ("import time; time.sleep(60)", "whack --status: no answer in 0.3 s"),
+        ("import sys; sys.exit('whack: is Pluto running?')", "whack --status: whack: is Pluto running?"),
+        ("import sys; sys.exit(33)", "whack --status: status 33"),
     ],
 )
 def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str) -> None:
@@ -131,3 +155,10 @@ def test_another_namespace_s_pluto_is_not_asked(tmp_path: Path, monkeypatch: pyt
     said = pluto_status.ask()
     assert said.state == SILENT
     assert "names process 17, which is not in this network namespace" in said.why
+
+
+def test_of_two_plutos_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pluto_status, "processes", lambda _: {9: 1, 4: 2})
+    said = pluto_status.ask()
+    assert (said.state, said.since) == (SILENT, 2)
+    assert said.why == "2 processes of pluto run here (4, 9), and one alone can be asked"

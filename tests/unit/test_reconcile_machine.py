@@ -170,6 +170,14 @@ def test_one_of_two_tunnels_on_a_device_goes(machine: Machine) -> None:
     assert machine.routes() == {("10.3.0.0/24", "vti9")}
 
 
+def test_both_tunnels_on_a_device_go_at_once(machine: Machine) -> None:
+    machine.send_all(establish(SHARED) + establish(SHARED._replace(connection="u", theirs="10.3.0.0/24", reqid=16392)))
+    assert len(reconcile(machine, said()).decision.ended) == 2
+    assert machine.kinds() == set()
+    assert machine.routes() == set()
+    assert machine.devices() == {"vti9"}
+
+
 def test_a_young_claim_s_device_stays(machine: Machine) -> None:
     machine.send_all(establish(T))
     assert reconcile(machine, said(), now=NOW + GRACE - 1).report.operations == ()

@@ -178,6 +178,11 @@ def test_no_process_no_question(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vici.ask().state == ABSENT
 
 
+def test_of_two_charons_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vici, "processes", lambda _: {9: 1, 4: 2})
+    assert vici.ask().why == "2 processes of charon run here (4, 9), and one alone can be asked"
+
+
 def test_a_charon_without_vici_is_silent(charon: Callable[..., Charon]) -> None:  # noqa: ARG001
     said = vici.ask()
     assert said.state == SILENT

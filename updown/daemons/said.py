@@ -54,10 +54,12 @@ def silent(why: str, since: int = 0) -> Said:
 def processes(names: Tuple[str, ...]) -> Dict[int, int]:
     """Processes of one of these names in our network namespace, and when each was started, seconds since the epoch.
 
-    One whose namespace we may not see counts: whoever cannot look must not guess that nobody is there.
+    One whose namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none:
+    between fork and exec a hook or script has its daemon's name.
     """
     home = os.stat("/proc/self/ns/net").st_ino
     found: Dict[int, int] = {}
+    parents: Dict[int, int] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -69,9 +71,16 @@ def processes(names: Tuple[str, ...]) -> Dict[int, int]:
                 fields = file.read().rpartition(")")[2].split()
             if fields[0] not in "ZX" and elsewhere(int(entry), home) is not True:
                 found[int(entry)] = started(int(fields[19]))
+                parents[int(entry)] = int(fields[1])
         except OSError:
             continue  # it ended meanwhile
-    return found
+    return {pid: since for pid, since in found.items() if parents[pid] not in found}
+
+
+def several(pids: Dict[int, int], name: str) -> str:
+    """Why one daemon's answer is not the whole truth: more than one of them runs here; else empty."""
+    listed = ", ".join(str(pid) for pid in sorted(pids))
+    return f"{len(pids)} processes of {name} run here ({listed}), and one alone can be asked" if len(pids) > 1 else ""
 
 
 def elsewhere(pid: int, home: int) -> bool:

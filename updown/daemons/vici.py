@@ -14,7 +14,18 @@ import struct
 import time
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from updown.daemons.said import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, elsewhere, end, processes, silent
+from updown.daemons.said import (
+    ABSENT,
+    ANSWER_SECONDS,
+    ANSWERED,
+    Child,
+    Said,
+    elsewhere,
+    end,
+    processes,
+    several,
+    silent,
+)
 
 DAEMON = "strongswan"
 SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
@@ -46,6 +57,8 @@ def ask() -> Said:
     if not pids:
         return Said(ABSENT)
     since = max(pids.values())
+    if several(pids, "charon"):
+        return silent(several(pids, "charon"), since)
     why = f"{SOCKETS[0]} is not there (is the vici plugin loaded?)"
     for path in SOCKETS:
         try:
