@@ -48,6 +48,9 @@ class Ledger:
         self.base = base
         self.lock = lock
         self.note = note
+        self.seen: Dict[
+            int, Claim
+        ] = {}  # claims read since the last write: several of its resources ask for the same ones
 
     def __enter__(self) -> "Ledger":
         return self
@@ -100,10 +103,16 @@ class Ledger:
         return [
             Holder(claim, want)
             for order in sorted(set(claims))
-            for claim in self.claims("ordering = ?", order)
+            for claim in self.claim_at(order)
             for want in claim.wants
             if resource(want) == name
         ]
+
+    def claim_at(self, order: int) -> List[Claim]:
+        """The claim with this place in the order, if there is one; read once between writes."""
+        if order not in self.seen:
+            self.seen.update({claim.order: claim for claim in self.claims("ordering = ?", order)})
+        return [self.seen[order]] if order in self.seen else []
 
     def on_device(self, device: str) -> List[str]:
         """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
@@ -153,6 +162,7 @@ class Ledger:
 
     def begin(self) -> None:
         """Start a transaction; SQLite's own wait covers a reader such as `status`."""
+        self.seen.clear()
         self.base.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -161,11 +171,13 @@ class Ledger:
 
     def rollback(self) -> None:
         """Forget what was written since begin()."""
+        self.seen.clear()
         if self.base.in_transaction:
             self.base.execute("ROLLBACK")
 
     def put(self, claim: Claim) -> None:
         """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""
+        self.seen.clear()
         fields = (
             claim.kind,
             json.dumps(claim.connection),
@@ -196,6 +208,7 @@ class Ledger:
 
     def end_key(self, key: str) -> None:
         """Remove the claim with this key, if there is one."""
+        self.seen.clear()
         self.base.execute("DELETE FROM want WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
         self.base.execute("DELETE FROM claim WHERE key = ?", (key,))
 

@@ -210,6 +210,22 @@ def test_a_secondary_address_that_the_kernel_keeps_costs_no_warning(machine: Mac
     assert machine.routes() == {("10.3.0.0/24", "vti5")}
 
 
+def test_a_route_whose_source_goes_with_its_subnets_first_address_stays(machine: Machine) -> None:
+    """The kernel takes the subnet's second address along, and with it the route that prefers it; others on the device stay."""
+    first = SHARED._replace(address="10.99.0.1/24")
+    second = OTHER._replace(address="10.99.0.2/24")
+    third = OTHER._replace(
+        connection="v", theirs="10.4.0.0/24", address="10.98.0.1/24", source="10.99.0.2", reqid=16396
+    )
+    machine.send_all([*establish(first), *establish(second), *establish(third)])
+    machine.send_all(withdraw(first))
+    assert sorted(machine.addresses("vti5")) == ["10.98.0.1/24", "10.99.0.2/24"]
+    assert machine.routes() == {("10.3.0.0/24", "vti5"), ("10.4.0.0/24", "vti5")}
+    sources = {entry.route.destination: entry.route.source for entry in machine.kernel.table}
+    assert sources["10.4.0.0/24"] == "10.99.0.2"
+    assert [machine.send(call(tunnel, "up")).operations for tunnel in (second, third)] == [(), ()]
+
+
 @pytest.mark.parametrize("word", ["x" * 200, "/etc/" + "y" * 90, "\u20ac" * 50], ids=["plain", "path", "escaped"])
 def test_a_line_with_the_longest_name_and_a_long_word_has_at_most_120_bytes(word: str) -> None:
     for line in folded("vti-updown: " + "n" * 30 + ": error: ", f"{word}: no such file"):

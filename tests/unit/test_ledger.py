@@ -1,0 +1,54 @@
+"""The ledger's store: no statement of an event reads a whole table, and what is remembered of taken SAs is forgotten."""
+
+from typing import List, Set
+
+import pytest
+
+from tests.property.machine import NOW, Machine, call
+from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
+from updown import daemons, event
+from updown.ledger import FORGET, TAKEN_FOR
+
+MAY_SCAN = ("FROM unfinished",)
+"""Empty but after a death: what a killed event left is read whole, since all of it has to be mended."""
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_no_statement_of_an_event_reads_a_whole_table(machine: Machine, case: str) -> None:
+    before, last = STARTS[case]
+    machine.send_all(before)
+    said: Set[str] = set()
+    with machine.ledger() as ledger:
+        ledger.base.set_trace_callback(said.add)
+        for environment in (last, call(SHARED, "down"), call(OTHER, "unroute"), call(FULL, "prepare-route-up")):
+            context = daemons.read(environment)
+            event.run(context, machine.lines, ledger, machine.kernel, NOW, False)  # type: ignore[arg-type]
+        ledger.base.set_trace_callback(None)
+        found: List[str] = []
+        for statement in said:
+            if statement.split()[0] not in ("SELECT", "DELETE", "INSERT", "UPDATE"):
+                continue
+            plan = [row[3] for row in ledger.base.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            if any(step.startswith("SCAN") and "CONSTANT" not in step for step in plan):
+                found.append(f"{statement}: {plan}")
+    assert len(said) > 10
+    assert [text for text in found if not any(word in text for word in MAY_SCAN)] == []
+
+
+def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
+    """Thousands went down at once; ten minutes later no event pays for all of them, and in time they are gone."""
+    with machine.ledger() as ledger:
+        for number in range(100):
+            ledger.set_taken(f"0x{number:x} 0x1", NOW)
+        later = NOW + TAKEN_FOR + 1
+        (before,) = ledger.base.execute("SELECT count(*) FROM taken").fetchone()
+        ledger.set_taken("0xffff 0x1", later)
+        (after,) = ledger.base.execute("SELECT count(*) FROM taken").fetchone()
+        assert (before, after) == (100, 100 - FORGET + 1)
+        for number in range(100):
+            ledger.set_taken(f"0xf{number:x} 0x1", later)
+        (last,) = ledger.base.execute("SELECT count(*) FROM taken").fetchone()
+        assert last == 101
+        assert not ledger.is_taken("0x1 0x1", later)
+        assert ledger.is_taken("0xf1 0x1", later + TAKEN_FOR)
+        assert not ledger.is_taken("0xf1 0x1", later + TAKEN_FOR + 1)
