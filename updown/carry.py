@@ -182,7 +182,7 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
             assert isinstance(want, Device)
             if link is None or not link.up or not device.changes_in_place(want.link, link):
                 found.append(rest)
-    for device_name, gone in leaving(ground).items():
+    for device_name, gone in leaving(ground, observed).items():
         have = observed.addresses.get(device_name, ())
         left = [other for other in have if not any(other == one or addresses.same_subnet(other, one) for one in gone)]
         if not set(gone) <= set(have) or not any(family(other.address) == 4 for other in left):
@@ -190,22 +190,32 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def leaving(ground: Ground) -> Dict[str, List[Address]]:
-    """By device, the addresses of ours that nobody asks for any more."""
+def leaving(ground: Ground, observed: Observed) -> Dict[str, List[Address]]:
+    """By device, the addresses of ours that nobody asks for any more; not of devices that go themselves."""
     found: Dict[str, List[Address]] = {}
     for name, holders in ground.holders.items():
         last = ground.ended.get(name, [])
         want = last[-1].want if last and not holders and ground.made.get(name) is not None else None
-        if isinstance(want, (Address, SourceAddress)):
+        if isinstance(want, (Address, SourceAddress)) and not goes(want.device, ground, observed):
             found.setdefault(want.device, []).append(addresses.as_address(want))
     return found
+
+
+def goes(device_name: str, ground: Ground, observed: Observed) -> bool:
+    """Whether the device is deleted with its last claim (as plan.release_device does)."""
+    name = f"device {device_name}"
+    have = observed.links.get(device_name)
+    wants = [last.want for last in ground.ended.get(name, []) if isinstance(last.want, Device)]
+    if have is None or not wants or name not in ground.holders or ground.holders[name]:
+        return False
+    return all(want.goes for want in wants) and device.is_ours(have, ground.made.get(name), wants[-1].link)
 
 
 def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> List[str]:
     """The source addresses whose routes the kernel takes along with an address that goes, where the device keeps others, so
     that only these need a look."""
     found: List[str] = []
-    for device_name, gone in leaving(ground).items():
+    for device_name, gone in leaving(ground, observed).items():
         for one in gone if device_name not in devices else ():
             along = [other for other in observed.addresses[device_name] if addresses.same_subnet(other, one)]
             found += [f"source {device_name} {other.address.split('/')[0]}" for other in along]

@@ -132,6 +132,7 @@ def test_ten_thousand_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.Mo
             many.send(call(mixed(number), "down"))
     alike(went[last], went[10])
     alike(went[last - 1], went[9])
+    assert many.kernel.dumped == [], "an event read a whole table of the kernel"
     for number in (2, 1):
         many.send(call(mixed(number), "down"))
     assert many.kernel.everything() == before
