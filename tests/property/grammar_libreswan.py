@@ -99,7 +99,7 @@ CONNECTIONS: Tuple[Connection, ...] = (
         (tunnel("host", 19, mine=f"{WEST}/32", theirs="198.51.100.119/32", address="10.99.19.1/30"),), mobile=True
     ),
     Connection((tunnel("kept", 20, address="10.99.20.1/30"),), keep=True),
-    Connection((tunnel("adopting", 21, address="10.99.21.1/30"),)),
+    Connection((tunnel("adopting", 21, address="10.77.0.1/24", source="10.99.21.1"),)),
     Connection((tunnel("unfit", 22),)),
     Connection((tunnel("unfit-4", 23, release=4),)),
     Connection((tunnel("blocked", 24),)),
