@@ -5,9 +5,10 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 from updown.errors import Refused
 
 USAGE = """\
-vti-updown: updown hook for libreswan; device, addresses and routes of a route-based tunnel.
+vti-updown: updown hook for libreswan and strongSwan; device, addresses and routes of a route-based tunnel.
 
-As the hook (leftupdown=/usr/libexec/vti-updown) it takes PLUTO_* variables and no sub-command.
+As the hook it takes PLUTO_* variables and no sub-command. libreswan: leftupdown=/usr/libexec/vti-updown;
+strongSwan: updown = /usr/libexec/vti-updown in the child, and `interface` in the settings.
 For people:
   vti-updown --dry-run [FILE]      what would be done for this environment (or a saved one); changes nothing
   vti-updown explain [FILE]        the same with the reason for each line and the claim behind it

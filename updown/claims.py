@@ -57,6 +57,7 @@ class Held(NamedTuple):
 
     tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid
     group: Tuple[Claim, ...] = ()  # of the same remote selector and marks
+    served: bool = False  # the end of this very SA was told in the last ten minutes
 
 
 class Holder(NamedTuple):
@@ -84,6 +85,7 @@ class Rules(NamedTuple):
     """How a daemon's calls become changes of claims."""
 
     sought: Callable[[Context], Tuple[str, str, Tuple[str, str]]]  # tunnel, group and keys that the ledger is asked for
+    sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
     renewed: Callable[[Context, Held], Optional[Claim]]
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
@@ -130,6 +132,11 @@ def in_group(context: Context, claim: Claim) -> bool:
 def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
     """What the ledger is asked for: the tunnel, the group, and the claims a context may have, waiting or not."""
     return tunnel_of(context), group_of(context), (key_of(context, SA), key_of(context, TRAP))
+
+
+def sa_of(context: Context) -> str:
+    """The SPIs, by which a joined call is known that comes after its SA's end."""
+    return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
@@ -257,4 +264,4 @@ def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
     return tuple(changed)
 
 
-RULES = Rules(sought, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, renewed, make, down, unroute)

@@ -63,14 +63,15 @@ def down(context: Context, held: Held) -> Change:
 
 def ended_by(context: Context, held: Held) -> Optional[Claim]:
     """The claim of the IKE SA that `down` names; else, since that number changes when the IKE SA is rekeyed, the oldest of the
-    same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing."""
+    same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
+    does a `down` that comes again."""
     child = child_of(context)
     same = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
     same = exact_first(context, same)
     own = [claim for claim in same if claim.about.unique_id == context.unique_id]
     if own:
         return own[0]
-    return None if context.way_unknown else next(iter(same), None)
+    return None if context.way_unknown or held.served else next(iter(same), None)
 
 
 def exact_first(context: Context, claims: List[Claim]) -> List[Claim]:
@@ -85,4 +86,4 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, renewed, make, down, unroute)
+RULES = Rules(sought, key_of, renewed, make, down, unroute)

@@ -17,17 +17,18 @@ __all__ = ["Report", "run"]
 
 def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
-    spis = f"{context.spi_in:#x} {context.spi_out:#x}"
-    if context.verb.joined and ledger.is_taken(spis, now):
-        return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     rules = claims.rules_of(context)
-    held = ledger.held(*rules.sought(context))
+    ended = rules.sa_of(context)
+    served = ledger.is_taken(ended, now)
+    if context.verb.joined and served:
+        return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
+    held = ledger.held(*rules.sought(context))._replace(served=served)
     change, remarks = decide(context, rules, lines, held, now)
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
-        if context.spi_in and context.child and not context.verb.makes:
-            ledger.set_taken(spis, now)
+        if ended and not context.verb.makes:
+            ledger.set_taken(ended, now)
         report = carry_out(context.connection, change, ledger, netlink, dry)
     except BaseException:
         ledger.rollback()

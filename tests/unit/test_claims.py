@@ -323,7 +323,7 @@ def test_spis_are_forgotten_after_ten_minutes(machine: Machine) -> None:
 def test_an_unroute_without_a_child_takes_no_spis(machine: Machine) -> None:
     """A trap's `unroute` has SPI 0x0 and must not make every later call without SPIs a late one."""
     machine.send_all([*trap(V5), call(V5, "unroute", child=False)])
-    machine.send(call(V5, "prepare-route-up", spi=0x0))
+    machine.send({**call(V5, "prepare-route-up", spi=0x0), "SPI_IN": "0x0"})
     assert machine.kinds() == {("t", SA)}
 
 

@@ -8,6 +8,7 @@ from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import EAST, EAST6, THIRD, WEST, WEST6, Environment, Machine, call
 from tests.property.machine import Tunnel as LibreswanTunnel
 from updown.errors import Conflict, Refused
+from updown.state import Link
 
 SETTINGS = "[defaults]\ninterface = vti5\nrouting = yes\n"
 C = Child()
@@ -51,6 +52,10 @@ SEQUENCES: Dict[str, Tuple[List[Environment], Set[int]]] = {
     "a down too many, after the child's own": ([up(C, 1), up(C, 2), down(C, 1), down(UNKNOWN, 1)], {2}),
     "a down too many under a new UNIQUEID": ([up(C, 1), down(UNKNOWN, 7)], {1}),
     "its own UNIQUEID counts without an interface": ([up(C, 1), down(UNKNOWN, 1)], set()),
+    "a down that comes again": ([up(C, 1), up(C, 2), down(C, 1), down(C, 1)], {2}),
+    "a down under a new UNIQUEID that comes again": ([up(C, 1), up(C, 2), down(C, 3), down(C, 3)], {2}),
+    "down, up and down within one IKE SA": ([up(C, 1), down(C, 1), up(C, 1), down(C, 1)], set()),
+    "the same after its rekeying": ([up(C, 1), down(C, 2), up(C, 2), down(C, 2)], set()),
     "an interface of a strange name is not unknown": ([up(C, 1), down(C._replace(underlay="a/b"), 7)], set()),
     "MOBIKE to another family": ([up(C, 1), down(MOVED, 1)], set()),
     "MOBIKE and an IKE rekey": ([up(C, 1), down(MOVED, 2)], set()),
@@ -81,6 +86,23 @@ def test_a_sequence_of_calls_leaves_the_claims_of_these_ike_sas(charon: Machine,
     assert {claim.about.unique_id for claim in charon.claims()} == wanted
     assert charon.devices() == ({"vti5"} if wanted else set())
     assert bool(charon.routes()) == bool(wanted)
+
+
+@pytest.mark.parametrize("case", SEQUENCES)
+def test_each_call_twice_leaves_the_same_claims(charon: Machine, case: str) -> None:
+    calls, wanted = SEQUENCES[case]
+    for environment in calls:
+        charon.send(environment)
+        assert charon.send(environment).operations == ()
+    assert {claim.about.unique_id for claim in charon.claims()} == wanted
+
+
+def test_a_down_is_forgotten_after_ten_minutes(charon: Machine) -> None:
+    """A charon that began anew counts from 1 again: its IKE SAs may have the numbers of others, long gone."""
+    charon.send_all([up(C, 1), down(C, 2), up(C, 1)])
+    charon.now += 601
+    charon.send(down(C, 2))
+    assert charon.claims() == []
 
 
 def test_up_alone_builds_everything(charon: Machine) -> None:
@@ -355,17 +377,23 @@ def test_why_there_is_no_device_is_one_line(machine: Machine, case: str) -> None
 
 
 def test_a_device_of_this_if_id_that_is_not_ours_is_named(machine: Machine) -> None:
-    from updown.state import Link
-
-    machine.kernel.add_link(Link("other", "xfrm", if_id=42))
+    for name, if_id in (("first", 7), ("other", 42)):
+        machine.kernel.add_link(Link(name, "xfrm", if_id=if_id))
     machine.settings(XFRM)
     with pytest.raises(Conflict, match=r"^ipsec42: other \(not ours\) has if_id 42 already$"):
         machine.send(up(X))
 
 
-def test_an_xfrm_interface_made_beforehand_is_used_and_stays(machine: Machine) -> None:
-    from updown.state import Link
+def test_an_xfrm_interface_of_ours_keeps_the_device_below_it(machine: Machine) -> None:
+    """The kernel refuses every change of it, and so one that leaves it out."""
+    machine.kernel.add_link(Link("ipsec0", "xfrm", if_id=41, up=True, parent=1, alias="vti-updown"))
+    machine.settings("[defaults]\ninterface = ipsec0\n")
+    machine.send(up(X))
+    link = machine.kernel.named("ipsec0")
+    assert (link.if_id, link.parent) == (42, 1)
 
+
+def test_an_xfrm_interface_made_beforehand_is_used_and_stays(machine: Machine) -> None:
     machine.kernel.add_link(Link("ipsec42", "xfrm", if_id=42, up=True, parent=1))
     machine.settings(XFRM)
     machine.send(up(X))

@@ -78,6 +78,17 @@ def test_played_in_order_it_ends_with_nothing_where_each_up_has_its_down(
         assert machine.made() == {}
 
 
+@pytest.mark.parametrize("recording", RECORDINGS, ids=str)
+def test_each_call_sent_again_changes_nothing(recording: Recording, machine: Machine) -> None:
+    """P1, also where two IKE SAs of one child are up."""
+    machine.settings(SETTINGS.replace("tun0", "x{if_id}") if recording.scenario == "if-id-unique" else SETTINGS)
+    for call in recording.calls():
+        machine.send(call.environment)
+        held = machine.claims()
+        assert machine.send(call.environment).operations == (), call.name
+        assert [claim.key for claim in machine.claims()] == [claim.key for claim in held], call.name
+
+
 class Step(NamedTuple):
     """After call `number` these routes lead into the device, and so many claims are held; None: no device."""
 
