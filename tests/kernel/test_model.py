@@ -12,7 +12,8 @@ from typing import Callable, Iterator, List, Tuple
 import pytest
 
 from tests.kernel.test_recordings import namespace
-from tests.property.grammar_libreswan import CONNECTIONS, Libreswan, Meddling
+from tests.property.grammar_libreswan import Libreswan, Meddling
+from tests.property.grammar_strongswan import StrongSwan
 from tests.property.machine import GATEWAY, NOW, WEST, WEST6, SwiftMachine
 from tests.property.oracle import Call
 from tests.property.sequences import Daemon, Room, Steps, index_of, made_from, meddle, prepare_world
@@ -22,13 +23,13 @@ from updown.kernel.netlink import Netlink
 from updown.kernel.route_messages import UNICAST
 from updown.ledger import Ledger
 from updown.ledger_file import connect, prepare
+from updown.settings import parse
 from updown.state import MAIN_TABLE, Link, Route
 
 pytestmark = pytest.mark.kernel
 
 SEQUENCES = 210
 LOTS = 7
-NAMES = sorted({"lo", "eth0"} | {pair.device for one in CONNECTIONS for pair in one.pairs})
 Picture = Tuple[Tuple[object, ...], ...]
 Send = Callable[[Call], bool]
 
@@ -74,6 +75,7 @@ def on_the_model(daemon: Daemon, steps: Steps, names: List[str]) -> List[Tuple[s
     """The sequence in memory."""
     with pytest.MonkeyPatch.context() as patch:
         machine = SwiftMachine(patch)
+        machine.settings(daemon.settings)
         prepare_world(machine.kernel)
 
         def send(call: Call) -> bool:
@@ -89,13 +91,14 @@ def on_the_real_kernel(daemon: Daemon, steps: Steps, names: List[str]) -> Iterat
     """The sequence in the present namespace."""
     base = connect(":memory:")
     prepare(base)
+    lines = tuple(parse(daemon.settings, "settings"))
     with Netlink() as netlink:
         build(netlink)
         prepare_world(netlink)
 
         def send(call: Call) -> bool:
             with contextlib.suppress(UpdownError):
-                event.run(daemons.read(daemon.environment(call)), (), Ledger(base), netlink, NOW, False)
+                event.run(daemons.read(daemon.environment(call)), lines, Ledger(base), netlink, NOW, False)
                 return True
             return False
 
@@ -116,15 +119,15 @@ def build(netlink: Netlink) -> None:
 
 @pytest.mark.parametrize("lot", range(LOTS))
 def test_the_model_does_what_the_kernel_does(lot: int) -> None:
+    daemon: Daemon = StrongSwan if lot == 0 else Libreswan
     for number in range(lot, SEQUENCES, LOTS):
-        steps = made_from(Libreswan, f"model/{number}", calm=True)
-        who = {step.who for step in steps}
-        names = [name for name in NAMES if name in {p.device for one in who for p in CONNECTIONS[one].pairs}]
-        names += ["lo", "eth0", "vti21"]
-        wanted = on_the_model(Libreswan, steps, sorted(set(names)))
+        steps = made_from(daemon, f"model/{number}", calm=True)
+        devices = {pair.device for step in steps for pair in daemon.connections[step.who].pairs}
+        names = sorted({"lo", "eth0", "vti21", *devices})
+        wanted = on_the_model(daemon, steps, names)
         told: List[str] = []
         with namespace():
-            for (said, model), (really, real) in zip(wanted, on_the_real_kernel(Libreswan, steps, sorted(set(names)))):
+            for (said, model), (really, real) in zip(wanted, on_the_real_kernel(daemon, steps, names)):
                 told.append(really)
                 assert said == really, "\n".join(told)
                 changed = [f"model {one}" for one in model if one not in real]

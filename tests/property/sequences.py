@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, S
 import pytest
 
 from tests.property.grammar_libreswan import OURS, Libreswan, Meddling
+from tests.property.grammar_strongswan import StrongSwan
 from tests.property.kernel_model import Kernel, Kill
 from tests.property.machine import WEST, SwiftMachine
 from tests.property.oracle import Call, Oracle, RouteSeen, World
@@ -42,7 +43,7 @@ class Step(NamedTuple):
 
 Steps = Tuple[Step, ...]
 Room = Union[Kernel, Netlink]
-Daemon = Type[Libreswan]
+Daemon = Union[Type[Libreswan], Type[StrongSwan]]
 
 
 class Wrong(AssertionError):
@@ -50,13 +51,13 @@ class Wrong(AssertionError):
 
 
 def made_from(daemon: Daemon, seed: str, calm: bool = False) -> Steps:
-    """The steps of a sequence: three to twelve things that happen to a few connections. `calm`: without mishaps."""
+    """The steps of a sequence: three to twelve things that happen to a few connections. `calm`: less, without mishaps."""
     chance = random.Random(seed)
     who = chance.sample(range(len(daemon.connections)), chance.randint(1, 3))
     if chance.random() < 0.6:
         who += chance.choice(daemon.together)
     steps: List[Step] = []
-    for _ in range(chance.randint(3, 12)):
+    for _ in range(chance.randint(3, 7 if calm else 12)):
         mishap = None
         if not calm and chance.random() < 0.3:
             mishap = Mishap(chance.choice(MISHAPS), chance.choice((0, 0, 1, 2, 3)), chance.randint(0, 18))
@@ -117,6 +118,7 @@ class Run:
     def __init__(self, daemon: Daemon, patch: pytest.MonkeyPatch) -> None:
         self.machine = SwiftMachine(patch)
         prepare_world(self.machine.kernel)
+        self.machine.settings(daemon.settings)
         self.daemon = daemon()
         self.oracles: List[Oracle] = [daemon.oracle(daemon.world)]
         self.foreign = foreign(self.machine.kernel, daemon.world)
@@ -146,6 +148,9 @@ class Run:
         """Somebody takes something away; nothing is compared before the next call."""
         self.log.append(f"   {doing.what} {doing.one}")
         meddle(self.machine.kernel, doing)
+        if doing.what == "restart":
+            for oracle in self.oracles:
+                oracle.restarts()
         if doing.what == "roam":
             self.foreign = foreign(self.machine.kernel, self.daemon.world)
             for oracle in self.oracles:
@@ -254,7 +259,7 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
         found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
     for name in ours.keys() & wanted.keys():
         link = ours[name]
-        if (link.kind, link.local, link.remote, link.up) != (*wanted[name], True):
+        if (link.kind, link.local, link.remote, link.ikey, link.okey, link.up) != (*wanted[name], True):
             found.append(f"{link}, wanted {wanted[name]}, up")
     for name in wanted.keys() & ours.keys() | oracle.world.adopted:
         there = set(kernel.addressed[kernel.named(name).ifindex])
