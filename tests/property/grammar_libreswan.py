@@ -99,7 +99,7 @@ CONNECTIONS: Tuple[Connection, ...] = (
         (tunnel("host", 19, mine=f"{WEST}/32", theirs="198.51.100.119/32", address="10.99.19.1/30"),), mobile=True
     ),
     Connection((tunnel("kept", 20, address="10.99.20.1/30"),), keep=True),
-    Connection((tunnel("adopting", 21, address="10.99.21.1/30"),)),
+    Connection((tunnel("adopting", 21, address="10.77.0.1/24", source="10.99.21.1"),)),
     Connection((tunnel("unfit", 22),)),
     Connection((tunnel("unfit-4", 23, release=4),)),
     Connection((tunnel("blocked", 24),)),
@@ -115,6 +115,7 @@ TOGETHER: Tuple[Tuple[str, ...], ...] = (
     ("old-1", "old-1/2"),
     ("permanent", "rival", "rival-4"),
     ("pairs", "ports"),
+    ("host", "client"),
 )
 """Connections that share a device, or ask for the same; they are drawn together more often."""
 
@@ -144,6 +145,7 @@ class Libreswan:
         for names in TOGETHER
     )
     world = FOREIGN
+    settings = ""
     things = (
         *("establish",) * 8,
         *("ipsec_route", "ipsec_down", "peer_deletes", "delete", "pending") * 2,
@@ -178,7 +180,7 @@ class Libreswan:
             self.reqid += 4  # a road warrior that comes back is a new instance
             now = now._replace(pairs=tuple(pair._replace(reqid=self.reqid) for pair in now.pairs))
         self.spi += 16
-        wished = now.wished or one.client or (initiator and not template)
+        wished = now.wished or (initiator and (one.client or not template))
         now = now._replace(wished=wished, spi=self.spi, refused=False)
         verbs = self.verbs(who, now)
         self.now[who] = now._replace(state="up")
@@ -290,11 +292,13 @@ class Libreswan:
         yield from self.delete(who, initiator)
         yield from self.establish(who, initiator)
 
-    def rekey(self, who: int, _: bool) -> Doings:
-        """Nothing is called; the calls that follow have other SPIs. The same for a second `ipsec up`."""
-        if self.now[who].state == "up" and not self.now[who].pending:
+    def rekey(self, who: int, initiator: bool) -> Doings:
+        """Nothing is called; the calls that follow have other SPIs. So it is with `ipsec up` of what is up, but for the wish."""
+        now = self.now[who]
+        if now.state == "up" and not now.pending:
             self.spi += 16
-            self.now[who] = self.now[who]._replace(spi=self.spi)
+            wished = initiator and (CONNECTIONS[who].client or now.pairs[0].kind == "CK_PERMANENT")
+            self.now[who] = now._replace(spi=self.spi, wished=now.wished or wished)
         yield from ()
 
     def fails_to_establish(self, who: int, initiator: bool) -> Doings:

@@ -381,12 +381,15 @@ class Kernel:
         """All routes: the local ones (which the kernel shows on lo), the connected ones, and those in the table."""
         lo = self.named("lo").ifindex
         for index, found in self.addressed.items():
+            subnets: Set[object] = set()  # an IPv4 subnet's secondary addresses have no route of their own
             for address in found:
                 host, length = address.split("/")
                 full = 128 if ":" in host else 32
                 yield RouteSeen(f"{host}/{full}", lo, table=LOCAL_TABLE, protocol=KERNEL_PROTOCOL, type=LOCAL)
-                if self.by_index[index].up and int(length) < full and index != lo:
-                    network = str(subnet(address))
+                network = str(subnet(address))
+                connected = int(length) < full or ":" in host
+                if self.by_index[index].up and connected and index != lo and network not in subnets:
+                    subnets.add(network)
                     metric = 256 if ":" in host else 0
                     source = "" if ":" in host else host
                     yield RouteSeen(

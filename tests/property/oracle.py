@@ -62,6 +62,8 @@ class Device(NamedTuple):
     kind: str
     local: str
     remote: str
+    ikey: int
+    okey: int
 
 
 class RouteSeen(NamedTuple):
@@ -85,7 +87,7 @@ class Oracle:
 
     def copy(self) -> "Oracle":
         """Another one that knows the same."""
-        other = Oracle(self.world)
+        other = type(self)(self.world)
         other.clock = self.clock
         other.held, other.stands, other.taken = dict(self.held), dict(self.stands), set(self.taken)
         return other
@@ -124,10 +126,16 @@ class Oracle:
         if not routes and "route" in call.verb.split("-") + (["route"] if "up" in call.verb.split("-") else []):
             routes = self.clock
         self.held[key] = Hold(kind, one, row, before.since if before else self.clock, routes)
+        self.stand(self.held[key])
+
+    def stand(self, hold: Hold) -> None:
+        """A device is as this claim wants it."""
+        one = hold.tunnel
         if one.device not in self.world.adopted:
             six = family(one.me)
-            remote = ANY[six] if row.anyone else one.peer
-            self.stands[one.device] = Device("vti6" if six == 6 else "vti", one.me, remote)
+            remote = ANY[six] if hold.row.anyone else one.peer
+            keys = (int(mark.split("/")[0]) for mark in (one.mark_in, one.mark_out))
+            self.stands[one.device] = Device("vti6" if six == 6 else "vti", one.me, remote, *keys)
 
     def down(self, call: Call) -> None:
         """The child is gone: its claim waits for it to come back, or ends."""
@@ -158,6 +166,9 @@ class Oracle:
         for name in {hold.tunnel.device for hold in left} - {hold.tunnel.device for hold in self.held.values()}:
             if all(hold.row.goes for hold in left if hold.tunnel.device == name):
                 self.stands.pop(name, None)
+
+    def restarts(self) -> None:
+        """The daemon died without a word: nothing that section 6 tells of."""
 
     def roams(self, old: str, new: str) -> None:
         """This machine has another address: whoever waits will come back from there."""

@@ -7,15 +7,17 @@ refuses one operation, the ledger's disk is full, or the daemon cannot call at a
 
 import random
 import sqlite3
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple, Type
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple, Type, Union
 
 import pytest
 
 from tests.property.grammar_libreswan import OURS, Libreswan, Meddling
+from tests.property.grammar_strongswan import StrongSwan
 from tests.property.kernel_model import Kernel, Kill
 from tests.property.machine import WEST, SwiftMachine
 from tests.property.oracle import Call, Oracle, RouteSeen, World
 from updown.errors import Conflict, UpdownError
+from updown.kernel.netlink import Netlink
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Route
 
 MISHAPS = ("dies", "dies and is gone", "refused", "lost")
@@ -40,7 +42,8 @@ class Step(NamedTuple):
 
 
 Steps = Tuple[Step, ...]
-Daemon = Type[Libreswan]
+Room = Union[Kernel, Netlink]
+Daemon = Union[Type[Libreswan], Type[StrongSwan]]
 
 
 class Wrong(AssertionError):
@@ -48,13 +51,13 @@ class Wrong(AssertionError):
 
 
 def made_from(daemon: Daemon, seed: str, calm: bool = False) -> Steps:
-    """The steps of a sequence: three to twelve things that happen to a few connections. `calm`: without mishaps."""
+    """The steps of a sequence: three to twelve things that happen to a few connections. `calm`: less, without mishaps."""
     chance = random.Random(seed)
     who = chance.sample(range(len(daemon.connections)), chance.randint(1, 3))
     if chance.random() < 0.6:
         who += chance.choice(daemon.together)
     steps: List[Step] = []
-    for _ in range(chance.randint(3, 12)):
+    for _ in range(chance.randint(3, 7 if calm else 12)):
         mishap = None
         if not calm and chance.random() < 0.3:
             mishap = Mishap(chance.choice(MISHAPS), chance.choice((0, 0, 1, 2, 3)), chance.randint(0, 18))
@@ -64,18 +67,24 @@ def made_from(daemon: Daemon, seed: str, calm: bool = False) -> Steps:
     return tuple(steps)
 
 
-def prepare_world(kernel: Kernel) -> None:
+def prepare_world(kernel: Room) -> None:
     """What the administrator made: addresses, a device that fits, two that do not, a route, and what hangs on the device."""
-    eth0 = kernel.named("eth0").ifindex
     for address in OURS:
-        kernel.add_address(eth0, f"{address}/24")
+        kernel.add_address(index_of(kernel, "eth0"), f"{address}/24")
     for link in FOREIGN_LINKS:
         index = kernel.add_link(link).ifindex
-        kernel.set_link(index, up=link.name != "vti22")
-    fitting = kernel.named("vti21").ifindex
-    kernel.add_address(fitting, "10.77.0.1/24")
-    kernel.add_route(Route("10.78.0.0/16", "vti21", protocol=4), fitting)
-    kernel.add_route(Route("10.24.0.0/24", "eth0", "198.51.100.254", protocol=4), eth0)
+        if link.name != "vti22":
+            kernel.set_link(index, up=True)
+    kernel.add_address(index_of(kernel, "vti21"), "10.77.0.1/24")
+    kernel.add_route(Route("10.78.0.0/16", "vti21", protocol=4))
+    kernel.add_route(Route("10.24.0.0/24", "eth0", "198.51.100.254", protocol=4))
+
+
+def index_of(kernel: Room, name: str) -> int:
+    """The index of a link that is there."""
+    link = kernel.link(name)
+    assert link is not None
+    return link.ifindex
 
 
 FOREIGN_LINKS = tuple(
@@ -84,12 +93,32 @@ FOREIGN_LINKS = tuple(
 )
 
 
+def meddle(kernel: Room, doing: Meddling) -> None:
+    """Somebody does something behind our back."""
+    link = kernel.link("eth0" if doing.what == "roam" else doing.one)
+    if link is None:
+        return
+    if doing.what == "roam":
+        kernel.delete_address(link.ifindex, f"{doing.one}/24")
+        kernel.add_address(link.ifindex, f"{doing.other}/24")
+    elif doing.what == "delete":
+        kernel.delete_link(link.ifindex)
+    elif doing.what == "set down":
+        kernel.set_link(link.ifindex, up=False)
+    else:
+        for family in (4, 6):
+            for seen in kernel.routes(family, oif=link.ifindex, protocol=OUR_PROTOCOL):
+                route = Route(seen.destination, link.name, seen.gateway, seen.table, seen.metric)
+                kernel.delete_route(route, link.ifindex)
+
+
 class Run:
     """One sequence on one machine."""
 
     def __init__(self, daemon: Daemon, patch: pytest.MonkeyPatch) -> None:
         self.machine = SwiftMachine(patch)
         prepare_world(self.machine.kernel)
+        self.machine.settings(daemon.settings)
         self.daemon = daemon()
         self.oracles: List[Oracle] = [daemon.oracle(daemon.world)]
         self.foreign = foreign(self.machine.kernel, daemon.world)
@@ -117,23 +146,15 @@ class Run:
 
     def meddle(self, doing: Meddling) -> None:
         """Somebody takes something away; nothing is compared before the next call."""
-        kernel = self.machine.kernel
         self.log.append(f"   {doing.what} {doing.one}")
-        link = kernel.named("eth0") if doing.what == "roam" else kernel.link(doing.one)
-        if link is None:
-            return
+        meddle(self.machine.kernel, doing)
+        if doing.what == "restart":
+            for oracle in self.oracles:
+                oracle.restarts()
         if doing.what == "roam":
-            kernel.delete_address(link.ifindex, f"{doing.one}/24")
-            kernel.add_address(link.ifindex, f"{doing.other}/24")
-            self.foreign = foreign(kernel, self.daemon.world)
+            self.foreign = foreign(self.machine.kernel, self.daemon.world)
             for oracle in self.oracles:
                 oracle.roams(doing.one, doing.other)
-        elif doing.what == "delete":
-            kernel.remove(link.ifindex)
-        elif doing.what == "set down":
-            kernel.set_link(link.ifindex, up=False)
-        else:
-            kernel.table = [entry for entry in kernel.table if entry.oif != link.ifindex]
 
     def deliver(self, call: Call, mishap: Optional[Mishap], again: bool) -> bool:
         """One call reaches the hook; whether it succeeded."""
@@ -238,11 +259,11 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
         found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
     for name in ours.keys() & wanted.keys():
         link = ours[name]
-        if (link.kind, link.local, link.remote, link.up) != (*wanted[name], True):
+        if (link.kind, link.local, link.remote, link.ikey, link.okey, link.up) != (*wanted[name], True):
             found.append(f"{link}, wanted {wanted[name]}, up")
     for name in wanted.keys() & ours.keys() | oracle.world.adopted:
-        there = set(kernel.addressed[kernel.named(name).ifindex]) - FOREIGN_ADDRESSES
-        if there != oracle.addresses(name):
+        there = set(kernel.addressed[kernel.named(name).ifindex])
+        if there - FOREIGN_ADDRESSES != oracle.addresses(name) - FOREIGN_ADDRESSES:
             found.append(f"{name} has {sorted(there)}, wanted {sorted(oracle.addresses(name))}")
     routes = {
         RouteSeen(entry.route.destination, names[entry.oif], entry.route.metric, entry.route.source)

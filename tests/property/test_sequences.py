@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from tests.property.grammar_libreswan import Libreswan
+from tests.property.grammar_strongswan import StrongSwan
 from tests.property.machine import SwiftMachine, Tunnel, call, establish, withdraw
 from tests.property.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
 
-DAEMONS = (Libreswan,)
+DAEMONS = (Libreswan, StrongSwan)
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 10_000
 LOTS = 10  # so that a run shows where it is

@@ -1,0 +1,253 @@
+"""What strongSwan really calls, contracts/strongswan.md 3: `up` and `down` for each pair of selectors, and often nothing.
+
+Built as grammar_libreswan.py; the oracle's rules for its calls are design section 6's last paragraph.
+"""
+
+from typing import Any, Generator, List, NamedTuple, Set, Tuple
+
+from tests.property.charon import Child, charon_call
+from tests.property.grammar_libreswan import FOREIGN, OURS, Doings, Meddling, tunnel
+from tests.property.machine import EAST6, WEST, WEST6, Environment, Tunnel
+from tests.property.oracle import Hold, Key, Oracle, row_of
+
+UNIQUE = "%unique"
+SETTINGS = """
+[defaults]
+routing = yes
+[connection net]
+interface = vti31
+address = 10.99.31.1/30
+[connection other]
+interface = vti32
+[connection uniq]
+interface = vti33
+[connection pool]
+interface = vti34
+shared = yes
+[connection last]
+interface = vti35
+shared = yes
+delete = last
+"""
+
+
+class Ring(NamedTuple):
+    """One call of charon's. `tunnel` is the pair, with what the settings say of it; `known`: charon still knows the child."""
+
+    tunnel: Tunnel
+    verb: str
+    ids: Tuple[str, str]
+    unique_id: int
+    known: bool = True
+
+    def __str__(self) -> str:
+        one = self.tunnel
+        words = [self.verb, one.connection, f"{one.mine}-{one.theirs}", f"uniqueid {self.unique_id}", one.mark_out]
+        return " ".join([*words, f"me {one.me}", f"peer {one.peer}", "" if self.known else "interface unknown"]).strip()
+
+
+class Sketch(NamedTuple):
+    """A child as it is configured; a `mark` of %unique is another one for each SA."""
+
+    pairs: Tuple[Tunnel, ...]
+    mark: str
+    peer_id: str
+
+
+def sketch(name: str, number: int, device: str, mark: str, *theirs: str, **more: Any) -> Sketch:
+    """A child, its peer and its device."""
+    one = tunnel(name, number, device=device, **more)
+    return Sketch(tuple(one._replace(theirs=each) for each in theirs), mark, f"peer{number}")
+
+
+def pool(name: str, number: int, me: str, device: str) -> Sketch:
+    """A road warrior with an address of ours."""
+    return sketch(name, number, device, "34", f"10.34.0.{number}/32", me=me, shared="yes")
+
+
+CHILDREN: Tuple[Sketch, ...] = (
+    sketch("net", 31, "vti31", "31", "10.31.0.0/24", "10.31.1.0/24", address="10.99.31.1/30"),
+    sketch("other", 32, "vti32", "32", "10.31.0.0/24"),
+    sketch("uniq", 33, "vti33", UNIQUE, "10.33.0.0/24", "10.33.1.0/24"),
+    pool("pool", 34, OURS[1], "vti34"),
+    pool("pool", 35, OURS[1], "vti34"),
+    pool("last", 36, OURS[2], "vti35"),
+    pool("last", 37, OURS[2], "vti35"),
+)
+
+
+class Sa(NamedTuple):
+    """An IKE SA with its child, as charon has it now."""
+
+    who: int
+    unique_id: int
+    pairs: Tuple[Tunnel, ...]
+
+
+class StrongSwanOracle(Oracle):
+    """Claims by up and down."""
+
+    def __init__(self, *world: Any) -> None:
+        super().__init__(*world)
+        self.ended: Set[Key] = set()
+
+    def copy(self) -> "Oracle":
+        """Another one that knows the same."""
+        other = super().copy()
+        assert isinstance(other, StrongSwanOracle)
+        other.ended = set(self.ended)
+        return other
+
+    def restarts(self) -> None:
+        """A new charon counts from 1 again: an IKE SA with a number that was there before is another one."""
+        self.ended.clear()
+
+    def refuses(self, call: Any) -> bool:  # noqa: ARG002
+        """Nobody else's devices are asked for."""
+        return False
+
+    def happens(self, call: Any) -> None:
+        """charon calls."""
+        self.clock += 1
+        one: Tunnel = call.tunnel
+        child = (one.connection, *call.ids, one.mark_in, one.mark_out, one.mine, one.theirs)
+        key = (*child, str(call.unique_id))
+        if call.verb == "up":
+            row = row_of(one, True)
+            since = self.held[key].since if key in self.held else self.clock
+            row = row._replace(goes=row.goes or one.connection == "last")
+            self.held[key] = Hold("sa", one, row, since, since)
+            self.ended.discard(key)
+            self.stand(self.held[key])
+        else:
+            before = dict(self.held)
+            oldest = sorted((hold.since, other) for other, hold in self.held.items() if other[:-1] == child)
+            if key in self.held:
+                del self.held[key]
+            elif call.known and oldest and key not in self.ended:
+                del self.held[oldest[0][1]]
+            self.ended.add(key)
+            self.clear(before)
+            left = [hold for other, hold in self.held.items() if other[:3] == child[:3]]
+            for hold in sorted(left, key=lambda hold: hold.since)[-1:]:
+                self.stand(hold)
+
+
+class StrongSwan:
+    """One charon and its children."""
+
+    oracle = StrongSwanOracle
+    connections = CHILDREN
+    together = ((0, 1), (3, 4), (5, 6))
+    world = FOREIGN
+    settings = SETTINGS
+    things = (
+        *("initiate",) * 6,
+        *("terminate",) * 3,
+        *("rekey", "reauthenticate", "reauthenticate_first", "moves") * 2,
+        *("one_down_more", "gone_without_a_word", "killed"),
+    )
+
+    def __init__(self) -> None:
+        self.numbers = 0
+        self.marks = 100
+        self.up: List[Sa] = []
+
+    @staticmethod
+    def environment(said: Any) -> Environment:
+        """The variables of a call."""
+        one: Tunnel = said.tunnel
+        child = Child(
+            name=one.connection,
+            me=one.me,
+            peer=one.peer,
+            my_id=said.ids[0],
+            peer_id=said.ids[1],
+            pairs=((one.mine, one.theirs),),
+            mark_in=one.mark_in,
+            mark_out=one.mark_out,
+            underlay="eth0" if said.known else "unknown",
+        )
+        return charon_call(child, said.verb, said.unique_id)
+
+    def thing(self, what: str, who: int, initiator: bool) -> Doings:
+        """Something happens to a child."""
+        return getattr(self, what)(who, initiator)  # type: ignore[no-any-return]
+
+    def initiate(self, who: int, _: bool) -> Doings:
+        """An IKE SA more, whether or not there is one: both ends may initiate at once, or a peer that restarted."""
+        if len(self.of(who)) > 2:
+            return
+        self.numbers += 1
+        mark = CHILDREN[who].mark
+        if mark == UNIQUE:
+            self.marks += 1
+            mark = str(self.marks)
+        text = f"{mark}/0xffffffff"
+        sa = Sa(who, self.numbers, tuple(p._replace(mark_in=text, mark_out=text) for p in CHILDREN[who].pairs))
+        self.up.append(sa)
+        yield from self.each(sa, "up")
+
+    def terminate(self, who: int, oldest: bool) -> Doings:
+        """An IKE SA ends, whichever end wants it."""
+        if self.of(who):
+            sa = self.of(who)[0 if oldest else -1]
+            self.up.remove(sa)
+            yield from self.each(sa, "down")
+
+    def one_down_more(self, who: int, oldest: bool) -> Doings:
+        """Up to 6.0.4, after the delete of a rekeyed child went unanswered."""
+        if self.of(who):
+            sa = self.of(who)[0 if oldest else -1]
+            yield from self.terminate(who, oldest)
+            yield from self.each(sa, "down", known=False)
+
+    def rekey(self, who: int, oldest: bool) -> Doings:
+        """The IKE SA is rekeyed: no call, but it has another number."""
+        if self.of(who):
+            self.numbers += 1
+            sa = self.of(who)[0 if oldest else -1]
+            self.up[self.up.index(sa)] = sa._replace(unique_id=self.numbers)
+        yield from ()
+
+    def reauthenticate(self, who: int, _: bool) -> Doings:
+        """Make before break: every `up` of the new comes before the first `down` of the old."""
+        if self.of(who):
+            yield from self.initiate(who, True)
+            yield from self.terminate(who, True)
+
+    def reauthenticate_first(self, who: int, _: bool) -> Doings:
+        """Break before make."""
+        if self.of(who):
+            yield from self.terminate(who, True)
+            yield from self.initiate(who, True)
+
+    def moves(self, who: int, oldest: bool) -> Doings:
+        """MOBIKE: no call, and the `down` has the new ends, maybe of the other family."""
+        if self.of(who) and CHILDREN[who].pairs[0].shared == "no":
+            sa = self.of(who)[0 if oldest else -1]
+            four = CHILDREN[who].pairs[0]
+            ends = (WEST6, EAST6) if sa.pairs[0].me == WEST else (four.me, four.peer)
+            there = tuple(pair._replace(me=ends[0], peer=ends[1]) for pair in sa.pairs)
+            self.up[self.up.index(sa)] = sa._replace(pairs=there)
+        yield from ()
+
+    def gone_without_a_word(self, who: int, oldest: bool) -> Doings:
+        """No pair of selectors fits any more after a move: `down` is never called."""
+        if self.of(who):
+            self.up.remove(self.of(who)[0 if oldest else -1])
+        yield from ()
+
+    def killed(self, *_: object) -> Doings:
+        """SIGKILL: nothing is called, and all numbers begin anew."""
+        self.up, self.numbers, self.marks = [], 0, 100
+        yield Meddling("restart", "charon")
+
+    def of(self, who: int) -> List[Sa]:
+        """The SAs of a child, oldest first."""
+        return [sa for sa in self.up if sa.who == who]
+
+    def each(self, sa: Sa, verb: str, known: bool = True) -> Generator[Any, bool, None]:
+        """A call for every pair."""
+        for pair in sa.pairs:
+            yield Ring(pair, verb, ("west", CHILDREN[sa.who].peer_id), sa.unique_id, known)
