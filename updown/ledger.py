@@ -216,6 +216,10 @@ class Ledger:
         self.base.execute("DELETE FROM taken WHERE at < ?", (now - TAKEN_FOR,))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
 
+    def forget_taken(self, beginning: str) -> None:
+        """Forget those whose text begins so."""
+        self.base.execute("DELETE FROM taken WHERE spis >= ? AND spis < ?", (beginning, f"{beginning}\U0010ffff"))
+
 
 def as_json(claim: Claim) -> Dict[str, Any]:
     """A claim for `status --json`."""
