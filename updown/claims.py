@@ -86,6 +86,7 @@ class Rules(NamedTuple):
 
     sought: Callable[[Context], Tuple[str, str, Tuple[str, str]]]  # tunnel, group and keys that the ledger is asked for
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
+    anew: Callable[[Context], str]  # how the remembered ends begin that mean nothing once a verb makes; empty: none
     renewed: Callable[[Context, Held], Optional[Claim]]
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
@@ -139,6 +140,11 @@ def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
 def sa_of(context: Context) -> str:
     """The SPIs, by which a joined call is known that comes after its SA's end."""
     return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
+
+
+def anew(_context: Context) -> str:
+    """SPIs are random: no SA comes again."""
+    return ""
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
@@ -268,4 +274,4 @@ def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
     return tuple(changed)
 
 
-RULES = Rules(sought, sa_of, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute)

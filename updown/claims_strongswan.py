@@ -35,6 +35,17 @@ def key_of(context: Context) -> str:
     return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
+def sas_of(context: Context) -> str:
+    """What the ends of all SAs of this child and pair of selectors are remembered by: a number follows. Any `up` makes them
+    forgotten, since after a restart charon counts its IKE SAs from 1 again."""
+    return json.dumps([child_of(context), context.my_client.text, context.peer_client.text]) + " "
+
+
+def sa_of(context: Context) -> str:
+    """What the end of this SA is remembered by, so that a `down` that comes again is known."""
+    return f"{sas_of(context)}{context.unique_id}"
+
+
 def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
     """What the ledger is asked for: the tunnel and the very claim; no verb ends what is another tunnel's."""
     key = key_of(context)
@@ -86,4 +97,4 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, key_of, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, sas_of, renewed, make, down, unroute)

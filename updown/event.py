@@ -29,6 +29,8 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     try:
         if ended and not context.verb.makes:
             ledger.set_taken(ended, now)
+        if context.verb.makes and rules.anew(context):
+            ledger.forget_taken(rules.anew(context))
         report = carry_out(context.connection, change, ledger, netlink, dry)
     except BaseException:
         ledger.rollback()

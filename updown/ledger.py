@@ -235,6 +235,10 @@ class Ledger:
         self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
 
+    def forget_taken(self, beginning: str) -> None:
+        """Forget those whose text begins so."""
+        self.base.execute("DELETE FROM taken WHERE spis >= ? AND spis < ?", (beginning, f"{beginning}\U0010ffff"))
+
 
 def claim_in(row: Tuple[Any, ...], wants: List[str]) -> Claim:
     """A claim from its row; raises ValueError or TypeError for one that we did not write."""

@@ -293,7 +293,7 @@ class Libreswan:
         yield from self.establish(who, initiator)
 
     def rekey(self, who: int, initiator: bool) -> Doings:
-        """Nothing is called; the calls that follow have other SPIs. So it is with `ipsec up` of what is up, but for the wish."""
+        """Nothing is called; the calls that follow have other SPIs. So it is with `ipsec up`, but for the wish."""
         now = self.now[who]
         if now.state == "up" and not now.pending:
             self.spi += 16

@@ -8,6 +8,7 @@ from typing import List
 
 import pytest
 
+from tests.property.charon import Child, charon_call
 from tests.property.kernel_model import Kernel
 from tests.property.machine import (
     EAST,
@@ -187,6 +188,15 @@ def test_a_sibling_that_waited_while_the_machine_moved_goes_with_the_last_unrout
     there = SHARED._replace(me="198.51.100.7")
     machine.send_all([*moved(SHARED, there), *withdraw(there)])
     assert (machine.routes(), machine.claims()) == (set(), [])
+
+
+def test_a_down_of_a_new_charon_is_not_taken_for_one_of_the_old(machine: Machine) -> None:
+    """Both rekeyed their first IKE SA, so both call `down` with the second number, the latter within ten minutes."""
+    machine.settings("[defaults]\ninterface = vti5\n")
+    child = Child()
+    for _ in range(2):  # in between it was killed
+        machine.send_all([charon_call(child, "up", 1), charon_call(child, "down", 2)])
+        assert machine.devices() == set()
 
 
 def move(kernel: Kernel) -> None:
