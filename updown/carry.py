@@ -224,12 +224,18 @@ def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> List[s
 
 def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> None:
     """The event is over: what we made is what we made, its resources are finished. Where something could not be deleted, what
-    nobody asks for any more stays unfinished, and the next event tries again."""
+    nobody asks for any more stays unfinished, and so does another tunnel's that could not be put back: the next event tries
+    again."""
     indexes = dict(outcome.indexes)
     not_made = {operation.makes for operation in plan.operations} - {operation.makes for operation in outcome.done}
     left: Set[str] = set()
     if any(operation.action.endswith("delete") for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
+    for name in {
+        resource(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)
+    }:
+        if all(holder.claim.key != ground.newest for holder in ground.holders.get(name, [])):
+            left.add(name)
     for name in plan.made.keys() - left:
         value = plan.made[name]
         index: Optional[int] = indexes.get(split(name)[1], value) if name.startswith("device ") else value

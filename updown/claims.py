@@ -152,9 +152,23 @@ def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Chan
     kind = SA if context.child else TRAP
     new = Claim(key_of(context, kind), kind, context.connection, tunnel_of(context), group_of(context), "", row)
     before = renewed(context, held)
-    ended = (before,) if before and before.key != new.key else ()
+    old = [*([before] if before else []), *replaced(context, held)]
+    ended = tuple({claim.key: claim for claim in old if claim.key != new.key}.values())
     claim = filled(new, context, before, wants, now)
     return Change(put=(claim, *follow(claim, [one for one in held.tunnel if one not in ended])), end=ended)
+
+
+def replaced(context: Context, held: Held) -> Tuple[Claim, ...]:
+    """Claims of another instance with the same name, ends, selectors and marks: what a daemon that was killed left, since the
+    next one counts reqids anew. At one time the kernel has but one policy for all of that."""
+    if not (context.instance and context.child):
+        return ()
+    tunnel, now = tunnel_of(context), about(context)
+    return tuple(
+        claim
+        for claim in held.group
+        if claim.connection == context.connection and claim.tunnel != tunnel and claim.about[:5] == now[:5]
+    )
 
 
 def filled(new: Claim, context: Context, before: Optional[Claim], wants: Wants, now: int) -> Claim:
@@ -181,7 +195,8 @@ def row_of(held: Held) -> Optional[Row]:
 
 def renewed(context: Context, held: Held) -> Optional[Claim]:
     """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
-    return child_of(context, held) if context.child else same_key(held.tunnel, key_of(context, TRAP))
+    own = child_of(context, held) if context.child else same_key(held.tunnel, key_of(context, TRAP))
+    return own or next(iter(replaced(context, held)), None)
 
 
 def down(context: Context, held: Held) -> Change:

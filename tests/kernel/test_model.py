@@ -11,7 +11,7 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
-from tests.kernel.test_recordings import namespace
+from tests.kernel.calls import private_namespace as namespace
 from tests.property.grammar_libreswan import Libreswan, Meddling
 from tests.property.grammar_strongswan import StrongSwan
 from tests.property.machine import GATEWAY, NOW, WEST, WEST6, SwiftMachine

@@ -123,6 +123,11 @@ class Oracle:
         mates = [hold for hold in self.held.values() if same_tunnel(hold.tunnel, one)]
         row = mates[0].row if mates else row_of(one, "UP" in call.wishes)
         routes = before.routes if before else 0
+        for old, hold in list(self.held.items()):
+            alike = one.kind != "CK_PERMANENT" and hold.tunnel == one._replace(reqid=hold.tunnel.reqid)
+            if call.child and alike and not same_tunnel(hold.tunnel, one):
+                del self.held[old]  # a killed daemon's: no two instances have all of that at once
+                before, routes = before or hold, routes or hold.routes
         if not routes and "route" in call.verb.split("-") + (["route"] if "up" in call.verb.split("-") else []):
             routes = self.clock
         self.held[key] = Hold(kind, one, row, before.since if before else self.clock, routes)

@@ -24,7 +24,7 @@ from tests.property.machine import (
     establish,
     withdraw,
 )
-from updown.errors import Conflict
+from updown.errors import Conflict, KernelError
 from updown.lines import folded
 from updown.state import OUR_ALIAS, Link, Route
 
@@ -33,6 +33,7 @@ SHARED = Tunnel(shared="yes")
 OTHER = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", shared="yes", reqid=16392)
 MADE = Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, mtu=1480, up=True)
 UP = ("UP",)
+REFUSAL = KernelError("no", 22)
 
 
 def moved(tunnel: Tunnel, to: Tunnel) -> List[Environment]:
@@ -275,3 +276,35 @@ def test_an_output_that_takes_nothing_is_no_defect_and_no_noise(tmp_path: Path, 
     assert b"Exception ignored" not in done.stderr
     assert b"defect" not in done.stderr
     assert done.returncode in (0, 1)
+
+
+def test_a_route_of_another_tunnel_that_could_not_be_put_back_comes_with_the_next_event(machine: Machine) -> None:
+    """The last address of the device goes with one tunnel, and takes the other's route along."""
+    first = SHARED._replace(address="10.99.0.1/30")
+    machine.send_all([*establish(first), *establish(OTHER)])
+    at = moments_of(machine, call(first, "down"))
+    machine.fails_at = (next(number for number, text in enumerate(at) if text.startswith("route add")), REFUSAL)
+    report = machine.send(call(first, "down"))
+    machine.fails_at = None
+    assert report.warnings == ("no",)
+    machine.send(call(first, "unroute"))
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+
+
+def moments_of(machine: Machine, environment: Environment) -> List[str]:
+    """The moments of an event that goes well, which is then taken back."""
+    machine.send(environment)
+    moments = machine.moments
+    machine.send_all(establish(SHARED._replace(address="10.99.0.1/30")))
+    return moments
+
+
+def test_an_instance_whose_daemon_was_killed_meets_its_old_claim(machine: Machine) -> None:
+    """The next daemon counts reqids anew, and this time it is the initiator."""
+    guest = T._replace(kind="CK_INSTANCE", reqid=20008)
+    machine.send_all(establish(guest))
+    machine.send_all(establish(guest._replace(reqid=20004), wishes=UP))
+    assert machine.kernel.named("vti5").remote == EAST
+    machine.send_all(withdraw(guest._replace(reqid=20004)))
+    assert machine.devices() == set()
+    assert machine.routes() == set()
