@@ -200,7 +200,8 @@ class StrongSwan:
         if self.of(who):
             sa = self.of(who)[0 if oldest else -1]
             yield from self.terminate(who, oldest)
-            yield from self.each(sa, "down", known=False)
+            late = sa if oldest else sa._replace(unique_id=self.numbers + 1000)
+            yield from self.each(late, "down", known=False)
 
     def rekey(self, who: int, oldest: bool) -> Doings:
         """The IKE SA is rekeyed: no call, but it has another number."""
