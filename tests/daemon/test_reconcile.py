@@ -16,6 +16,14 @@ from tests.daemon.nodes import Ground, wait_for
 pytestmark = pytest.mark.daemon
 
 THIRD = "198.51.100.77"
+SWAPPED = {
+    "leftsubnet": "10.2.0.0/24",
+    "rightsubnet": "10.1.0.0/24",
+    "leftid": "@east",
+    "rightid": "@west",
+    "leftvti": "10.99.0.2/30",
+    "rightvti": "10.99.0.1/30",
+}
 NOTHING = ["# nothing to do"]
 
 
@@ -98,6 +106,22 @@ def test_on_demand_is_left_as_it_is(west: Gateway, east: Gateway) -> None:
     west.run("ip", "route", "del", "10.2.0.0/24")
     reconcile(west)
     assert everything(west) == before
+
+
+def test_a_template_s_instance_is_known_by_its_reqid(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """After a rekey nothing else of it is what the claim knows, and the template has the same name."""
+    west.add(t={**PERMANENT, "right": "%any", "rightid": "@east", "leftid": "@west"})
+    east.add(t={**PERMANENT, "left": EAST, "right": WEST, **SWAPPED})
+    east.up("t")
+    wait_for(lambda: west.routed_into("vti5") == {"10.2.0.0/24"}, "west's half of the tunnel")
+    before = everything(west)
+    east.rekey_child("t")
+    assert reconcile(west) == NOTHING
+    assert everything(west) == before
+    west.run("ip", "route", "del", "10.2.0.0/24")
+    reconcile(west)
+    assert everything(west) == before
+    encrypted_ping(ground, east, "10.1.0.1", "10.2.0.1")
 
 
 @pytest.mark.usefixtures("tunnel")
