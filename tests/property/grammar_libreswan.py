@@ -176,7 +176,7 @@ class Libreswan:
         if now.state == "up":
             return
         template = now.pairs[0].kind == "CK_INSTANCE"
-        if now.state == "idle" and template and now.pairs[0].reqid > 16383 and not one.client:
+        if now.state == "idle" and template and now.pairs[0].reqid > 16383:
             self.reqid += 4  # a road warrior that comes back is a new instance
             now = now._replace(pairs=tuple(pair._replace(reqid=self.reqid) for pair in now.pairs))
         self.spi += 16
