@@ -21,7 +21,7 @@ LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
 DEFAULT_SYSCTLS = {
     "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
-    "ipv6": {"disable_policy": "0", "forwarding": "0", "keep_addr_on_down": "0"},
+    "ipv6": {"disable_policy": "0", "forwarding": "0"},
 }
 HEADERS = {"vti": 20, "vti6": 40}
 VALUES = re.compile("[0-9]+")
