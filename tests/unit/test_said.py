@@ -12,7 +12,7 @@ import pytest
 
 from updown.daemons.said import elsewhere, end, processes
 
-NAME = "vti-updown-t"  # no daemon's: the tests may run beside real ones
+NAME = f"vtiud-{os.getpid()}"  # no daemon's, and no other run's: the tests may run beside both
 SCRIPT = f"""
 import os, sys, time
 open("/proc/self/comm", "w").write({NAME!r})
@@ -35,6 +35,8 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[int]:
     os.killpg(process.pid, 9)
     process.stdout.close()
     process.wait()
+    while processes((NAME,)):  # the one that was forked ends on its own
+        time.sleep(0.01)
 
 
 def test_a_daemon_is_found_once_with_the_time_of_its_start(daemon: int) -> None:
