@@ -14,6 +14,9 @@ import pytest
 
 from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
 from tests.property.machine import Environment, Tunnel, call, establish, withdraw
+from updown import daemons, event
+from updown.kernel.netlink import Netlink
+from updown.ledger_file import open_ledger
 from updown.state import OUR_PROTOCOL
 
 pytestmark = pytest.mark.kernel
@@ -151,6 +154,41 @@ def test_events_that_cannot_wait_are_kept_and_served(state: Path, tmp_path: Path
         assert {process.wait(120) for process in running} <= {0, 4}
         assert node().routes == routes
     assert node() == NOTHING
+
+
+# -- many
+
+
+def numbered(number: int) -> Tunnel:
+    """A tunnel with a device, peer, network and mark of its own."""
+    high, low = divmod(number, 250)
+    mark = f"{number}/0xffffffff"
+    one = Tunnel(f"t{number}", peer=f"203.{high}.113.{low}", theirs=f"10.{high}.{low}.0/24", device=f"vti{number}")
+    return one._replace(mark_in=mark, mark_out=mark, reqid=16384 + 4 * number, address=f"172.{16 + high}.{low}.1/32")
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_many_tunnels_up_and_down(state: Path, count: int) -> None:
+    """Nothing is left, and the last event asks the kernel no more than the tenth."""
+    before = ip("-j", "route", "show", "table", "all")
+    asked: Dict[Tuple[str, int], int] = {}
+    with Netlink() as netlink, open_ledger(str(state), "1") as ledger:
+
+        def send(number: int, verb: str) -> None:
+            start = netlink._sequence
+            event.run(daemons.read(call(numbered(number), verb)), (), ledger, netlink, 0, False)
+            asked[verb, number] = netlink._sequence - start
+
+        for number in range(1, count + 1):
+            send(number, "up")
+        assert len(node().devices) == count
+        assert len(node().routes) == count
+        for number in range(count, 0, -1):
+            send(number, "down")
+    assert asked["up", count] == asked["up", 10] > 0
+    assert asked["down", count] == asked["down", 10] > 0
+    assert node() == NOTHING
+    assert ip("-j", "route", "show", "table", "all") == before
 
 
 # -- clients that come and go
