@@ -119,16 +119,16 @@ class Gateway(Node):
             self.ipsec("auto", "--delete", name)
 
     def rekey_child(self, name: str) -> None:
-        """Replace the child SA, and wait until the old one is gone."""
-        old = self.spis()
+        """Replace the child SA, and wait until the old one is gone. The kernel may have SAs of tunnels that ended before."""
+        old = self._states("CHILD")
         self._whack("--rekey-ipsec", "--name", name)
-        wait_for(lambda: self.spis() and not self.spis() & old, f"{self.name}'s new child SA in place of the old")
+        wait_for(lambda: replaced(old, self._states("CHILD")), f"{self.name}'s new child SA in place of the old")
 
     def rekey_ike(self, name: str) -> None:
         """Replace the IKE SA, and wait until the old one is gone."""
-        old = self._ike_states()
+        old = self._states("IKE")
         self._whack("--rekey-ike", "--name", name)
-        wait_for(lambda: self._ike_states() and not self._ike_states() & old, f"{self.name}'s new IKE SA for the old")
+        wait_for(lambda: replaced(old, self._states("IKE")), f"{self.name}'s new IKE SA for the old")
 
     # what is known of the hook
 
@@ -155,9 +155,10 @@ class Gateway(Node):
     def _whack(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(str(EXECUTABLES / "whack"), *words, check=check)
 
-    def _ike_states(self) -> set[str]:
+    def _states(self, kind: str) -> set[str]:
+        """The numbers of the established SAs of a kind, IKE or CHILD."""
         said = self._whack("--showstates", check=False).stdout
-        return set(re.findall(r"(#\d+): .*ESTABLISHED_IKE_SA", said))
+        return set(re.findall(rf"(#\d+): .*ESTABLISHED_{kind}_SA", said))
 
     @property
     def _conf(self) -> Path:
@@ -181,3 +182,8 @@ class Gateway(Node):
         }
         mounts = "".join(f"mount --bind {self.folder / name} {place}\n" for name, place in places.items())
         self.run("sh", "-e", "-c", f"mkdir -p /run/pluto /var/lib/ipsec/nss\n{mounts}")
+
+
+def replaced(old: set[str], new: set[str]) -> bool:
+    """Whether there are new ones, and none of the old."""
+    return bool(new) and not new & old
