@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import addresses, device
 from updown.desired import Device, SourceAddress, Want, resource, split
-from updown.draft import Ground, Plan
+from updown.draft import Ground, Plan, speaker
 from updown.errors import StateError, UpdownError
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink import Netlink
@@ -178,7 +178,8 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
         kind, rest = split(name)
         if kind == "device" and holders:
             link = observed.links.get(rest)
-            want = next((h.want for h in holders if h.claim.key == ground.newest), holders[0].want)
+            holder = speaker(holders, ground.newest)
+            want = holder.want if holder else None
             assert isinstance(want, Device)
             if link is None or not link.up or not device.changes_in_place(want.link, link):
                 found.append(rest)

@@ -133,8 +133,9 @@ def in_group(context: Context, claim: Claim) -> bool:
 
 
 def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
-    """What the ledger is asked for: the tunnel, the group, and the claims a context may have, waiting or not."""
-    return tunnel_of(context), group_of(context), (key_of(context, SA), key_of(context, TRAP))
+    """What the ledger is asked for: the tunnel, the group where it matters, and the claims a context may have."""
+    group = group_of(context) if context.instance or "unroute" in context.verb.steps else ""
+    return tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP))
 
 
 def sa_of(context: Context) -> str:

@@ -102,8 +102,9 @@ def clean(arguments: Arguments) -> int:
             ledger.rollback()
             raise
         rest = mend(ledger, netlink, arguments.dry_run)
+        noted = (ledger.note,) if ledger.note else ()
     report = report._replace(
-        operations=once(report.operations + rest.operations), warnings=report.warnings + rest.warnings
+        operations=once(report.operations + rest.operations), warnings=noted + report.warnings + rest.warnings
     )
     if arguments.json:
         print(

@@ -55,6 +55,15 @@ class Draft:
         return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
 
 
+def speaker(holders: List[Holder], newest: str) -> Optional[Holder]:
+    """Whose word counts on a device: the claim of this event, else the latest of the tunnel that was the first to come: a
+    child's newest SA may have another key."""
+    if not holders:
+        return None
+    mates = [holder for holder in holders if holder.claim.tunnel == holders[0].claim.tunnel]
+    return next((holder for holder in holders if holder.claim.key == newest), mates[-1])
+
+
 def first(holders: List[Holder], newest: str = "") -> Optional[Holder]:
     """Whose word counts: the claim of this event, else the first to come."""
     for holder in holders:

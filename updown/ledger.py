@@ -100,6 +100,12 @@ class Ledger:
             for other in ("<", ">"):
                 differs = f"SELECT claim FROM want WHERE resource = ? AND value {other} ? LIMIT 1"
                 claims += [order for (order,) in self.base.execute(differs, (name, mine[1]))]
+        elif claims and name.startswith("device "):
+            latest = (
+                "SELECT max(claim.ordering) FROM claim JOIN want ON want.claim = claim.ordering AND want.resource = ?"
+                " WHERE claim.tunnel = (SELECT tunnel FROM claim WHERE ordering = ?)"
+            )
+            claims += [order for (order,) in self.base.execute(latest, (name, claims[0]))]
         return [
             Holder(claim, want)
             for order in sorted(set(claims))

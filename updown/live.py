@@ -11,6 +11,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, U
 
 from updown import daemons, event, spool
 from updown.arguments import Arguments
+from updown.claims import rules_of
 from updown.context import Context
 from updown.errors import Locked, Refused, StateError
 from updown.event import Report
@@ -90,6 +91,7 @@ def live_event(
     name = spool.arrival()
     files: Dict[str, Union[Lines, Refused]] = {}
     lines = lines_for(context, arguments.config or "", files)
+    rules_of(context)  # imports those of its daemon, before the lock
     now = int(time.time())
     with Netlink() as netlink:
         place = place_of(arguments, netlink, files)
@@ -136,9 +138,21 @@ def ledger_of(arguments: Arguments, netlink: Netlink, dry: bool) -> Iterator[Led
         wait = wait_of(())
     try:
         with locked(place, wait, late) as ledger:
-            yield ledger
+            readable(ledger, place)
+            try:
+                yield ledger
+            except LedgerError as error:
+                raise unusable(place.path, str(error)) from None
     finally:
         tell(late, "")
+
+
+def readable(ledger: Ledger, place: Place) -> None:
+    """Begin a ledger anew that cannot be read, as an event does."""
+    try:
+        list(ledger.claims())
+    except LedgerError as error:
+        begin_anew(ledger, place.path, error)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from updown.claims import Holder, same_hosts
 from updown.concerns import addresses, device, routes, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
-from updown.draft import Draft, Ground, Plan, first
+from updown.draft import Draft, Ground, Plan, first, speaker
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.state import Address, Link, Route
@@ -49,7 +49,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
         if kind != "device":
             continue
         have = observed.links.get(device_name)
-        holder = first(holders, ground.newest)
+        holder = speaker(holders, ground.newest)
         made = ground.made.get(name)
         if holder is None:
             if release_device(name, have, ground, draft):

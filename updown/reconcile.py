@@ -4,10 +4,11 @@ The rules, with their reasons, are docs/reconcile.md. In short: a daemon that an
 XFRM database has it; where one runs and is silent, only a claim of which the kernel has nothing at all ends.
 """
 
+import json
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.backing import Known, backed, known, reqids_of, traces
-from updown.claims import SA, Claim
+from updown.claims import REVIVE, SA, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want
@@ -35,29 +36,35 @@ class End(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """`moved`: claims with the ends that their tunnels have now. `uncounted`: tunnels that no claim counts."""
+    """`moved`: claims with the ends that their tunnels have now. `waiting`: `sa` claims whose `down` got lost and that are
+    `revive` by now. `uncounted`: tunnels that no claim counts."""
 
     ended: Tuple[End, ...] = ()
     moved: Tuple[Claim, ...] = ()
+    waiting: Tuple[Claim, ...] = ()
     uncounted: Tuple[Child, ...] = ()
 
 
 def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
     """What becomes of each claim. `now` in seconds since the epoch; `before_start`: no event of a daemon that is not running
     can be under way, so no grace."""
-    found = pairs(claims, facts)
+    found, sure = pairs(claims, facts)
     xfrm = known(facts.xfrm) if facts.xfrm is not None else None
     ended: List[End] = []
     moved: List[Claim] = []
+    waiting: List[Claim] = []
     for claim in claims:
         child = found.get(claim.key)
         if child is not None:
-            now_there = follow(claim, child)
+            now_there = follow(claim, child) if claim.key in sure else claim
             moved += [now_there] if now_there != claim else []
             continue
         reason = why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
         if reason and not in_grace(claim, facts, now, before_start):
-            ended.append(End(claim, reason))
+            if claim.kind == SA and is_permanent(claim) and claim.connection in held_by(claim, facts):
+                waiting.append(claim._replace(kind=REVIVE))
+            else:
+                ended.append(End(claim, reason))
     counted = {id(child) for child in found.values()}
     names = {claim.connection for claim in claims if claim.key in found}
     uncounted = [
@@ -66,13 +73,24 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         for child in said.children
         if child.ours and id(child) not in counted and child.connection not in names
     ]
-    return Decision(tuple(ended), tuple(moved), tuple(uncounted))
+    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(uncounted))
+
+
+def held_by(claim: Claim, facts: Facts) -> Tuple[str, ...]:
+    """The connections that the claim's daemon keeps the way open for."""
+    said = facts.said.get(claim.about.daemon, Said(ABSENT))
+    return said.held if said.state == ANSWERED else ()
+
+
+def is_permanent(claim: Claim) -> bool:
+    """Whether the connection is one tunnel, and no template's instance."""
+    return claim.tunnel == json.dumps([claim.connection])
 
 
 def why_it_ends(claim: Claim, said: Said, xfrm: Optional[Known]) -> str:
     """Why a claim for which no daemon reports a child ends; empty where it does not."""
     name = DAEMONS.get(claim.about.daemon, claim.about.daemon)
-    if said.state == ANSWERED:
+    if said.state == ANSWERED and said.whole:
         if claim.kind == SA:
             return f"{name} has no child SA of it"
         return "" if claim.connection in said.held else f"{name} does not keep the way open for it"
@@ -93,38 +111,45 @@ def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
     said = facts.said.get(claim.about.daemon, Said(ABSENT))
     if said.state == ABSENT and before_start:
         return False
-    return now - claim.since < GRACE and claim.since >= said.since
+    return 0 <= now - claim.since < GRACE and claim.since >= said.since  # a clock may have been set back
 
 
 # Which child is behind which claim
 
 
-def pairs(claims: Sequence[Claim], facts: Facts) -> Dict[str, Child]:
-    """The child behind each claim that has one, by the claim's key."""
+def pairs(claims: Sequence[Claim], facts: Facts) -> Tuple[Dict[str, Child], Set[str]]:
+    """The child behind each claim that has one, by the claim's key; and the keys of those where that is certain."""
     found: Dict[str, Child] = {}
+    sure: Set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
     libreswan: Dict[str, List[Child]] = {}
     for child in facts.said.get("libreswan", Said(ABSENT)).children:
         libreswan.setdefault(child.connection, []).append(child)
     for claim in claims:
         if claim.about.daemon == "libreswan":
-            mine = libreswan.get(claim.connection, [])
-            behind = [child for child in mine if is_pluto_child(claim, child, reqids)]
-            if behind:
-                found[claim.key] = behind[0]
-    found.update(charon_pairs(claims, facts.said.get("strongswan", Said(ABSENT)).children))
-    return found
+            mine = [(likeness(claim, child, reqids), child) for child in libreswan.get(claim.connection, [])]
+            alike = max((rank for rank, _ in mine), default=0)
+            if alike:
+                found[claim.key] = next(child for rank, child in mine if rank == alike)
+                sure |= {claim.key} if alike > 1 else set()
+    charons = charon_pairs(claims, facts.said.get("strongswan", Said(ABSENT)).children)
+    return {**found, **charons}, sure | set(charons)
 
 
-def is_pluto_child(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int]) -> bool:
-    """Of the children with the claim's name, by the reqid that the kernel's state has: instances of a template share the name.
-    A configured reqid tells nothing; then the peer does."""
+def likeness(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int]) -> int:
+    """How surely one of the children with the claim's name is the claim's: 4 by its SPI, 3 by the reqid that the kernel's
+    state has (instances of a template share the name), 2 by the peer, or since a permanent connection has but one, 1 for
+    want of a reqid that could tell, 0 is another's. A configured reqid tells nothing."""
     if child.spi_in and child.spi_in == claim.about.spi_in:
-        return True
-    if claim.about.reqid < FIRST_AUTOMATIC_REQID:
-        return child.peer == claim.about.peer or not claim.row.any_remote
+        return 4
+    if is_permanent(claim):
+        return 2
     reqid = reqids.get((child.me, child.spi_in))
-    return reqid is None or reqid in reqids_of(claim)
+    if claim.about.reqid < FIRST_AUTOMATIC_REQID:
+        return 2 if child.peer == claim.about.peer or not claim.row.any_remote else 0
+    if reqid is not None:
+        return 3 if reqid in reqids_of(claim) else 0
+    return 2 if child.peer == claim.about.peer else 1
 
 
 def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str, Child]:

@@ -60,16 +60,18 @@ def live(arguments: Arguments) -> Outcome:
     lines = settings_lines(arguments)
     with Netlink() as netlink:
         path = os.path.join(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink)), "ledger")
+        noted: Tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
         for attempt in range(1, ATTEMPTS + 1):
             stamp = written(path)
             with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
                 facts = gather(list(copy.claims()))
             with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+                noted += (ledger.note,) if ledger.note else ()
                 if arguments.dry_run or written(path) == stamp or not stamp:
                     now = int(time.time())
                     outcome = run(ledger, netlink, lines, facts, now, arguments.dry_run, arguments.before_start)
-                    noted = (ledger.note,) if ledger.note else ()
-                    return outcome._replace(report=outcome.report._replace(warnings=noted + outcome.report.warnings))
+                    warnings = (*dict.fromkeys(noted), *outcome.report.warnings)
+                    return outcome._replace(report=outcome.report._replace(warnings=warnings))
             time.sleep(0.5 * attempt)
     raise UpdownError("events came each time while the daemons were asked; nothing was changed", "run it again later")
 
@@ -94,7 +96,7 @@ def gather(claims: Sequence[Claim]) -> Facts:
     theirs = [claim for claim in claims if claim.about.daemon == vici.DAEMON and claim.kind == SA]
     for _ in range(CHARON_ASKED - 1):
         said_now = facts.said[vici.DAEMON]
-        if said_now.state != ANSWERED or not decide(theirs, facts, 0).ended:
+        if said_now.state != ANSWERED or (said_now.whole and not decide(theirs, facts, 0).ended):
             break
         time.sleep(CHARON_PAUSE)
         facts.said[vici.DAEMON] = both(said_now, vici.ask())
@@ -104,7 +106,9 @@ def gather(claims: Sequence[Claim]) -> Facts:
 def both(earlier: Said, later: Said) -> Said:
     """Two answers of charon as one."""
     children = {(child.unique_id, child.connection, child.spi_in): child for child in earlier.children + later.children}
-    return later._replace(children=tuple(children.values())) if later.state == ANSWERED else later
+    if later.state != ANSWERED:
+        return later
+    return later._replace(children=tuple(children.values()), whole=earlier.whole or later.whole)
 
 
 def run(
@@ -154,7 +158,7 @@ def going(reports: Sequence[Report]) -> Set[str]:
 def by_device(claims: Sequence[Claim], decision: Decision) -> Dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.wants}
-    for claim in decision.moved:
+    for claim in (*decision.moved, *decision.waiting):
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(put=(*change.put, claim))
     for claim, _ in decision.ended:
@@ -233,6 +237,10 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
     for claim, reason in outcome.decision.ended:
         selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
         lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
+    for claim in outcome.decision.waiting:
+        lines += folded(
+            "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
+        )
     for claim in outcome.decision.moved:
         lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
     said = plan_lines(outcome.report, reasons)
@@ -249,6 +257,7 @@ def outcome_json(outcome: Outcome) -> Dict[str, object]:
         "version": JSON_VERSION,
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
         "claims_ended": [ended(end) for end in outcome.decision.ended],
+        "claims_waiting": [as_json(claim) for claim in outcome.decision.waiting],
         "claims_moved": [as_json(claim) for claim in outcome.decision.moved],
         "uncounted": [child._asdict() for child in outcome.decision.uncounted],
         "operations": [operation.json() for operation in outcome.report.operations],

@@ -308,3 +308,16 @@ def test_an_instance_whose_daemon_was_killed_meets_its_old_claim(machine: Machin
     machine.send_all(withdraw(guest._replace(reqid=20004)))
     assert machine.devices() == set()
     assert machine.routes() == set()
+
+
+def test_a_killed_up_with_a_new_mark_is_finished_with_that_mark(machine: Machine) -> None:
+    """charon never repeats it, and it is another tunnel's event that finishes it."""
+    machine.settings("[defaults]\ninterface = vti{mark}\nrouting = yes\n")
+    first = Child("u", mark_in="101/0xffffffff", mark_out="101/0xffffffff")
+    second = first._replace(mark_in="102/0xffffffff", mark_out="102/0xffffffff")
+    away = Child("o", peer=THIRD, peer_id="x", pairs=(("10.1.0.0/24", "10.7.0.0/24"),))
+    machine.send(charon_call(first, "up", 1))
+    assert machine.dies(charon_call(second, "up", 2), 2)
+    assert len(machine.claims()) == 2
+    machine.send(charon_call(away._replace(mark_in="7/0xff", mark_out="7/0xff"), "up", 3))
+    assert machine.kernel.named("vti101").okey == 102

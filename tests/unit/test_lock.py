@@ -11,6 +11,7 @@ from typing import Any, Dict, List
 
 import pytest
 
+from tests.property.charon import Child, charon_call
 from tests.property.machine import Machine, Tunnel, call
 from updown import daemons, spool
 from updown.arguments import Arguments
@@ -101,6 +102,16 @@ def test_nothing_is_imported_or_read_while_the_lock_is_held(tmp_path: Path, verb
     assert seen == ["taken"]
     if kept:
         assert spool.waiting(str(tmp_path / "state" / "net-1")) == []
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_nor_for_strongswan(tmp_path: Path, verb: str) -> None:
+    settings, file = tmp_path / "s.conf", tmp_path / "event"
+    settings.write_text("[connection *]\ninterface = vti{mark}\nrouting = yes\n")
+    file.write_text(json.dumps(charon_call(Child(), verb)))
+    words = [sys.executable, "-I", "-S", "-c", WATCHED, str(ROOT), str(tmp_path / "state"), str(settings), str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stdout.splitlines()[-1]) == [[0], ["taken"]], done.stderr
 
 
 # -- several processes, each with a kernel of its own, on one ledger

@@ -29,11 +29,15 @@ def database(policies: tuple[Policy, ...], states: tuple[State, ...]) -> Known:
     return known(Database(policies, states))
 
 
+PERMANENT = '["t"]'  # what tells a tunnel from others: of an instance its reqid as well
+INSTANCE = '["t", 16388]'
+
+
 def claim(kind: str = SA, link: Link | None = LINK, **more: Any) -> Claim:
     about = ABOUT._replace(**{name: more.pop(name) for name in ABOUT._fields if name in more})
     wants: list[Want] = [Device(link, False, True)] if link else []
     wants.append(Route(about.peer_client.split(" ")[0], "vti5"))
-    made = Claim("k", kind, "t", "t", "g", "vti5", Row(False, True), True, OLD, tuple(wants), about, 1)
+    made = Claim("k", kind, "t", PERMANENT, "g", "vti5", Row(False, True), True, OLD, tuple(wants), about, 1)
     return made._replace(**more)
 
 
@@ -61,7 +65,7 @@ TABLE = [
     (SA, UP, (POLICY, STATE), ""),
     (SA, ANSWER, (), "pluto has no child SA of it"),
     (SA, ANSWER, (POLICY, STATE), "pluto has no child SA of it"),  # a dead daemon's leftovers look alike
-    (SA, HELD, (POLICY, STATE), "pluto has no child SA of it"),
+    (SA, HELD, (POLICY, STATE), ""),  # its `down` got lost: it waits
     (TRAP, HELD, (), ""),
     (TRAP, ANSWER, (TRAP_POLICY,), "pluto does not keep the way open for it"),
     (TRAP, UP, (), ""),
@@ -137,25 +141,49 @@ def test_one_daemon_says_nothing_of_the_other_s_claims() -> None:
 def test_pluto_s_instances_are_told_apart_by_the_reqid_behind_their_spi(
     child: Child, states: tuple[State, ...], lives: bool
 ) -> None:
-    assert (ends(claim(), facts(ANSWER._replace(children=(child,)), *states)) == "") is lives
+    assert (ends(claim(tunnel=INSTANCE), facts(ANSWER._replace(children=(child,)), *states)) == "") is lives
 
 
 @pytest.mark.parametrize(
     ("peer", "any_remote", "lives"), [(EAST, True, True), (NEW_EAST, True, False), (NEW_EAST, False, True)]
 )
 def test_with_a_configured_reqid_the_peer_tells_instances_apart(peer: str, any_remote: bool, lives: bool) -> None:
-    one = claim(reqid=77, row=Row(any_remote, True))
+    one = claim(reqid=77, row=Row(any_remote, True), tunnel=INSTANCE)
     said = ANSWER._replace(children=(CHILD._replace(peer=peer),))
     assert (ends(one, facts(said, STATE._replace(reqid=77))) == "") is lives
 
 
 def test_one_of_three_clients_left() -> None:
-    claims = [claim(key=str(number), reqid=16388 + 4 * number, spi_in=number) for number in range(3)]
+    claims = [
+        claim(key=str(number), reqid=16388 + 4 * number, spi_in=number, tunnel=f'["t", {number}]')
+        for number in range(3)
+    ]
     children = [CHILD._replace(spi_in=0x2000 + number) for number in (0, 2)]
     states = [STATE._replace(spi=0x2000 + number, reqid=16389 + 4 * number) for number in range(3)]
     found = decide(claims, facts(ANSWER._replace(children=tuple(children)), *states), NOW)
     assert [end.claim.key for end in found.ended] == ["1"]
     assert found.uncounted == ()
+
+
+def test_a_lost_down_of_a_connection_that_is_wished_up_leaves_it_waiting() -> None:
+    """As the `down` would have: nothing may leave in clear meanwhile. A template's instance is nothing that comes back."""
+    (waits,) = decide([claim()], facts(HELD), NOW).waiting
+    assert (waits.kind, waits.wants) == (REVIVE, claim().wants)
+    assert decide([claim(tunnel=INSTANCE)], facts(HELD), NOW).waiting == ()
+
+
+def test_an_instance_whose_reqid_cannot_be_known_lives_and_follows_nobody() -> None:
+    """The XFRM database could not be read: another client's child is no reason to end it, nor to send it there."""
+    other = ANSWER._replace(children=(CHILD._replace(peer=NEW_EAST, spi_in=0x9999),))
+    found = decide([claim(tunnel=INSTANCE)], Facts({"libreswan": other}, None), NOW)
+    assert (found.ended, found.moved) == ((), ())
+
+
+def test_an_answer_of_charon_that_left_something_out_ends_nothing_the_kernel_has() -> None:
+    one = charon_claim("a", 1)
+    partly = Said(ANSWERED, since=1, whole=False)
+    assert ends(one, facts(partly, POLICY, STATE, daemon="strongswan")) == ""
+    assert ends(one, facts(partly._replace(whole=True), POLICY, STATE, daemon="strongswan"))
 
 
 def test_several_selectors_of_one_child_live_and_end_together() -> None:

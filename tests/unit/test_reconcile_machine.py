@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from tests.property.charon import Child as CharonChild
+from tests.property.charon import charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
 from updown import reconcile_live
@@ -397,6 +402,49 @@ def test_reconcile_by_hand(machine: Machine, command: Any, capsys: pytest.Captur
     assert machine.devices() == set()
     assert command("reconcile", "--json") == 0
     assert json.loads(capsys.readouterr().out)["claims_ended"] == []
+
+
+RANDOM = bytes(number * 37 % 251 for number in range(6000))
+
+
+def spoil(ledger: Path, how: str) -> None:
+    """Damage a ledger: as a whole, or one row of it."""
+    if how == "another file":
+        ledger.write_bytes(RANDOM)
+    else:
+        with contextlib.closing(sqlite3.connect(ledger)) as base:
+            base.execute("UPDATE claim SET about = '[]'")
+            base.commit()
+
+
+@pytest.mark.parametrize("how", ["another file", "a row"])
+@pytest.mark.parametrize("word", ["reconcile", "clean"])
+def test_a_damaged_ledger_is_set_aside_and_told(
+    machine: Machine, command: Any, capsys: pytest.CaptureFixture[str], word: str, how: str
+) -> None:
+    machine.send_all(establish(T))
+    spoil(machine.folder / "net-1" / "ledger", how)
+    assert command(word) == 1
+    assert "the ledger was damaged" in " ".join(capsys.readouterr().out.split())
+    assert len(list(machine.folder.glob("net-1/ledger.damaged-*"))) == 1
+    assert machine.devices() == set(), "by its alias"
+
+
+def test_of_two_sas_of_one_child_the_newer_one_s_mark_stays(machine: Machine) -> None:
+    """strongSwan's %unique marks: both are up, as between duplicates or in a reauthentication."""
+    machine.settings("[defaults]\ninterface = vti{mark}\nrouting = yes\n")
+    old = CharonChild("u", mark_in="101/0xffffffff", mark_out="101/0xffffffff")
+    new = old._replace(mark_in="102/0xffffffff", mark_out="102/0xffffffff")
+    machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
+    both = tuple(
+        Child("strongswan", "u", WEST, EAST, unique_id=number, mark_in=mark, mark_out=mark, theirs=("10.2.0.0/24",))
+        for number, mark in ((1, 101), (2, 102))
+    )
+    found = Facts({"strongswan": Said(ANSWERED, children=both)}, Database())
+    with machine.ledger() as ledger:
+        outcome = run(ledger, cast(Netlink, machine.kernel), machine.lines, found, LATER)
+    assert outcome.report.operations == ()
+    assert machine.kernel.named("vti101").okey == 102
 
 
 def test_warnings_are_status_1(command: Any) -> None:

@@ -94,7 +94,9 @@ def limited(folder: str, size: int, environment: Environment, answer: Any) -> No
 
 
 @pytest.mark.parametrize("size", [0, 2048, 5000, 40000])
-def test_files_that_may_not_grow_fail_the_event_before_the_kernel_is_touched(tmp_path: Path, size: int) -> None:
+def test_files_that_may_not_grow_fail_the_event_before_the_kernel_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     """The real thing: write() fails in the journal, in the ledger, in a new one."""
     fork = multiprocessing.get_context("fork")
     answer = fork.Queue()
@@ -105,7 +107,7 @@ def test_files_that_may_not_grow_fail_the_event_before_the_kernel_is_touched(tmp
     assert "net-1" in text
     assert hint
     assert devices == []
-    machine = Machine(tmp_path, pytest.MonkeyPatch())
+    machine = Machine(tmp_path, monkeypatch)
     assert live(machine, call(SHARED, "up")).operations
     assert machine.kinds() == {("t", "sa")}
 

@@ -114,10 +114,19 @@ def charon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 
 def test_children_are_listed_without_blocking(charon: Callable[..., Charon]) -> None:
-    server = charon(packet(5), EVENT + EVENT + packet(1))
+    server = charon(packet(5), EVENT + EVENT + packet(1), packet(1, message=encode({"ikesas": {"total": "2"}})))
     said = vici.ask()
+    assert said.whole
     assert (said.state, said.since, said.children) == (ANSWERED, 17, (WANTED, WANTED))
-    assert server.asked == [b"\x03\x07list-sa", b"\x00\x08list-sas" + encode({"noblock": "yes"})]
+    listing = [b"\x03\x07list-sa", b"\x00\x08list-sas" + encode({"noblock": "yes"})]
+    assert server.asked == [*listing, b"\x00\x05stats"]
+
+
+@pytest.mark.parametrize("stats", [packet(1, message=encode({"ikesas": {"total": "3"}})), packet(2)], ids=["3", "none"])
+def test_an_answer_that_left_something_out_is_not_whole(charon: Callable[..., Charon], stats: bytes) -> None:
+    charon(packet(5), EVENT + EVENT + packet(1), stats)
+    said = vici.ask()
+    assert (said.state, len(said.children), said.whole) == (ANSWERED, 2, False)
 
 
 def test_nobody_up(charon: Callable[..., Charon]) -> None:

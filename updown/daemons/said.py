@@ -44,6 +44,7 @@ class Said(NamedTuple):
     children: Tuple[Child, ...] = ()
     held: Tuple[str, ...] = ()
     loaded: Tuple[str, ...] = ()
+    whole: bool = True  # nothing was left out of the answer
 
 
 def silent(why: str, since: int = 0) -> Said:

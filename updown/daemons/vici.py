@@ -3,8 +3,8 @@
 Packets and messages: strongSwan's src/libcharon/plugins/vici/README.md. A packet is its length (32 bits, big-endian) and a type
 byte; requests, events and their registration carry a name. A message is a row of elements: sections, key-values and lists.
 
-`noblock` leaves out every IKE SA that charon is at work with in that moment. Therefore one answer proves that a tunnel is up,
-never that it is not: the caller asks several times.
+`noblock` leaves out every IKE SA that charon is at work with in that moment. Therefore an answer proves that a tunnel is up;
+that it is not, only where `stats` counts no more IKE SAs than were listed: the caller asks several times.
 """
 
 import _socket
@@ -64,8 +64,9 @@ def ask() -> Said:
         try:
             with Session(path) as session:
                 sections = session.listed("list-sas", "list-sa", {"noblock": "yes"})
+                whole = session.ike_sas() == sum(len(section) for section in sections)
             children = [child for section in sections for child in children_in(section)]
-            return Said(ANSWERED, "", since, tuple(children))
+            return Said(ANSWERED, "", since, tuple(children), whole=whole)
         except FileNotFoundError:
             continue
         except (OSError, Silence) as error:
@@ -114,6 +115,16 @@ class Session:
                 return found
             else:
                 raise Silence(f"charon does not know {command}")
+
+    def ike_sas(self) -> int:
+        """How many IKE SAs charon has, those it is at work with included; -1 where it does not tell."""
+        try:
+            self._send(REQUEST, "stats", b"")
+            packet = self._receive()
+            told = parse(packet.message).get("ikesas") if packet.type == RESPONSE else None
+        except (OSError, Silence):
+            return -1
+        return number(told.get("total")) if isinstance(told, dict) else -1
 
     def _check(self, pid: int) -> None:
         """The socket is a file and may be shared: another network namespace's charon says nothing of ours."""
