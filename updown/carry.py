@@ -18,7 +18,7 @@ from updown.ledger import Ledger, LedgerError
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import make_plan
-from updown.state import Address, Link, family
+from updown.state import Address, Link, family, host
 
 
 class Report(NamedTuple):
@@ -219,7 +219,7 @@ def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> List[s
     for device_name, gone in leaving(ground, observed).items():
         for one in gone if device_name not in devices else ():
             along = [other for other in observed.addresses[device_name] if addresses.same_subnet(other, one)]
-            found += [f"source {device_name} {other.address.split('/')[0]}" for other in along]
+            found += [f"source {device_name} {host(other.address)}" for other in along]
     return found
 
 

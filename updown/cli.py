@@ -7,16 +7,17 @@ from updown import daemons, errors
 from updown.arguments import Arguments
 from updown.carry import carry_out, mend
 from updown.claims import Change, Claim, Ended
-from updown.desired import Device, split
+from updown.desired import Device, Want, split
 from updown.errors import Refused, UpdownError
 from updown.iproute2 import command
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.lines import folded
-from updown.live import ledger_of, live_event
+from updown.live import ledger_of, live_event, settings_lines
 from updown.operations import Operation
 from updown.report import JSON_VERSION, as_json, explanation, plan_lines
-from updown.state import OUR_ALIAS, OUR_PROTOCOL, Route
+from updown.settings import Line
+from updown.state import OUR_ALIAS
 
 
 def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
@@ -88,6 +89,10 @@ def read_environment(name: str) -> Mapping[str, str]:
 
 def clean(arguments: Arguments) -> int:
     """End every claim and remove everything that is ours, known by ledger, alias or route protocol."""
+    try:
+        lines = settings_lines(arguments)
+    except Refused:
+        lines = ()  # they only name namespaces that the ledger may have forgotten
     with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
         held = [going(claim) for claim in ledger.claims()]
         ledger.begin()
@@ -96,7 +101,7 @@ def clean(arguments: Arguments) -> int:
                 ledger.put(claim)
             report = carry_out("", Change(end=tuple(held)), ledger, netlink, arguments.dry_run)
             ledger.begin()
-            ledger.start(left_over(ledger))
+            ledger.start(left_over(ledger, netlink, lines))
             ledger.commit()
         except BaseException:
             ledger.rollback()
@@ -134,21 +139,13 @@ def going(claim: Claim) -> Claim:
     return claim._replace(wants=tuple(wants))
 
 
-def left_over(ledger: Ledger) -> List[Ended]:
-    """Devices and routes of ours, claimed or not, as things that go."""
-    from updown.kernel.dumps import links, routes
+def left_over(ledger: Ledger, netlink: Netlink, lines: Tuple[Line, ...]) -> List[Ended]:
+    """Devices, routes and rules of ours, claimed or not, as things that go."""
+    from updown.left_over import netnses, there
 
     names = {split(name)[1] for name in ledger.all_made() if name.startswith("device ")}
-    found = links()
-    ours = [link for link in found if link.name in names or link.alias.startswith(OUR_ALIAS)]
+    here = there(netlink, netnses(ledger, lines))
+    ours = [link for link in here.links if link.name in names or link.alias.startswith(OUR_ALIAS)]
     gone: List[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
-    by_index = {link.ifindex: link.name for link in found}
-    for seen in routes(OUR_PROTOCOL):
-        if seen.oif in by_index:
-            gone.append(
-                Ended(
-                    "clean",
-                    Route(seen.destination, by_index[seen.oif], seen.gateway, seen.table, seen.metric, seen.mtu),
-                )
-            )
-    return gone
+    rest: Tuple[Want, ...] = (*here.routes, *here.rules)
+    return gone + [Ended("clean", want) for want in rest]

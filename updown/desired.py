@@ -5,7 +5,7 @@ Two claims share a resource when their keys are equal; it goes with the last of 
 
 from typing import Any, Dict, List, NamedTuple, Tuple, Type, Union
 
-from updown.state import MAIN_TABLE, Address, Link, Route
+from updown.state import MAIN_TABLE, Address, Link, Route, Rule, netns_of
 
 FOLLOW_ALL = "auto"
 """An rp_filter value: 0, or 2 where `all` is 1, since the kernel takes the larger of the two (net/ipv4/fib_frontend.c)."""
@@ -44,7 +44,7 @@ class PeerRoute(NamedTuple):
     local: str  # our end: once it moves, the way is looked for anew
 
 
-Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route]
+Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule]
 
 KINDS: Dict[str, Type[Any]] = {
     "device": Device,
@@ -53,6 +53,7 @@ KINDS: Dict[str, Type[Any]] = {
     "source": SourceAddress,
     "peer": PeerRoute,
     "route": Route,
+    "rule": Rule,
 }
 
 
@@ -68,8 +69,13 @@ def resource(want: Want) -> str:
         return f"source {want.device} {want.address}"
     if isinstance(want, PeerRoute):
         return f"peer {want.peer}"
+    netns = netns_of(want.device)
+    there = f" @{netns}" if netns else ""
+    if isinstance(want, Rule):
+        said = f"{want.source or 'all'} {want.iif or '-'} {want.fwmark}/{want.fwmask}"
+        return f"rule {want.family} {want.priority} {said} {want.table}{there}"
     table = "main" if want.table == MAIN_TABLE else str(want.table)
-    return f"route {table} {want.destination} {want.metric}"
+    return f"route {table} {want.destination} {want.metric}{there}"
 
 
 def split(name: str) -> Tuple[str, str]:

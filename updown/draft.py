@@ -33,6 +33,7 @@ class Draft:
         self.phases: Dict[str, List[Operation]] = {
             phase: []
             for phase in (
+                "unrule",
                 "unroute",
                 "strip",
                 "delete",
@@ -44,6 +45,7 @@ class Draft:
                 "source",
                 "peer",
                 "route",
+                "rule",
             )
         }
         self.warnings: List[str] = []

@@ -1,18 +1,22 @@
 """The way of an event: context -> claims -> desired -> plan -> apply -> report. Dry-run and explain leave `apply` out."""
 
-from typing import List, Tuple
+from typing import Callable, List, Tuple
 
 from updown import claims
 from updown.carry import Report, carry_out, mend
 from updown.claims import Change
-from updown.concerns import addresses, device, routes, sysctls
+from updown.concerns import addresses, device, routes, rules, sysctls
 from updown.context import Context
 from updown.desired import Row, Want, Wants
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.settings import Line, Settings, resolve
+from updown.state import MAIN_TABLE, placed
 
 __all__ = ["Report", "run"]
+
+VrfTable = Callable[[str], int]
+"""Gives the routing table of a VRF device; raises KernelError where there is none."""
 
 
 def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
@@ -23,7 +27,7 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     held = ledger.held(*rules.sought(context))._replace(served=served)
-    change, remarks = decide(context, rules, lines, held, now)
+    change, remarks = decide(context, rules, lines, held, now, netlink.vrf_table)
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
@@ -46,20 +50,20 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
 
 
 def decide(
-    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int
+    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int, vrf_table: VrfTable
 ) -> Tuple[Change, Tuple[str, ...]]:
     """What this verb does to the claims."""
     if not context.verb.steps:
         return Change(), ()
     if context.verb.makes:
-        return make(context, rules, lines, held, now)
+        return make(context, rules, lines, held, now, vrf_table)
     if "unroute" in context.verb.steps:
         return rules.unroute(context, held), ()
     return rules.down(context, held), ()
 
 
 def make(
-    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int
+    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int, vrf_table: VrfTable
 ) -> Tuple[Change, Tuple[str, ...]]:
     """The claim of a verb that makes, with everything it asks for."""
     found = device.wish(context, resolve(lines, context.connection))
@@ -71,6 +75,10 @@ def make(
     earlier = device.kept(found, context, row, [want for claim in held.tunnel for want in claim.wants])
     if earlier != found:
         found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
+    if found.by_daemon:
+        settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
+    if settings.vrf and settings.table == MAIN_TABLE:
+        settings = settings._replace(table=vrf_table(placed(settings.vrf, settings.netns)))
     wants, remarks = wants_of(context, settings, found, row, claims.routed(context, before))
     return rules.make(context, held, row, wants, now), remarks
 
@@ -79,13 +87,13 @@ def wants_of(
     context: Context, settings: Settings, found: device.Wish, row: Row, routed: bool
 ) -> Tuple[Wants, Tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them."""
-    name = found.name or ""
+    name = placed(found.name or "", settings.netns)
     devices = device.wants(context, settings, found, row)
     wants: List[Want] = [*devices]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(context, settings, name)
-    wants += [*own, *addresses.source_wants(context, name, found.by_daemon, own)]
+    wants += [*sysctls.address_wants(own), *own, *addresses.source_wants(context, name, found.by_daemon, own)]
     routing = routes.wants(context, settings, found) if routed else routes.Routing()
-    wants += [*routing.peers, *routing.routes]
+    wants += [*routing.peers, *routing.routes, *rules.wants(context, settings, name)]
     return tuple(dict.fromkeys(wants)), routing.remarks

@@ -5,7 +5,7 @@ from typing import List
 from updown.desired import Sysctl
 from updown.lines import WIDTH
 from updown.operations import Operation
-from updown.state import MAIN_TABLE, Address, Link, Route, is_any
+from updown.state import MAIN_TABLE, Address, Link, Route, Rule, bare, is_any, netns_of
 from updown.values import escaped
 
 EMPTY = "''"
@@ -18,27 +18,39 @@ def command(operation: Operation) -> str:
         return link(operation.action, subject, operation.before)
     if isinstance(subject, Address):
         verb = operation.action.split()[1][:3]
-        return f"ip addr {verb} {subject.address} dev {subject.device}"
+        return f"{ip(subject.device)} addr {verb} {subject.address} dev {bare(subject.device)}"
     if isinstance(subject, Sysctl):
-        return f"sysctl -w {subject.path}={subject.value}"
+        netns = netns_of(subject.device)
+        there = f"ip netns exec {netns} " if netns else ""
+        return f"{there}sysctl -w {subject.path.replace(f'@{netns}', '', 1) if netns else subject.path}={subject.value}"
+    if isinstance(subject, Rule):
+        return rule(operation.action, subject)
     return route(operation.action, subject)
+
+
+def ip(device: str) -> str:
+    """`ip`, in the namespace of the device."""
+    return f"ip -n {netns_of(device)}" if netns_of(device) else "ip"
 
 
 def link(action: str, wanted: Link, before: object) -> str:
     """`ip link add|change|set|del`."""
     if action == "link delete":
-        return f"ip link del {wanted.name}"
+        return f"{ip(wanted.name)} link del {bare(wanted.name)}"
     if action == "link set":
-        words = ["ip link set", wanted.name]
+        words = [f"{ip(wanted.name)} link set {bare(wanted.name)}"]
         had = before if isinstance(before, Link) else Link(wanted.name)
         if wanted.mtu and wanted.mtu != had.mtu:
             words.append(f"mtu {wanted.mtu}")
         if wanted.alias != had.alias:
             words.append(f"alias {escaped(wanted.alias) or EMPTY}")
+        if wanted.vrf != had.vrf and wanted.vrf:
+            words.append(f"master {wanted.vrf}")
         if wanted.up != had.up:
             words.append("up" if wanted.up else "down")
         return " ".join(words)
-    words = [f"ip link {action.split()[1]} {wanted.name}"]
+    makes = action == "link add"  # it is made in the hook's own namespace, and moved
+    words = [f"{'ip' if makes else ip(wanted.name)} link {action.split()[1]} {bare(wanted.name)}"]
     if wanted.mtu:
         words.append(f"mtu {wanted.mtu}")
     words.append(f"type {wanted.kind}")
@@ -49,15 +61,17 @@ def link(action: str, wanted: Link, before: object) -> str:
         words.append(f"key {wanted.ikey}" if same else f"ikey {wanted.ikey} okey {wanted.okey}")
     if wanted.if_id:
         words.append(f"if_id {wanted.if_id}")
+    if makes and netns_of(wanted.name):
+        words.append(f"&& ip link set {bare(wanted.name)} netns {netns_of(wanted.name)}")
     return " ".join(words)
 
 
 def route(action: str, wanted: Route) -> str:
     """`ip route add|del|replace`; attributes that are the default are left out."""
-    words = [f"ip route {action.split()[1].replace('delete', 'del')} {wanted.destination}"]
+    words = [f"{ip(wanted.device)} route {action.split()[1].replace('delete', 'del')} {wanted.destination}"]
     if wanted.gateway:
         words.append(f"via {wanted.gateway}")
-    words.append(f"dev {wanted.device}")
+    words.append(f"dev {bare(wanted.device)}")
     if wanted.table != MAIN_TABLE:
         words.append(f"table {wanted.table}")
     words.append(f"proto {wanted.protocol}")
@@ -67,6 +81,21 @@ def route(action: str, wanted: Route) -> str:
         words.append(f"mtu {wanted.mtu}")
     if wanted.source:
         words.append(f"src {wanted.source}")
+    return " ".join(words)
+
+
+def rule(action: str, wanted: Rule) -> str:
+    """`ip rule add|del`."""
+    six = "-6 " if wanted.family == 6 else ""
+    words = [f"{ip(wanted.device)} {six}rule {action.split()[1].replace('delete', 'del')} priority {wanted.priority}"]
+    if wanted.source:
+        words.append(f"from {wanted.source}")
+    if wanted.iif:
+        words.append(f"iif {wanted.iif}")
+    if wanted.fwmask:
+        exact = wanted.fwmask == 0xFFFFFFFF
+        words.append(f"fwmark {wanted.fwmark:#x}" + ("" if exact else f"/{wanted.fwmask:#x}"))
+    words.append(f"lookup {wanted.table} protocol {wanted.protocol}")
     return " ".join(words)
 
 

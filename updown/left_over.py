@@ -1,17 +1,18 @@
 """What is ours and no claim asks for any more: devices, routes, addresses. For `reconcile`."""
 
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
 
 from updown.backing import in_use
 from updown.claims import Ended
 from updown.concerns import device
-from updown.desired import Device, SourceAddress, Want, resource, split
-from updown.kernel import dumps
+from updown.desired import Device, SourceAddress, Want, device_of, resource, split
+from updown.kernel import dumps, namespace
+from updown.kernel.netlink import Netlink
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.xfrm import Database
 from updown.ledger import Ledger
 from updown.settings import Line, resolve
-from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, is_any
+from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, is_any, netns_of, placed
 
 WHO = "nobody"
 
@@ -24,16 +25,51 @@ class LeftOver(NamedTuple):
     remarks: Tuple[str, ...]
 
 
-def find(ledger: Ledger, lines: Tuple[Line, ...], xfrm: Optional[Database], going: Set[str]) -> LeftOver:
+class There(NamedTuple):
+    """All links of the namespaces we have to do with, and in them the routes and rules that are ours; names are placed."""
+
+    links: Tuple[Link, ...]
+    routes: Tuple[Route, ...]
+    rules: Tuple[Rule, ...]
+
+
+def there(netlink: Netlink, netnses: Iterable[str]) -> There:
+    """What is there now in the hook's own namespace and in `netnses`. Raises KernelError, or UpdownError without pyroute2."""
+    links: List[Link] = []
+    routes: List[Route] = []
+    rules: List[Rule] = []
+    for netns in ("", *netnses):
+        here = dumps.links(netns)
+        names = {link.ifindex: link.name for link in here}
+        links += here
+        seen = dumps.routes(OUR_PROTOCOL, netns)
+        routes += [as_route(route, names[route.oif]) for route in seen if route.oif in names]
+        for family in (4, 6):
+            own = netlink.at(placed("", netns)).rules(family)
+            rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
+    return There(tuple(links), tuple(routes), tuple(rules))
+
+
+def netnses(ledger: Ledger, lines: Tuple[Line, ...]) -> Tuple[str, ...]:
+    """The namespaces other than the hook's own in which something of ours may be."""
+    devices = [split(name)[1].split(" ")[0] for name in ledger.all_made()]
+    devices += [device_of(want) for claim in ledger.claims() for want in claim.wants]
+    names = {netns_of(name) for name in devices} | {str(line.value) for line in lines if line.key == "netns"}
+    return tuple(sorted(name for name in names if name and namespace.exists(name)))
+
+
+def find(
+    ledger: Ledger, netlink: Netlink, lines: Tuple[Line, ...], xfrm: Optional[Database], going: Set[str]
+) -> LeftOver:
     """What is there now, but for devices that are about to go. A device whose key is in the kernel's IPsec policies stays, with
     everything on it: a tunnel that the ledger lost uses it."""
     wanted = {resource(want) for claim in ledger.claims() for want in claim.wants}
     made = ledger.all_made()
-    links = {link.ifindex: link for link in dumps.links()}
+    here = there(netlink, netnses(ledger, lines))
     kept: Set[str] = set()
     remarks: List[str] = []
     gone: Dict[str, List[Ended]] = {}
-    for link in links.values():
+    for link in here.links:
         if f"device {link.name}" in wanted or not device.is_ours(link, made.get(f"device {link.name}"), None):
             continue
         if link.name in going:
@@ -48,16 +84,18 @@ def find(ledger: Ledger, lines: Tuple[Line, ...], xfrm: Optional[Database], goin
             )
         elif goes(link, lines):
             add(gone, link.name, Device(link, shared=False, goes=True))
-    for seen in dumps.routes(OUR_PROTOCOL):
-        name = links[seen.oif].name if seen.oif in links else ""
-        if name and name not in kept | going and not wanted & names_of(seen):
-            add(gone, name, as_route(seen, name))
+    for route in here.routes:
+        if route.device not in kept | going and not wanted & names_of(route):
+            add(gone, route.device, route)
+    for rule in here.rules:
+        if resource(rule) not in wanted:
+            add(gone, rule.device, rule)
     for name in made:
         want = address_of(name)
         if want is not None and name not in wanted and want.device not in kept | going:
             add(gone, want.device, want)
-    there = {link.name for link in links.values()}
-    forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in there]
+    present = {link.name for link in here.links}
+    forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in present]
     return LeftOver(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks))
 
 
@@ -78,12 +116,12 @@ def goes(link: Link, lines: Tuple[Line, ...]) -> bool:
 NEVER = ("delete", "never")
 
 
-def names_of(seen: RouteSeen) -> Set[str]:
+def names_of(route: Route) -> Set[str]:
     """The resources that a route may stand for: itself, or the way to a peer."""
-    host, _, length = seen.destination.partition("/")
-    names = {resource(as_route(seen, ""))}
-    if seen.table == MAIN_TABLE and length == ("128" if ":" in host else "32"):
-        names.add(f"peer {host}")
+    address, _, length = route.destination.partition("/")
+    names = {resource(route)}
+    if route.table == MAIN_TABLE and length == ("128" if ":" in address else "32"):
+        names.add(f"peer {address}")
     return names
 
 

@@ -1,11 +1,11 @@
 """What the kernel shows for the resources one event touches, and nothing more (promise P9)."""
 
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
 
-from updown.state import Address, Link, Path, Route
+from updown.state import Address, Link, Path, Route, Rule, netns_of
 
-RouteKey = Tuple[str, int, int]
-"""Destination, table, metric: what makes two routes one in the kernel."""
+RouteKey = Tuple[str, int, int, str]
+"""Destination, table, metric: what makes two routes one in the kernel; and their namespace."""
 
 
 class Observed(NamedTuple):
@@ -16,9 +16,10 @@ class Observed(NamedTuple):
     routes: Dict[RouteKey, Optional[Route]]
     paths: Dict[str, Optional[Path]]  # by address: how a packet would go now, outside our devices
     sysctls: Dict[str, Optional[str]]  # by path below /proc/sys
+    rules: FrozenSet[Rule]  # of ours and of others, that are as one of those asked for
     others: Dict[str, Tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
 
 
 def route_key(route: Route) -> RouteKey:
     """The key under which `Observed.routes` holds the route that stands where `route` would."""
-    return (route.destination, route.table, route.metric)
+    return (route.destination, route.table, route.metric, netns_of(route.device))

@@ -3,9 +3,9 @@
 from typing import Any, Dict, NamedTuple, Optional, Union
 
 from updown.desired import Sysctl
-from updown.state import Address, Link, Route
+from updown.state import Address, Link, Route, Rule
 
-Subject = Union[Link, Address, Route, Sysctl]
+Subject = Union[Link, Address, Route, Rule, Sysctl]
 
 OPPOSITES = {
     "link add": "link delete",
@@ -17,6 +17,8 @@ OPPOSITES = {
     "route add": "route delete",
     "route delete": "route add",
     "route replace": "route replace",
+    "rule add": "rule delete",
+    "rule delete": "rule add",
     "sysctl": "sysctl",
 }
 """Every action, and the one that takes it back."""

@@ -7,12 +7,12 @@ peers, routes.
 from typing import List, NamedTuple, Optional, Tuple
 
 from updown.claims import Holder, same_hosts
-from updown.concerns import addresses, device, routes, sysctls
+from updown.concerns import addresses, device, routes, rules, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Draft, Ground, Plan, first, speaker
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import Address, Link, Route
+from updown.state import Address, Link, Route, Rule
 from updown.taken_along import restore_lost
 from updown.wording import words_of
 
@@ -146,8 +146,8 @@ def make_device(want: Device, holder: Holder, draft: Draft) -> None:
     """Make it, mark it, set it up."""
     connection = holder.claim.connection
     draft.phases["make"].append(device.making(want, connection))
-    down = want.link._replace(up=False, alias="")
-    draft.phases["raise"].append(device.raising(down, connection, "ready"))
+    down = want.link._replace(up=False, alias="", vrf="")
+    draft.phases["raise"].append(device.raising(want.link, connection, "ready")._replace(before=down))
     draft.made[resource(want)] = 0
 
 
@@ -204,6 +204,9 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
         draft.phases["route"] += [operation] if operation else []
         draft.warnings += [warning] if warning else []
         warn_waiting(holders, ground.newest, draft)
+    elif isinstance(want, Rule):
+        operation = rules.plan(want, observed, claim)
+        draft.phases["rule"] += [operation] if operation else []
 
 
 def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:
@@ -240,3 +243,5 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
         have = observed.routes.get(route_key(want))
         if have is not None and have.device == want.device:
             draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
+    elif isinstance(want, Rule):
+        draft.phases["unrule"] += rules.plan_removal(want, observed, why)

@@ -128,7 +128,7 @@ def run(
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
-    rest = left_over.find(ledger, lines, facts.xfrm, going(reports))
+    rest = left_over.find(ledger, netlink, lines, facts.xfrm, going(reports))
     reports += [without(gone, ledger, netlink, dry) for gone in rest.gone.values()]
     forget(rest.forgotten, ledger)
     told, urgent = uncounted(decision)

@@ -8,9 +8,10 @@ does not tell the line of a wrong key. docs/settings.md is this table for people
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from updown import values
+from updown import readers, values
 from updown.errors import Refused
 from updown.lock import WAIT
+from updown.readers import StaticRoute, StaticRule
 from updown.state import MAIN_TABLE
 
 LONGEST_WAIT = 60
@@ -34,6 +35,10 @@ class Settings(NamedTuple):
     mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
+    route: Tuple[StaticRoute, ...] = ()  # beside those for the remote selector
+    rule: Tuple[StaticRule, ...] = ()  # that lead to `table`
+    vrf: str = ""  # a VRF device, which is there beforehand
+    netns: str = ""  # a network namespace, likewise
     disable_policy: Optional[int] = BY_KIND  # None: leave alone
     forwarding: Optional[int] = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
@@ -106,6 +111,10 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "mtu": values.mtu,
     "table": table,
     "metric": values.number,
+    "route": readers.routes,
+    "rule": readers.rules,
+    "vrf": values.device_name,
+    "netns": readers.namespace,
     "disable_policy": policy_switch,
     "forwarding": switch,
     "rp_filter": choice("auto", "0", "1", "2", "keep"),
@@ -115,7 +124,7 @@ KEYS: Dict[str, Callable[[str], Any]] = {
 OF_ALL = ("lock_wait",)
 """Keys of [defaults] alone: what they say is needed before the connection's own lines count."""
 
-LATER = ("multipath", "vrf", "netns")
+LATER = ("multipath",)
 """Keys that are fixed but whose work a later release does: refused, since a setting that does nothing misleads."""
 
 

@@ -1,7 +1,8 @@
 """What the kernel holds, or should hold: the records that desired and observed share.
 
 Records are NamedTuples: `dataclasses` costs a hook 8 ms of start-up (it imports `inspect`).
-Addresses are canonical text (`ipaddress` form), numbers are host-order integers.
+Addresses are canonical text (`ipaddress` form), numbers are host-order integers. A device in another network namespace than
+the hook's own is named with it, `vti5@red`: `@` is in no device name, so the two never mix.
 """
 
 from typing import NamedTuple, Optional
@@ -30,10 +31,11 @@ class Link(NamedTuple):
     mtu: int = 0  # bytes
     up: bool = False
     alias: str = ""
+    vrf: str = ""  # the VRF device it belongs to
 
 
 class Address(NamedTuple):
-    """An address on a device, in interface notation: `10.99.0.1/30`, `fd00:99::1/64`."""
+    """An address on a device, in interface notation: `10.99.0.1/30`, `fd00:99::1/64`, `10.0.0.1 peer 10.0.0.2/32`."""
 
     device: str
     address: str
@@ -52,6 +54,20 @@ class Route(NamedTuple):
     protocol: int = OUR_PROTOCOL
 
 
+class Rule(NamedTuple):
+    """A policy rule: packets that meet all of what is said look into `table` first."""
+
+    family: int  # 4 or 6
+    device: str  # the tunnel's, whose namespace the rule is in
+    table: int
+    priority: int
+    source: str = ""  # a prefix
+    iif: str = ""  # the device they come in by
+    fwmark: int = 0
+    fwmask: int = 0  # 0 without a mark
+    protocol: int = OUR_PROTOCOL
+
+
 class Path(NamedTuple):
     """How the kernel would send a packet to an address now."""
 
@@ -64,6 +80,26 @@ class Path(NamedTuple):
 def family(address: str) -> int:
     """4 or 6, from the text of an address or prefix."""
     return 6 if ":" in address else 4
+
+
+def placed(device: str, netns: str) -> str:
+    """A device's name with its network namespace; empty is the hook's own."""
+    return f"{device}@{netns}" if netns else device
+
+
+def bare(device: str) -> str:
+    """The device's name without its namespace, as the kernel has it."""
+    return device.partition("@")[0]
+
+
+def netns_of(device: str) -> str:
+    """The network namespace in a device's name; empty is the hook's own."""
+    return device.partition("@")[2]
+
+
+def host(address: str) -> str:
+    """Our own address of an address in interface notation."""
+    return address.split(" ")[0].split("/")[0]
 
 
 def is_any(address: Optional[str]) -> bool:

@@ -13,6 +13,7 @@ from updown.kernel import dumps
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, as_json
 from updown.ledger_file import STATE_DIR, folder
+from updown.left_over import netnses
 from updown.live import ledger_of, namespace_name
 from updown.report import JSON_VERSION
 from updown.state import OUR_ALIAS, Link, is_any
@@ -26,7 +27,8 @@ def show(arguments: Arguments) -> int:
         names = {claim.device for claim in held if claim.device} | made_devices(ledger)
         note = ledger.note
         try:
-            names |= {link.name for link in dumps.links() if link.alias.startswith(OUR_ALIAS)}
+            for netns in ("", *netnses(ledger, ())):
+                names |= {link.name for link in dumps.links(netns) if link.alias.startswith(OUR_ALIAS)}
         except UpdownError as error:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
         devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]

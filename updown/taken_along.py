@@ -5,7 +5,7 @@ from updown.desired import SourceAddress, device_of
 from updown.draft import Draft, Ground, first
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import Address, Route, family
+from updown.state import Address, Route, family, host
 
 
 def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
@@ -14,7 +14,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
     (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
     removed = [operation.subject for operation in draft.phases["strip"] if isinstance(operation.subject, Address)]
     for address in removed:
-        bare = address.address.split("/")[0]
+        bare = host(address.address)
         four = family(address.address) == 4
         left = [
             other
@@ -25,7 +25,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
         for other in along:
             why = f"it may go with {address.address}, its subnet's first"
             draft.phases["address"].append(Operation("address add", other, reason=why))
-        lost = {bare, *(other.address.split("/")[0] for other in along)}
+        lost = {bare, *(host(other.address) for other in along)}
         flushed = four and len(along) == len(left)
         for name, holders in ground.holders.items():
             holder = first(holders)

@@ -3,7 +3,7 @@
 import json
 from typing import List, Optional, Tuple
 
-from updown import errors, values
+from updown import errors, readers, values
 from updown.arguments import Arguments
 from updown.carry import Report
 from updown.concerns import device
@@ -17,7 +17,7 @@ from updown.left_over import as_route
 from updown.live import ledger_of
 from updown.operations import Operation
 from updown.report import JSON_VERSION, plan_lines
-from updown.state import OUR_ALIAS, OUR_PROTOCOL
+from updown.state import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of
 
 TUNNELS = ("vti", "vti6", "xfrm")
 STATIC = 4  # RTPROT_STATIC: a route that an administrator made
@@ -27,7 +27,8 @@ def take_over(arguments: Arguments) -> int:
     """The sub-command."""
     name = arguments.files[0]
     try:
-        values.device_name(name)
+        values.device_name(bare(name))
+        readers.namespace(netns_of(name) or "own")
     except ValueError as error:
         raise Refused(f"{values.escaped(name, 30)}: {error}", "`ip -d link` lists the devices there are") from None
     adopting = arguments.command == "adopt"
@@ -80,7 +81,7 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     if not device.is_ours(link, made, None):
         raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
     operations = [Operation("link set", link._replace(alias=""), link, "it is ours no more")]
-    for seen in dumps.routes(OUR_PROTOCOL):
+    for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)):
         if seen.oif == link.ifindex:
             theirs = as_route(seen, name)._replace(protocol=STATIC)
             operations.append(Operation("route replace", theirs, reason="it is ours no more"))

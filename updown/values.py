@@ -148,7 +148,13 @@ def address(value: str) -> str:
 
 
 def interface_address(value: str) -> str:
-    """An address with its prefix length, `10.99.0.1/30`; without one it is a host's (/32, /128)."""
+    """An address with its prefix length, `10.99.0.1/30`; without one it is a host's (/32, /128). `10.0.0.1 peer 10.0.0.2` has
+    the peer's, `10.0.0.1 peer 10.0.0.2/32`."""
+    ours, peer, theirs = value.partition(" peer ")
+    if peer:
+        if (":" in ours) != (":" in theirs):
+            raise ValueError("an address and its peer are of one family")
+        return f"{address(ours)} peer {interface_address(theirs)}"
     head, slash, length = value.partition("/")
     host = address(head)
     most = 128 if ":" in host else 32
@@ -195,6 +201,13 @@ def plus_words(value: str) -> Tuple[str, ...]:
 
 
 def interface_addresses(value: str) -> Tuple[str, ...]:
-    """Addresses with prefix lengths, separated by blanks or commas."""
-    found: List[str] = [interface_address(word) for word in value.replace(",", " ").split()]
-    return tuple(dict.fromkeys(found))
+    """Addresses with prefix lengths, separated by blanks or commas; `peer` stands between an address and its peer."""
+    words = value.replace(",", " ").split()
+    texts: List[str] = []
+    while words:
+        word = words.pop(0)
+        if words[:1] == ["peer"]:
+            word = " ".join((word, words.pop(0), *words[:1]))
+            words = words[1:]
+        texts.append(word)
+    return tuple(dict.fromkeys(interface_address(text) for text in texts))

@@ -1,7 +1,7 @@
 """A small honest kernel in memory: what `updown.kernel.netlink.Netlink` asks of the real one, with the real one's rules.
 
 The rules are peers-and-field.md section 5 of the contracts; each refusal here is one that Linux 6.1 gives. What is not
-modelled: policy rules, multipath, neighbours, and of namespaces only that a device which left still holds its identity.
+modelled: multipath, neighbours, VRFs, and of namespaces only that a device which left still holds its identity.
 tests/kernel/test_model.py compares the model with the real kernel.
 """
 
@@ -13,15 +13,15 @@ from functools import lru_cache
 from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple, Union
 
 from updown.errors import KernelError
-from updown.kernel.netlink import Match
+from updown.kernel.lookup import Match
 from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
-from updown.state import MAIN_TABLE, Link, Path, Route, is_any
+from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any
 
 LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
 DEFAULT_SYSCTLS = {
     "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
-    "ipv6": {"disable_policy": "0", "forwarding": "0"},
+    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0"},
 }
 HEADERS = {"vti": 20, "vti6": 40}
 VALUES = re.compile("[0-9]+")
@@ -47,6 +47,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.table: List[Entry] = []
+        self.policy: Set[Rule] = set()
         self.addressed: Dict[int, List[str]] = {}
         self.by_index: Dict[int, Link] = {}
         self.away: List[Link] = []  # made here, moved to another namespace
@@ -100,6 +101,7 @@ class Kernel:
             sorted(link if indexes else link._replace(ifindex=0) for link in self.by_index.values()),
             sorted((names[index], tuple(sorted(found))) for index, found in self.addressed.items() if index in names),
             sorted((entry.route, names.get(entry.oif, "")) for entry in self.table),
+            sorted(self.policy),
             dict(self.files),
         )
 
@@ -117,6 +119,33 @@ class Kernel:
     def namespace_cookie(self) -> Optional[int]:
         return 1
 
+    def at(self, device: str) -> "Kernel":
+        """There is one namespace."""
+        assert "@" not in device
+        return self
+
+    def reaches(self, device: str) -> bool:
+        return "@" not in device
+
+    def vrf_table(self, name: str) -> int:
+        refuse(f"vrf {name}", errno.ENODEV)
+
+    def rules(self, family: int) -> List[Rule]:
+        self.asked += 1
+        return sorted(rule for rule in self.policy if rule.family == family)
+
+    def add_rule(self, rule: Rule) -> None:
+        self._change(f"rule add {rule}")
+        if rule._replace(device="") in self.policy:
+            refuse("rule add", errno.EEXIST)
+        self.policy.add(rule._replace(device=""))
+
+    def delete_rule(self, rule: Rule) -> None:
+        self._change(f"rule delete {rule}")
+        if rule._replace(device="") not in self.policy:
+            refuse("rule delete", errno.ENOENT)
+        self.policy.remove(rule._replace(device=""))
+
     def link(self, name: str) -> Optional[Link]:
         self.asked += 1
         return next((link for link in self.by_index.values() if link.name == name), None)
@@ -125,8 +154,9 @@ class Kernel:
         self.asked += 1
         return self.by_index.get(index)
 
-    def links(self) -> List[Link]:
+    def links(self, netns: str = "") -> List[Link]:
         """The dump of updown.kernel.dumps."""
+        assert not netns
         self.asked += 1
         self.dumped.append("links")
         return list(self.by_index.values())
@@ -168,8 +198,15 @@ class Kernel:
         return self.by_index[index]
 
     def set_link(
-        self, index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, device: str = ""
+        self,
+        index: int,
+        up: Optional[bool] = None,
+        mtu: int = 0,
+        alias: Optional[str] = None,
+        device: str = "",
+        master: int = 0,
     ) -> None:
+        assert not master
         have = self.by_index.get(index)
         self._change(f"link set {have.name if have else device or index}")
         if have is None:
@@ -288,8 +325,9 @@ class Kernel:
             and protocol in (0, seen.protocol)
         ]
 
-    def routes_of(self, protocol: int) -> List[RouteSeen]:
+    def routes_of(self, protocol: int, netns: str = "") -> List[RouteSeen]:
         """The dump of updown.kernel.dumps."""
+        assert not netns
         return self.routes(4, protocol=protocol) + self.routes(6, protocol=protocol)
 
     # -- /proc/sys

@@ -659,7 +659,7 @@ def test_status_without_pyroute2_shows_what_the_ledger_knows(
 ) -> None:
     from updown.status import show
 
-    def missing() -> List[Link]:
+    def missing(_netns: str = "") -> List[Link]:
         raise UpdownError("pyroute2 is missing")
 
     machine.send(call(FULL, "up"))

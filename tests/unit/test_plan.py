@@ -24,7 +24,7 @@ from updown.iproute2 import command, wrapped
 from updown.kernel import sysctl
 from updown.lines import folded
 from updown.operations import OPPOSITES, Operation
-from updown.state import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route
+from updown.state import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route, Rule
 
 T = Tunnel(address="10.99.0.1/30")
 U = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", reqid=16392)
@@ -121,6 +121,7 @@ def test_the_sysctls_are_what_libreswans_users_count_on(machine: Machine, of_all
         "ipv4 disable_xfrm": "0",
         "ipv6 disable_policy": "1",
         "ipv6 forwarding": "1",
+        "ipv6 addr_gen_mode": "0",
     }
 
 
@@ -243,13 +244,13 @@ def test_ends_that_a_moved_device_holds_are_searched_elsewhere(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign(machine, name="office")
-    monkeypatch.setattr("updown.kernel.dumps.links", list)
+    monkeypatch.setattr("updown.kernel.dumps.links", lambda _netns="": [])
     with pytest.raises(Conflict, match="moved to another namespace"):
         machine.send(call(T, "up"))
 
 
 def test_without_pyroute2_the_conflict_is_told_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> List[Link]:
+    def missing(_netns: str = "") -> List[Link]:
         raise UpdownError("pyroute2 is missing")
 
     foreign(machine, name="office")
@@ -653,6 +654,35 @@ OPERATIONS: List[Tuple[Operation, str]] = [
     ),
     (Operation("route delete", Route("10.2.0.0/24", "vti5")), "ip route del 10.2.0.0/24 dev vti5 proto 160"),
     (Operation("route replace", Route("10.2.0.0/24", "vti6")), "ip route replace 10.2.0.0/24 dev vti6 proto 160"),
+    (
+        Operation("rule add", Rule(4, "vti5", 100, 1600, "10.1.0.0/16", "eth1", 16, 255)),
+        "ip rule add priority 1600 from 10.1.0.0/16 iif eth1 fwmark 0x10/0xff lookup 100 protocol 160",
+    ),
+    (
+        Operation("rule delete", Rule(6, "vti5@red", 100, 1600, fwmark=5, fwmask=0xFFFFFFFF)),
+        "ip -n red -6 rule del priority 1600 fwmark 0x5 lookup 100 protocol 160",
+    ),
+    (
+        Operation("link add", MADE._replace(name="vti5@red")),
+        "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5 && ip link set vti5 netns red",
+    ),
+    (
+        Operation("link set", MADE._replace(name="vti5@red", up=True, vrf="blue"), MADE._replace(name="vti5@red")),
+        "ip -n red link set vti5 master blue up",
+    ),
+    (Operation("link delete", MADE._replace(name="vti5@red")), "ip -n red link del vti5"),
+    (
+        Operation("address add", Address("vti5@red", "10.0.0.1 peer 10.0.0.2/32")),
+        "ip -n red addr add 10.0.0.1 peer 10.0.0.2/32 dev vti5",
+    ),
+    (
+        Operation("route add", Route("10.2.0.0/24", "vti5@red", "10.0.0.2")),
+        "ip -n red route add 10.2.0.0/24 via 10.0.0.2 dev vti5 proto 160",
+    ),
+    (
+        Operation("sysctl", Sysctl("vti5@red", "net/ipv4/conf/vti5@red/rp_filter", "2")),
+        "ip netns exec red sysctl -w net/ipv4/conf/vti5/rp_filter=2",
+    ),
     (
         Operation("sysctl", Sysctl("vti5", "net/ipv4/conf/vti5/rp_filter", "2")),
         "sysctl -w net/ipv4/conf/vti5/rp_filter=2",

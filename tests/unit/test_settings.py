@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.errors import Refused
+from updown.readers import StaticRoute, StaticRule
 from updown.settings import BY_KIND, KEYS, LATER, Settings, parse, read_files, resolve, wait_of
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
@@ -95,6 +96,27 @@ ACCEPTED: Dict[str, Any] = {
     "rp_filter = 2": "2",
     "rp_filter = keep": "keep",
     "rp_filter = auto": "auto",
+    "address = 10.0.0.1 peer 10.0.0.2": ("10.0.0.1 peer 10.0.0.2/32",),
+    "address = fe80::1/64 10.0.0.1 peer 10.0.0.2/31, 10.3.0.1/30": (
+        "fe80::1/64",
+        "10.0.0.1 peer 10.0.0.2/31",
+        "10.3.0.1/30",
+    ),
+    "vrf = red": "red",
+    "netns = private-1": "private-1",
+    "route = 10.9.0.0/16": (StaticRoute("10.9.0.0/16"),),
+    "route = 10.9.0.0/16 via 10.6.106.2, fd00:9::/48": (
+        StaticRoute("10.9.0.0/16", "10.6.106.2"),
+        StaticRoute("fd00:9::/48"),
+    ),
+    "route = default": (StaticRoute("0.0.0.0/0"), StaticRoute("::/0")),
+    "route = default via fe80::2": (StaticRoute("::/0", "fe80::2"),),
+    "route = 10.9.0.1": (StaticRoute("10.9.0.1/32"),),
+    "rule = fwmark 0x10/0xff": (StaticRule(fwmark=16, fwmask=255),),
+    "rule = fwmark 7, from fd00:1::/64 iif eth1 priority 900": (
+        StaticRule(fwmark=7, fwmask=0xFFFFFFFF),
+        StaticRule("fd00:1::/64", "eth1", priority=900),
+    ),
 }
 
 
@@ -134,6 +156,30 @@ REFUSED = {
     "an unknown placeholder": ("[defaults]\ninterface = vti{x}\n", "f:2: interface = vti{x}: placeholders are {mark}"),
     "an address that is none": ("[defaults]\naddress = x/24\n", "f:2: address = x/24: an IPv4 or IPv6 address"),
     "an unknown kind": ("[defaults]\nkind = gre\n", "f:2: kind = gre: one of vti, xfrm is expected"),
+    "an address with a peer of the other family": (
+        "[defaults]\naddress = 10.0.0.1 peer fd00::2\n",
+        "f:2: address = 10.0.0.1 peer fd00::2: an address and its peer are of one family",
+    ),
+    "an address that lacks its peer": ("[defaults]\naddress = 10.0.0.1 peer\n", "f:2: address = 10.0.0.1 peer: "),
+    "a route with host bits": ("[defaults]\nroute = 10.9.0.1/16\n", "f:2: route = 10.9.0.1/16: 10.9.0.1/16 has host"),
+    "a route that lacks its gateway": (
+        "[defaults]\nroute = 10.9.0.0/16 via\n",
+        "f:2: route = 10.9.0.0/16 via: networks",
+    ),
+    "a route by the other family": (
+        "[defaults]\nroute = 10.9.0.0/16 via fe80::2\n",
+        "f:2: route = 10.9.0.0/16 via fe80::2: 10.9.0.0/16 and its gateway fe80::2 are of two families",
+    ),
+    "no route at all": ("[defaults]\nroute =\n", "f:2: route = : networks such as"),
+    "a rule for every packet": ("[defaults]\nrule = priority 5\n", "f:2: rule = priority 5: a rule needs from, iif or"),
+    "a rule with another word": (
+        "[defaults]\nrule = to 10.0.0.0/8\n",
+        "f:2: rule = to 10.0.0.0/8: to is none of from,",
+    ),
+    "a rule with an empty mask": ("[defaults]\nrule = fwmark 5/0\n", "f:2: rule = fwmark 5/0: a mark with mask 0"),
+    "half a rule": ("[defaults]\nrule = fwmark\n", "f:2: rule = fwmark: rules such as"),
+    "a namespace that is a path": ("[defaults]\nnetns = ../x\n", "f:2: netns = ../x: a name such as"),
+    "a VRF that is no device name": ("[defaults]\nvrf = a/b\n", "f:2: vrf = a/b: a device name is"),
     "a hostile line": ("[defaults]\n\x1b[2J = 1\n", "f:2: unknown key \\x1b[2J"),
     **{
         f"{key}, a key of a later release": (f"[defaults]\n{key} = x\n", f"f:2: {key} is not served by this release")

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -15,9 +16,10 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from updown.errors import KernelError
 from updown.kernel import messages as rt
 from updown.kernel import route_messages as routing
+from updown.kernel import rule_messages as policy
 from updown.kernel import wire
 from updown.kernel.wire import Request
-from updown.state import Link, Route
+from updown.state import Link, Route, Rule
 
 quick = settings(deadline=None, max_examples=50, database=None)
 
@@ -272,10 +274,19 @@ def test_a_dump_of_addresses_is_of_one_device(family: int, number: int) -> None:
 
 @quick
 @given(v4, v4, st.integers(0, 32), index)
-def test_an_address_with_a_peer_reads_as_ours(ours: str, peer: str, length: int, number: int) -> None:
+def test_an_address_with_a_peer_reads_with_it(ours: str, peer: str, length: int, number: int) -> None:
     fields = {"family": 2, "prefixlen": length, "index": number}
     payload = pyroute2_bytes(ifaddrmsg, fields, [("IFA_ADDRESS", peer), ("IFA_LOCAL", ours), ("IFA_LABEL", "vti5")])
-    assert rt.decode_address(payload) == (number, f"{ours}/{length}")
+    wanted = f"{ours} peer {peer}/{length}" if ours != peer else f"{ours}/{length}"
+    assert rt.decode_address(payload) == (number, wanted)
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1 peer 10.0.0.2/32", "fd00::1 peer fd00::2/128"])
+def test_an_address_with_a_peer_goes_as_both(text: str) -> None:
+    message = theirs(ifaddrmsg, rt.address_add(3, text))
+    ours, _, peer = text.partition(" peer ")
+    assert f"{message.get_attr('IFA_ADDRESS')}/{message['prefixlen']}" == peer
+    assert message.get_attr("IFA_LOCAL") == ours
 
 
 @quick
@@ -590,3 +601,83 @@ def test_an_address_message_without_address_is_an_error_in_words() -> None:
 def test_a_message_of_impossible_length_ends_the_reading(length: int) -> None:
     with pytest.raises(KernelError):
         wire.messages(struct.pack("=IHHII", length, 2, 0, 1, 0) + bytes(8))
+
+
+# -- rules
+
+
+def rules(family: int) -> "st.SearchStrategy[Rule]":
+    return st.builds(
+        Rule,
+        st.just(family),
+        st.just(""),
+        table=st.integers(1, 0xFFFFFFFF),
+        priority=u32,
+        source=st.one_of(st.just(""), prefix(family, 1)),
+        iif=st.one_of(st.just(""), name),
+        fwmark=u32,
+        fwmask=st.integers(1, 0xFFFFFFFF),
+        protocol=st.integers(0, 255),
+    )
+
+
+any_rule = st.one_of(rules(4), rules(6))
+
+
+@quick
+@given(any_rule, st.booleans())
+def test_a_rule_says_all_of_itself(rule: Rule, marked: bool) -> None:
+    rule = rule if marked else rule._replace(fwmark=0, fwmask=0)
+    request = policy.rule_add(rule)
+    assert (request.type, request.flags & (NLM_F_CREATE | NLM_F_EXCL)) == (32, NLM_F_CREATE | NLM_F_EXCL)
+    message = theirs(fibmsg, request)
+    source = f"{message.get_attr('FRA_SRC')}/{message['src_len']}" if message["src_len"] else ""
+    assert (message["family"], message["action"], source) == ({4: 2, 6: 10}[rule.family], 1, rule.source)
+    assert (message.get_attr("FRA_PRIORITY"), message.get_attr("FRA_TABLE")) == (rule.priority, rule.table)
+    assert (message.get_attr("FRA_IIFNAME") or "", message.get_attr("FRA_PROTOCOL")) == (rule.iif, rule.protocol)
+    assert (message.get_attr("FRA_FWMARK") or 0, message.get_attr("FRA_FWMASK") or 0) == (rule.fwmark, rule.fwmask)
+
+
+@quick
+@given(any_rule)
+def test_a_rule_reads_as_it_was_written(rule: Rule) -> None:
+    assert policy.decode_rule(policy.rule_add(rule).payload) == rule
+
+
+OTHER_RULES: Dict[str, Tuple[Dict[str, int], List[Tuple[str, Any]]]] = {
+    "to another end than a table": ({"action": 6}, []),
+    "that is inverted": ({"action": 1, "flags": 2}, []),
+    "for a destination": ({"action": 1, "dst_len": 8}, [("FRA_DST", "10.0.0.0")]),
+    "by the device they leave by": ({"action": 1}, [("FRA_OIFNAME", "eth0")]),
+    "of VRFs": ({"action": 1}, [("FRA_L3MDEV", 1)]),
+    "that suppresses the default route": ({"action": 1}, [("FRA_SUPPRESS_PREFIXLEN", 0)]),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_RULES)
+def test_a_rule_that_asks_more_than_ours_may_is_none_of_them(case: str) -> None:
+    fields, attributes = OTHER_RULES[case]
+    more = [("FRA_TABLE", 100), ("FRA_PRIORITY", 5), *attributes]
+    assert policy.decode_rule(pyroute2_bytes(fibmsg, {"family": 2, "table": 100, **fields}, more)) is None
+
+
+# -- namespaces and VRFs
+
+
+def test_a_link_moves_by_a_descriptor_of_the_namespace() -> None:
+    message = theirs(ifinfmsg, rt.link_move(7, 5))
+    assert (message["index"], message.get_attr("IFLA_NET_NS_FD")) == (7, 5)
+
+
+def test_a_link_is_enslaved_and_set_up_in_one_request() -> None:
+    message = theirs(ifinfmsg, rt.link_set(7, up=True, master=9))
+    assert (message["index"], message.get_attr("IFLA_MASTER"), message["flags"] & 1) == (7, 9, 1)
+
+
+def test_the_master_and_the_table_of_a_vrf_are_read() -> None:
+    data = {"attrs": [("IFLA_VRF_TABLE", 1000)]}
+    info = {"attrs": [("IFLA_INFO_KIND", "vrf"), ("IFLA_INFO_DATA", data)]}
+    assert rt.decode_vrf_table(pyroute2_bytes(ifinfmsg, {"index": 9}, [("IFLA_LINKINFO", info)])) == 1000
+    assert rt.decode_vrf_table(rt.link_add(Link("vti5", "vti", local="192.0.2.1")).payload) == 0
+    assert rt.decode_master(pyroute2_bytes(ifinfmsg, {"index": 7}, [("IFLA_MASTER", 9)])) == 9
+    assert rt.decode_master(rt.link_set(7, up=True).payload) == 0

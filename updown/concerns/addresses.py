@@ -8,7 +8,7 @@ from updown.desired import SourceAddress
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.settings import Settings
-from updown.state import Address, family
+from updown.state import Address, family, host
 
 
 def wants(context: Context, settings: Settings, device: str) -> Tuple[Address, ...]:
@@ -26,7 +26,7 @@ def source_wants(
     """
     if not context.source_address or (by_daemon and context.generation >= 5):
         return ()
-    if any(address.address.split("/")[0] == context.source_address for address in addresses):
+    if any(host(address.address) == context.source_address for address in addresses):
         return ()
     return (SourceAddress(device, context.source_address),)
 
@@ -54,7 +54,12 @@ def plan(want: Union[Address, SourceAddress], observed: Observed, fresh: bool, c
 
 def same_subnet(one: Address, other: Address) -> bool:
     """Whether two addresses of a device are in one subnet, so that the later is a secondary one (net/ipv4/devinet.c)."""
-    return ipaddress.ip_interface(one.address).network == ipaddress.ip_interface(other.address).network
+    return subnet(one.address) == subnet(other.address)
+
+
+def subnet(address: str) -> Union[ipaddress.IPv4Network, ipaddress.IPv6Network]:
+    """The subnet of an address in interface notation; where it has a peer, the peer's."""
+    return ipaddress.ip_interface(address.rpartition(" ")[2]).network
 
 
 def plan_removal(address: Address, observed: Observed, why: str) -> List[Operation]:

@@ -7,12 +7,12 @@ from updown.desired import Device, Row, Want, resource
 from updown.errors import Conflict, Refused
 from updown.operations import Operation
 from updown.settings import Settings
-from updown.state import OUR_ALIAS, Link, is_any
+from updown.state import OUR_ALIAS, Link, bare, is_any, netns_of, placed
 from updown.values import device_name
 from updown.wording import Words, words_of
 
-COMPARED = ("kind", "local", "remote", "ikey", "okey", "if_id")
-"""What makes a device the one asked for: identity (kind and ends) and keys."""
+COMPARED = ("kind", "local", "remote", "ikey", "okey", "if_id", "vrf")
+"""What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
 
 
 class Wish(NamedTuple):
@@ -74,7 +74,7 @@ def kept(found: Wish, context: Context, row: Row, wants: Iterable[Want]) -> Wish
     ends = (context.me, remote_of(context, row))
     for want in wants:
         if isinstance(want, Device) and (want.link.local, want.link.remote) == ends:
-            return found._replace(name=want.link.name)
+            return found._replace(name=bare(want.link.name))
     return found
 
 
@@ -120,20 +120,23 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
         link = Link(found.name, "xfrm", if_id=context.if_id_out)
         return (Device(link, shared=True, goes=False, by_daemon=True),)
     shared = context.shared if context.shared is not None else settings.shared
+    name = placed(found.name, settings.netns)
     if found.kind == "xfrm":
-        links = [Link(found.name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu)]
+        links = [Link(name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu, vrf=settings.vrf)]
         if found.incoming:
-            links.append(Link(found.incoming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu))
+            coming = placed(found.incoming, settings.netns)
+            links.append(Link(coming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu, vrf=settings.vrf))
         return tuple(Device(link, shared=shared, goes=row.goes) for link in links)
     assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
     link = Link(
-        name=found.name,
+        name=name,
         kind="vti6" if context.outer_family == 6 else "vti",
         local=context.me,
         remote=remote_of(context, row),
         ikey=context.mark_in.value,
         okey=context.mark_out.value,
         mtu=settings.mtu or (0 if row.any_remote else context.mtu),
+        vrf=settings.vrf,
     )
     return (Device(link, shared=shared, goes=row.goes),)
 
@@ -149,7 +152,7 @@ def differences(want: Link, have: Link) -> Tuple[str, ...]:
     said: List[str] = []
     for field in COMPARED:
         wanted, found = getattr(want, field), getattr(have, field)
-        if wanted == found or (field == "if_id" and not wanted):
+        if wanted == found or (field in ("if_id", "vrf") and not wanted):
             continue
         if field in ("ikey", "okey") and want.ikey == want.okey and have.ikey == have.okey:
             if field == "ikey":
@@ -178,8 +181,15 @@ def is_fallback(link: Link) -> bool:
 
 def changes_in_place(want: Link, have: Link) -> bool:
     """Whether the kernel changes `have` into `want`: not between kinds, and not between any and one remote
-    (IFF_POINTOPOINT differs: net/ipv4/ip_tunnel.c ip_tunnel_changelink; vti6 likewise kept simple)."""
-    return want.kind == have.kind and is_any(want.remote) == is_any(have.remote)
+    (IFF_POINTOPOINT differs: net/ipv4/ip_tunnel.c ip_tunnel_changelink; vti6 likewise kept simple); nor a VTI6 in
+    another namespace, which it would put among that one's tunnels (ip6_vti.c vti6_update, Linux 6.1); nor a VRF, whose change
+    takes routes and IPv6 addresses."""
+    keyed = ("local", "remote", "ikey", "okey")
+    there = (
+        have.kind == "vti6" and netns_of(want.name) and any(getattr(want, key) != getattr(have, key) for key in keyed)
+    )
+    in_vrf = want.vrf in ("", have.vrf)
+    return want.kind == have.kind and is_any(want.remote) == is_any(have.remote) and in_vrf and not there
 
 
 def check_foreign(want: Device, have: Link, words: Words) -> None:
@@ -197,12 +207,18 @@ def check_foreign(want: Device, have: Link, words: Words) -> None:
         f"{have.name} is not ours and has {'; '.join(different)}" + ("; see XFRM interface" if several else ""),
         f"a VTI has one local address; for several use an XFRM interface ({words.xfrm})"
         if several
-        else f"give it these values, delete it (ip link del {have.name}), or choose another name"
+        else f"give it these values, delete it ({deletion(have.name)}), or choose another name"
         if have.kind == want.link.kind
-        else f"delete it (ip link del {have.name}), or choose another name"
+        else f"delete it ({deletion(have.name)}), or choose another name"
         if have.kind in ("vti", "vti6", "xfrm")
         else "choose another name for the tunnel's device",
     )
+
+
+def deletion(name: str) -> str:
+    """The command that deletes a device, for a hint."""
+    netns = netns_of(name)
+    return f"ip -n {netns} link del {bare(name)}" if netns else f"ip link del {name}"
 
 
 def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[str, ...], words: Words) -> None:

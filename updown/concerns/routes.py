@@ -9,7 +9,7 @@ from updown.desired import PeerRoute
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.settings import Settings
-from updown.state import OUR_PROTOCOL, Path, Route, family
+from updown.state import OUR_PROTOCOL, Path, Route, family, placed
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""
@@ -26,41 +26,47 @@ class Routing(NamedTuple):
 
 
 def wants(context: Context, settings: Settings, found: Wish) -> Routing:
-    """One route for each prefix of the remote selector, if routing is asked for."""
-    device = found.name or ""
-    asked = context.routing if context.routing is not None else settings.routing
-    if not asked:
-        return Routing()
-    if found.by_daemon and context.my_client.network == context.peer_client.network and not settings.routing:
-        # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
-        same = context.peer_client.text
-        return Routing(
-            remarks=(f"both ends are {same}: nothing routed into {device}; `routing = yes` in settings does",)
-        )
+    """One route for each prefix of the remote selector, if routing is asked for; and those of the settings.
+
+    The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF.
+    """
+    device = placed(found.name or "", settings.netns)
+    static = [route(context, settings, device, asked.destination, asked.gateway) for asked in settings.route]
+    asked_for, remarks = selector_routes(context, settings, found, device)
+    peer = ipaddress.ip_address(context.peer)
     routes: List[Route] = []
     peers: List[PeerRoute] = []
-    remarks: List[str] = []
-    peer = ipaddress.ip_address(context.peer)
-    for prefix in context.peer_client.network.prefixes:
-        network = ipaddress.ip_network(prefix)
-        holds_peer = network.version == peer.version and peer in network
+    for wanted in asked_for + static:
+        network = ipaddress.ip_network(wanted.destination)
+        holds_peer = network.version == peer.version and peer in network and not (settings.netns or settings.vrf)
         if holds_peer and network.prefixlen == network.max_prefixlen:
             remarks.append(f"{peer} is not routed into {device}, its IKE and ESP would loop: packets to it go outside")
             continue
         if holds_peer and not peer.is_unspecified:
             peers.append(PeerRoute(str(peer), device, context.underlay or "", context.me))
-        for destination in HALVES.get(prefix, (prefix,)):
-            routes.append(route(context, settings, device, destination))
-    return Routing(tuple(routes), tuple(dict.fromkeys(peers)), tuple(remarks))
+        routes += [wanted._replace(destination=half) for half in HALVES.get(wanted.destination, (wanted.destination,))]
+    return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)))
 
 
-def route(context: Context, settings: Settings, device: str, destination: str) -> Route:
+def selector_routes(context: Context, settings: Settings, found: Wish, device: str) -> Tuple[List[Route], List[str]]:
+    """Those for the remote selector, and remarks."""
+    if not (context.routing if context.routing is not None else settings.routing):
+        return [], []
+    if found.by_daemon and context.my_client.network == context.peer_client.network and not settings.routing:
+        # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
+        same = context.peer_client.text
+        return [], [f"both ends are {same}: nothing routed into {device}; `routing = yes` in settings does"]
+    return [route(context, settings, device, prefix) for prefix in context.peer_client.network.prefixes], []
+
+
+def route(context: Context, settings: Settings, device: str, destination: str, gateway: str = "") -> Route:
     """The route to one prefix."""
     six = family(destination) == 6
     source = context.source_address
     return Route(
         destination,
         device,
+        gateway,
         table=settings.table,
         metric=settings.metric or context.metric or (IPV6_DEFAULT_METRIC if six else 0),
         mtu=context.mtu or settings.mtu,

@@ -3,12 +3,13 @@
 disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-and-field 5.6). IPv6 has no rp_filter.
 """
 
-from typing import List, Optional, Tuple
+from typing import Iterable, List, Optional, Tuple
 
 from updown.desired import FOLLOW_ALL, Sysctl
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.settings import BY_KIND, Settings
+from updown.state import Address, netns_of, placed
 
 
 def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
@@ -24,16 +25,37 @@ def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
     for family in ("ipv4", "ipv6"):
         for key, value in (("disable_policy", policy), ("forwarding", settings.forwarding)):
             if value is not None:
-                found.append(Sysctl(device, f"net/{family}/conf/{device}/{key}", str(value)))
+                found.append(Sysctl(device, conf(family, device, key), str(value)))
     if settings.rp_filter != "keep":
-        found.append(Sysctl(device, f"net/ipv4/conf/{device}/rp_filter", settings.rp_filter))
+        found.append(Sysctl(device, conf("ipv4", device, "rp_filter"), settings.rp_filter))
     return tuple(found)
+
+
+def address_wants(addresses: Iterable[Address]) -> Tuple[Sysctl, ...]:
+    """addr_gen_mode 1 (none) where a link-local address is given, so that the device has that one alone."""
+    devices = dict.fromkeys(address.device for address in addresses if link_local(address.address))
+    return tuple(Sysctl(device, conf("ipv6", device, "addr_gen_mode"), "1") for device in devices)
+
+
+def link_local(address: str) -> bool:
+    """Whether an address is in fe80::/10."""
+    return address[:3].lower() in ("fe8", "fe9", "fea", "feb") and address[4:5] == ":"
+
+
+def conf(family: str, device: str, key: str) -> str:
+    """The file of one device's sysctl."""
+    return f"net/{family}/conf/{device}/{key}"
+
+
+def all_of(device: str) -> str:
+    """The file of `all`'s rp_filter where `device` is."""
+    return conf("ipv4", placed("all", netns_of(device)), "rp_filter")
 
 
 def needed(want: Sysctl) -> Tuple[str, ...]:
     """The files to read before `plan` can decide."""
     if want.value == FOLLOW_ALL:
-        return (want.path, "net/ipv4/conf/all/rp_filter")
+        return (want.path, all_of(want.device))
     return (want.path,)
 
 
@@ -46,8 +68,9 @@ def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str) -> Optional[
     value = want.value
     if value == FOLLOW_ALL:
         # effective is the larger of `all` and the device's: 0 cannot work where `all` is 1, 2 (loose) can
-        value = "2" if observed.sysctls.get("net/ipv4/conf/all/rp_filter") == "1" else "0"
-        if observed.sysctls.get("net/ipv4/conf/all/rp_filter") == "2" and present in ("0", "2"):
+        everywhere = observed.sysctls.get(all_of(want.device))
+        value = "2" if everywhere == "1" else "0"
+        if everywhere == "2" and present in ("0", "2"):
             return None
     if present == value:
         return None
@@ -56,8 +79,8 @@ def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str) -> Optional[
 
 def default_path(want: Sysctl) -> str:
     """The file whose value a new device starts with."""
-    net, family, conf, _, key = want.path.split("/")
-    return "/".join((net, family, conf, "default", key))
+    _, family, _, _, key = want.path.split("/")
+    return conf(family, placed("default", netns_of(want.device)), key)
 
 
 def why(want: Sysctl) -> str:
@@ -65,5 +88,6 @@ def why(want: Sysctl) -> str:
     return {
         "disable_policy": "other, unmarked policies must not drop what the tunnel brings",
         "forwarding": "packets pass between the tunnel and the networks behind us",
+        "addr_gen_mode": "it has a link-local address of its own",
         "rp_filter": "the way back may differ from the way in",
     }[want.path.rsplit("/", 1)[1]]

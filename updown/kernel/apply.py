@@ -6,10 +6,10 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 from updown.concerns.device import is_fallback
 from updown.desired import Sysctl
 from updown.errors import Conflict, KernelError, UpdownError
-from updown.kernel import sysctl
+from updown.kernel import namespace, sysctl
 from updown.kernel.netlink import Netlink
 from updown.operations import Operation
-from updown.state import OUR_ALIAS, Address, Link, Route
+from updown.state import OUR_ALIAS, Address, Link, Route, Rule, bare, netns_of, placed
 
 Owner = Callable[[str], str]
 """Who holds a device, for a message: `for t`, or `not ours`."""
@@ -21,6 +21,8 @@ ALREADY = {
     "route add": (),
     "link delete": (errno.ENODEV,),
     "address delete": (errno.EADDRNOTAVAIL, errno.ENODEV),
+    "rule add": (errno.EEXIST,),
+    "rule delete": (errno.ENOENT,),
     "route delete": (errno.ESRCH, errno.ENODEV),
 }
 """Answers that mean the kernel is where the operation would have taken it."""
@@ -89,11 +91,14 @@ def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
     elif isinstance(subject, Address):
         index = index_of(netlink, subject.device)
         if action == "address add":
-            netlink.add_address(index, subject.address, device=subject.device)
+            netlink.at(subject.device).add_address(index, subject.address, device=subject.device)
         else:
-            netlink.delete_address(index, subject.address, device=subject.device)
+            netlink.at(subject.device).delete_address(index, subject.address, device=subject.device)
+    elif isinstance(subject, Rule):
+        there = netlink.at(subject.device)
+        (there.add_rule if action == "rule add" else there.delete_rule)(subject)
     else:
-        perform_route(action, subject, operation.before, netlink)
+        perform_route(action, subject, operation.before, netlink.at(subject.device))
     return None
 
 
@@ -102,23 +107,25 @@ def perform_link(action: str, link: Link, netlink: Netlink) -> Optional[int]:
     if action == "link add":
         return netlink.add_link(link._replace(ifindex=0)).ifindex
     index = index_of(netlink, link.name)
+    there = netlink.at(link.name)
     if action == "link delete":
-        netlink.delete_link(index)
+        there.delete_link(index)
     elif action == "link change":
-        netlink.change_link(link._replace(ifindex=index))
+        there.change_link(link._replace(name=bare(link.name), ifindex=index))
     else:
-        netlink.set_link(index, up=link.up, mtu=link.mtu, alias=link.alias)
+        master = index_of(netlink, placed(link.vrf, netns_of(link.name))) if link.vrf else 0
+        there.set_link(index, up=link.up, mtu=link.mtu, alias=link.alias, master=master)
     return None
 
 
 def perform_route(action: str, route: Route, before: object, netlink: Netlink) -> None:
     """Add, delete or replace a route. One that differs goes first: the kernel's own replace takes the first route of the
     prefix, through any device, which need not be ours. Without a difference it is put back where it may have been lost."""
-    index = index_of(netlink, route.device)
+    index = index_of(netlink, bare(route.device))
     if action == "route delete":
         netlink.delete_route(route, index)
     elif action == "route replace" and isinstance(before, Route):
-        behind = index_of(netlink, before.device)
+        behind = index_of(netlink, bare(before.device))
         netlink.delete_route(before, behind)
         try:
             netlink.add_route(route, index)
@@ -148,16 +155,17 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
         ends = f"if_id {wanted.if_id}"
         hint = "one XFRM interface has this if_id, whatever its name; take its name, delete it, or take another if_id"
     try:
-        from updown.kernel.dumps import links
-
-        found = links()
+        found = links_of(wanted)
     except UpdownError as missing:
         return Conflict(
             f"{wanted.name}: another device has {ends}", f"{missing.text}, so its name is not known. {hint}"
         )
-    named = [link for link in found if link.name == wanted.name]
+    named = [link for link in found if link.name == bare(wanted.name)]
     if named and is_fallback(named[0]):  # the request itself loaded the module that brings it
         return Conflict(f"{wanted.name} is the kernel's fallback device, not a tunnel", "choose another name")
+    if named and netns_of(wanted.name):
+        why = f"{bare(wanted.name)} exists here, where {wanted.name} is made before it moves"
+        return Conflict(why, f"delete it (ip link del {bare(wanted.name)}), or choose another name")
     if named:
         return Conflict(f"{wanted.name} was made by someone else in this moment", "run the event again")
     same = [link for link in found if identity(link) == identity(wanted)]
@@ -170,6 +178,21 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
     if who == NOBODY and same[0].alias.startswith(OUR_ALIAS):
         who = "ours, renamed"
     return Conflict(f"{wanted.name}: {same[0].name} ({who}) has {ends} already", hint)
+
+
+def links_of(wanted: Link) -> List[Link]:
+    """The links here; and where none of them has the wanted one's identity, those of other namespaces: a device keeps it where
+    it was made. Raises UpdownError."""
+    from updown.kernel.dumps import links
+
+    found = links()
+    if all(identity(link) != identity(wanted) for link in found):
+        for name in namespace.names():
+            try:
+                found += links(name)
+            except UpdownError:
+                continue  # a name without a namespace behind it
+    return found
 
 
 def identity(link: Link) -> Tuple[str, str, str, int]:

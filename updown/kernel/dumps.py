@@ -8,8 +8,9 @@ import os
 from typing import Any, Callable, List, TypeVar
 
 from updown.errors import KernelError, UpdownError
+from updown.kernel import namespace
 from updown.kernel.route_messages import RouteSeen
-from updown.state import Link
+from updown.state import Link, placed
 
 IFF_UP = 1
 AF_INET, AF_INET6 = 2, 10
@@ -17,12 +18,17 @@ AF_INET, AF_INET6 = 2, 10
 _Record = TypeVar("_Record")
 
 
-def links() -> List[Link]:
-    """All links of the current network namespace. Raises UpdownError without pyroute2, else KernelError."""
-    return _dump("links", lambda kernel: [_link(message) for message in kernel.get_links()])
+def links(netns: str = "") -> List[Link]:
+    """All links of a network namespace (empty: the current one), their names placed there. Raises UpdownError without pyroute2,
+    else KernelError."""
+
+    def ask(kernel: Any) -> List[Link]:
+        return [_link(message) for message in kernel.get_links()]
+
+    return [link._replace(name=placed(link.name, netns)) for link in _dump("links", ask, netns)]
 
 
-def routes(protocol: int) -> List[RouteSeen]:
+def routes(protocol: int, netns: str = "") -> List[RouteSeen]:
     """All routes with this protocol number, of both families and every table; raises as `links` does."""
 
     def ask(kernel: Any) -> List[RouteSeen]:
@@ -33,10 +39,10 @@ def routes(protocol: int) -> List[RouteSeen]:
             if message["proto"] == protocol
         ]
 
-    return _dump("routes", ask)
+    return _dump("routes", ask, netns)
 
 
-def _dump(what: str, ask: Callable[[Any], List[_Record]]) -> List[_Record]:
+def _dump(what: str, ask: Callable[[Any], List[_Record]], netns: str) -> List[_Record]:
     try:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
@@ -46,7 +52,7 @@ def _dump(what: str, ask: Callable[[Any], List[_Record]]) -> List[_Record]:
             hint="apt-get install python3-pyroute2, or pip install pyroute2 into the interpreter that runs the hook",
         ) from None
     try:
-        with IPRoute() as kernel:
+        with namespace.inside(netns), IPRoute() as kernel:
             return ask(kernel)
     except NetlinkError as error:
         raise KernelError(f"{what}: {os.strerror(error.code)}", error.code) from None

@@ -38,11 +38,20 @@ _IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, change mas
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 
 _IFF_UP = 1
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK = 3, 4, 18, 20, 29
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = (
+    3,
+    4,
+    10,
+    18,
+    20,
+    28,
+    29,
+)
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: a third of the answer
 _INFO_KIND, _INFO_DATA = 1, 2
 _VTI_LINK, _VTI_IKEY, _VTI_OKEY, _VTI_LOCAL, _VTI_REMOTE = 1, 2, 3, 4, 5
 _XFRM_LINK, _XFRM_IF_ID = 1, 2
+_VRF_TABLE = 1
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NO_DAD = 2  # IFA_F_NODAD
@@ -100,11 +109,22 @@ def link_change(index: int, link: Link) -> Request:
     return Request(NEW_LINK, CHANGE, header + _mtu(link.mtu) + alias + _link_info(link))
 
 
-def link_set(index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None) -> Request:
-    """Attributes of a link of any kind; None and MTU 0 leave as is, an empty alias removes it."""
+def link_set(
+    index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, master: int = 0
+) -> Request:
+    """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it.
+
+    The kernel takes the master before it sets the link up (do_setlink, net/core/rtnetlink.c).
+    """
     header = _IFINFO.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
     named = b"" if alias is None else attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
-    return Request(NEW_LINK, CHANGE, header + _mtu(mtu) + named)
+    enslaved = attribute_u32(_IFLA_MASTER, master) if master else b""
+    return Request(NEW_LINK, CHANGE, header + _mtu(mtu) + named + enslaved)
+
+
+def link_move(index: int, namespace: int) -> Request:
+    """Into the network namespace with this open descriptor; EEXIST if a link there has its name. The index may change."""
+    return Request(NEW_LINK, CHANGE, _IFINFO.pack(0, 0, index, 0, 0) + attribute_u32(_IFLA_NET_NS_FD, namespace))
 
 
 def link_delete(index: int) -> Request:
@@ -165,11 +185,22 @@ def decode_link(payload: bytes) -> Link:
     return link
 
 
+def decode_master(payload: bytes) -> int:
+    """The index of the device that a link belongs to (a VRF, a bridge); 0 without one."""
+    return u32(attributes(payload, _IFINFO.size), _IFLA_MASTER)
+
+
+def decode_vrf_table(payload: bytes) -> int:
+    """The routing table of a VRF device; 0 for another kind."""
+    info = attributes(attributes(payload, _IFINFO.size).get(_IFLA_LINKINFO, b""))
+    return u32(attributes(info.get(_INFO_DATA, b"")), _VRF_TABLE) if text(info, _INFO_KIND) == "vrf" else 0
+
+
 # Addresses
 
 
 def address_add(index: int, interface: str, replace: bool = False) -> Request:
-    """An address in interface notation (`10.99.0.1/30`), without peer or broadcast; EEXIST unless `replace`.
+    """An address in interface notation (`10.99.0.1/30`, `10.0.0.1 peer 10.0.0.2/32`); EEXIST unless `replace`.
 
     Scope as iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides.
     """
@@ -183,10 +214,12 @@ def address_delete(index: int, interface: str) -> Request:
 
 
 def _interface(index: int, interface: str) -> bytes:
-    packed, length = split_prefix(interface)
+    ours, _, peer = interface.partition(" peer ")
+    packed, length = split_prefix(peer or ours)
+    local = pack_address(ours) if peer else packed
     scope = _HOST if len(packed) == 4 and packed[0] == 127 else _UNIVERSE
     header = _IFADDR.pack(af(packed), length, 0 if len(packed) == 4 else _NO_DAD, scope, index)
-    return header + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    return header + attribute(_IFA_LOCAL, local) + attribute(_IFA_ADDRESS, packed)
 
 
 def addresses_get(index: int, family: int = 0) -> Request:
@@ -195,12 +228,12 @@ def addresses_get(index: int, family: int = 0) -> Request:
 
 
 def decode_address(payload: bytes) -> Tuple[int, str]:
-    """Device index and our address in interface notation; a peer's address (IFA_ADDRESS) is not told."""
+    """Device index and our address in interface notation."""
     if len(payload) < _IFADDR.size:
         raise malformed("address")
     _, length, _, _, index = _IFADDR.unpack_from(payload)
     found = attributes(payload, _IFADDR.size)
-    ours = address(found, _IFA_LOCAL) or address(found, _IFA_ADDRESS)
-    if not ours:
+    ours, peer = address(found, _IFA_LOCAL), address(found, _IFA_ADDRESS)
+    if not ours and not peer:
         raise malformed("address")
-    return index, f"{ours}/{length}"
+    return index, f"{ours} peer {peer}/{length}" if ours and peer and ours != peer else f"{ours or peer}/{length}"

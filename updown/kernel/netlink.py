@@ -4,16 +4,17 @@ Point queries instead of dumps, since a daemon stands still meanwhile; how a req
 """
 
 import errno
-import os
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
 from updown.errors import KernelError
 from updown.kernel import messages as rt
+from updown.kernel import namespace
 from updown.kernel import route_messages as routing
-from updown.kernel.exchange import Exchange, refused
+from updown.kernel.exchange import refused
+from updown.kernel.lookup import Lookup, Match
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.wire import Request, canonical
-from updown.state import MAIN_TABLE, Link, Path, Route, is_any
+from updown.state import MAIN_TABLE, OUR_ALIAS, Link, Path, Route, bare, is_any, netns_of
 
 __all__ = ["Match", "Netlink", "RouteSeen"]
 
@@ -22,39 +23,46 @@ _MODULES = {
     "vti6": "module ip6_vti (CONFIG_IPV6_VTI)",
     "xfrm": "module xfrm_interface (CONFIG_XFRM_INTERFACE)",
 }
-_NO_ROUTE = (errno.ENETUNREACH, errno.EOPNOTSUPP)
-_BAD_ROUTE = (errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)  # fib_props, net/ipv4/fib_semantics.c
 
 
-class Match(NamedTuple):
-    """Where the kernel would send a packet: `route`, or the reason why nowhere.
+class Netlink(Lookup):
+    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error.
 
-    `errno` is 0 with a route; ENETUNREACH: no route; EOPNOTSUPP: no IPv6 at all (ipv6.disable=1); EHOSTUNREACH,
-    EACCES, EINVAL: a route of type unreachable, prohibit or blackhole, of which the kernel tells no more; ENODEV: no
-    device with the index asked for.
+    Names may be placed in another namespace (`vti5@red`); indexes count in the namespace of the socket: see `at`.
     """
 
-    route: Optional[RouteSeen] = None
-    errno: int = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self._others: Dict[str, Netlink] = {}
 
-    @property
-    def answered(self) -> bool:
-        """Whether the answer is exact: a route, or that there is none."""
-        return self.errno == 0 or self.errno in _NO_ROUTE
+    def close(self) -> None:
+        """Close this socket and those of other namespaces."""
+        for other in self._others.values():
+            other.close()
+        self._others.clear()
+        super().close()
 
-    @property
-    def table(self) -> int:
-        """The table of the route; 0 without one."""
-        return self.route.table if self.route else 0
+    def at(self, device: str) -> "Netlink":
+        """The socket of the namespace that `device` is in. Raises KernelError: ENOENT without one, EPERM."""
+        name = netns_of(device)
+        if not name:
+            return self
+        if name not in self._others:
+            with namespace.inside(name):
+                self._others[name] = Netlink()
+        return self._others[name]
 
-
-class Netlink(Exchange):
-    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error."""
+    def reaches(self, device: str) -> bool:
+        """Whether the namespace that `device` is in exists."""
+        return not netns_of(device) or namespace.exists(netns_of(device))
 
     # Links
 
     def link(self, name: str) -> Optional[Link]:
-        """The link with this name, None without one."""
+        """The link with this name, None without one, or without its namespace."""
+        if netns_of(name):
+            found = self.at(name).link(bare(name)) if self.reaches(name) else None
+            return found._replace(name=name) if found else None
         return self._link(rt.link_get(name), f"link {name}")
 
     def link_at(self, index: int) -> Optional[Link]:
@@ -63,11 +71,24 @@ class Netlink(Exchange):
 
     def _link(self, request: Request, what: str) -> Optional[Link]:
         try:
-            return rt.decode_link(self._one(request, what))
+            payload = self._one(request, what)
         except KernelError as error:
             if error.errno != errno.ENODEV:
                 raise
             return None
+        link, master = rt.decode_link(payload), rt.decode_master(payload)
+        owner = self.link_at(master) if master else None
+        return link._replace(vrf=owner.name) if owner and owner.kind == "vrf" else link
+
+    def vrf_table(self, name: str) -> int:
+        """The routing table of the VRF `name`; raises KernelError (ENODEV) where there is no VRF of that name."""
+        found = 0
+        if self.link(name) is not None:
+            found = rt.decode_vrf_table(self.at(name)._one(rt.link_get(bare(name)), f"link {name}"))
+        if not found:
+            hint = f"ip link add {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
+            raise KernelError(f"vrf {name}: there is no VRF of that name", errno.ENODEV, hint)
+        return found
 
     def add_link(self, link: Link) -> Link:
         """Make a device and give it as it is then, index and MTU included.
@@ -76,6 +97,8 @@ class Netlink(Exchange):
         EEXIST means the name, or the identity: local, remote and parent of a VTI, both ends of a VTI6, if_id of an
         XFRM interface; never the keys. The identity may be held by a device moved to another namespace.
         """
+        if netns_of(link.name):
+            return self._add_and_move(link)
         what = f"link add {link.name}"
         self._change(rt.link_add(link), what, _MODULES.get(link.kind, ""))
         made = self.link(link.name)
@@ -90,6 +113,26 @@ class Netlink(Exchange):
             self._take_back(made.ifindex)
             raise
         return made
+
+    def _add_and_move(self, link: Link) -> Link:
+        """Make a device here and move it: made there, its packets would leave there too (IFLA_NET_NS_FD at creation, before
+        Linux 6.15). Its alias tells a device that a killed call left on the way, which is removed first."""
+        name, there = bare(link.name), self.at(link.name)
+        on_its_way = f"{OUR_ALIAS} to {netns_of(link.name)}"
+        left = self.link(name)
+        if left is not None and left.alias == on_its_way:
+            self.delete_link(left.ifindex)
+        made = self.add_link(link._replace(name=name, alias=on_its_way, up=False))
+        try:
+            with namespace.opened(netns_of(link.name)) as descriptor:
+                self._change(rt.link_move(made.ifindex, descriptor), f"link set {name} netns {netns_of(link.name)}")
+        except KernelError:
+            self._take_back(made.ifindex)
+            raise
+        moved = there.link(name)
+        if moved is None:
+            raise KernelError(f"{link.name}: it was gone at once", errno.ENODEV, "something else manages devices there")
+        return moved._replace(name=link.name)
 
     def _take_back(self, index: int) -> None:
         try:
@@ -122,10 +165,16 @@ class Netlink(Exchange):
         return link
 
     def set_link(
-        self, index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, device: str = ""
+        self,
+        index: int,
+        up: Optional[bool] = None,
+        mtu: int = 0,
+        alias: Optional[str] = None,
+        device: str = "",
+        master: int = 0,
     ) -> None:
-        """Admin state, MTU in bytes, alias ("" removes it) of any device. Down flushes routes and IPv6 addresses."""
-        self._change(rt.link_set(index, up, mtu, alias), f"link set {device or index}")
+        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF. Down flushes routes and IPv6 addresses."""
+        self._change(rt.link_set(index, up, mtu, alias, master), f"link set {device or index}")
 
     def delete_link(self, index: int, device: str = "") -> None:
         """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
@@ -169,24 +218,6 @@ class Netlink(Exchange):
             raise refused(what, errno.ENODEV)
         return link.ifindex
 
-    def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:
-        """The route to one address under the rules in force; with `fib` its entry, else the outcome (source, gateway).
-
-        With `oif` only through that device, or a slave of it if it is a VRF. Without `fib` IPv4 then assumes a way
-        where there is no route (ip_route_output_key_hash_rcu).
-        """
-        what = f"route get {address}"
-        try:
-            seen = routing.decode_route(self._one(routing.route_match(address, oif, fib, mark), what))
-        except KernelError as error:
-            if oif and fib and error.errno == errno.EHOSTUNREACH:
-                return Match(None, errno.ENETUNREACH)
-            plain = error.text == f"{what}: {os.strerror(error.errno)}"  # EINVAL with a reason is about the request
-            if (plain and error.errno in _NO_ROUTE + _BAD_ROUTE) or (oif and error.errno == errno.ENODEV):
-                return Match(None, error.errno)
-            raise
-        return Match(seen)
-
     def path(self, address: str, device: str = "") -> Optional[Path]:
         """How a packet to `address` would go now, through `device` if given; None if it would not."""
         oif = 0
@@ -202,21 +233,6 @@ class Netlink(Exchange):
             return None
         link = self.link_at(seen.oif)
         return Path(link.name if link else "", seen.gateway, seen.source, seen.type == routing.LOCAL)
-
-    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
-        """A dump of the routes of family 4 or 6 that agree with what is not 0; none if the table does not exist."""
-        try:
-            payloads = self._all(routing.routes_get(family, table, oif, protocol), routing.NEW_ROUTE, "routes")
-        except KernelError as error:
-            if error.errno == errno.ENOENT:
-                return []
-            raise
-        return [
-            route
-            for route in map(routing.decode_route, payloads)
-            if table in (0, route.table) and oif in (0, route.oif) and protocol in (0, route.protocol)
-            if (":" in route.destination) == (family == 6)  # with ipv6.disable=1 a dump of IPv6 is one of IPv4
-        ]
 
 
 def _route_text(route: Route) -> str:

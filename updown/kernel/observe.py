@@ -2,19 +2,22 @@
 doubt (promise P9)."""
 
 import ipaddress
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from updown.concerns import routes, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
 from updown.kernel import sysctl
 from updown.kernel.netlink import Netlink, RouteSeen
 from updown.observed import Observed, RouteKey, route_key
-from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, family
+from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
 
 KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
 
 
 TUNNELS = ("vti", "vti6", "xfrm")
+
+Names = Dict[Tuple[str, int], str]
+"""Names of devices by namespace and index."""
 
 
 def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Observed:
@@ -23,7 +26,8 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
     links: Dict[str, Optional[Link]] = {}
     for name in dict.fromkeys(device_of(want) for want in asked):
         links[name] = netlink.link(name)
-    names = {link.ifindex: name for name, link in links.items() if link}
+    asked = [want for want in asked if netlink.reaches(device_of(want))]
+    names = {(netns_of(name), link.ifindex): name for name, link in links.items() if link}
     seen: Dict[RouteKey, Optional[Route]] = {}
     paths: Dict[str, Optional[Path]] = {}
     for want in asked:
@@ -33,16 +37,31 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
             slot = routes.peer_route_slot(want.peer)
             seen[route_key(slot)] = exact(netlink, slot, names)
         elif isinstance(want, SourceAddress):
-            paths[want.address] = netlink.path(want.address)
+            paths[want.address] = netlink.at(want.device).path(want.address)
     paths.update(ways(netlink, asked, seen, names))
     for end in disputed(asked, links):
         paths[end] = netlink.path(end)
     others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
-    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), others)
+    rules = alike(netlink, [want for want in asked if isinstance(want, Rule)])
+    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others)
+
+
+def alike(netlink: Netlink, wants: List[Rule]) -> FrozenSet[Rule]:
+    """The wanted rules that are there, whoever made them. Linux has no question for a single rule, so all are read."""
+    found: Set[Rule] = set()
+    dumps: Dict[Tuple[str, int], List[Rule]] = {}
+    for want in wants:
+        where = (netns_of(want.device), want.family)
+        if where not in dumps:
+            dumps[where] = netlink.at(want.device).rules(want.family)
+        for seen in dumps[where]:
+            if seen._replace(device=want.device, protocol=want.protocol) == want:
+                found.add(seen._replace(device=want.device))
+    return frozenset(found)
 
 
 def ways(
-    netlink: Netlink, wants: List[Want], seen: Dict[RouteKey, Optional[Route]], names: Dict[int, str]
+    netlink: Netlink, wants: List[Want], seen: Dict[RouteKey, Optional[Route]], names: Names
 ) -> Dict[str, Optional[Path]]:
     """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made."""
     found: Dict[str, Optional[Path]] = {}
@@ -57,7 +76,7 @@ def ways(
     return found
 
 
-def without_ours(netlink: Netlink, want: PeerRoute, names: Dict[int, str]) -> Optional[Path]:
+def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Path]:
     """The way to the peer as if our routes were not there: the longest match of a dump, read only after a move."""
     peer = ipaddress.ip_address(want.peer)
     matches = [
@@ -68,14 +87,14 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Dict[int, str]) -> Op
     if not matches:
         return None
     best = max(matches, key=lambda route: (int(route.destination.split("/")[1]), -route.metric))
-    return Path(named(netlink, best, names).device, best.gateway)
+    return Path(named(netlink, best, names, "").device, best.gateway)
 
 
-def foreign(netlink: Netlink, link: Link, names: Dict[int, str]) -> Tuple[Route, ...]:
+def foreign(netlink: Netlink, link: Link, names: Names) -> Tuple[Route, ...]:
     """IPv4 routes on a device that somebody else put there; the kernel's own come and go with the addresses."""
     return tuple(
-        named(netlink, route, names)
-        for route in netlink.routes(4, 0, oif=link.ifindex)
+        named(netlink, route, names, netns_of(link.name))
+        for route in netlink.at(link.name).routes(4, 0, oif=link.ifindex)
         if route.protocol not in (OUR_PROTOCOL, KERNEL_PROTOCOL) and route.oif == link.ifindex
     )
 
@@ -95,7 +114,7 @@ def addresses(netlink: Netlink, wants: List[Want], links: Dict[str, Optional[Lin
     found: Dict[str, Tuple[Address, ...]] = {}
     for name in dict.fromkeys(device_of(want) for want in wants if isinstance(want, (Address, SourceAddress))):
         link = links[name]
-        found[name] = tuple(Address(name, text) for text in netlink.addresses(link.ifindex)) if link else ()
+        found[name] = tuple(Address(name, text) for text in netlink.at(name).addresses(link.ifindex)) if link else ()
     return found
 
 
@@ -125,38 +144,39 @@ def outside(netlink: Netlink, want: PeerRoute) -> Optional[Path]:
     return path
 
 
-def exact(netlink: Netlink, want: Route, names: Dict[int, str]) -> Optional[Route]:
+def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:
     """The route that stands in `want`'s place (destination, table and metric), whoever made it.
 
     A lookup tells the best match for one address. As long as the prefix or longer and in the main table, it leaves a doubt
     only if it is another route; then our table is dumped once, filtered by the kernel.
     """
+    netns = netns_of(want.device)
+    there = netlink.at(want.device)
     if want.table == MAIN_TABLE:
         first = want.destination.split("/")[0]
-        match = netlink.match(
-            {"0.0.0.0": "0.0.0.1", "::": "::2"}.get(first, first)
-        )  # no address: answered by lo's route
+        match = there.match({"0.0.0.0": "0.0.0.1", "::": "::2"}.get(first, first))  # no address: answered by lo's route
         if match.table in (0, MAIN_TABLE) and match.answered:
             length = int(match.route.destination.split("/")[1]) if match.route else -1
             wanted = int(want.destination.split("/")[1])
             if length < wanted:
                 return None
             if match.route and match.route.destination == want.destination and match.route.metric == want.metric:
-                return named(netlink, match.route, names)
-    for route in netlink.routes(family(want.destination), want.table):
+                return named(netlink, match.route, names, netns)
+    for route in there.routes(family(want.destination), want.table):
         if route.destination == want.destination and route.metric == want.metric:
-            return named(netlink, route, names)
+            return named(netlink, route, names, netns)
     return None
 
 
-def named(netlink: Netlink, seen: RouteSeen, names: Dict[int, str]) -> Route:
-    """`seen` with its device's name."""
-    if seen.oif and seen.oif not in names:
-        link = netlink.link_at(seen.oif)
-        names[seen.oif] = link.name if link else ""
+def named(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
+    """`seen` in the namespace `netns`, with its device's name."""
+    where = (netns, seen.oif)
+    if seen.oif and where not in names:
+        link = netlink.at(placed("", netns)).link_at(seen.oif)
+        names[where] = placed(link.name, netns) if link else ""
     return Route(
         seen.destination,
-        names.get(seen.oif, ""),
+        names.get(where, ""),
         seen.gateway,
         seen.table,
         seen.metric,

@@ -1,6 +1,7 @@
-"""The one place that reads and writes /proc/sys, of the network namespace of the calling thread.
+"""The one place that reads and writes /proc/sys, of the hook's own network namespace or of one named in the path.
 
-Paths, never dotted keys: a device's name may hold a dot (`net/ipv4/conf/vti0.5/rp_filter`).
+Paths, never dotted keys: a device's name may hold a dot (`net/ipv4/conf/vti0.5/rp_filter`). One in another namespace is placed
+there (`net/ipv4/conf/vti5@red/rp_filter`).
 """
 
 import errno
@@ -8,6 +9,7 @@ import os
 from typing import Optional
 
 from updown.errors import KernelError
+from updown.kernel import namespace
 
 ROOT = "/proc/sys"
 
@@ -19,10 +21,10 @@ def read(path: str) -> Optional[str]:
     """The value of `net/ipv4/conf/vti5/rp_filter` without white space around it; None where there is no such sysctl, and ""
     for one that cannot be read: no value is the wanted one then, and the write tells why.
 
-    Raises KernelError for a path that leaves /proc/sys (EINVAL).
+    Raises KernelError for a path that leaves /proc/sys (EINVAL), and for a namespace (ENOENT, EPERM).
     """
     try:
-        descriptor = os.open(_full(path), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = _open(path, os.O_RDONLY)
         try:
             return os.read(descriptor, 4096).decode("ascii", "replace").strip()
         finally:
@@ -36,13 +38,25 @@ def read(path: str) -> Optional[str]:
 def write(path: str, value: str) -> None:
     """Set a sysctl. Raises KernelError: ENOENT where there is none, EINVAL for a value the kernel does not take."""
     try:
-        descriptor = os.open(_full(path), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = _open(path, os.O_WRONLY)
         try:
             os.write(descriptor, f"{value}\n".encode())
         finally:
             os.close(descriptor)
     except OSError as error:
         raise _refused(f"sysctl {path}={value}", error) from None
+
+
+def netns_in(path: str) -> str:
+    """The namespace named in a path; empty is the hook's own."""
+    return path.partition("@")[2].partition("/")[0]
+
+
+def _open(path: str, flags: int) -> int:
+    """/proc/sys/net shows the namespace of who opens the file (net/sysctl_net.c)."""
+    name = netns_in(path)
+    with namespace.inside(name):
+        return os.open(_full(path.replace(f"@{name}", "", 1) if name else path), flags | os.O_CLOEXEC)
 
 
 def _full(path: str) -> str:

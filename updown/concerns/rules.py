@@ -1,0 +1,42 @@
+"""Policy rules that lead packets to the tunnel's table: by mark, source or the device they come in by."""
+
+from typing import List, Optional, Tuple
+
+from updown.context import Context
+from updown.errors import Refused
+from updown.observed import Observed
+from updown.operations import Operation
+from updown.settings import Settings
+from updown.state import MAIN_TABLE, Rule, family
+
+
+def wants(context: Context, settings: Settings, device: str) -> Tuple[Rule, ...]:
+    """Each `rule` of the settings: of its source's family, else of that which the tunnel carries. Raises Refused for rules that
+    lead nowhere else."""
+    if settings.rule and settings.table == MAIN_TABLE:
+        raise Refused("rule needs table = NUMBER: the main table is where every packet looks", "set table, or vrf")
+    return tuple(
+        Rule(
+            family=family(asked.source) if asked.source else context.inner_family,
+            device=device,
+            table=settings.table,
+            priority=asked.priority,
+            source=asked.source,
+            iif=asked.iif,
+            fwmark=asked.fwmark,
+            fwmask=asked.fwmask,
+        )
+        for asked in settings.rule
+    )
+
+
+def plan(want: Rule, observed: Observed, claim: str) -> Optional[Operation]:
+    """Add the rule, unless one like it is there, whoever made it."""
+    if any(have._replace(protocol=want.protocol) == want for have in observed.rules):
+        return None
+    return Operation("rule add", want, reason=f"{claim}: such packets look into table {want.table}")
+
+
+def plan_removal(want: Rule, observed: Observed, why: str) -> List[Operation]:
+    """Remove a rule of ours."""
+    return [Operation("rule delete", want, reason=why)] if want in observed.rules else []

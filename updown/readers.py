@@ -1,0 +1,93 @@
+"""Readers of the settings that say more than one word: static routes and policy rules. They raise ValueError."""
+
+import ipaddress
+from typing import List, NamedTuple, Tuple
+
+from updown import values
+
+RULE_PRIORITY = 1600
+"""Where our rules stand unless said: after a VRF's (1000), before the main table's (32766)."""
+
+ANYWHERE = {"default": ("0.0.0.0/0", "::/0")}
+
+
+class StaticRoute(NamedTuple):
+    """A route that `route` asks for; without a gateway straight into the device."""
+
+    destination: str
+    gateway: str = ""
+
+
+class StaticRule(NamedTuple):
+    """A policy rule that `rule` asks for."""
+
+    source: str = ""
+    iif: str = ""
+    fwmark: int = 0
+    fwmask: int = 0
+    priority: int = RULE_PRIORITY
+
+
+def routes(value: str) -> Tuple[StaticRoute, ...]:
+    """Destinations between commas: `10.9.0.0/16, 2001:db8:9::/48 via fe80::2, default` (both families)."""
+    found: List[StaticRoute] = []
+    for text in value.split(","):
+        words = text.split()
+        if len(words) not in (1, 3) or words[1:2] not in ([], ["via"]):
+            raise ValueError(
+                "networks such as 10.9.0.0/16, or 10.9.0.0/16 via 10.6.106.2, with commas between, are expected"
+            )
+        gateway = values.address(words[2]) if words[1:] else ""
+        for destination in ANYWHERE.get(words[0], (words[0],)):
+            network = str(ipaddress.ip_network(destination))
+            if not gateway or (":" in gateway) == (":" in network):
+                found.append(StaticRoute(network, gateway))
+            elif words[0] not in ANYWHERE:
+                raise ValueError(f"{network} and its gateway {gateway} are of two families")
+    return tuple(dict.fromkeys(found))
+
+
+def rules(value: str) -> Tuple[StaticRule, ...]:
+    """Rules in iproute2's words between commas: `fwmark 0x10/0xff`, `from 10.1.0.0/16 iif eth1 priority 900`."""
+    return tuple(dict.fromkeys(rule(text.split()) for text in value.split(",")))
+
+
+def rule(words: List[str]) -> StaticRule:
+    """One rule from its words."""
+    found = StaticRule()
+    if not words or len(words) % 2:
+        raise ValueError(
+            "rules such as fwmark 0x10/0xff or from 10.1.0.0/16 iif eth1, with commas between, are expected"
+        )
+    for word, value in zip(words[::2], words[1::2]):
+        if word == "from":
+            found = found._replace(source=str(ipaddress.ip_network(value)))
+        elif word == "iif":
+            found = found._replace(iif=values.device_name(value))
+        elif word == "fwmark":
+            mark, slash, mask = value.partition("/")
+            found = found._replace(fwmark=number(mark), fwmask=number(mask) if slash else 0xFFFFFFFF)
+            if not found.fwmask:
+                raise ValueError("a mark with mask 0 fits every packet")
+        elif word == "priority":
+            found = found._replace(priority=values.number(value))
+        else:
+            raise ValueError(f"{values.escaped(word, 20)} is none of from, iif, fwmark, priority")
+    if not (found.source or found.iif or found.fwmask):
+        raise ValueError("a rule needs from, iif or fwmark: without it, it would catch every packet")
+    return found
+
+
+def number(value: str) -> int:
+    """Decimal, or hexadecimal after 0x."""
+    if value[:2] == "0x" and values.is_hex(value[2:]):
+        return int(value, 16)
+    return values.number(value)
+
+
+def namespace(value: str) -> str:
+    """The name of a network namespace as `ip netns` has it: one word, no path."""
+    plain = value and len(value) <= 255 and not value.startswith(".")
+    if not plain or not all(character.isascii() and (character.isalnum() or character in "_.-") for character in value):
+        raise ValueError("a name such as `ip netns add` takes, of letters, digits, _ . -, is expected")
+    return value
