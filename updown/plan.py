@@ -146,8 +146,10 @@ def make_device(want: Device, holder: Holder, draft: Draft) -> None:
     """Make it, mark it, set it up."""
     connection = holder.claim.connection
     draft.phases["make"].append(device.making(want, connection))
-    down = want.link._replace(up=False, alias="", vrf="")
-    draft.phases["raise"].append(device.raising(want.link, connection, "ready")._replace(before=down))
+    down = want.link._replace(up=False, alias="")
+    if down.vrf:
+        draft.phases["make"].append(device.enslaving(down, connection))
+    draft.phases["raise"].append(device.raising(down, connection, "ready"))
     draft.made[resource(want)] = 0
 
 

@@ -248,6 +248,11 @@ def making(want: Device, claim: str) -> Operation:
     return Operation("link add", want.link._replace(up=False), reason=f"{claim} needs its device", makes=resource(want))
 
 
+def enslaving(link: Link, claim: str) -> Operation:
+    """Give the device to its VRF: before it has IPv6 addresses, which that takes away (net/ipv6/addrconf.c, CHANGEUPPER)."""
+    return Operation("link set", link, before=link._replace(vrf=""), reason=f"{claim}: it belongs to {link.vrf}")
+
+
 def raising(link: Link, claim: str, why: str) -> Operation:
     """Set the device up, under our mark."""
     return Operation("link set", link._replace(up=True, alias=OUR_ALIAS), before=link, reason=f"{claim}: {why}")
