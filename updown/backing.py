@@ -86,8 +86,10 @@ def fits(key: Key, link: Link) -> bool:
 
 
 def in_use(link: Link, xfrm: Database) -> bool:
-    """Whether any policy is for this device, whoever's tunnel that is."""
+    """Whether any policy is, or may be, for this device, whoever's tunnel that is."""
     if link.kind == "xfrm":
+        if link.external:
+            return any(policy.key.if_id for policy in xfrm.policies)
         return bool(link.if_id) and any(policy.key.if_id == link.if_id for policy in xfrm.policies)
     return any(policy.direction == "out" and fits(policy.key, link) for policy in xfrm.policies)
 

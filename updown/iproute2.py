@@ -59,7 +59,9 @@ def link(action: str, wanted: Link, before: object) -> str:
     if wanted.ikey or wanted.okey:
         same = wanted.ikey == wanted.okey
         words.append(f"key {wanted.ikey}" if same else f"ikey {wanted.ikey} okey {wanted.okey}")
-    if wanted.if_id:
+    if wanted.external:
+        words.append("external")
+    elif wanted.if_id:
         words.append(f"if_id {wanted.if_id}")
     if makes and netns_of(wanted.name):
         words.append(f"&& ip link set {bare(wanted.name)} netns {netns_of(wanted.name)}")
@@ -69,6 +71,8 @@ def link(action: str, wanted: Link, before: object) -> str:
 def route(action: str, wanted: Route) -> str:
     """`ip route add|del|replace`; attributes that are the default are left out."""
     words = [f"{ip(wanted.device)} route {action.split()[1].replace('delete', 'del')} {wanted.destination}"]
+    if wanted.if_id:
+        words.append(f"encap xfrm if_id {wanted.if_id}")
     if wanted.gateway:
         words.append(f"via {wanted.gateway}")
     words.append(f"dev {bare(wanted.device)}")

@@ -196,9 +196,9 @@ def unique_id(claim: Claim) -> int:
 
 
 def keys_of(claim: Claim) -> Tuple[object, ...]:
-    """What ties a claim's device to its child: both marks, or the if_id."""
+    """What ties a claim's device to its child: both marks, or the if_id; nothing where the device is for all if_ids."""
     device = device_in(claim)
-    if device is None:
+    if device is None or device.link.external:
         return ()
     return (device.link.if_id,) if device.link.kind == "xfrm" else (device.link.ikey, device.link.okey)
 

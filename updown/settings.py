@@ -27,6 +27,7 @@ class Settings(NamedTuple):
 
     interface: Optional[str] = None  # a device name or a template with {mark}, {if_id}, {connection}, ...
     kind: Optional[str] = None  # vti or xfrm; None: marks make a VTI, if_ids an XFRM interface
+    external: bool = False  # one XFRM interface for all if_ids
     shared: bool = False
     template: Optional[bool] = None  # None: what the daemon says of the connection
     routing: bool = False
@@ -103,6 +104,7 @@ PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in",
 KEYS: Dict[str, Callable[[str], Any]] = {
     "interface": interface,
     "kind": choice("vti", "xfrm"),
+    "external": values.yes_no,
     "shared": values.yes_no,
     "template": tri_state,
     "routing": values.yes_no,

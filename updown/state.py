@@ -32,6 +32,7 @@ class Link(NamedTuple):
     up: bool = False
     alias: str = ""
     vrf: str = ""  # the VRF device it belongs to
+    external: bool = False  # an XFRM interface for all if_ids (IFLA_XFRM_COLLECT_METADATA): each route tells its own
 
 
 class Address(NamedTuple):
@@ -52,6 +53,7 @@ class Route(NamedTuple):
     mtu: int = 0  # bytes; 0 is none
     source: str = ""
     protocol: int = OUR_PROTOCOL
+    if_id: int = 0  # into an external XFRM interface: of what goes by it (LWTUNNEL_ENCAP_XFRM)
 
 
 class Rule(NamedTuple):

@@ -94,7 +94,7 @@ def device_cells(row: Dict[str, Any]) -> List[str]:
         return [row["name"], "-", "-", "-", "-", "MISSING", row["made_by"], row["goes"], str(row["claims"])]
     key = str(row["ikey"]) if row["ikey"] == row["okey"] else f"{row['ikey']}/{row['okey']}"
     if row["kind"] == "xfrm":
-        key = f"if_id {row['if_id']}"
+        key = "external" if row["external"] else f"if_id {row['if_id']}"
     ends = ["any" if is_any(row[end]) and row["kind"] != "xfrm" else row[end] or "-" for end in ("local", "remote")]
     state = "up" if row["up"] else "DOWN"
     return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]

@@ -306,3 +306,25 @@ def test_addresses_of_every_kind_and_a_static_route_by_a_gateway(gateway: Gatewa
     assert not [line for line in again.lines if " ip " in line or "sysctl" in line], again
     gateway.send(VTI, "down")
     assert gateway.links() == set()
+
+
+# -- one XFRM interface for all if_ids
+
+
+def test_an_external_interface_serves_every_if_id_and_each_route_tells_its_own(gateway: Gateway) -> None:
+    """Two children with if_ids of their own share it; each route goes with its child, the interface with the last."""
+    gateway.settings("[connection *]\ninterface = ipsec0\nkind = xfrm\nexternal = yes\nrouting = yes\n")
+    other = XFRM._replace(name="d", if_id_in="43", if_id_out="43", pairs=(("10.1.0.0/24", "10.4.0.0/24"),), reqid=2)
+    for child in (XFRM, other):
+        said = gateway.send(child, "up")
+        assert said.status == 0, said
+    (link,) = gateway.json("link", "show", "dev", "ipsec0")
+    assert link["linkinfo"]["info_data"].get("external") is True, link
+    shown = {route["dst"]: route["if_id"] for route in gateway.json("route", "show", "dev", "ipsec0")}
+    assert shown == {"10.2.0.0/24": 42, "10.4.0.0/24": 43}
+    assert not [line for line in gateway.send(other, "up").lines if " ip " in line]
+    assert "external" in "\n".join(gateway.does("status").lines)
+    gateway.send(XFRM, "down")
+    assert gateway.routes() == {("10.4.0.0/24", "ipsec0")}
+    gateway.send(other, "down")
+    assert gateway.links() == set()

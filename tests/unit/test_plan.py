@@ -663,6 +663,14 @@ OPERATIONS: List[Tuple[Operation, str]] = [
         "ip -n red -6 rule del priority 1600 fwmark 0x5 lookup 100 protocol 160",
     ),
     (
+        Operation("link add", Link("ipsec0", "xfrm", external=True)),
+        "ip link add ipsec0 type xfrm external",
+    ),
+    (
+        Operation("route add", Route("10.2.0.0/24", "ipsec0", if_id=42)),
+        "ip route add 10.2.0.0/24 encap xfrm if_id 42 dev ipsec0 proto 160",
+    ),
+    (
         Operation("link add", MADE._replace(name="vti5@red")),
         "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5 && ip link set vti5 netns red",
     ),

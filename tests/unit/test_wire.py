@@ -74,6 +74,7 @@ def routes(family: int) -> "st.SearchStrategy[Route]":
         mtu=mtu,
         source=st.one_of(st.just(""), address),
         protocol=st.integers(1, 255),
+        if_id=st.just(0),
     )
 
 
@@ -601,6 +602,26 @@ def test_an_address_message_without_address_is_an_error_in_words() -> None:
 def test_a_message_of_impossible_length_ends_the_reading(length: int) -> None:
     with pytest.raises(KernelError):
         wire.messages(struct.pack("=IHHII", length, 2, 0, 1, 0) + bytes(8))
+
+
+# -- an XFRM interface for all if_ids
+
+
+@quick
+@given(routes(4), st.integers(1, 0xFFFFFFFF))
+def test_a_route_into_it_tells_its_if_id(route: Route, if_id: int) -> None:
+    message = theirs(rtmsg, routing.route_add(route._replace(if_id=if_id), 3))
+    attributes = dict(message["attrs"])
+    assert attributes["RTA_ENCAP_TYPE"] == 10
+    assert routing.decode_route(routing.route_add(route._replace(if_id=if_id), 3).payload).if_id == if_id
+    assert routing.decode_route(routing.route_add(route, 3).payload).if_id == 0
+
+
+def test_it_is_made_without_an_if_id_and_read_back() -> None:
+    request = rt.link_add(Link("ipsec0", "xfrm", external=True))
+    assert rt.decode_link(request.payload).external is True
+    assert rt.decode_link(request.payload).if_id == 0
+    assert rt.decode_link(rt.link_add(Link("ipsec1", "xfrm", if_id=1)).payload).external is False
 
 
 # -- rules

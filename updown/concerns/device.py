@@ -11,7 +11,7 @@ from updown.state import OUR_ALIAS, Link, bare, is_any, netns_of, placed
 from updown.values import device_name
 from updown.wording import Words, words_of
 
-COMPARED = ("kind", "local", "remote", "ikey", "okey", "if_id", "vrf")
+COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
 
 
@@ -38,7 +38,7 @@ def wish(context: Context, settings: Settings) -> Wish:
     if not name:
         return Wish(None, reason=f"no device: {words.no_name}")
     if not context.interface and kind_of(context, settings) == "xfrm":
-        return xfrm_wish(name, context, settings.interface or "")
+        return xfrm_wish(name, context, settings)
     if context.mark_in is None or context.mark_out is None:
         return Wish(None, reason=f"no device: {name} needs marks as its keys; set {words.marks}")
     return Wish(name)
@@ -50,12 +50,16 @@ def kind_of(context: Context, settings: Settings) -> str:
     return settings.kind or ("xfrm" if unmarked and (context.if_id_in or context.if_id_out) else "vti")
 
 
-def xfrm_wish(name: str, context: Context, template: str) -> Wish:
+def xfrm_wish(name: str, context: Context, settings: Settings) -> Wish:
     """The interface that packets leave by, and, as each has one if_id, another where they come in by a different one."""
-    leaving, coming = context.if_id_out, context.if_id_in
+    leaving, coming, template = context.if_id_out, context.if_id_in, settings.interface or ""
     if not leaving:
         return Wish(None, reason=f"no device: {name} needs an if_id; set if_id_out (and if_id_in)")
-    if coming in (0, leaving):
+    if settings.external and "{if_id" in template:
+        raise Refused(
+            f"interface = {template}: an external interface is one for all if_ids", "give it a name without {if_id}"
+        )
+    if coming in (0, leaving) or settings.external:
         return Wish(name, kind="xfrm")
     incoming = filled(template, context._replace(if_id_out=coming)) or name
     if incoming == name:
@@ -122,7 +126,8 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
     shared = context.shared if context.shared is not None else settings.shared
     name = placed(found.name, settings.netns)
     if found.kind == "xfrm":
-        links = [Link(name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu, vrf=settings.vrf)]
+        leaving = Link(name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu, vrf=settings.vrf)
+        links = [leaving._replace(if_id=0, external=True) if settings.external else leaving]
         if found.incoming:
             coming = placed(found.incoming, settings.netns)
             links.append(Link(coming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu, vrf=settings.vrf))

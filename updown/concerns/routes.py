@@ -31,7 +31,7 @@ def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF.
     """
     device = placed(found.name or "", settings.netns)
-    static = [route(context, settings, device, asked.destination, asked.gateway) for asked in settings.route]
+    static = [route(context, settings, found, asked.destination, asked.gateway) for asked in settings.route]
     asked_for, remarks = selector_routes(context, settings, found, device)
     peer = ipaddress.ip_address(context.peer)
     routes: List[Route] = []
@@ -56,21 +56,22 @@ def selector_routes(context: Context, settings: Settings, found: Wish, device: s
         # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
         same = context.peer_client.text
         return [], [f"both ends are {same}: nothing routed into {device}; `routing = yes` in settings does"]
-    return [route(context, settings, device, prefix) for prefix in context.peer_client.network.prefixes], []
+    return [route(context, settings, found, prefix) for prefix in context.peer_client.network.prefixes], []
 
 
-def route(context: Context, settings: Settings, device: str, destination: str, gateway: str = "") -> Route:
+def route(context: Context, settings: Settings, found: Wish, destination: str, gateway: str = "") -> Route:
     """The route to one prefix."""
     six = family(destination) == 6
     source = context.source_address
     return Route(
         destination,
-        device,
+        placed(found.name or "", settings.netns),
         gateway,
         table=settings.table,
         metric=settings.metric or context.metric or (IPV6_DEFAULT_METRIC if six else 0),
         mtu=context.mtu or settings.mtu,
         source=source if source and family(source) == family(destination) else "",
+        if_id=context.if_id_out if found.kind == "xfrm" and settings.external else 0,
     )
 
 

@@ -152,7 +152,7 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
     ends = f"local {wanted.local} remote {wanted.remote}"
     hint = f"one {wanted.kind} has these ends, whatever its key; delete the other, share it, or use an XFRM interface"
     if wanted.kind == "xfrm":
-        ends = f"if_id {wanted.if_id}"
+        ends = "external" if wanted.external else f"if_id {wanted.if_id}"
         hint = "one XFRM interface has this if_id, whatever its name; take its name, delete it, or take another if_id"
     try:
         found = links_of(wanted)

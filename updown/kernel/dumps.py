@@ -76,10 +76,9 @@ def _link(message: Any) -> Link:
     if not data:
         return link
     if kind == "xfrm":
-        return link._replace(
-            parent=data.get_attr("IFLA_XFRM_LINK") or 0,
-            if_id=data.get_attr("IFLA_XFRM_IF_ID") or 0,
-        )
+        if_id = data.get_attr("IFLA_XFRM_IF_ID") or 0
+        # pyroute2 does not know IFLA_XFRM_COLLECT_METADATA, but no other interface is without an if_id
+        return link._replace(parent=data.get_attr("IFLA_XFRM_LINK") or 0, if_id=if_id, external=not if_id)
     return link._replace(
         local=data.get_attr("IFLA_VTI_LOCAL") or "",
         remote=data.get_attr("IFLA_VTI_REMOTE") or "",

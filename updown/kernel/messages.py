@@ -50,7 +50,7 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: a third of the answer
 _INFO_KIND, _INFO_DATA = 1, 2
 _VTI_LINK, _VTI_IKEY, _VTI_OKEY, _VTI_LOCAL, _VTI_REMOTE = 1, 2, 3, 4, 5
-_XFRM_LINK, _XFRM_IF_ID = 1, 2
+_XFRM_LINK, _XFRM_IF_ID, _XFRM_EXTERNAL = 1, 2, 3
 _VRF_TABLE = 1
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
@@ -144,7 +144,7 @@ def _link_info(link: Link) -> bytes:
         data += attribute(_VTI_LOCAL, _end(link.local, size)) + attribute(_VTI_REMOTE, _end(link.remote, size))
     elif link.kind == "xfrm":
         data = attribute_u32(_XFRM_LINK, link.parent) if link.parent else b""
-        data += attribute_u32(_XFRM_IF_ID, link.if_id)
+        data += attribute(_XFRM_EXTERNAL, b"") if link.external else attribute_u32(_XFRM_IF_ID, link.if_id)
     else:
         data = b""
     kind = attribute(_INFO_KIND, link.kind.encode("ascii", "replace"))
@@ -181,7 +181,11 @@ def decode_link(payload: bytes) -> Link:
             parent=u32(data, _VTI_LINK),
         )
     if link.kind == "xfrm":
-        return link._replace(parent=u32(data, _XFRM_LINK), if_id=u32(data, _XFRM_IF_ID))
+        return link._replace(
+            parent=u32(data, _XFRM_LINK),
+            if_id=u32(data, _XFRM_IF_ID),
+            external=_XFRM_EXTERNAL in data,
+        )
     return link
 
 

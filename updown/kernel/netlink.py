@@ -100,7 +100,13 @@ class Netlink(Lookup):
         if netns_of(link.name):
             return self._add_and_move(link)
         what = f"link add {link.name}"
-        self._change(rt.link_add(link), what, _MODULES.get(link.kind, ""))
+        try:
+            self._change(rt.link_add(link), what, _MODULES.get(link.kind, ""))
+        except KernelError as error:
+            if link.external and error.errno == errno.EINVAL:
+                hint = "external needs Linux 6.1; without it, an interface for each if_id"
+                raise KernelError(error.text, error.errno, hint) from None
+            raise
         made = self.link(link.name)
         if made is None or made.kind != link.kind:
             raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
@@ -241,7 +247,7 @@ def _route_text(route: Route) -> str:
 
 def _compare(what: str, asked: Link, seen: Link, created: bool) -> None:
     """Raise KernelError (EPROTO) at the first attribute that is not as asked; unasked are 0 and "" outside the data."""
-    fields = ["kind", "local", "remote", "ikey", "okey", "parent", "if_id"]
+    fields = ["kind", "local", "remote", "ikey", "okey", "parent", "if_id", "external"]
     fields += [name for name in ("name", "mtu", "alias") if getattr(asked, name)]
     fields += ["up"] if created or asked.up else []
     for name in fields:

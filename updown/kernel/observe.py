@@ -183,4 +183,5 @@ def named(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
         seen.mtu,
         seen.source,
         seen.protocol,
+        seen.if_id,
     )

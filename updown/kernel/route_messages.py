@@ -14,6 +14,7 @@ from updown.kernel.wire import (
     EXCLUSIVE,
     REPLACE,
     REQUEST,
+    Attributes,
     Request,
     address,
     attribute,
@@ -35,7 +36,9 @@ UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8  # rtm_type
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, two lengths, TOS, table, protocol, scope, type, flags
 
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
-_RTA_METRICS, _RTA_TABLE, _RTA_MARK, _RTA_VIA = 8, 15, 16, 18
+_RTA_METRICS, _RTA_TABLE, _RTA_MARK, _RTA_VIA, _RTA_ENCAP_TYPE, _RTA_ENCAP = 8, 15, 16, 18, 21, 22
+_NESTED = 0x8000  # NLA_F_NESTED, which xfrmi_build_state insists on
+_ENCAP_XFRM, _LWT_XFRM_IF_ID = 10, 1  # include/uapi/linux/lwtunnel.h
 _RTAX_MTU = 2
 _UNIVERSE, _ON_LINK, _NOWHERE = 0, 253, 255  # rtm_scope
 _TABLE_IN_ATTRIBUTE = 252  # RT_TABLE_COMPAT
@@ -54,6 +57,7 @@ class RouteSeen(NamedTuple):
     source: str = ""
     protocol: int = 0
     type: int = UNICAST
+    if_id: int = 0  # of an external XFRM interface
 
 
 def route_add(route: Route, oif: int, replace: bool = False) -> Request:
@@ -68,6 +72,9 @@ def route_add(route: Route, oif: int, replace: bool = False) -> Request:
         payload += attribute(_RTA_PREFSRC, pack_address(route.source))
     if route.mtu:
         payload += attribute(_RTA_METRICS, attribute_u32(_RTAX_MTU, route.mtu))
+    if route.if_id:
+        payload += attribute(_RTA_ENCAP_TYPE, struct.pack("=H", _ENCAP_XFRM))
+        payload += attribute(_RTA_ENCAP | _NESTED, attribute_u32(_LWT_XFRM_IF_ID, route.if_id))
     return Request(NEW_ROUTE, CHANGE | CREATE | (REPLACE if replace else EXCLUSIVE), payload)
 
 
@@ -139,4 +146,11 @@ def decode_route(payload: bytes) -> RouteSeen:
         source=address(found, _RTA_PREFSRC),
         protocol=protocol,
         type=kind,
+        if_id=_if_id(found),
     )
+
+
+def _if_id(found: Attributes) -> int:
+    """Of a route into an external XFRM interface; 0 for any other."""
+    encapsulated = found.get(_RTA_ENCAP_TYPE, b"")[:2] == struct.pack("=H", _ENCAP_XFRM)
+    return u32(attributes(found.get(_RTA_ENCAP, b"")), _LWT_XFRM_IF_ID) if encapsulated else 0
