@@ -61,10 +61,10 @@ def command(*arguments: str) -> List[str]:
     return [sys.executable, "-I", str(HOOK), *arguments]
 
 
-def process(environment: Mapping[str, str], state: Path) -> Said:
+def process(environment: Mapping[str, str], *arguments: str) -> Said:
     """The hook, as the daemon runs it."""
     done = subprocess.run(
-        command("--state-dir", str(state)),
+        command(*arguments),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Reads expectations.txt, the table written by hand; says nothing about what is right."""
+"""Reads the tables written by hand, one for each daemon; says nothing about what is right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from tests.recordings import Call, Recording
 
-TABLE = Path(__file__).with_name("expectations.txt")
+TABLES = tuple(map(Path(__file__).with_name, ("expectations.txt", "expectations_strongswan.txt")))
 OUTSIDE = "eth0"  # where a route with @eth0 goes
 
 
@@ -42,15 +42,15 @@ class Route(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the node holds of ours; the device may be pluto's."""
+    """What the node holds of ours; a device may be pluto's."""
 
-    device: Optional[Device] = None
+    devices: FrozenSet[Device] = frozenset()
     routes: FrozenSet[Route] = frozenset()
     claims: Optional[Mapping[str, int]] = {}  # None: the documents do not say
 
     def __str__(self) -> str:
-        routes = " ".join(map(str, sorted(self.routes))) or "no route"
-        return f"{self.device or 'no device'} | {routes}"
+        devices = ", ".join(map(str, sorted(self.devices, key=str))) or "no device"
+        return f"{devices} | {' '.join(map(str, sorted(self.routes))) or 'no route'}"
 
 
 class Step(NamedTuple):
@@ -88,6 +88,7 @@ class Sequence(NamedTuple):
     node: Node
     made: Optional[Made]
     changes: Mapping[str, Optional[str]]  # None: without the variable
+    settings: str  # the administrator's file; empty: none
     steps: List[Step]
 
     def __str__(self) -> str:
@@ -103,7 +104,7 @@ class Sequence(NamedTuple):
 class _Section:
     """The lines between two headings, while they are read."""
 
-    def __init__(self, heading: str, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, heading: str, nodes: Mapping[str, Node], settings: str) -> None:
         match = re.fullmatch(r"\[(\S+) (\S+): ([^\]]+)\] ?(\S*)", heading)
         if not match:
             raise ValueError(f"no heading: {heading}")
@@ -112,7 +113,9 @@ class _Section:
         self.node = nodes[self.name]
         self.made: Optional[Made] = None
         self.changes: Dict[str, Optional[str]] = {}
-        self.device: Optional[Device] = None
+        self.settings = settings
+        self.devices: Dict[str, Device] = {}
+        self.device = ""  # what "dev" is
         self.state = State()
         self.steps: List[Step] = []
 
@@ -125,13 +128,18 @@ class _Section:
             name, kind, if_id, *addresses = rest.split()
             assert kind == "xfrm", line
             self.made = Made(name, int(if_id), tuple(addresses))
-            self.state = State(Device(name.split("@")[0], "xfrm", if_id=int(if_id), addresses=frozenset(addresses)))
+            pluto = Device(name.split("@")[0], "xfrm", if_id=int(if_id), addresses=frozenset(addresses))
+            self.state = State(frozenset([pluto]))
         elif word == "with":
             self.changes.update((name, value) for name, _, value in (pair.partition("=") for pair in rest.split()))
         elif word == "without":
             self.changes.update((name, None) for name in rest.split())
+        elif word == "set":
+            self.settings += _settings(rest)
         elif word == "on":
-            self.device = _device(rest)
+            device = _device(rest)
+            self.devices[device.name] = device
+            self.device = device.name
         elif word == "do":
             self.steps.append(Step(number, command=rest))
         else:
@@ -145,11 +153,16 @@ class _Section:
         if held == "-":
             self.state = State(claims=_claims(claims))
         elif held != "=":
-            dev, *routes = held.split()
-            if dev != "dev" or not self.device or not claims:
-                raise ValueError(f"line {line}: not understood: {text}")
-            name = self.device.name
-            self.state = State(self.device, frozenset(_route(route, name) for route in routes), _claims(claims))
+            devices: List[Device] = []
+            routes: List[Route] = []
+            for part in held.split(" | "):
+                word, *destinations = part.split()
+                name = self.device if word == "dev" else word
+                if name not in self.devices or not claims:
+                    raise ValueError(f"line {line}: not understood: {text}")
+                devices.append(self.devices[name])
+                routes += [_route(destination, name) for destination in destinations]
+            self.state = State(frozenset(devices), frozenset(routes), _claims(claims))
         return Step(line, call, verb, self.state, match[2] or "", int(match[3] or 0))
 
     def sequences(self) -> List[Sequence]:
@@ -160,6 +173,7 @@ class _Section:
                 self.node,
                 self.made,
                 self.changes,
+                f"[connection *]\n{self.settings}" if self.settings else "",
                 self.steps,
             )
             for scenario in self.scenarios
@@ -172,6 +186,10 @@ def _node(text: str) -> Node:
         device, *rest = part.split()
         addresses[device] = tuple(rest)
     return Node(addresses, addresses.pop("via", ()))
+
+
+def _settings(text: str) -> str:
+    return "".join(f"{line.strip()}\n" for line in text.split(";"))
 
 
 def _device(text: str) -> Device:
@@ -217,22 +235,30 @@ def _claims(text: str) -> Optional[Mapping[str, int]]:
 
 
 def sequences() -> List[Sequence]:
-    """The whole table, in its order."""
+    """Both tables, in their order."""
+    return [sequence for table in TABLES for sequence in _sequences(table)]
+
+
+def _sequences(table: Path) -> List[Sequence]:
     nodes: Dict[str, Node] = {}
     section: Optional[_Section] = None
+    settings = ""
     found: List[Sequence] = []
-    for number, line in enumerate(TABLE.read_text(encoding="ascii").splitlines(), 1):
+    for number, line in enumerate(table.read_text(encoding="ascii").splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#") or line == "[nodes]":
             continue
         if line.startswith("["):
             if section:
                 found += section.sequences()
-            section = _Section(line, nodes)
+            section = _Section(line, nodes, settings)
         elif section:
             section.read(number, line)
         else:
             name, _, rest = line.partition(" ")
-            nodes[name] = _node(rest)
+            if name == "set":
+                settings += _settings(rest)
+            else:
+                nodes[name] = _node(rest)
     assert section
     return found + section.sequences()

@@ -8,7 +8,12 @@ import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = sorted([TOP / "README.md", *TOP.glob("docs/*.md"), *TOP.glob("contrib/*/README.md")])
-RECORDINGS = {"main": "libreswan-main", "4.10": "libreswan-4.10", "charon": "strongswan-5.9.8"}
+RECORDINGS = {
+    "main": "libreswan-main",
+    "4.10": "libreswan-4.10",
+    "charon": "strongswan-5.9.8",
+    "by-hand": "by-hand-strongswan",
+}
 
 
 def names_of_tests() -> str:
@@ -19,7 +24,7 @@ def names_of_tests() -> str:
 
 
 def test_every_recording_in_the_table_of_orders_is_kept() -> None:
-    named = re.findall(r"\b(main|4\.10|charon)/([a-z0-9-]+)", (TOP / "docs/orders.md").read_text())
+    named = re.findall(r"\b(main|4\.10|charon|by-hand)/([a-z0-9-]+)", (TOP / "docs/orders.md").read_text())
     assert len(named) > 50
     missing = [name for daemon, name in named if not (TOP / "tests/recordings" / RECORDINGS[daemon] / name).is_dir()]
     assert missing == []

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from collections import Counter
+from typing import Dict, FrozenSet, List, Set, Tuple
 
 import pytest
 
+from tests.kernel import expectations
+from tests.kernel.expectations import OUTSIDE, Device, Route, Sequence, State
+from tests.property.kernel_model import Kernel
 from tests.property.machine import Machine
 from tests.recordings import Recording, recordings
 from tests.unit.test_recordings import dry_run, python
 from updown import daemons
+from updown.concerns.routes import IPV6_DEFAULT_METRIC
+from updown.errors import Conflict
+from updown.state import OUR_PROTOCOL
 
 __all__ = ["python"]  # the fixture
 
@@ -89,99 +96,105 @@ def test_each_call_sent_again_changes_nothing(recording: Recording, machine: Mac
         assert [claim.key for claim in machine.claims()] == [claim.key for claim in held], call.name
 
 
-class Step(NamedTuple):
-    """After call `number` these routes lead into the device, and so many claims are held; None: no device."""
-
-    number: int
-    routes: Optional[FrozenSet[str]]
-    claims: int
+TABLE = [sequence for sequence in expectations.sequences() if "strongswan" in sequence.recording.version]
 
 
-def step(number: int, claims: int, *routes: str) -> Step:
-    return Step(number, frozenset(routes) if claims else None, claims)
+def seen(kernel: Kernel) -> State:
+    """What the machine holds of ours, in the words of the table."""
+    names = {index: link.name for index, link in kernel.by_index.items()}
+    routes = [(entry.route, names[entry.oif]) for entry in kernel.table if entry.route.protocol == OUR_PROTOCOL]
+    return State(
+        frozenset(
+            Device(
+                link.name,
+                link.kind,
+                "" if link.kind == "xfrm" else link.local,
+                "any" if link.remote in ("0.0.0.0", "::") else link.remote,
+                link.ikey,
+                link.okey,
+                link.if_id,
+                frozenset(address for address in kernel.addresses(index) if not address.startswith("fe80:")),
+            )
+            for index, link in kernel.by_index.items()
+            if link.kind
+        ),
+        frozenset(
+            Route(
+                route.destination,
+                device,
+                "" if device == OUTSIDE else route.source,
+                route.metric % IPV6_DEFAULT_METRIC,
+                route.gateway,
+            )
+            for route, device in routes
+        ),
+    )
 
 
-A, B, V6 = "10.2.0.0/24", "10.2.1.0/24", "fd00:2::/64"
-HALVES = ("0.0.0.0/1", "128.0.0.0/1")
-STEPS: Dict[str, Tuple[Step, ...]] = {
-    "vti-mark/west": (step(1, 1, A), step(2, 0), step(3, 1, A), step(4, 0)),
-    "if-id/west": (step(1, 1, A), step(2, 0), step(3, 1, A), step(4, 0)),
-    "reauth/west": (step(1, 1, A), step(2, 0), step(3, 1, A), step(4, 0)),
-    "reauth-mbb/west": (step(1, 1, A), step(2, 2, A), step(3, 1, A), step(4, 0)),
-    "reauth-mbb-vip/west": (step(1, 1, A), step(2, 2, A), step(3, 1, A), step(4, 0)),
-    "proto-port/west": (step(1, 1, A), step(2, 2, A), step(3, 1, A), step(4, 0), step(5, 1, A), step(6, 2, A)),
-    "two-children/west": (step(1, 1, A), step(2, 2, A, B), step(3, 1, B), step(4, 0)),
-    "multi-ts/west": (
-        step(1, 1, A),
-        step(2, 2, A, B),
-        step(4, 4, A, B),
-        step(5, 5, A, B, V6),
-        step(6, 4, A, B, V6),
-        step(7, 3, A, B, V6),
-        step(8, 2, B, V6),
-        step(9, 1, V6),
-        step(10, 0),
-    ),
-    "mobike/west": (step(1, 1, A), step(2, 0)),
-    "peer-down/east": (step(1, 1, "10.1.0.0/24"), step(2, 0), step(3, 1, "10.1.0.0/24")),
-    "default-route/west": (
-        step(1, 1, *HALVES),
-        step(2, 2, *HALVES, "::/1", "8000::/1"),
-        step(3, 1, "::/1", "8000::/1"),
-        step(4, 0),
-    ),
-    "roadwarriors/hub": (
-        step(1, 1, "10.11.0.0/24"),
-        step(2, 2, "10.11.0.0/24", "10.12.0.0/24"),
-        step(3, 1, "10.12.0.0/24"),
-        step(4, 2, "10.11.0.0/24", "10.12.0.0/24"),
-        step(5, 1, "10.11.0.0/24"),
-        step(6, 0),
-    ),
-    "pool/hub": (
-        step(2, 2, "10.77.0.1/32", "fd00:77::1/128"),
-        step(4, 4, "10.77.0.1/32", "fd00:77::1/128", "10.77.0.2/32", "fd00:77::2/128"),
-        step(6, 2, "10.77.0.2/32", "fd00:77::2/128"),
-        step(10, 2, "10.77.0.2/32", "fd00:77::2/128"),
-        step(12, 0),
-    ),
-}
+def prepare(machine: Machine, sequence: Sequence) -> None:
+    """The sequence's own addresses on eth0, and its settings."""
+    eth0 = machine.kernel.named(OUTSIDE).ifindex
+    for address in machine.kernel.addresses(eth0):
+        machine.kernel.delete_address(eth0, address)
+    for address in sequence.node.addresses[OUTSIDE]:
+        machine.kernel.add_address(eth0, address)
+    machine.settings(sequence.settings)
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_after_each_call_the_device_holds_these_routes(name: str, machine: Machine) -> None:
-    """By hand: what the tunnels that are up at that moment need."""
-    machine.settings(SETTINGS)
-    wanted = {one.number: one for one in STEPS[name]}
-    for call in by_name(name).calls():
-        machine.send(call.environment)
-        if call.number in wanted:
-            step = wanted[call.number]
-            assert machine.devices() == (set() if step.routes is None else {"tun0"}), call.name
-            into = {destination for destination, device in machine.routes() if device == "tun0"}
-            assert into == (step.routes or set()), call.name
-            assert len(machine.claims()) == step.claims, call.name
+def status_of(machine: Machine, environment: Dict[str, str]) -> int:
+    """The exit status that the event would have."""
+    try:
+        machine.send(environment)
+    except Conflict:
+        return 3
+    return 0
 
 
-KEYS: Dict[str, Tuple[str, Tuple[Tuple[str, int, int, int], ...]]] = {
-    "vti-mark-in-out/west": ("tun0", (("tun0", 33, 34, 0),)),
-    "mark-unique/west": ("vti{mark}", (("vti1", 1, 1, 0),)),
-    "mark-unique/east": ("vti{mark}", (("vti2", 1, 2, 0),)),
-    "if-id-conn/east": ("ipsec{if_id}", (("ipsec42", 0, 0, 42),)),
-    "if-id-unique/west": ("ipsec{if_id}", (("ipsec1", 0, 0, 1),)),
-    "if-id-unique/east": ("ipsec{if_id}", (("ipsec1", 0, 0, 1), ("ipsec2", 0, 0, 2))),
-    "ipv6/west": ("vti6.{mark}", (("vti6.5", 5, 5, 0),)),
-    "starter-vti/west": ("{connection}", (("t", 5, 5, 0),)),
-}
+@pytest.mark.parametrize("sequence", TABLE, ids=str)
+def test_after_each_call_the_machine_holds_what_the_table_says(sequence: Sequence, machine: Machine) -> None:
+    """As tests/kernel/test_recordings.py, where the real kernel is asked; here each call is sent once."""
+    prepare(machine, sequence)
+    eth0 = machine.kernel.named(OUTSIDE).ifindex
+    calls = {call.number: call for call in sequence.recording.calls()}
+    for step in sequence.steps:
+        if step.command:
+            _, verb, address, *_ = step.command.split()
+            if verb == "add":
+                machine.kernel.add_address(eth0, address)
+            else:
+                machine.kernel.delete_address(eth0, address)
+            continue
+        where = f"line {step.line}, after {calls[step.number].name}"
+        assert status_of(machine, sequence.environment(calls[step.number])) == step.status, where
+        assert seen(machine.kernel) == State(step.state.devices, step.state.routes), where
+        assert Counter(claim.kind for claim in machine.claims()) == step.state.claims, where
 
 
-@pytest.mark.parametrize("name", KEYS)
-def test_the_first_call_makes_a_device_of_this_name_and_these_keys(name: str, machine: Machine) -> None:
-    interface, wanted = KEYS[name]
-    machine.settings(f"[defaults]\ninterface = {interface}\n")
-    machine.send(by_name(name).calls()[0].environment)
-    links = [machine.kernel.named(device) for device in machine.devices()]
-    assert sorted((link.name, link.ikey, link.okey, link.if_id) for link in links) == list(wanted)
+def test_the_refusal_of_a_second_peer_behind_one_mark_says_what_it_needs(machine: Machine) -> None:
+    machine.settings("[connection *]\ninterface = vti{mark}\nrouting = yes\n")
+    first, second, *_ = by_name("roadwarriors/hub").calls()
+    machine.send(first.environment)
+    with pytest.raises(Conflict) as refused:
+        machine.send(second.environment)
+    assert str(refused.value) == "vti5 has remote 198.51.100.11, wanted 198.51.100.12, for c"
+    assert "several peers behind one mark need `shared = yes`" in refused.value.hint
+
+
+def test_calls_made_by_hand_have_the_variables_of_recorded_ones() -> None:
+    """Marks and if_ids aside, which belong to the child's configuration."""
+    ours = ("PLUTO_MARK_", "PLUTO_IF_ID_")
+
+    def names(recording: Recording) -> Set[FrozenSet[str]]:
+        found = (call.environment for call in recording.calls())
+        return {frozenset(name for name in one if not name.startswith(ours)) for one in found}
+
+    recorded = set().union(*map(names, RECORDINGS))
+    made = recordings("by-hand-*")
+    assert len(made) > 20
+    for recording in made:
+        assert names(recording) <= recorded, str(recording)
+        for call in recording.calls():
+            assert call.verb == call.environment["PLUTO_VERB"]
 
 
 @pytest.mark.parametrize("name", ["reauth-mbb/west", "reauth-mbb/east", "reauth-mbb-vip/west", "reauth-mbb-vip/east"])
