@@ -242,9 +242,11 @@ def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[s
         )
     raise Conflict(
         f"{name} has {'; '.join(different)}, for {connection}",
-        f"give each connection a device, or the same marks, peer and {words.shared}"
-        if want.link.kind != "xfrm"
-        else "give each connection a device, or the same if_id",
+        "give each connection a device, or the same if_id"
+        if want.link.kind == "xfrm"
+        else f"several peers behind one mark need {words.shared}; else give each a device and a mark of its own"
+        if all(word.startswith("remote ") for word in different)
+        else f"give each connection a device, or the same marks, peer and {words.shared}",
     )
 
 
