@@ -295,9 +295,11 @@ class Kernel:
         best = self._best(address, oif)
         if best is None:
             return Match(None, errno.ENETUNREACH)
-        if not fib:
-            return Match(best._replace(source=best.source or self._preferred(best.oif, address)))
-        return Match(best)
+        if fib:
+            return Match(best)
+        if best.type == LOCAL:  # the entry names the address's device, the outcome the loopback
+            best = best._replace(oif=self.named("lo").ifindex)
+        return Match(best._replace(source=best.source or self._preferred(best.oif, address)))
 
     def path(self, address: str, device: str = "") -> Optional[Path]:
         self.asked += 1
@@ -416,14 +418,14 @@ class Kernel:
         return own[0] if own else ""
 
     def _everything(self) -> Iterator[RouteSeen]:
-        """All routes: the local ones (which the kernel shows on lo), the connected ones, and those in the table."""
+        """All routes: the local ones, the connected ones, and those in the table."""
         lo = self.named("lo").ifindex
         for index, found in self.addressed.items():
             subnets: Set[object] = set()  # an IPv4 subnet's secondary addresses have no route of their own
             for address in found:
                 host, length = address.split("/")
                 full = 128 if ":" in host else 32
-                yield RouteSeen(f"{host}/{full}", lo, table=LOCAL_TABLE, protocol=KERNEL_PROTOCOL, type=LOCAL)
+                yield RouteSeen(f"{host}/{full}", index, table=LOCAL_TABLE, protocol=KERNEL_PROTOCOL, type=LOCAL)
                 network = str(subnet(address))
                 connected = int(length) < full or ":" in host
                 if self.by_index[index].up and connected and index != lo and network not in subnets:

@@ -496,6 +496,27 @@ def test_a_source_address_that_the_machine_has_is_not_added_again(machine: Machi
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 
+@pytest.mark.parametrize(
+    ("source", "first", "second"),
+    [("10.77.0.1", "10.2.0.0/24", "10.3.0.0/24"), ("fd00:77::1", "fd00:2::/64", "fd00:3::/64")],
+)
+def test_a_source_address_of_two_tunnels_outlives_the_first(
+    machine: Machine, source: str, first: str, second: str
+) -> None:
+    """Each device has it: with a device the kernel takes its addresses, and with an address the routes that prefer it."""
+    one = Tunnel("one", device="vti1", mark_in="1/0xffffffff", mark_out="1/0xffffffff", theirs=first, source=source)
+    other = Tunnel(
+        "other", THIRD, device="vti2", mark_in="2/0xffffffff", mark_out="2/0xffffffff", theirs=second, source=source
+    )
+    machine.send_all([*establish(one), *establish(other), *withdraw(one)])
+    length = 128 if ":" in source else 32
+    assert machine.devices() == {"vti2"}
+    assert machine.addresses("vti2") == [f"{source}/{length}"]
+    assert machine.routes() == {(second, "vti2")}
+    (entry,) = [entry for entry in machine.kernel.table if entry.route.destination == second]
+    assert entry.route.source == source
+
+
 def test_a_source_of_the_other_family_is_not_the_routes_source(machine: Machine) -> None:
     machine.send(call(T._replace(theirs="fd00:2::/64", mine="fd00:1::/64", source="10.1.0.1"), "up"))
     (route,) = (entry.route for entry in machine.kernel.table if entry.route.device == "vti5")

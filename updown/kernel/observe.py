@@ -37,13 +37,24 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
             slot = routes.peer_route_slot(want.peer)
             seen[route_key(slot)] = exact(netlink, slot, names)
         elif isinstance(want, SourceAddress):
-            paths[want.address] = netlink.at(want.device).path(want.address)
+            paths[want.address] = lasting(netlink.at(want.device), want, links[want.device])
     paths.update(ways(netlink, asked, seen, names))
     for end in disputed(asked, links):
         paths[end] = netlink.path(end)
     others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
     rules = alike(netlink, [want for want in asked if isinstance(want, Rule)])
     return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others)
+
+
+def lasting(netlink: Netlink, want: SourceAddress, own: Optional[Link]) -> Optional[Path]:
+    """The way to a source address, `local` only where its `own` device has it, or one that is no tunnel's: what another
+    tunnel's device has goes with that tunnel, and the routes of all others that prefer it would go along."""
+    path = netlink.path(want.address)
+    if path is None or not path.local:
+        return path
+    entry = netlink.match(want.address).route
+    holder = netlink.link_at(entry.oif) if entry and not (own and entry.oif == own.ifindex) else None
+    return path._replace(local=holder is None or holder.kind not in TUNNELS)
 
 
 def alike(netlink: Netlink, wants: List[Rule]) -> FrozenSet[Rule]:
