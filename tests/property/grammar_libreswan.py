@@ -68,7 +68,7 @@ SIX: Dict[str, Any] = {"me": WEST6, "peer": EAST6, "mine": "fd00:1::/64"}
 
 CONNECTIONS: Tuple[Connection, ...] = (
     Connection((tunnel("permanent", 1, address="10.99.1.1/30", source="10.98.0.1"),), mobile=True),
-    Connection((tunnel("old", 2, release=4, address="10.99.2.1/30"),)),
+    Connection((tunnel("old", 2, release=4, address="10.99.2.1/30", source="10.98.0.1"),)),
     Connection((tunnel("shared-1", 3, **SAME, address="10.99.3.1/24"),), sibling="sibling"),
     Connection((tunnel("shared-2", 4, **SAME, address="10.99.3.1/24"),)),
     Connection((tunnel("sibling", 5, **SAME, theirs="10.3.0.0/24", mine="10.1.1.0/24"),), sibling="shared-1"),
