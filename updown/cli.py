@@ -32,6 +32,10 @@ def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
         from updown.reconcile_live import show as reconcile
 
         return reconcile(arguments, environ)
+    if arguments.command == "make":
+        from updown.make import show as make
+
+        return make(arguments)
     if arguments.command in ("adopt", "release"):
         from updown.takeover import take_over
 

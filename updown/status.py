@@ -103,12 +103,12 @@ def device_cells(row: Dict[str, Any]) -> List[str]:
 def claim_cells(claim: Claim) -> List[str]:
     """A claim's row of the table."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since))
-    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
     return [
         escaped(claim.connection, 40),
         claim.kind,
         claim.device or "-",
-        claim.about.peer,
+        claim.about.peer or "-",
         escaped(selectors, 90),
         since,
     ]
