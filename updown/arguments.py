@@ -17,6 +17,8 @@ For people:
   vti-updown clean                 release everything we own; with --dry-run show it
   vti-updown reconcile             end claims that no tunnel backs, mend what the others need, remove left-overs
   vti-updown make DEV | --boot     make a device that the settings describe (or all of them) before firewall and daemon
+  vti-updown check [--settings]    what is wrong on this machine (or in the settings alone) and how to mend it
+  vti-updown probe                 ping the far ends that `probe` in the settings names; for a timer
   vti-updown adopt DEV             take over a device that another script left; release DEV lets go of one, untouched
 Flags:
   --config FILE       settings (default /etc/vti-updown/vti-updown.conf, and conf.d beside it)
@@ -24,12 +26,13 @@ Flags:
   --json              for programs        -v, --verbose    reasons, and a traceback where we fail
   --dry-run, -n       change nothing      --version        print it          --help    this
   --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre)
-Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained.
+Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained,
+  5 check found something.
 A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
 """
 
-COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "make", "adopt", "release")
-LATER = ("check", "capture", "graph", "worker")
+COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "make", "check", "probe", "adopt", "release")
+LATER = ("capture", "graph", "worker")
 WITH_WORDS = ("explain", "replay", "make", "adopt", "release")  # sub-commands that take files, or a device
 STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
 
@@ -48,6 +51,7 @@ class Arguments(NamedTuple):
     help: bool = False
     before_start: bool = False
     boot: bool = False
+    settings: bool = False
 
 
 def parse(words: Sequence[str], verb_given: bool) -> Arguments:
@@ -72,6 +76,8 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
             found = found._replace(before_start=True)
         elif word == "--boot" and found.command == "make":
             found = found._replace(boot=True)
+        elif word == "--settings" and found.command == "check":
+            found = found._replace(settings=True)
         elif word in ("-v", "--verbose"):
             found = found._replace(verbose=True)
         elif word == "--version":
