@@ -9,8 +9,9 @@ import shutil
 import time
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
-from updown import errors, reconcile_live, spool
+from updown import errors, left_over, reconcile_live, spool
 from updown.arguments import Arguments
+from updown.concerns.sysctls import all_of, conf
 from updown.errors import Refused, UpdownError
 from updown.facts import VTIS, Facts, Finding, Reconciled
 from updown.findings import find, settings
@@ -84,7 +85,8 @@ def gather(arguments: Arguments, checked: Checked) -> Facts:
         links: Tuple[Link, ...] = ()
         reconciled = Reconciled()
         try:
-            links = tuple(dumps.links())
+            netnses = ("", *left_over.netnses(ledger, checked.lines))
+            links = tuple(link for netns in netnses for link in dumps.links(netns))
             outcome = reconcile_live.run(ledger, netlink, checked.lines, asked, int(time.time()), dry=True)
             reconciled = Reconciled(
                 tuple((end.claim, end.reason) for end in outcome.decision.ended),
@@ -111,9 +113,9 @@ def gather(arguments: Arguments, checked: Checked) -> Facts:
 
 def values(links: Iterable[Link]) -> Dict[str, Optional[str]]:
     """The sysctls that the checks look at."""
-    paths = ["net/ipv4/conf/all/rp_filter"]
+    paths: List[str] = []
     for link in links:
-        paths += [f"net/ipv4/conf/{link.name}/{key}" for key in ("rp_filter", "disable_xfrm")]
+        paths += [all_of(link.name), *(conf("ipv4", link.name, key) for key in ("rp_filter", "disable_xfrm"))]
     return {path: sysctl.read(path) for path in paths}
 
 

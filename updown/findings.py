@@ -8,6 +8,7 @@ from typing import Callable, Iterator, Optional, Tuple
 
 from updown.claims import MADE
 from updown.concerns.device import is_fallback
+from updown.concerns.sysctls import all_of, conf
 from updown.errors import Refused
 from updown.facts import RECONCILE, VTIS, Facts, Finding
 from updown.findings_ipsec import charon_table, ends, keys, shadows
@@ -16,7 +17,7 @@ from updown.operations import Operation
 from updown.settings import resolve
 from updown.signals import MISSES
 from updown.standing import claim_of, lacking
-from updown.state import Address, Link, Route
+from updown.state import MAIN_TABLE, Address, Link, Route, Rule, bare, netns_of
 
 Check = Callable[[Facts], Iterator[Finding]]
 
@@ -88,6 +89,8 @@ def difference(operation: Operation, have: Optional[Link]) -> str:
     verb = {"add": "is missing", "delete": "is left over", "replace": "is another"}.get(action.split(" ")[-1], "")
     if isinstance(subject, Address):
         return f"{subject.device}: address {subject.address} {verb}"
+    if isinstance(subject, Rule):
+        return f"{subject.device or 'here'}: rule {subject.priority} for table {subject.table} {verb}"
     if isinstance(subject, Route):
         return f"{subject.device}: route {subject.destination} {verb}"
     had = getattr(operation.before, "value", "")
@@ -96,18 +99,24 @@ def difference(operation: Operation, have: Optional[Link]) -> str:
 
 def sysctls(facts: Facts) -> Iterator[Finding]:
     """Values that drop a tunnel's packets without a word."""
-    everyone = facts.sysctls.get("net/ipv4/conf/all/rp_filter") or "0"
     for link in facts.tunnels:
-        path = f"net/ipv4/conf/{link.name}/rp_filter"
+        everyone = facts.sysctls.get(all_of(link.name)) or "0"
+        path = conf("ipv4", link.name, "rp_filter")
         own = facts.sysctls.get(path) or "0"
         if max(own, everyone) == "1":
             says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
-            yield Finding("rp_filter", link.name, text, f"sysctl -w {path}=2, or `rp_filter = auto` in the settings")
-        path = f"net/ipv4/conf/{link.name}/disable_xfrm"
+            yield Finding("rp_filter", link.name, text, f"{written(link, path)}=2, or `rp_filter = auto` in the settings")
+        path = conf("ipv4", link.name, "disable_xfrm")
         if link.kind in VTIS and facts.sysctls.get(path) == "1":
             text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
-            yield Finding("disable_xfrm", link.name, text, f"sysctl -w {path}=0, and see what sets it (sysctl.d)")
+            yield Finding("disable_xfrm", link.name, text, f"{written(link, path)}=0, and see what sets it (sysctl.d)")
+
+
+def written(link: Link, path: str) -> str:
+    """The command that writes a device's sysctl, up to the value."""
+    netns = netns_of(link.name)
+    return f"ip netns exec {netns} sysctl -w {path.replace(f'@{netns}', '')}" if netns else f"sysctl -w {path}"
 
 
 def fallback(facts: Facts) -> Iterator[Finding]:
@@ -128,20 +137,22 @@ def made(facts: Facts) -> Iterator[Finding]:
     for claim in facts.claims:
         if claim.kind != MADE or facts.mistakes:
             continue
-        said = resolve(facts.lines, "", claim.device)
+        name = bare(claim.device)
+        said = resolve(facts.lines, "", name)
         lacks = lacking(said)
+        tables = [want.table for want in claim.wants if isinstance(want, (Route, Rule))]
         try:
-            wants = () if lacks else claim_of(claim.device, said, 0)[0].wants
+            wants = () if lacks else claim_of(name, said, 0, lambda _: ([*tables, MAIN_TABLE])[0])[0].wants
         except Refused as refusal:
             lacks, wants = refusal.text, ()
         if lacks:
             text = (
-                f"{claim.device} was made by `make`, and [device {claim.device}] does not describe it any more: {lacks}"
+                f"{claim.device} was made by `make`, and [device {name}] does not describe it any more: {lacks}"
             )
             yield Finding("made", claim.device, text, f"vti-updown release {claim.device}, or write it again")
         elif wants != claim.wants:
-            text = f"[device {claim.device}] was changed after `make` made it"
-            yield Finding("made", claim.device, text, f"vti-updown make {claim.device}")
+            text = f"[device {name}] was changed after `make` made it"
+            yield Finding("made", claim.device, text, f"vti-updown make {name}")
 
 
 def probes(facts: Facts) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from updown.claims import MADE
 from updown.concerns.device import is_fallback
 from updown.facts import RECONCILE, VTIS, Facts, Finding
 from updown.kernel.xfrm import Database, Key, Policy
-from updown.state import Link, Route, is_any
+from updown.state import Link, Route, is_any, netns_of
 
 CHARON_TABLE = 220  # charon.routing_table's default
 
@@ -130,9 +130,9 @@ def charon_table(facts: Facts) -> Iterator[Finding]:
         want.destination: want.device
         for claim in facts.claims
         for want in claim.wants
-        if isinstance(want, Route) and want.table != CHARON_TABLE
+        if isinstance(want, Route) and want.table != CHARON_TABLE and not netns_of(want.device)
     }
-    links = {link.ifindex: link.name for link in facts.links}
+    links = {link.ifindex: link.name for link in facts.links if not netns_of(link.name)}
     for seen in facts.charon_routes:
         covered = [
             name

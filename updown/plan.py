@@ -6,7 +6,7 @@ peers, routes.
 
 from typing import FrozenSet, List, NamedTuple, Optional, Tuple
 
-from updown.claims import Holder, same_hosts
+from updown.claims import SA, Holder, same_hosts
 from updown.concerns import addresses, device, routes, rules, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Draft, Ground, Plan, first, speaker
@@ -220,8 +220,11 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
         open_to = [one for one in holders if device_of(one.want) not in devices.down | ground.signals.silent]
         if not open_to:
             draft.phases["unroute"] += withdrawn(want, observed, devices, ground)
-            if holder.claim.key == ground.newest and want.device in ground.signals.silent:
-                draft.warnings.append(f"the far end of {want.device} does not answer: nothing is routed into it")
+            newest = next((one for one in holders if one.claim.key == ground.newest and one.claim.kind == SA), None)
+            if newest and device_of(newest.want) in ground.signals.silent:
+                draft.warnings.append(
+                    f"the far end of {device_of(newest.want)} does not answer: nothing is routed into it"
+                )
             return
         holder = open_to[0]
         assert isinstance(holder.want, Route)

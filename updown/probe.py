@@ -6,6 +6,7 @@ down, so that no probe could ever be answered. docs/settings.md has the rest of 
 """
 
 import json
+import sys
 import time
 from typing import Dict, List, Mapping, NamedTuple, Tuple
 
@@ -22,6 +23,7 @@ from updown.live import ledger_of, namespace_name, settings_lines
 from updown.report import JSON_VERSION, plan_lines
 from updown.settings import Line, resolve
 from updown.signals import MISSES, carrying, is_silent, is_up, missed, set_missed
+from updown.state import bare
 
 
 class Answer(NamedTuple):
@@ -54,7 +56,7 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 def targets(ledger: Ledger, lines: Tuple[Line, ...]) -> Dict[str, str]:
     """The far address of each device that has a tunnel up and a `probe` in its settings."""
-    said = {device: resolve(lines, name, device).probe for device, name in carrying(ledger).items()}
+    said = {device: resolve(lines, name, bare(device)).probe for device, name in carrying(ledger).items()}
     return {device: far for device, far in sorted(said.items()) if far}
 
 
@@ -102,6 +104,7 @@ def joined(one: Report, other: Report) -> Report:
 
 def say(arguments: Arguments, answers: List[Answer], report: Report) -> int:
     """What was asked, and what changed; status 1 where something went wrong."""
+    talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
     if arguments.json:
         said = {
             "version": JSON_VERSION,
@@ -114,10 +117,11 @@ def say(arguments: Arguments, answers: List[Answer], report: Report) -> int:
         lines: List[str] = []
         for device, far, count, why in answers:
             if not count:
-                lines += [f"# {device}: {far} answers"] if arguments.verbose else []
+                lines += [f"# {device}: {far} answers"] if talks else []
             else:
                 withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
                 lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
-        quiet = not (report.operations or report.warnings or report.remarks)
-        print("\n".join(lines + ([] if quiet else plan_lines(report, arguments.verbose)) or ["# all answer"]))
+        if report.operations or report.warnings or (talks and report.remarks):
+            lines += plan_lines(report, arguments.verbose)
+        print("".join(f"{line}\n" for line in lines), end="")
     return errors.FAILED if report.warnings else errors.DONE

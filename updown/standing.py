@@ -55,9 +55,14 @@ def lacking(settings: Settings) -> str:
 def claim_of(name: str, settings: Settings, now: int, vrf_table: event.VrfTable) -> Tuple[Claim, Tuple[str, ...]]:
     """The claim that holds a device by itself, and what is to be said of it. Raises Refused where the settings do not fit."""
     settings = event.in_vrf(settings, vrf_table)
-    context = context_of(settings)
     row = Row(any_remote=remote_said(settings) in ("", ANY), goes=False)
-    wants, remarks = event.wants_of(context, settings, Wish(name, kind=kind_of(settings)), row, True)
+    found, context = Wish(name, kind=kind_of(settings)), context_of(settings)
+    asked = [
+        event.wants_of(context._replace(my_client=inside, peer_client=inside), settings, found, row, True)
+        for inside in map(Selector, ALL.values())  # it carries both families
+    ]
+    wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
+    remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
     key = json.dumps([MADE, name])
     about = NOBODY._replace(daemon=MAKE)
     return Claim(
@@ -70,7 +75,7 @@ def context_of(settings: Settings) -> Context:
     me = settings.local or ANYWHERE[4]
     anywhere = ANYWHERE[family(me)]
     remote = remote_said(settings)
-    selector = Selector(ALL[family(me)])
+    selector = Selector(ALL[4])
     return Context(
         MAKE,
         0,

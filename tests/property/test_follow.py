@@ -18,6 +18,7 @@ from tests.property.sequences import Daemon, check, made_from
 from updown.claims import SA
 from updown.desired import Device
 from updown.state import Link
+from updown.status import show
 
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 600
@@ -176,6 +177,21 @@ def test_a_route_of_the_same_metric_moves_to_the_tunnel_that_is_up(machine: Mach
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
     machine.send(call(second, "down", wishes=("UP",)))
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_status_says_that_it_is_down_on_purpose(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.settings(FOLLOW)
+    one = Tunnel(shared="yes")
+    machine.send_all([*establish(one), call(one, "down", wishes=("UP",))])
+    show(machine.arguments)
+    assert capsys.readouterr().out.splitlines()[1].split()[5] == "idle"
+    machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=True)
+    show(machine.arguments)
+    assert capsys.readouterr().out.splitlines()[1].split()[5] == "up"
+    machine.send(call(one, "up"))
+    machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=False)
+    show(machine.arguments)
+    assert capsys.readouterr().out.splitlines()[1].split()[5] == "DOWN"
 
 
 def test_keep_is_the_default_and_leaves_it_up(machine: Machine) -> None:

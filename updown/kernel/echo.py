@@ -13,7 +13,8 @@ import time
 from typing import Dict, Mapping, Optional, Tuple
 
 from updown.errors import KernelError
-from updown.state import family
+from updown.kernel import namespace
+from updown.state import bare, family, netns_of
 
 SECONDS = 1.0  # for all answers together
 
@@ -35,6 +36,8 @@ def ask(targets: Mapping[str, str], wait: float = SECONDS) -> Dict[str, str]:
                 open_sockets[channel] = (device, far, token)
             except PermissionError:
                 raise KernelError("probe: raw sockets are not permitted", errno.EPERM, "run as root") from None
+            except KernelError as error:
+                found[device] = f"cannot be asked ({error.text})"
             except OSError as error:
                 found[device] = f"cannot be asked ({os.strerror(error.errno or errno.EIO)})"
         until = time.monotonic() + wait
@@ -52,12 +55,14 @@ def ask(targets: Mapping[str, str], wait: float = SECONDS) -> Dict[str, str]:
 
 
 def send(device: str, far: str) -> Tuple[socket.socket, bytes]:
-    """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError."""
+    """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError, and KernelError for its
+    namespace."""
     six = family(far) == 6
     kind, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
-    channel = socket.socket(kind, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    with namespace.inside(netns_of(device)):
+        channel = socket.socket(kind, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
     try:
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bare(device).encode() + b"\0")
         token = os.urandom(16)
         channel.sendto(request(family(far), token), (far, 0))
     except BaseException:
