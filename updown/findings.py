@@ -4,9 +4,10 @@ Each check is one function of `Facts`; CHECKS is the list. A finding says in one
 it. What claims ask for is not looked at here: `reconcile` reads that, and its plan is one of the facts.
 """
 
+from functools import partial
 from typing import Callable, Iterator, Optional, Tuple
 
-from updown.claims import MADE
+from updown.claims import MADE, Claim
 from updown.concerns.device import is_fallback
 from updown.concerns.sysctls import all_of, conf
 from updown.errors import Refused
@@ -106,7 +107,9 @@ def sysctls(facts: Facts) -> Iterator[Finding]:
         if max(own, everyone) == "1":
             says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
-            yield Finding("rp_filter", link.name, text, f"{written(link, path)}=2, or `rp_filter = auto` in the settings")
+            yield Finding(
+                "rp_filter", link.name, text, f"{written(link, path)}=2, or `rp_filter = auto` in the settings"
+            )
         path = conf("ipv4", link.name, "disable_xfrm")
         if link.kind in VTIS and facts.sysctls.get(path) == "1":
             text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
@@ -140,19 +143,21 @@ def made(facts: Facts) -> Iterator[Finding]:
         name = bare(claim.device)
         said = resolve(facts.lines, "", name)
         lacks = lacking(said)
-        tables = [want.table for want in claim.wants if isinstance(want, (Route, Rule))]
         try:
-            wants = () if lacks else claim_of(name, said, 0, lambda _: ([*tables, MAIN_TABLE])[0])[0].wants
+            wants = () if lacks else claim_of(name, said, 0, partial(table_in, claim))[0].wants
         except Refused as refusal:
             lacks, wants = refusal.text, ()
         if lacks:
-            text = (
-                f"{claim.device} was made by `make`, and [device {name}] does not describe it any more: {lacks}"
-            )
+            text = f"{claim.device} was made by `make`, and [device {name}] does not describe it any more: {lacks}"
             yield Finding("made", claim.device, text, f"vti-updown release {claim.device}, or write it again")
         elif wants != claim.wants:
             text = f"[device {name}] was changed after `make` made it"
             yield Finding("made", claim.device, text, f"vti-updown make {name}")
+
+
+def table_in(claim: Claim, _vrf: str) -> int:
+    """The table that a claim's routes and rules are in."""
+    return next((want.table for want in claim.wants if isinstance(want, (Route, Rule))), MAIN_TABLE)
 
 
 def probes(facts: Facts) -> Iterator[Finding]:

@@ -55,8 +55,8 @@ def ask(targets: Mapping[str, str], wait: float = SECONDS) -> Dict[str, str]:
 
 
 def send(device: str, far: str) -> Tuple[socket.socket, bytes]:
-    """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError, and KernelError for its
-    namespace."""
+    """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError, and
+    KernelError for the device's namespace."""
     six = family(far) == 6
     kind, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
     with namespace.inside(netns_of(device)):
