@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
@@ -154,3 +155,35 @@ def test_released_it_stays_when_tunnels_go(node: Node) -> None:
     assert node.run("release", "vti5").status == 0
     assert json.loads("".join(node.run("status", "--json").lines))["claims"] == []
     assert "ifalias" not in device("vti5")
+
+
+def test_made_in_another_namespace_with_its_routes_and_rules(node: Node) -> None:
+    """What [device] says of place, routes and rules is made before any tunnel too; `check` reads it there."""
+    red = f"red{os.getpid()}"
+    ip("netns", "add", red)
+    try:
+        node.config.write_text(
+            FOUR + f"netns = {red}\nroute = 10.77.0.0/16, fd00:77::/48\ntable = 77\nrule = fwmark 9\nlink = follow\n"
+        )
+        assert node.run("make", "vti5").status == 0
+        (link,) = json.loads(ip("-n", red, "-j", "addr", "show", "dev", "vti5"))
+        assert "UP" not in link["flags"]
+        assert {"10.99.0.1", "fd00:99::1"} <= {address["local"] for address in link["addr_info"]}
+        assert "lookup 77" in ip("-n", red, "rule")
+        assert "lookup 77" in ip("-n", red, "-6", "rule")
+        assert [line for line in node.run("make", "vti5").lines if not line.startswith("#")] == []
+        node.send(*establish(Tunnel(address="10.99.0.5/30")))
+        shown = ip("-n", red, "route", "show", "table", "77") + ip("-n", red, "-6", "route", "show", "table", "77")
+        assert {line.split()[0] for line in shown.splitlines()} == {"10.77.0.0/16", "fd00:77::/48", "10.2.0.0/24"}
+        ip("-n", red, "addr", "del", "10.99.0.1/30", "dev", "vti5")
+        found = json.loads("".join(node.run("check", "--json").lines))["findings"]
+        assert f"vti5@{red}: address 10.99.0.1/30 is missing" in [finding["text"] for finding in found]
+        node.run("reconcile")
+        node.send(*withdraw(Tunnel(address="10.99.0.5/30")))
+        (link,) = json.loads(ip("-n", red, "-j", "addr", "show", "dev", "vti5"))
+        assert "UP" not in link["flags"]
+        assert {"10.99.0.1", "fd00:99::1"} <= {address["local"] for address in link["addr_info"]}
+        assert node.run("clean").status == 0
+        assert "vti5" not in ip("-n", red, "link")
+    finally:
+        ip("netns", "del", red)
