@@ -15,6 +15,7 @@ from tests.property.kernel_model import KEEP
 from tests.property.machine import Machine, SwiftMachine, Tunnel, call, establish, withdraw
 from tests.property.oracle import Follower, Oracle
 from tests.property.sequences import Daemon, check, made_from
+from tests.unit.test_reconcile_machine import reconcile, said
 from updown.claims import SA
 from updown.desired import Device
 from updown.state import Link
@@ -160,6 +161,20 @@ def test_a_shared_device_that_stays_is_set_down_with_its_last_claim(machine: Mac
     assert not machine.kernel.named("vti5").up
     machine.send_all(establish(one))
     assert machine.kernel.named("vti5").up
+
+
+def test_reconcile_sets_down_what_somebody_set_up(machine: Machine) -> None:
+    """With claims that wait, and with none at all; and then it has nothing more to do."""
+    machine.settings(FOLLOW)
+    one = Tunnel(shared="yes")
+    machine.send_all([*establish(one), call(one, "down", wishes=("UP",))])
+    for _ in range(2):
+        machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=True)
+        reconcile(machine, said(held=("t",)))
+        assert not machine.kernel.named("vti5").up
+        assert reconcile(machine, said(held=("t",))).report.operations == ()
+        machine.send_all(withdraw(one))
+    assert machine.claims() == []
 
 
 def test_a_route_of_the_same_metric_moves_to_the_tunnel_that_is_up(machine: Machine) -> None:

@@ -251,6 +251,18 @@ def test_killed_at_any_moment_the_next_one_makes_it(machine: Machine) -> None:
     assert at > 8
 
 
+def test_an_old_word_of_the_settings_names_the_command_that_mends_it(machine: Machine, command: Command) -> None:
+    machine.settings(ONE)
+    command("make", "vti5")
+    machine.settings(ONE.replace("mark = 5", "mark = 7"))
+    seven = T._replace(mark_in="7/0xff", mark_out="7/0xff")
+    with pytest.raises(Conflict, match="vti5 has key 5, wanted 7, for make") as refusal:
+        machine.send(call(seven, "up"))
+    assert "vti-updown make vti5" in refusal.value.hint
+    command("make", "vti5")
+    machine.send_all(establish(seven))
+
+
 # What a device's section says beats the connection
 
 

@@ -10,7 +10,7 @@ from updown.operations import Operation
 from updown.settings import Settings
 from updown.state import OUR_ALIAS, Link, bare, is_any, netns_of, placed
 from updown.values import device_name
-from updown.wording import Words, words_of
+from updown.wording import MAKE, Words, words_of
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
@@ -246,7 +246,9 @@ def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[s
         )
     raise Conflict(
         f"{name} has {'; '.join(different)}, for {connection}",
-        f"give each connection a device, or the same marks, peer and {words.shared}"
+        f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
+        if connection == MAKE
+        else f"give each connection a device, or the same marks, peer and {words.shared}"
         if want.link.kind != "xfrm"
         else "give each connection a device, or the same if_id",
     )
