@@ -48,7 +48,9 @@ def contradictions(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:
         mine = identity(said)
         if mine in taken:
             key = "if_id" if kind_of(said) == "xfrm" else "local"
-            text = f"{name} and {taken[mine]} would have the same {'if_id' if key == 'if_id' else 'two ends'}"
+            key = "external" if said.external else key
+            same = {"if_id": "the same if_id", "local": "the same two ends", "external": "every if_id"}[key]
+            text = f"{name} and {taken[mine]} would have {same}"
             yield f"{where(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
         taken.setdefault(mine, name)
 
@@ -64,6 +66,8 @@ def idle_keys(said: Settings) -> Tuple[str, ...]:
 
 def identity(said: Settings) -> object:
     """What the kernel has once: the ends of a VTI, the if_id of an XFRM interface."""
+    if said.external:
+        return "external"
     return said.if_id if kind_of(said) == "xfrm" else (said.local, remote_said(said))
 
 

@@ -26,15 +26,15 @@ ALL = {4: Network("0.0.0.0/0", ("0.0.0.0/0",)), 6: Network("::/0", ("::/0",))}
 
 
 def kind_of(settings: Settings) -> str:
-    """vti or xfrm: what `kind` says, else a VTI by its ends and marks, an XFRM interface by its if_id."""
+    """vti or xfrm: what `kind` says, else a VTI by its ends and marks, an XFRM interface by its if_id or by having none."""
     ends = settings.local or settings.remote or settings.mark_in or settings.mark_out
-    return settings.kind or ("xfrm" if settings.if_id and not ends else "vti")
+    return settings.kind or ("xfrm" if (settings.if_id or settings.external) and not ends else "vti")
 
 
 def lacking(settings: Settings) -> str:
     """What the settings would have to say so that the device could be made; empty where they say enough."""
     if kind_of(settings) == "xfrm":
-        return "" if settings.if_id else "an XFRM interface needs `if_id`"
+        return "" if settings.if_id or settings.external else "an XFRM interface needs `if_id`"
     if settings.local and settings.remote not in ("", ANY) and family(settings.local) != family(settings.remote):
         return f"`local` {settings.local} and `remote` {settings.remote} are of two families"
     missing = [

@@ -130,6 +130,13 @@ CASES: dict[str, tuple[Facts, list[str]]] = {
         GOOD._replace(xfrm=Database((Policy("out", "10.1.0.0/24", "10.3.0.0/24", key=Key(if_id=7)),))),
         ["IPsec policies have if_id 7"],
     ),
+    "an external interface has every if_id": (
+        GOOD._replace(
+            links=(*GOOD.links, Link("ipsec", "xfrm", 12, external=True)),
+            xfrm=Database((Policy("out", "10.1.0.0/24", "10.3.0.0/24", key=Key(if_id=7)),)),
+        ),
+        [],
+    ),
     "strict by the device": (
         GOOD._replace(sysctls={"net/ipv4/conf/vti5/rp_filter": "1"}),
         ["vti5: rp_filter is 1 (strict)"],
@@ -346,6 +353,10 @@ CONTRADICTIONS = {
     "the same if_id": (
         "[device d]\nif_id = 5\n[device e]\nif_id = 0x5\n",
         ["f.conf:4: e and d would have the same if_id"],
+    ),
+    "two external interfaces": (
+        "[device d]\nexternal = yes\n[device e]\nexternal = yes\n",
+        ["f.conf:4: e and d would have every if_id"],
     ),
     "nothing wrong": ("[device d]\nlocal = 192.0.2.1\nmark = 5\n[device e]\nremote = any\n", []),
     "a missing file": (None, []),

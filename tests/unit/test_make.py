@@ -102,6 +102,7 @@ def test_a_dry_run_says_the_same_and_does_nothing(
         ("[device d]\nmark = 5\n", "a VTI needs `local` (an XFRM interface `if_id`)"),
         ("[device d]\ndelete = never\n", "a VTI needs `local` and `mark` (an XFRM interface `if_id`)"),
         ("[device d]\nif_id = 7\n", ""),
+        ("[device d]\nexternal = yes\n", ""),
         ("[device d]\nkind = xfrm\nmark = 5\n", "an XFRM interface needs `if_id`"),
         ("[device d*]\nif_id = 0x7\n", ""),
         (f"[device d]\nlocal = {WEST}\nremote = {EAST6}\nmark = 5\n", "two families"),
