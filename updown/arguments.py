@@ -16,6 +16,9 @@ For people:
   vti-updown replay FILE...        run saved environments, one event each; with --dry-run change nothing
   vti-updown clean                 release everything we own; with --dry-run show it
   vti-updown reconcile             end claims that no tunnel backs, mend what the others need, remove left-overs
+  vti-updown make DEV | --boot     make a device that the settings describe (or all of them) before firewall and daemon
+  vti-updown check [--settings]    what is wrong on this machine (or in the settings alone) and how to mend it
+  vti-updown probe                 ping the far ends that `probe` in the settings names; for a timer
   vti-updown adopt DEV             take over a device that another script left; release DEV lets go of one, untouched
 Flags:
   --config FILE       settings (default /etc/vti-updown/vti-updown.conf, and conf.d beside it)
@@ -23,13 +26,14 @@ Flags:
   --json              for programs        -v, --verbose    reasons, and a traceback where we fail
   --dry-run, -n       change nothing      --version        print it          --help    this
   --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre)
-Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained.
+Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained,
+  5 check found something.
 A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
 """
 
-COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "adopt", "release")
-LATER = ("check", "capture", "make", "graph", "worker")
-WITH_WORDS = ("explain", "replay", "adopt", "release")  # sub-commands that take files, or a device
+COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "make", "check", "probe", "adopt", "release")
+LATER = ("capture", "graph", "worker")
+WITH_WORDS = ("explain", "replay", "make", "adopt", "release")  # sub-commands that take files, or a device
 STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
 
 
@@ -46,6 +50,8 @@ class Arguments(NamedTuple):
     version: bool = False
     help: bool = False
     before_start: bool = False
+    boot: bool = False
+    settings: bool = False
 
 
 def parse(words: Sequence[str], verb_given: bool) -> Arguments:
@@ -68,6 +74,10 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
             found = found._replace(dry_run=True)
         elif word == "--before-start" and found.command == "reconcile":
             found = found._replace(before_start=True)
+        elif word == "--boot" and found.command == "make":
+            found = found._replace(boot=True)
+        elif word == "--settings" and found.command == "check":
+            found = found._replace(settings=True)
         elif word in ("-v", "--verbose"):
             found = found._replace(verbose=True)
         elif word == "--version":
@@ -92,6 +102,8 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
         raise Refused("replay needs at least one saved environment", "such as a copy of /proc/PID/environ")
     if found.command in ("adopt", "release") and len(files) != 1 and not found.help:
         raise Refused(f"{found.command} needs the name of one device", f"such as: vti-updown {found.command} vti5")
+    if found.command == "make" and len(files) != (0 if found.boot else 1) and not found.help:
+        raise Refused("make needs the name of one device, or --boot", "such as: vti-updown make vti5")
     return found._replace(files=tuple(files))
 
 

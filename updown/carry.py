@@ -18,6 +18,7 @@ from updown.ledger import Ledger, LedgerError
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import make_plan
+from updown.signals import follows, shuts, signals
 from updown.state import Address, Link, family, host
 
 
@@ -112,11 +113,12 @@ def settle(
 
 
 def touched_by(change: Change, before: Dict[str, Claim]) -> List[str]:
-    """Resources whose claims change. A claim that only begins to wait touches nothing."""
+    """Resources whose claims change. A claim that only begins to wait touches nothing, but for a device that
+    follows its tunnels."""
     names: List[str] = []
     for claim in change.put:
         old = before.get(claim.key)
-        if old is not None and old.wants == claim.wants and claim.kind == REVIVE:
+        if old is not None and old.wants == claim.wants and claim.kind == REVIVE and not follows(claim.wants):
             continue
         names += [resource(want) for want in (*claim.wants, *(old.wants if old else ()))]
     for claim in change.end:
@@ -153,7 +155,12 @@ def survey(
 def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, ledger: Ledger) -> Ground:
     """What the ledger knows of these resources."""
     holders = {name: ledger.holders(name, newest) for name in names}
-    return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest)
+    found = signals(holders, ended, newest, ledger)
+    shut = [name for name in names if name.startswith("route ") and holders[name] and shuts(found, holders[name][0])]
+    if shut:  # who comes first cannot have the route now: who does?
+        holders.update({name: ledger.holders(name, newest, each_device=True) for name in shut})
+        found = signals(holders, ended, newest, ledger)
+    return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest, found)
 
 
 def wants_in(ground: Ground) -> List[Want]:
@@ -181,7 +188,8 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
             holder = speaker(holders, ground.newest)
             want = holder.want if holder else None
             assert isinstance(want, Device)
-            if link is None or not link.up or not device.changes_in_place(want.link, link):
+            idle = rest in ground.signals.idle and link and device.is_ours(link, ground.made.get(name), want.link)
+            if link is None or not (link.up or idle) or not device.changes_in_place(want.link, link):
                 found.append(rest)
     for device_name, gone in leaving(ground, observed).items():
         have = observed.addresses.get(device_name, ())
@@ -225,13 +233,14 @@ def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> List[s
 
 def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> None:
     """The event is over: what we made is what we made, its resources are finished. Where something could not be deleted, what
-    nobody asks for any more stays unfinished, and so does another tunnel's that could not be put back: the next event tries
-    again."""
+    nobody asks for any more stays unfinished, and so does another tunnel's that could not be put back, and a device that could
+    not be set down: the next event tries again."""
     indexes = dict(outcome.indexes)
     not_made = {operation.makes for operation in plan.operations} - {operation.makes for operation in outcome.done}
     left: Set[str] = set()
     if any(operation.action.endswith("delete") for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
+    left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
     for name in {
         resource(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)
     }:

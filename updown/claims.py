@@ -14,6 +14,7 @@ from updown.state import family
 SA = "sa"
 TRAP = "trap"
 REVIVE = "revive"
+MADE = "made"  # of `vti-updown make`: by the administrator, whatever tunnels do
 
 STRONGSWAN = "strongswan"
 

@@ -32,6 +32,18 @@ def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
         from updown.reconcile_live import show as reconcile
 
         return reconcile(arguments, environ)
+    if arguments.command == "make":
+        from updown.make import show as make
+
+        return make(arguments)
+    if arguments.command == "check":
+        from updown.check import show as check
+
+        return check(arguments, environ)
+    if arguments.command == "probe":
+        from updown.probe import show as probe
+
+        return probe(arguments, environ)
     if arguments.command in ("adopt", "release"):
         from updown.takeover import take_over
 

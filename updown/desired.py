@@ -18,6 +18,7 @@ class Device(NamedTuple):
     shared: bool
     goes: bool
     by_daemon: bool = False  # the daemon makes and deletes it; we only use it
+    follow: bool = False  # it is down while no tunnel is up
 
 
 class Sysctl(NamedTuple):

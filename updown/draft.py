@@ -1,9 +1,17 @@
 """A plan while it is being made, and what it is made from."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from updown.claims import Ended, Holder
 from updown.operations import Operation
+
+
+class Signals(NamedTuple):
+    """Devices that are to be down, since they follow their tunnels and have none (ours alone are set down), and devices whose
+    far end is silent: routes into them wait."""
+
+    idle: FrozenSet[str] = frozenset()
+    silent: FrozenSet[str] = frozenset()
 
 
 class Ground(NamedTuple):
@@ -16,6 +24,7 @@ class Ground(NamedTuple):
     ended: Dict[str, List[Ended]]
     made: Dict[str, Optional[int]]
     newest: str = ""
+    signals: Signals = Signals()
 
 
 class Plan(NamedTuple):
@@ -46,6 +55,7 @@ class Draft:
                 "peer",
                 "route",
                 "rule",
+                "lower",
             )
         }
         self.warnings: List[str] = []

@@ -72,15 +72,21 @@ def make(
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
     row = claims.row_of(held) or device.decide_row(context, settings)
-    earlier = device.kept(found, context, row, [want for claim in held.tunnel for want in claim.wants])
+    earlier = device.kept(found, context, settings, row, [want for claim in held.tunnel for want in claim.wants])
     if earlier != found:
         found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
-    if settings.vrf and settings.table == MAIN_TABLE:
-        settings = settings._replace(table=vrf_table(placed(settings.vrf, settings.netns)))
+    settings = in_vrf(settings, vrf_table)
     wants, remarks = wants_of(context, settings, found, row, claims.routed(context, before))
     return rules.make(context, held, row, wants, now), remarks
+
+
+def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
+    """The settings, with the VRF's own table where they name none. Raises KernelError where there is no such VRF."""
+    if not settings.vrf or settings.table != MAIN_TABLE:
+        return settings
+    return settings._replace(table=vrf_table(placed(settings.vrf, settings.netns)))
 
 
 def wants_of(

@@ -34,10 +34,10 @@ def ip(device: str) -> str:
 
 
 def link(action: str, wanted: Link, before: object) -> str:
-    """`ip link add|change|set|del`."""
+    """`ip link add|change|set|del`; "link down" is a set that comes last, "link up" its undoing."""
     if action == "link delete":
         return f"{ip(wanted.name)} link del {bare(wanted.name)}"
-    if action == "link set":
+    if action in ("link set", "link down", "link up"):
         words = [f"{ip(wanted.name)} link set {bare(wanted.name)}"]
         had = before if isinstance(before, Link) else Link(wanted.name)
         if wanted.mtu and wanted.mtu != had.mtu:

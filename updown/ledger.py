@@ -11,34 +11,15 @@ import sqlite3
 from types import TracebackType
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type
 
-from updown.claims import About, Claim, Ended, Held, Holder
-from updown.desired import Row, device_of, dump, load, resource
+from updown.claims import SA, Claim, Ended, Held, Holder
+from updown.desired import Device, device_of, dump, load, resource
+from updown.ledger_tables import claim_in
 
-VERSION = 1  # of the tables below (PRAGMA user_version)
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
 
 LedgerError = sqlite3.Error
 """What any method may raise while it writes: a full disk, a damaged file."""
-
-TABLES = """
-CREATE TABLE claim (
-    ordering INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, kind TEXT NOT NULL, connection TEXT NOT NULL,
-    tunnel TEXT NOT NULL, grp TEXT NOT NULL, device TEXT NOT NULL, row TEXT NOT NULL, routed INTEGER NOT NULL,
-    since INTEGER NOT NULL, about TEXT NOT NULL);
-CREATE INDEX claim_tunnel ON claim (tunnel);
-CREATE INDEX claim_grp ON claim (grp);
-CREATE INDEX claim_device ON claim (device);
-CREATE TABLE want (claim INTEGER NOT NULL, resource TEXT NOT NULL, device TEXT NOT NULL, position INTEGER NOT NULL,
-    value TEXT NOT NULL, PRIMARY KEY (claim, resource)) WITHOUT ROWID;
-CREATE INDEX want_resource ON want (resource, claim);
-CREATE INDEX want_value ON want (resource, value);
-CREATE INDEX want_device ON want (device, resource);
-CREATE TABLE made (resource TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE unfinished (resource TEXT PRIMARY KEY, connection TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE taken (spis TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-CREATE INDEX taken_at ON taken (at);
-"""
 
 
 class Ledger:
@@ -85,9 +66,10 @@ class Ledger:
             except (ValueError, TypeError) as error:
                 raise LedgerError(f"malformed claim: {error}") from None
 
-    def holders(self, name: str, newest: str) -> List[Holder]:
+    def holders(self, name: str, newest: str, each_device: bool = False) -> List[Holder]:
         """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
-        something else than it, at most two. That decides everything, and it stays as cheap when thousands hold it."""
+        something else than it, at most two. That decides everything, and it stays as cheap when thousands hold it. With
+        `each_device` the first claim of each device as well, where the first of all may not do."""
         claims = [
             order for (order,) in self.base.execute("SELECT min(claim) FROM want WHERE resource = ?", (name,)) if order
         ]
@@ -106,6 +88,7 @@ class Ledger:
                 " WHERE claim.tunnel = (SELECT tunnel FROM claim WHERE ordering = ?)"
             )
             claims += [order for (order,) in self.base.execute(latest, (name, claims[0]))]
+        claims += self.first_of_each(name) if each_device else []
         return [
             Holder(claim, want)
             for order in sorted(set(claims))
@@ -113,6 +96,16 @@ class Ledger:
             for want in claim.wants
             if resource(want) == name
         ]
+
+    def first_of_each(self, name: str) -> List[int]:
+        """Of each device that a resource is asked for on, the first claim; by leaps in an index from one device to the next."""
+        found: List[int] = []
+        leap = "SELECT device, claim FROM want WHERE resource = ? AND device > ? ORDER BY device, claim LIMIT 1"
+        row: Optional[Tuple[str, int]] = ("", 0)
+        while row is not None:
+            row = self.base.execute(leap, (name, row[0])).fetchone()
+            found += [row[1]] if row is not None else []
+        return found
 
     def claim_at(self, order: int) -> List[Claim]:
         """The claim with this place in the order, if there is one; read once between writes."""
@@ -207,6 +200,9 @@ class Ledger:
             for position, want in enumerate(claim.wants)
         ]
         self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
+        self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))
+        on = {want.link.name for want in claim.wants if isinstance(want, Device) and claim.kind == SA}
+        self.base.executemany("INSERT INTO carries VALUES (?, ?)", [(device, order) for device in sorted(on)])
 
     def end(self, claim: Claim) -> None:
         """Remove a claim."""
@@ -215,7 +211,8 @@ class Ledger:
     def end_key(self, key: str) -> None:
         """Remove the claim with this key, if there is one."""
         self.seen.clear()
-        self.base.execute("DELETE FROM want WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
+        for table in ("want", "carries"):
+            self.base.execute(f"DELETE FROM {table} WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
         self.base.execute("DELETE FROM claim WHERE key = ?", (key,))
 
     def set_made(self, name: str, value: Optional[int]) -> None:
@@ -244,24 +241,6 @@ class Ledger:
     def forget_taken(self, beginning: str) -> None:
         """Forget those whose text begins so."""
         self.base.execute("DELETE FROM taken WHERE spis >= ? AND spis < ?", (beginning, f"{beginning}\U0010ffff"))
-
-
-def claim_in(row: Tuple[Any, ...], wants: List[str]) -> Claim:
-    """A claim from its row; raises ValueError or TypeError for one that we did not write."""
-    return Claim(
-        order=row[0],
-        key=row[1],
-        kind=row[2],
-        connection=json.loads(row[3]),
-        tunnel=row[4],
-        group=row[5],
-        device=row[6],
-        row=Row(*json.loads(row[7])),
-        routed=bool(row[8]),
-        since=row[9],
-        about=About(*json.loads(row[10])),
-        wants=tuple(load(json.loads(value)) for value in wants),
-    )
 
 
 def as_json(claim: Claim) -> Dict[str, Any]:

@@ -5,7 +5,8 @@ import sqlite3
 import time
 
 from updown.errors import StateError
-from updown.ledger import TABLES, VERSION, Ledger, LedgerError
+from updown.ledger import Ledger, LedgerError
+from updown.ledger_tables import SIGNALS, TABLES, TO_2, VERSION
 from updown.lock import WAIT, take_lock
 
 STATE_DIR = "/run/vti-updown"
@@ -67,7 +68,9 @@ def prepare(base: sqlite3.Connection) -> None:
     """Give a new file its tables; raises LedgerError for one that another version of ours, or somebody else, wrote."""
     version = base.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+        base.executescript(f"BEGIN; {TABLES} {SIGNALS} PRAGMA user_version = {VERSION}; COMMIT")
+    elif version == 1:
+        base.executescript(f"BEGIN; {TO_2} PRAGMA user_version = {VERSION}; COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
 

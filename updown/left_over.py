@@ -12,7 +12,7 @@ from updown.kernel.route_messages import RouteSeen
 from updown.kernel.xfrm import Database
 from updown.ledger import Ledger
 from updown.settings import Line, resolve
-from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, is_any, netns_of, placed
+from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
 
 WHO = "nobody"
 
@@ -84,6 +84,8 @@ def find(
             )
         elif goes(link, lines):
             add(gone, link.name, Device(link, shared=False, goes=True))
+        elif link.up and resolve(lines, "", bare(link.name)).link == "follow":
+            add(gone, link.name, Device(link, shared=False, goes=False, follow=True))
     for route in here.routes:
         if route.device not in kept | going and not wanted & names_of(route):
             add(gone, route.device, route)

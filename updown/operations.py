@@ -12,6 +12,8 @@ OPPOSITES = {
     "link delete": "link add",
     "link change": "link change",
     "link set": "link set",
+    "link down": "link up",
+    "link up": "link down",
     "address add": "address delete",
     "address delete": "address add",
     "route add": "route delete",
@@ -35,8 +37,8 @@ class Operation(NamedTuple):
 
     @property
     def fatal(self) -> bool:
-        """Without its device a tunnel cannot work; without a route or a sysctl it may."""
-        return self.action.startswith("link")
+        """Without its device a tunnel cannot work; without a route or a sysctl it may, and with a device that stays up."""
+        return self.action.startswith("link") and self.action != "link down"
 
     def undo(self) -> "Operation":
         """The operation that takes this one back."""

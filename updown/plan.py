@@ -4,15 +4,15 @@ Order: what goes (routes, addresses, devices), then devices, sysctls, addresses,
 peers, routes.
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import FrozenSet, List, NamedTuple, Optional, Tuple
 
-from updown.claims import Holder, same_hosts
+from updown.claims import SA, Holder, same_hosts
 from updown.concerns import addresses, device, routes, rules, sysctls
 from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Draft, Ground, Plan, first, speaker
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import Address, Link, Route, Rule
+from updown.state import OUR_ALIAS, Address, Link, Route, Rule
 from updown.taken_along import restore_lost
 from updown.wording import words_of
 
@@ -24,6 +24,7 @@ class Devices(NamedTuple):
     fresh: Tuple[str, ...]
     unusable: Tuple[str, ...]
     foreign: Tuple[str, ...]
+    down: FrozenSet[str] = frozenset()  # to be: nothing can be routed into them
 
 
 def make_plan(ground: Ground, observed: Observed) -> Plan:
@@ -35,6 +36,11 @@ def make_plan(ground: Ground, observed: Observed) -> Plan:
         if kind != "device":
             plan_resource(name, ground, observed, devices, draft)
     restore_lost(ground, observed, draft)
+    draft.phases["route"] = [
+        operation
+        for operation in draft.phases["route"]
+        if not (isinstance(operation.subject, Route) and operation.subject.device in devices.down)
+    ]
     return draft.done()
 
 
@@ -55,6 +61,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             if release_device(name, have, ground, draft):
                 gone.append(device_name)
             continue
+        idle = device_name in ground.signals.idle
         want = holder.want
         assert isinstance(want, Device)
         if want.by_daemon:
@@ -68,7 +75,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
         want = want._replace(link=want.link._replace(mtu=least_mtu(holders)))
         want = where_it_is(want, have, holder.claim.key == ground.newest, observed)
         if have is None:
-            make_device(want, holder, draft)
+            make_device(want, holder, draft, idle)
             fresh.append(device_name)
             gone.append(device_name)
         elif not device.is_ours(have, made, want.link):
@@ -79,12 +86,13 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
                 draft.phases["raise"].append(
                     Operation("link set", have._replace(up=True), have, f"{holder.claim.connection} needs it up")
                 )
-        elif keep_device(want, have, holder, draft):
+        elif keep_device(want, have, holder, draft, idle):
             draft.made[name] = have.ifindex
         else:
             fresh.append(device_name)
             gone.append(device_name)
-    return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign))
+    down = ground.signals.idle - set(foreign)
+    return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign), down)
 
 
 def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft) -> bool:
@@ -98,6 +106,8 @@ def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft
         draft.made[name] = None
         return False
     if not wants or not all(want.goes for want in wants):
+        if have.up and have.name in ground.signals.idle:
+            draft.phases["lower"].append(device.lowering(have, last[-1].connection))
         return False
     who = ", ".join(dict.fromkeys(ended.connection for ended in last))
     draft.phases["delete"].append(Operation("link delete", have, reason=f"{who} was the last to hold it"))
@@ -142,18 +152,19 @@ def where_it_is(want: Device, have: Optional[Link], newest: bool, observed: Obse
     return want if path is not None and path.local else want._replace(link=want.link._replace(local=have.local))
 
 
-def make_device(want: Device, holder: Holder, draft: Draft) -> None:
-    """Make it, mark it, set it up."""
+def make_device(want: Device, holder: Holder, draft: Draft, idle: bool) -> None:
+    """Make it, mark it, set it up; not up where no tunnel needs it that it follows."""
     connection = holder.claim.connection
     draft.phases["make"].append(device.making(want, connection))
     down = want.link._replace(up=False, alias="")
     if down.vrf:
         draft.phases["make"].append(device.enslaving(down, connection))
-    draft.phases["raise"].append(device.raising(down, connection, "ready"))
+    ready = device.raising(down, connection, "ready")
+    draft.phases["raise"].append(ready._replace(subject=down._replace(alias=OUR_ALIAS)) if idle else ready)
     draft.made[resource(want)] = 0
 
 
-def keep_device(want: Device, have: Link, holder: Holder, draft: Draft) -> bool:
+def keep_device(want: Device, have: Link, holder: Holder, draft: Draft, idle: bool) -> bool:
     """Bring our own device in line; False where it has to be deleted and made again."""
     connection = holder.claim.connection
     different = device.differences(want.link, have)
@@ -164,11 +175,15 @@ def keep_device(want: Device, have: Link, holder: Holder, draft: Draft) -> bool:
         why = f"{connection}: {'; '.join(different)}"
         if not device.changes_in_place(want.link, have):
             draft.phases["delete"].append(Operation("link delete", have, reason=why))
-            make_device(want, holder, draft)
+            make_device(want, holder, draft, idle)
             return False
         draft.phases["make"].append(Operation("link change", wanted, have, why))
-    if not (have.up and have.alias) or have.mtu != wanted.mtu:
-        draft.phases["raise"].append(device.raising(wanted, connection, "as it should be")._replace(before=have))
+    raised = device.raising(wanted, connection, "as it should be")._replace(before=have)
+    marked = wanted._replace(alias=OUR_ALIAS)
+    if not ((have.up or idle) and have.alias) or have.mtu != wanted.mtu:
+        draft.phases["raise"].append(raised._replace(subject=marked) if idle else raised)
+    if have.up and idle:
+        draft.phases["lower"].append(device.lowering(marked, connection))
     return True
 
 
@@ -190,7 +205,7 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
             draft.phases["tune"] += [operation] if operation else []
     elif isinstance(want, (Address, SourceAddress)):
         operation = addresses.plan(want, observed, fresh, claim)
-        if operation:
+        if operation and not (device_of(want) in devices.down and addresses.goes_with_link(addresses.as_address(want))):
             phase = "address" if isinstance(want, Address) else "source"
             draft.phases[phase].append(operation._replace(makes=name))
             draft.made[name] = 0
@@ -202,13 +217,32 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
         draft.phases["peer"] += [operation] if operation else []
         draft.warnings += [warning] if warning else []
     elif isinstance(want, Route):
-        operation, warning = routes.plan(want, observed, devices.gone, claim)
+        open_to = [one for one in holders if device_of(one.want) not in devices.down | ground.signals.silent]
+        if not open_to:
+            draft.phases["unroute"] += withdrawn(want, observed, devices, ground)
+            newest = next((one for one in holders if one.claim.key == ground.newest and one.claim.kind == SA), None)
+            if newest and device_of(newest.want) in ground.signals.silent:
+                draft.warnings.append(
+                    f"the far end of {device_of(newest.want)} does not answer: nothing is routed into it"
+                )
+            return
+        holder = open_to[0]
+        assert isinstance(holder.want, Route)
+        operation, warning = routes.plan(holder.want, observed, devices.gone, holder.claim.connection)
         draft.phases["route"] += [operation] if operation else []
         draft.warnings += [warning] if warning else []
-        warn_waiting(holders, ground.newest, draft)
+        warn_waiting(open_to, ground.newest, draft)
     elif isinstance(want, Rule):
         operation = rules.plan(want, observed, claim)
         draft.phases["rule"] += [operation] if operation else []
+
+
+def withdrawn(want: Route, observed: Observed, devices: Devices, ground: Ground) -> List[Operation]:
+    """A route that leads to a silent far end goes; those of a device that is set down go with that."""
+    have = observed.routes.get(route_key(want))
+    if have is None or have.device not in ground.signals.silent:
+        return []
+    return routes.plan_removal(have, devices.gone, f"the far end of {have.device} does not answer")
 
 
 def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:

@@ -8,7 +8,7 @@ import json
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.backing import Known, backed, known, reqids_of, traces
-from updown.claims import REVIVE, SA, Claim
+from updown.claims import MADE, REVIVE, SA, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want
@@ -55,6 +55,8 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
     waiting: List[Claim] = []
     for claim in claims:
         child = found.get(claim.key)
+        if claim.kind == MADE:
+            continue  # the administrator's: it needs no tunnel
         if child is not None:
             now_there = follow(claim, child) if claim.key in sure else claim
             moved += [now_there] if now_there != claim else []

@@ -10,6 +10,7 @@ from updown.arguments import Arguments
 from updown.carry import Report, asked_before, mend, settle, touched_by
 from updown.claims import SA, Change, Claim, Ended
 from updown.cli import once
+from updown.concerns.ends import as_said
 from updown.daemons import pluto_status, vici
 from updown.daemons.said import ANSWERED, Said
 from updown.desired import device_of, resource
@@ -123,6 +124,7 @@ def run(
     """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due."""
     claims = list(ledger.claims())
     decision = decide(claims, facts, now, before_start)
+    decision = decision._replace(moved=tuple(as_said(claim, lines) for claim in decision.moved))
     reports = [mend(ledger, netlink, dry)]
     reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
     remarks, warnings = notes(claims, facts)

@@ -6,9 +6,9 @@ does not tell the line of a wrong key. docs/settings.md is this table for people
 """
 
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from updown import readers, values
+from updown import device_settings, readers, values
 from updown.errors import Refused
 from updown.lock import WAIT
 from updown.readers import StaticRoute, StaticRule
@@ -43,6 +43,14 @@ class Settings(NamedTuple):
     disable_policy: Optional[int] = BY_KIND  # None: leave alone
     forwarding: Optional[int] = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
+    local: str = ""  # a VTI's own end, whatever the connection says
+    remote: str = ""  # an address, or any
+    mark: int = 0  # both of the next two
+    mark_in: int = 0
+    mark_out: int = 0
+    if_id: int = 0
+    link: str = "keep"  # keep, or follow: down while no tunnel is up
+    probe: str = ""  # the far address that `vti-updown probe` pings
     lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
 
 
@@ -120,8 +128,22 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "disable_policy": policy_switch,
     "forwarding": switch,
     "rp_filter": choice("auto", "0", "1", "2", "keep"),
+    "local": device_settings.local,
+    "remote": device_settings.remote,
+    "mark": device_settings.key,
+    "mark_in": device_settings.key,
+    "mark_out": device_settings.key,
+    "if_id": device_settings.if_id,
+    "link": choice("keep", "follow"),
+    "probe": device_settings.probe,
     "lock_wait": seconds,
 }
+
+UNKNOWN = "unknown"
+"""The section of lines whose head has a mistake."""
+
+SAYS = {"mark": ("mark", "mark_in", "mark_out")}
+"""Fields that a key says besides its own name's."""
 
 OF_ALL = ("lock_wait",)
 """Keys of [defaults] alone: what they say is needed before the connection's own lines count."""
@@ -142,53 +164,77 @@ class Line(NamedTuple):
 
 def read_files(path: str) -> Tuple[Line, ...]:
     """Every line of `path` and of conf.d/*.conf beside it; a missing file is empty. Raises Refused with file and line."""
+    return tuple(good(said) for said in read_all(path))
+
+
+def good(said: Union[Line, Refused]) -> Line:
+    """A line; raises what is none."""
+    if isinstance(said, Refused):
+        raise said
+    return said
+
+
+def read_all(path: str) -> Iterator[Union[Line, Refused]]:
+    """The same with every mistake in its place."""
     folder = os.path.join(os.path.dirname(path), "conf.d")
     try:
         more = sorted(name for name in os.listdir(folder) if name.endswith(".conf"))
     except OSError:
         more = []
-    lines: List[Line] = []
     for name in [path, *(os.path.join(folder, name) for name in more)]:
         try:
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                lines += parse(file.read(), name)
+                text = file.read()
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise Refused(
+            yield Refused(
                 f"{name}: {error.strerror}", "make the settings readable for root, or name others by --config"
-            ) from None
-    return tuple(lines)
+            )
+            continue
+        yield from parse_all(text, name)
 
 
 def parse(text: str, name: str) -> List[Line]:
     """The lines of one file's text; raises Refused naming file, line and the nearest known key."""
+    return [good(said) for said in parse_all(text, name)]
+
+
+def parse_all(text: str, name: str) -> Iterator[Union[Line, Refused]]:
+    """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""
-    lines: List[Line] = []
     for number, raw in enumerate(text.splitlines(), 1):
         where = f"{name}:{number}"
         line = raw.strip()
         if not line or line[0] in "#;":
             continue
-        if line[0] == "[":
-            kind, pattern = section(line, where)
-            continue
-        key, equals, value = (part.strip() for part in line.partition("="))
-        if not equals:
-            raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
-        if not kind:
-            raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
-        if key in LATER:
-            raise Refused(f"{where}: {key} is not served by this release", "remove the line")
-        if key not in KEYS:
-            raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
-        if key in OF_ALL and kind != "defaults":
-            raise Refused(f"{where}: {key} stands in [{kind}]; it holds for all", "move the line to [defaults]")
         try:
-            lines.append(Line(kind, pattern, key, KEYS[key](value), where))
-        except ValueError as error:
-            raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}") from None
-    return lines
+            if line[0] == "[":
+                kind, pattern = section(line, where)
+            else:
+                yield setting(line, kind, pattern, where)
+        except Refused as mistake:
+            kind = UNKNOWN if line[0] == "[" else kind or UNKNOWN
+            yield mistake
+
+
+def setting(line: str, kind: str, pattern: str, where: str) -> Line:
+    """One `key = value`; raises Refused."""
+    key, equals, value = (part.strip() for part in line.partition("="))
+    if not equals:
+        raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
+    if not kind:
+        raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
+    if key in LATER:
+        raise Refused(f"{where}: {key} is not served by this release", "remove the line")
+    if key not in KEYS:
+        raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
+    if key in OF_ALL and kind not in ("defaults", UNKNOWN):
+        raise Refused(f"{where}: {key} stands in [{kind}]; it holds for all", "move the line to [defaults]")
+    try:
+        return Line(kind, pattern, key, KEYS[key](value), where)
+    except ValueError as error:
+        raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}") from None
 
 
 def section(line: str, where: str) -> Tuple[str, str]:
@@ -229,7 +275,7 @@ def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Setti
         ]
         exact = [line for line in ours if kind != "defaults" and line.pattern in wanted]
         for line in globs + exact:
-            found[line.key] = line.value
+            found.update(dict.fromkeys(SAYS.get(line.key, (line.key,)), line.value))
     return Settings(**found)
 
 

@@ -16,6 +16,7 @@ from updown.ledger_file import STATE_DIR, folder
 from updown.left_over import netnses
 from updown.live import ledger_of, namespace_name
 from updown.report import JSON_VERSION
+from updown.signals import follows, is_silent, is_up
 from updown.state import OUR_ALIAS, Link, is_any
 from updown.values import escaped
 
@@ -82,10 +83,18 @@ def device_row(name: str, link: Optional[Link], held: Sequence[Claim], ledger: L
         "made_by": by,
         "goes": goes,
         "claims": len(wants),
+        "signal": signal_of(name, wants, ledger),
     }
     if link is not None:
         row.update(link._asdict())
     return row
+
+
+def signal_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
+    """`idle` for a device that follows its tunnels and has none up, `silent` where the far end does not answer, else empty."""
+    if is_silent(ledger, name):
+        return "silent"
+    return "idle" if follows(wants) and not is_up(ledger, name) else ""
 
 
 def device_cells(row: Dict[str, Any]) -> List[str]:
@@ -97,18 +106,20 @@ def device_cells(row: Dict[str, Any]) -> List[str]:
         key = "external" if row["external"] else f"if_id {row['if_id']}"
     ends = ["any" if is_any(row[end]) and row["kind"] != "xfrm" else row[end] or "-" for end in ("local", "remote")]
     state = "up" if row["up"] else "DOWN"
+    if row["signal"] == ("silent" if row["up"] else "idle"):
+        state = row["signal"]
     return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]
 
 
 def claim_cells(claim: Claim) -> List[str]:
     """A claim's row of the table."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since))
-    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
     return [
         escaped(claim.connection, 40),
         claim.kind,
         claim.device or "-",
-        claim.about.peer,
+        claim.about.peer or "-",
         escaped(selectors, 90),
         since,
     ]

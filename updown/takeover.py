@@ -1,11 +1,12 @@
 """`vti-updown adopt DEV` and `release DEV`: whose a device is, without touching what it does."""
 
 import json
-from typing import List, Optional, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from updown import errors, readers, values
 from updown.arguments import Arguments
 from updown.carry import Report
+from updown.claims import MADE, Claim
 from updown.concerns import device
 from updown.desired import Device
 from updown.errors import Refused
@@ -85,11 +86,12 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         if seen.oif == link.ifindex:
             theirs = as_route(seen, name)._replace(protocol=STATIC)
             operations.append(Operation("route replace", theirs, reason="it is ours no more"))
-    held = list(ledger.claims("device = ?", name))
+    made_here = [claim for claim in ledger.claims("device = ?", name) if claim.kind == MADE]
+    held = [claim for claim in ledger.claims("device = ?", name) if claim.kind != MADE]
     remarks: Tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
     if held:
         remarks += (f"{len(held)} claims hold it as a device of others; `vti-updown status` lists them",)
-    return do(name, None, operations, remarks, ledger, netlink, dry)
+    return do(name, None, operations, remarks, ledger, netlink, dry, made_here)
 
 
 def do(
@@ -100,6 +102,7 @@ def do(
     ledger: Ledger,
     netlink: Netlink,
     dry: bool,
+    ended: Sequence[Claim] = (),
 ) -> Report:
     """Write the ledger and do the operations, both or none."""
     if dry:
@@ -107,6 +110,8 @@ def do(
     ledger.begin()
     try:
         ledger.set_made(f"device {name}", made)
+        for claim in ended:
+            ledger.end(claim)
         if made is None:
             for key in addresses_on(name, ledger):
                 ledger.set_made(key, None)

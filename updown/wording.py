@@ -33,7 +33,21 @@ STRONGSWAN = Words(
     no_name="no setting `interface` for this connection, the child's name",
 )
 
+MAKE = "make"
+"""What claims of `vti-updown make` have in a daemon's place."""
+
+SETTINGS = Words(
+    named="[device NAME]",
+    shared="`shared = yes`",
+    marks="`mark`",
+    xfrm="`if_id`",
+    xfrm_is_free="with `if_id` there is no local address",
+    no_name="no [device NAME] section names one",
+)
+
 
 def words_of(daemon: str) -> Words:
     """The words of a daemon; a claim or context names it."""
+    if daemon == MAKE:
+        return SETTINGS
     return STRONGSWAN if daemon == "strongswan" else LIBRESWAN

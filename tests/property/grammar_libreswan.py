@@ -4,7 +4,7 @@ Each method of `Libreswan` is one thing that happens to one connection; it yield
 back whether the hook succeeded. A thing that cannot happen now yields nothing, so that any list of steps is a sequence.
 """
 
-from typing import Any, Dict, Generator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Optional, Tuple, Union
 
 from tests.property.machine import EAST6, GATEWAY, WEST, WEST6, Environment, Tunnel, call
 from tests.property.oracle import Call, Oracle, World
@@ -145,6 +145,8 @@ class Libreswan:
         for names in TOGETHER
     )
     world = FOREIGN
+    files: ClassVar[Dict[str, str]] = {}
+    """Sysctls that the kernel model shows beside its own."""
     settings = ""
     things = (
         *("establish",) * 8,

@@ -3,7 +3,7 @@
 Built as grammar_libreswan.py; the oracle's rules for its calls are design section 6's last paragraph.
 """
 
-from typing import Any, Generator, List, NamedTuple, Set, Tuple
+from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Set, Tuple
 
 from tests.property.charon import Child, charon_call
 from tests.property.grammar_libreswan import FOREIGN, OURS, Doings, Meddling, tunnel
@@ -140,6 +140,8 @@ class StrongSwan:
     connections = CHILDREN
     together = ((0, 1), (3, 4), (5, 6))
     world = FOREIGN
+    files: ClassVar[Dict[str, str]] = {}
+    """Sysctls that the kernel model shows beside its own."""
     settings = SETTINGS
     things = (
         *("initiate",) * 6,

@@ -23,6 +23,8 @@ DEFAULT_SYSCTLS = {
     "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
     "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0"},
 }
+KEEP = "net/ipv6/conf/default/keep_addr_on_down"
+"""Shown only where a test sets it."""
 HEADERS = {"vti": 20, "vti6": 40}
 VALUES = re.compile("[0-9]+")
 
@@ -374,11 +376,10 @@ class Kernel:
 
     def _flush_ipv6(self, index: int, name: str) -> None:
         """A link that goes down loses its IPv6 addresses, unless it keeps those that are not link-local."""
-        if self.files.get(f"net/ipv6/conf/{name}/keep_addr_on_down", "0") > "0":
-            return
-        gone = {address.split("/")[0] for address in self.addressed[index] if ":" in address}
-        self.addressed[index] = [address for address in self.addressed[index] if ":" not in address]
-        self._lose(gone, index)
+        keeps = self.files.get(f"net/ipv6/conf/{name}/keep_addr_on_down", "0") > "0"
+        gone = [text for text in self.addressed[index] if ":" in text and not (keeps and not text.startswith("fe80:"))]
+        self.addressed[index] = [text for text in self.addressed[index] if text not in gone]
+        self._lose({text.split("/")[0] for text in gone}, index)
 
     def _change(self, text: str) -> None:
         number = len(self.changes)
@@ -399,6 +400,9 @@ class Kernel:
             for key, value in keys.items():
                 default = self.files.get(f"net/{family}/conf/default/{key}", value)
                 self.files[f"net/{family}/conf/{name}/{key}"] = default
+        keeps = self.files.get(KEEP)
+        if keeps is not None:
+            self.files[KEEP.replace("/default/", f"/{name}/")] = keeps
 
     def _check_identity(self, link: Link, but: int) -> None:
         for have in (*self.by_index.values(), *self.away):

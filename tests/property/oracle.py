@@ -191,6 +191,10 @@ class Oracle:
         """Devices of ours."""
         return self.stands
 
+    def is_up(self, device: str) -> bool:  # noqa: ARG002
+        """Whether a device of ours is to be up."""
+        return True
+
     def addresses(self, device: str) -> Set[str]:
         """What we put on a device: the addresses of the connections that hold it, and their source addresses."""
         there = [hold.tunnel for hold in self.held.values() if hold.tunnel.device == device]
@@ -204,9 +208,20 @@ class Oracle:
         asking = sorted((hold for hold in self.held.values() if hold.routes), key=lambda hold: hold.routes)
         for hold in asking:
             for route in routes_of(hold.tunnel):
-                if route.destination not in self.world.routes:
+                if route.destination not in self.world.routes and self.leads(route.device):
                     found.setdefault((route.destination, route.metric), route)
         return set(found.values())
+
+    def leads(self, device: str) -> bool:
+        """Whether something can be routed into a device; the way to a peer is none of ours."""
+        return device not in self.stands or self.is_up(device)
+
+
+class Follower(Oracle):
+    """Mixed into another: every device of ours follows its tunnels, and is up exactly while one of them has an SA."""
+
+    def is_up(self, device: str) -> bool:
+        return any(hold.kind == "sa" and hold.tunnel.device == device for hold in self.held.values())
 
 
 def makes(verb: str) -> bool:

@@ -117,6 +117,7 @@ class Run:
 
     def __init__(self, daemon: Daemon, patch: pytest.MonkeyPatch) -> None:
         self.machine = SwiftMachine(patch)
+        self.machine.kernel.files.update(daemon.files)
         prepare_world(self.machine.kernel)
         self.machine.settings(daemon.settings)
         self.daemon = daemon()
@@ -259,8 +260,8 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
         found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
     for name in ours.keys() & wanted.keys():
         link = ours[name]
-        if (link.kind, link.local, link.remote, link.ikey, link.okey, link.up) != (*wanted[name], True):
-            found.append(f"{link}, wanted {wanted[name]}, up")
+        if (link.kind, link.local, link.remote, link.ikey, link.okey, link.up) != (*wanted[name], oracle.is_up(name)):
+            found.append(f"{link}, wanted {wanted[name]}, {'up' if oracle.is_up(name) else 'down'}")
     for name in wanted.keys() & ours.keys() | oracle.world.adopted:
         there = set(kernel.addressed[kernel.named(name).ifindex])
         if there - FOREIGN_ADDRESSES != oracle.addresses(name) - FOREIGN_ADDRESSES:

@@ -593,7 +593,7 @@ def test_nothing_to_do_says_so(machine: Machine) -> None:
         (["--configg"], "did you mean --config?"),
         (["--config"], "--config needs a path"),
         (["replay"], "replay needs at least one saved environment"),
-        (["check"], "check is not served by this release"),
+        (["capture"], "capture is not served by this release"),
         ([], "PLUTO_VERB is not set"),
         (["--config", "/nowhere", "--dry-run"], "PLUTO_VERB is not set"),
     ],

@@ -637,6 +637,8 @@ def test_plutos_device_that_cannot_be_used_is_a_warning(machine: Machine, if_id:
 
 MOVED = MADE._replace(local="198.51.100.9")
 OPERATIONS: List[Tuple[Operation, str]] = [
+    (Operation("link down", MADE._replace(up=False), MADE._replace(up=True)), "ip link set vti5 down"),
+    (Operation("link up", MADE._replace(up=True), MADE._replace(up=False)), "ip link set vti5 up"),
     (
         Operation("link add", MADE),
         "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5",

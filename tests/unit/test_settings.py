@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from updown.errors import Refused
 from updown.readers import StaticRoute, StaticRule
-from updown.settings import BY_KIND, KEYS, LATER, Settings, parse, read_files, resolve, wait_of
+from updown.settings import BY_KIND, KEYS, LATER, Line, Settings, parse, read_all, read_files, resolve, wait_of
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
 CONNECTION_GLOB = "[connection *]\nmtu = 1100\n"
@@ -117,6 +117,22 @@ ACCEPTED: Dict[str, Any] = {
         StaticRule(fwmark=7, fwmask=0xFFFFFFFF),
         StaticRule("fd00:1::/64", "eth1", priority=900),
     ),
+    "local = 198.51.100.1": "198.51.100.1",
+    "local = 2001:DB8:0::1": "2001:db8::1",
+    "remote = any": "any",
+    "remote = 0.0.0.0": "any",
+    "remote = ::": "any",
+    "remote = 2001:db8::2": "2001:db8::2",
+    "mark = 5": 5,
+    "mark = 0x5": 5,
+    "mark = 0XfF/0xffffffff": 255,
+    "mark_in = 5/0xffffffff": 5,
+    "mark_out = 4294967295": 0xFFFFFFFF,
+    "if_id = 0x2a": 42,
+    "if_id = 42": 42,
+    "link = follow": "follow",
+    "probe = 10.6.106.2": "10.6.106.2",
+    "probe = no": "",
 }
 
 
@@ -129,6 +145,28 @@ def test_an_accepted_line_has_its_value(line: str) -> None:
 
 def test_every_key_is_a_field_of_the_settings_with_a_default() -> None:
     assert set(KEYS) == set(Settings._fields) == set(Settings._field_defaults)
+
+
+def test_mark_is_both_of_its_directions_and_the_later_line_counts() -> None:
+    lines = tuple(parse("[connection t]\nmark_in = 7\n[device vti5]\nmark = 5\nmark_out = 6\n", "f"))
+    found = resolve(lines, "t", "vti5")
+    assert (found.mark_in, found.mark_out) == (5, 6)
+    assert resolve(lines, "t").mark_in == 7
+
+
+def test_every_mistake_is_found_in_its_place(tmp_path: Path) -> None:
+    """Not only the first: of two files, below a bad head, and before any section."""
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "a.conf").write_text(
+        "mtu = 1400\nmtu = 1401\n[conection t]\nmtu = big\nlock_wait = 1\n[device d]\nmark = 5\n"
+    )
+    (tmp_path / "conf.d" / "b.conf").write_text("[defaults]\nroutng = yes\nmtu = 1402\n[device e\n")
+    (tmp_path / "conf.d" / "c.conf").mkdir()
+    found = list(read_all(str(tmp_path / "a.conf")))
+    said = [str(one).replace(f"{tmp_path}/", "").split(": ")[0] for one in found if isinstance(one, Refused)]
+    assert said == ["a.conf:1", "a.conf:3", "a.conf:4", "conf.d/b.conf:2", "conf.d/b.conf:4", "conf.d/c.conf"]
+    good = [(line.kind, line.key) for line in found if isinstance(line, Line)]
+    assert good == [("unknown", "mtu"), ("unknown", "lock_wait"), ("device", "mark"), ("defaults", "mtu")]
 
 
 def test_blank_lines_comments_and_white_space_do_not_count() -> None:
@@ -180,6 +218,15 @@ REFUSED = {
     "half a rule": ("[defaults]\nrule = fwmark\n", "f:2: rule = fwmark: rules such as"),
     "a namespace that is a path": ("[defaults]\nnetns = ../x\n", "f:2: netns = ../x: a name such as"),
     "a VRF that is no device name": ("[defaults]\nvrf = a/b\n", "f:2: vrf = a/b: a device name is"),
+    "local any": ("[device d]\nlocal = 0.0.0.0\n", "f:2: local = 0.0.0.0: an address of this machine is expected"),
+    "a name as remote": ("[device d]\nremote = east\n", "f:2: remote = east: an IPv4 or IPv6 address is expected"),
+    "mark 0": ("[device d]\nmark = 0\n", "f:2: mark = 0: a mark of 1 to 4294967295"),
+    "mark 0x0": ("[device d]\nmark = 0x0/0xff\n", "f:2: mark = 0x0/0xff: a mark of 1 to 4294967295"),
+    "a bad mask": ("[device d]\nmark = 5/zz\n", "f:2: mark = 5/zz: a mark such as 5, 0x5 or 5/0xffffffff"),
+    "a mark of 33 bits": ("[device d]\nmark = 0x100000000\n", "f:2: mark = 0x100000000: a mark of 1 to"),
+    "a percent sign for a mark": ("[device d]\nmark = %unique\n", "f:2: mark = %unique: a mark of 1 to"),
+    "if_id 0": ("[device d]\nif_id = 0\n", "f:2: if_id = 0: an if_id of 1 to 4294967295"),
+    "another word for link": ("[device d]\nlink = up\n", "f:2: link = up: one of keep, follow is expected"),
     "a hostile line": ("[defaults]\n\x1b[2J = 1\n", "f:2: unknown key \\x1b[2J"),
     **{
         f"{key}, a key of a later release": (f"[defaults]\n{key} = x\n", f"f:2: {key} is not served by this release")

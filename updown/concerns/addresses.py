@@ -67,3 +67,9 @@ def plan_removal(address: Address, observed: Observed, why: str) -> List[Operati
     if address not in observed.addresses.get(address.device, ()):
         return []
     return [Operation("address delete", address, reason=why)]
+
+
+def goes_with_link(address: Address) -> bool:
+    """Whether the kernel takes the address along when the device is set down, even with keep_addr_on_down=1
+    (net/ipv6/addrconf.c addrconf_ifdown)."""
+    return family(address.address) == 6 and ipaddress.ip_address(host(address.address)).is_link_local

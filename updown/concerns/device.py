@@ -2,6 +2,7 @@
 
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
+from updown.concerns.ends import anyone, check_key, ends_of
 from updown.context import Context
 from updown.desired import Device, Row, Want, resource
 from updown.errors import Conflict, Refused
@@ -9,7 +10,7 @@ from updown.operations import Operation
 from updown.settings import Settings
 from updown.state import OUR_ALIAS, Link, bare, is_any, netns_of, placed
 from updown.values import device_name
-from updown.wording import Words, words_of
+from updown.wording import MAKE, Words, words_of
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
@@ -70,12 +71,12 @@ def xfrm_wish(name: str, context: Context, settings: Settings) -> Wish:
     return Wish(name, kind="xfrm", incoming=incoming)
 
 
-def kept(found: Wish, context: Context, row: Row, wants: Iterable[Want]) -> Wish:
+def kept(found: Wish, context: Context, settings: Settings, row: Row, wants: Iterable[Want]) -> Wish:
     """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
     %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `wants`: those of the same tunnel."""
     if context.daemon != "strongswan" or found.kind != "vti":
         return found
-    ends = (context.me, remote_of(context, row))
+    ends = ends_of(context, settings, row)
     for want in wants:
         if isinstance(want, Device) and (want.link.local, want.link.remote) == ends:
             return found._replace(name=bare(want.link.name))
@@ -113,7 +114,7 @@ def decide_row(context: Context, settings: Settings) -> Row:
     guest = instance and (not context.initiates or settings.template is True)
     stays = shared or guest
     goes = {"rule": not stays, "last": True, "never": False}[settings.delete]
-    return Row(any_remote=stays, goes=goes)
+    return Row(any_remote=anyone(settings, stays), goes=goes)
 
 
 def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[Device, ...]:
@@ -125,31 +126,34 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
         return (Device(link, shared=True, goes=False, by_daemon=True),)
     shared = context.shared if context.shared is not None else settings.shared
     name = placed(found.name, settings.netns)
+    follow = settings.link == "follow"
     if found.kind == "xfrm":
+        if not settings.external:
+            check_key(found.name, "if_id", settings.if_id, context.if_id_out, words_of(context.daemon).xfrm)
         leaving = Link(name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu, vrf=settings.vrf)
         links = [leaving._replace(if_id=0, external=True) if settings.external else leaving]
         if found.incoming:
             coming = placed(found.incoming, settings.netns)
             links.append(Link(coming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu, vrf=settings.vrf))
-        return tuple(Device(link, shared=shared, goes=row.goes) for link in links)
+        return tuple(Device(link, shared=shared, goes=row.goes, follow=follow) for link in links)
     assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
+    local, remote = ends_of(context, settings, row)
+    for key, said, mark in (
+        ("mark_in", settings.mark_in, context.mark_in),
+        ("mark_out", settings.mark_out, context.mark_out),
+    ):
+        check_key(found.name, key, said, mark.value, words_of(context.daemon).marks)
     link = Link(
         name=name,
         kind="vti6" if context.outer_family == 6 else "vti",
-        local=context.me,
-        remote=remote_of(context, row),
+        local=local,
+        remote=remote,
         ikey=context.mark_in.value,
         okey=context.mark_out.value,
         mtu=settings.mtu or (0 if row.any_remote else context.mtu),
         vrf=settings.vrf,
     )
-    return (Device(link, shared=shared, goes=row.goes),)
-
-
-def remote_of(context: Context, row: Row) -> str:
-    """The remote end of a VTI."""
-    anywhere = "::" if context.outer_family == 6 else "0.0.0.0"
-    return anywhere if row.any_remote else context.peer
+    return (Device(link, shared=shared, goes=row.goes, follow=follow),)
 
 
 def differences(want: Link, have: Link) -> Tuple[str, ...]:
@@ -242,7 +246,9 @@ def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[s
         )
     raise Conflict(
         f"{name} has {'; '.join(different)}, for {connection}",
-        "give each connection a device, or the same if_id"
+        f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
+        if connection == MAKE
+        else "give each connection a device, or the same if_id"
         if want.link.kind == "xfrm"
         else f"several peers behind one mark need {words.shared}; else give each a device and a mark of its own"
         if all(word.startswith("remote ") for word in different)
@@ -263,3 +269,10 @@ def enslaving(link: Link, claim: str) -> Operation:
 def raising(link: Link, claim: str, why: str) -> Operation:
     """Set the device up, under our mark."""
     return Operation("link set", link._replace(up=True, alias=OUR_ALIAS), before=link, reason=f"{claim}: {why}")
+
+
+def lowering(link: Link, claim: str) -> Operation:
+    """Set the device down; the kernel takes its routes along."""
+    return Operation(
+        "link down", link._replace(up=False), before=link._replace(up=True), reason=f"{claim}: no tunnel is up on it"
+    )

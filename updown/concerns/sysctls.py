@@ -14,6 +14,7 @@ from updown.state import Address, netns_of, placed
 
 def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
     """disable_policy and forwarding for both families, rp_filter for IPv4; a setting of `keep` wants nothing.
+    keep_addr_on_down where the device is set down at times.
 
     A VTI checks what comes in against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the
     stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
@@ -28,6 +29,8 @@ def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
                 found.append(Sysctl(device, conf(family, device, key), str(value)))
     if settings.rp_filter != "keep":
         found.append(Sysctl(device, conf("ipv4", device, "rp_filter"), settings.rp_filter))
+    if settings.link == "follow":
+        found.append(Sysctl(device, conf("ipv6", device, "keep_addr_on_down"), "1"))
     return tuple(found)
 
 
@@ -90,4 +93,5 @@ def why(want: Sysctl) -> str:
         "forwarding": "packets pass between the tunnel and the networks behind us",
         "addr_gen_mode": "it has a link-local address of its own",
         "rp_filter": "the way back may differ from the way in",
+        "keep_addr_on_down": "the device is set down while no tunnel is up, and keeps its addresses",
     }[want.path.rsplit("/", 1)[1]]

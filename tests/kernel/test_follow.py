@@ -1,0 +1,252 @@
+"""`link = follow` and `probe` on a real kernel: what a link down flushes comes back, and far ends that fall silent."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Set
+
+import pytest
+
+from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
+from tests.property.charon import Child, charon_call
+from tests.property.machine import EAST, WEST, Environment, Tunnel, call, establish, withdraw
+
+pytestmark = pytest.mark.kernel
+
+FOLLOW = "[device *]\nlink = follow\n"
+ONE = Tunnel(shared="yes", address="10.99.0.1/30")
+TWO = Tunnel("u", theirs="10.3.0.0/24", shared="yes", reqid=16392)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def modules() -> None:
+    load_modules()
+
+
+class Node:
+    """A namespace with an address towards its peers, and the settings of the hook."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state, self.config = folder / "state", folder / "vti-updown.conf"
+        self.inside: List[str] = []  # what begins a command in the far namespace
+
+    def run(self, *words: str, **environment: str) -> Said:
+        return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
+
+    def send(self, *environments: Environment) -> List[str]:
+        """Events that succeed; what they say, with nothing to mend."""
+        lines: List[str] = []
+        for environment in environments:
+            said = self.run(**environment)
+            assert said.status == 0, said
+            assert not any("warning" in line for line in said.lines), said
+            lines += said.lines
+        return lines
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with private_namespace():
+        ip(
+            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n"
+            "route add default via 198.51.100.254\n"
+        )
+        made = Node(tmp_path)
+        made.config.write_text(FOLLOW)
+        yield made
+
+
+def is_up(name: str) -> bool:
+    return "UP" in json.loads(ip("-j", "link", "show", "dev", name))[0]["flags"]
+
+
+def addresses(name: str) -> Set[str]:
+    (found,) = json.loads(ip("-j", "addr", "show", "dev", name))
+    return {f"{a['local']}/{a['prefixlen']}" for a in found["addr_info"]}
+
+
+def routes(name: str) -> Set[str]:
+    """Destinations of our routes through a device, of both families."""
+    found: Set[str] = set()
+    for family in ("-4", "-6"):
+        text = ip("-j", "-N", family, "route", "show", "table", "all", "proto", "160") or "[]"
+        found |= {route["dst"] for route in json.loads(text) if route["dev"] == name}
+    return found
+
+
+def test_down_with_the_last_tunnel_and_back_with_all_that_the_kernel_took(node: Node) -> None:
+    """IPv4 and IPv6 routes, an IPv6 address that is kept, and a link-local one that is not."""
+    node.config.write_text(FOLLOW + "[connection t]\naddress = fd00:99::1/127 fe80::1/64\n")
+    six = ONE._replace(mine="fd00:1::/64", theirs="fd00:2::/64")
+    node.send(*establish(ONE), *establish(six), *establish(TWO))
+    own = {"10.99.0.1/30", "fd00:99::1/127", "fe80::1/64"}
+    all_routes = {"10.2.0.0/24", "10.3.0.0/24", "fd00:2::/64"}
+    assert (is_up("vti5"), addresses("vti5") & own, routes("vti5")) == (True, own, all_routes)
+    node.send(call(TWO, "down", wishes=("UP",)), call(six, "down", wishes=("UP",)))
+    assert (is_up("vti5"), routes("vti5")) == (True, all_routes)
+    said = node.send(call(ONE, "down", wishes=("UP",)))
+    assert [line.rpartition(": ")[2] for line in said] == ["ip link set vti5 down"]
+    assert (is_up("vti5"), routes("vti5")) == (False, set())
+    assert addresses("vti5") & own == {"10.99.0.1/30", "fd00:99::1/127"}
+    node.send(call(TWO, "up"))
+    assert (is_up("vti5"), addresses("vti5") & own, routes("vti5")) == (True, own, all_routes)
+
+
+def test_reconcile_respects_it(node: Node) -> None:
+    """A device that somebody set up is set down, one that is down stays, and a second run does nothing."""
+    node.send(call(TWO, "route", child=False))
+    assert not is_up("vti5")
+    said = node.run("reconcile", "--dry-run")
+    assert not [line for line in said.lines if line.startswith("ip ")], said
+    ip("link", "set", "vti5", "up")
+    node.run("reconcile")
+    assert not is_up("vti5")
+
+
+def test_a_shared_device_with_no_claim_is_down(node: Node) -> None:
+    node.send(*establish(ONE), *withdraw(ONE))
+    assert not is_up("vti5")
+    node.send(*establish(ONE))
+    assert is_up("vti5")
+
+
+def test_a_made_device_follows(node: Node) -> None:
+    """Made for a routing daemon, it is there and down before the tunnel, with its addresses."""
+    node.config.write_text(
+        f"[device ipsec7]\nif_id = 7\nlink = follow\naddress = 10.9.0.1/31 fe80::1/64\n"
+        f"[connection c]\ninterface = ipsec7\n[device vti5]\nlocal = {WEST}\nmark = 5\nlink = follow\n"
+    )
+    assert node.run("make", "--boot").status == 0
+    assert (is_up("ipsec7"), is_up("vti5")) == (False, False)
+    child = Child(mark_in="", mark_out="", if_id_in="7", if_id_out="7")
+    node.send(charon_call(child, "up"))
+    assert is_up("ipsec7")
+    assert {"10.9.0.1/31", "fe80::1/64"} <= addresses("ipsec7")
+    node.send(charon_call(child, "up", unique_id=2), charon_call(child, "down"))
+    assert is_up("ipsec7")
+    node.send(charon_call(child, "down", unique_id=2))
+    assert (is_up("ipsec7"), is_up("vti5")) == (False, False)
+
+
+# -- probes, between two namespaces with real ESP
+
+KEY = ["aead", "rfc4106(gcm(aes))", "0x" + "11" * 20, "128"]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Node]:
+    """This node, and another one behind a veth pair, with SAs and policies for mark 5 between them."""
+    with private_namespace():
+        ip("link", "set", "lo", "up")
+        process = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 1000"], stdout=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()
+        try:
+            inside = ["nsenter", "--net", "--target", str(process.pid)]
+            ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth1", "netns", str(process.pid))
+            ip("addr", "add", f"{WEST}/24", "dev", "eth0")
+            ip("link", "set", "eth0", "up")
+            for line in (
+                f"addr add {EAST}/24 dev eth1",
+                "link set lo up",
+                "link set eth1 up",
+                f"link add vti5 type vti local {EAST} remote {WEST} key 5",
+                "addr add 10.6.106.2/30 dev vti5",
+                "addr add fd00:6::2/127 dev vti5 nodad",
+                "link set vti5 up",
+            ):
+                subprocess.run([*inside, "ip", *line.split()], check=True)
+            ipsec([], WEST, EAST)
+            ipsec(inside, EAST, WEST)
+            node = Node(tmp_path)
+            node.config.write_text(
+                "[device vti5]\naddress = 10.6.106.1/30 fd00:6::3/127\nprobe = 10.6.106.2\nlink = follow\n"
+            )
+            node.inside = inside
+            yield node
+        finally:
+            process.kill()
+            process.wait()
+
+
+def ipsec(inside: List[str], me: str, peer: str) -> None:
+    """States of both directions, and policies for everything with mark 5."""
+    for source, destination in ((me, peer), (peer, me)):
+        ends = ["src", source, "dst", destination, "proto", "esp", "spi", "0x100" if source == WEST else "0x200"]
+        words = ["xfrm", "state", "add", *ends, "reqid", "1", "mode", "tunnel", "flag", "af-unspec", "mark", "5", *KEY]
+        subprocess.run([*inside, "ip", *words], check=True)
+        for family in ("0.0.0.0/0", "::/0"):
+            way = "out" if source == me else "in"
+            tunnel = ["tmpl", "src", source, "dst", destination, "proto", "esp", "reqid", "1", "mode", "tunnel"]
+            words = ["xfrm", "policy", "add", "src", family, "dst", family, "dir", way, "mark", "5", *tunnel]
+            subprocess.run([*inside, "ip", *words], check=True)
+
+
+def until_answered(address: str) -> None:
+    """Pings until an answer comes: a link that was down needs its time."""
+    ping = ["ping", "-q", "-c", "1", "-W", "1", address]
+    for _ in range(60):
+        if subprocess.run(ping, check=False, stdout=subprocess.DEVNULL).returncode == 0:
+            return
+    raise AssertionError(f"{address} never answers")
+
+
+def probe(node: Node) -> List[Dict[str, Any]]:
+    """What one run of `vti-updown probe` has to say of each device."""
+    said = node.run("probe", "--json")
+    assert said.status == 0, said
+    answers: List[Dict[str, Any]] = json.loads("".join(said.lines))["probes"]
+    return answers
+
+
+@pytest.mark.parametrize("address", ["10.6.106.2", "fd00:6::2"])
+def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: Node, address: str) -> None:
+    """Through real ESP. The link stays up, so that the far end can answer again."""
+    two.config.write_text(two.config.read_text().replace("probe = 10.6.106.2", f"probe = {address}"))
+    two.send(*establish(Tunnel(shared="no")))
+    (first,) = probe(two)
+    assert (first["far"], first["missed"]) == (address, 0)
+    assert routes("vti5") == {"10.2.0.0/24"}
+    subprocess.run([*two.inside, "ip", "link", "set", "eth1", "down"], check=True)
+    for missed in (1, 2):
+        (one,) = probe(two)
+        assert one["missed"] == missed
+        assert routes("vti5") == {"10.2.0.0/24"}
+    probe(two)
+    assert (routes("vti5"), is_up("vti5")) == (set(), True)
+    said = two.run(**call(Tunnel(), "up"))
+    assert [line for line in said.lines if "the far end of vti5 does not answer" in line], said
+    assert routes("vti5") == set()
+    subprocess.run([*two.inside, "ip", "link", "set", "eth1", "up"], check=True)
+    until_answered(EAST)
+    (back,) = probe(two)
+    assert back["missed"] == 0
+    assert routes("vti5") == {"10.2.0.0/24"}
+
+
+def test_a_tunnel_that_is_down_is_not_probed_and_forgets(two: Node) -> None:
+    subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
+    one = Tunnel(shared="yes")
+    two.send(*establish(one))
+    for _ in range(3):
+        probe(two)
+    assert routes("vti5") == set()
+    two.send(call(one, "down", wishes=("UP",)))
+    assert probe(two) == []
+    two.send(call(one, "up"))
+    assert routes("vti5") == {"10.2.0.0/24"}
+
+
+def test_a_dead_far_end_gives_the_route_to_the_other_tunnel(two: Node) -> None:
+    """Two devices, one prefix: traffic takes the second while the first is silent."""
+    subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
+    second = Tunnel("u", peer="198.51.100.3", device="vti7", mark_in="7/0xff", mark_out="7/0xff", reqid=16392)
+    two.send(*establish(Tunnel()))
+    for environment in establish(second):
+        assert two.run(**environment).status == 0
+    assert (routes("vti5"), routes("vti7")) == ({"10.2.0.0/24"}, set())
+    for _ in range(3):
+        probe(two)
+    assert (routes("vti5"), routes("vti7")) == (set(), {"10.2.0.0/24"})

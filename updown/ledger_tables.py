@@ -1,0 +1,63 @@
+"""The ledger's tables, how those of an earlier version become ours, and a claim from its row."""
+
+import json
+from typing import Any, List, Tuple
+
+from updown.claims import SA, About, Claim
+from updown.desired import Row, load
+
+VERSION = 2  # of the tables below (PRAGMA user_version)
+
+TABLES = """
+CREATE TABLE claim (
+    ordering INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, kind TEXT NOT NULL, connection TEXT NOT NULL,
+    tunnel TEXT NOT NULL, grp TEXT NOT NULL, device TEXT NOT NULL, row TEXT NOT NULL, routed INTEGER NOT NULL,
+    since INTEGER NOT NULL, about TEXT NOT NULL);
+CREATE INDEX claim_tunnel ON claim (tunnel);
+CREATE INDEX claim_grp ON claim (grp);
+CREATE INDEX claim_device ON claim (device);
+CREATE TABLE want (claim INTEGER NOT NULL, resource TEXT NOT NULL, device TEXT NOT NULL, position INTEGER NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (claim, resource)) WITHOUT ROWID;
+CREATE INDEX want_resource ON want (resource, claim);
+CREATE INDEX want_value ON want (resource, value);
+CREATE INDEX want_device ON want (device, resource);
+CREATE TABLE made (resource TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE unfinished (resource TEXT PRIMARY KEY, connection TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken (spis TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX taken_at ON taken (at);
+"""
+
+SIGNALS = """
+CREATE TABLE carries (device TEXT NOT NULL, claim INTEGER NOT NULL, PRIMARY KEY (device, claim)) WITHOUT ROWID;
+CREATE INDEX carries_claim ON carries (claim);
+CREATE INDEX want_place ON want (resource, device, claim);
+CREATE TABLE probe (device TEXT PRIMARY KEY, misses INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a route.
+Since version 2."""
+
+TO_2 = (
+    SIGNALS
+    + f"""
+INSERT INTO carries SELECT want.device, claim.ordering FROM claim JOIN want ON want.claim = claim.ordering
+    AND want.resource = 'device ' || want.device WHERE claim.kind = '{SA}';
+"""
+)
+
+
+def claim_in(row: Tuple[Any, ...], wants: List[str]) -> Claim:
+    """A claim from its row; raises ValueError or TypeError for one that we did not write."""
+    return Claim(
+        order=row[0],
+        key=row[1],
+        kind=row[2],
+        connection=json.loads(row[3]),
+        tunnel=row[4],
+        group=row[5],
+        device=row[6],
+        row=Row(*json.loads(row[7])),
+        routed=bool(row[8]),
+        since=row[9],
+        about=About(*json.loads(row[10])),
+        wants=tuple(load(json.loads(value)) for value in wants),
+    )

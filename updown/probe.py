@@ -1,0 +1,127 @@
+"""`vti-updown probe`: ping the far ends that `probe` in the settings names, and withdraw routes where they do not answer.
+
+Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device go (traffic takes
+others); with the first answer they come back. The device stays up, since the kernel takes nothing in through one that is
+down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons.
+"""
+
+import json
+import sys
+import time
+from typing import Dict, List, Mapping, NamedTuple, Tuple
+
+from updown import errors
+from updown.arguments import Arguments
+from updown.carry import Report, mend, settle
+from updown.errors import Refused, UpdownError
+from updown.kernel import echo
+from updown.kernel.netlink import Netlink
+from updown.ledger import Ledger
+from updown.ledger_file import STATE_DIR, copy_ledger
+from updown.lines import folded
+from updown.live import ledger_of, namespace_name, settings_lines
+from updown.report import JSON_VERSION, plan_lines
+from updown.settings import Line, resolve
+from updown.signals import MISSES, carrying, is_silent, is_up, missed, set_missed
+from updown.state import bare
+
+
+class Answer(NamedTuple):
+    """What became of one probe: `missed` in a row, 0 where it was answered; `why` it could not even be sent."""
+
+    device: str
+    far: str
+    missed: int
+    why: str = ""
+
+
+def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """The sub-command: ask first, without the lock, and lock only to note what came of it."""
+    if "PLUTO_VERB" in environ:
+        raise Refused(
+            "probe cannot run inside a hook: the daemon would wait for the answers", "run it from a timer or a shell"
+        )
+    lines = settings_lines(arguments)
+    with Netlink() as netlink:
+        with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
+            asked = targets(copy, lines)
+            stale = set(missed(copy)) - set(asked)
+        heard = echo.ask(asked)
+        if not asked and not stale:
+            return say(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
+        with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+            answers, report = note(heard, asked, ledger, netlink, int(time.time()), arguments.dry_run)
+    return say(arguments, answers, report)
+
+
+def targets(ledger: Ledger, lines: Tuple[Line, ...]) -> Dict[str, str]:
+    """The far address of each device that has a tunnel up and a `probe` in its settings."""
+    said = {device: resolve(lines, name, bare(device)).probe for device, name in carrying(ledger).items()}
+    return {device: far for device, far in sorted(said.items()) if far}
+
+
+def note(
+    heard: Mapping[str, str],
+    asked: Mapping[str, str],
+    ledger: Ledger,
+    netlink: Netlink,
+    now: int,
+    dry: bool,
+) -> Tuple[List[Answer], Report]:
+    """Count what was not answered, and plan the routes of those devices anew for which that changes anything.
+
+    `heard`: by device empty where it answered, else why not."""
+    report = mend(ledger, netlink, dry)
+    answers: List[Answer] = []
+    before = missed(ledger)
+    for device in sorted({*before, *asked}):
+        there = device in heard and is_up(ledger, device)  # else it went down, or lost its `probe`: nothing to go by
+        count = before[device].probes if device in before else 0
+        count = count + 1 if there and heard[device] else 0
+        if there:
+            answers.append(Answer(device, asked[device], count, heard[device]))
+        report = joined(report, counted(device, count, ledger, netlink, now, dry))
+    return answers, report
+
+
+def counted(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
+    """Note the count of one device; routes go or come back where it crosses the line."""
+    ledger.begin()
+    try:
+        was = is_silent(ledger, device)
+        set_missed(ledger, device, count, now)
+        touched = ledger.on_device(device) if was != is_silent(ledger, device) else []
+        return settle("", touched, {}, "", ledger, netlink, dry, {})
+    except UpdownError as error:
+        ledger.rollback()
+        return Report("", warnings=(f"{device}: {error.text}",))
+
+
+def joined(one: Report, other: Report) -> Report:
+    """Two reports as one."""
+    return one._replace(operations=one.operations + other.operations, warnings=one.warnings + other.warnings)
+
+
+def say(arguments: Arguments, answers: List[Answer], report: Report) -> int:
+    """What was asked, and what changed; status 1 where something went wrong."""
+    talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
+    if arguments.json:
+        said = {
+            "version": JSON_VERSION,
+            "probes": [answer._asdict() for answer in answers],
+            "operations": [operation.json() for operation in report.operations],
+            "warnings": list(report.warnings),
+        }
+        print(json.dumps(said))
+    else:
+        lines: List[str] = []
+        for device, far, count, why in answers:
+            if not count:
+                lines += [f"# {device}: {far} answers"] if talks else []
+            else:
+                withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
+                lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
+        if report.operations or report.warnings or (talks and report.remarks):
+            lines += plan_lines(report, arguments.verbose)
+        print("".join(f"{line}\n" for line in lines), end="")
+    return errors.FAILED if report.warnings else errors.DONE
