@@ -126,7 +126,11 @@ def perform_route(action: str, route: Route, before: object, netlink: Netlink) -
         netlink.delete_route(route, index)
     elif action == "route replace" and isinstance(before, Route):
         behind = index_of(netlink, bare(before.device))
-        netlink.delete_route(before, behind)
+        try:
+            netlink.delete_route(before, behind)
+        except KernelError as error:
+            if error.errno != errno.ESRCH:  # it may have gone with an address of its device just now
+                raise
         try:
             netlink.add_route(route, index)
         except KernelError:
