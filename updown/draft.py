@@ -1,6 +1,7 @@
 """A plan while it is being made, and what it is made from."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from updown.claims import Ended, Holder
 from updown.operations import Operation
@@ -16,6 +17,7 @@ class Ground(NamedTuple):
     ended: Dict[str, List[Ended]]
     made: Dict[str, Optional[int]]
     newest: str = ""
+    mtus: Mapping[str, int] = MappingProxyType({})  # by device: the least that its claims ask for, in bytes
 
 
 class Plan(NamedTuple):
@@ -35,6 +37,7 @@ class Draft:
             for phase in (
                 "unrule",
                 "unroute",
+                "unclamp",
                 "strip",
                 "delete",
                 "unpeer",
@@ -42,6 +45,7 @@ class Draft:
                 "tune",
                 "address",
                 "raise",
+                "clamp",
                 "source",
                 "peer",
                 "route",

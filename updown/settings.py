@@ -22,6 +22,10 @@ BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
 
 
+AUTO = -1
+"""mtu where it is worked out from the SA (concerns/mtu.py)."""
+
+
 class Settings(NamedTuple):
     """What holds for one connection and device. None: not said, so the daemon's word or the documented default counts."""
 
@@ -33,7 +37,8 @@ class Settings(NamedTuple):
     routing: bool = False
     delete: str = "rule"  # rule, last, never
     address: Tuple[str, ...] = ()
-    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice
+    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice; AUTO
+    mss: str = "no"  # no, clamp
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
     route: Tuple[StaticRoute, ...] = ()  # beside those for the remote selector
@@ -78,6 +83,11 @@ def policy_switch(value: str) -> Optional[int]:
     return BY_KIND if value == "auto" else switch(value)
 
 
+def mtu(value: str) -> int:
+    """Bytes, or auto: worked out from the SA."""
+    return AUTO if value == "auto" else values.mtu(value)
+
+
 def tri_state(value: str) -> Optional[bool]:
     """yes, no, or auto: what the daemon says."""
     return None if value == "auto" else values.yes_no(value)
@@ -110,7 +120,8 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "routing": values.yes_no,
     "delete": choice("rule", "last", "never"),
     "address": values.interface_addresses,
-    "mtu": values.mtu,
+    "mtu": mtu,
+    "mss": choice("no", "clamp"),
     "table": table,
     "metric": values.number,
     "route": readers.routes,

@@ -126,11 +126,11 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
     shared = context.shared if context.shared is not None else settings.shared
     name = placed(found.name, settings.netns)
     if found.kind == "xfrm":
-        leaving = Link(name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu, vrf=settings.vrf)
+        leaving = Link(name, "xfrm", if_id=context.if_id_out, vrf=settings.vrf)
         links = [leaving._replace(if_id=0, external=True) if settings.external else leaving]
         if found.incoming:
             coming = placed(found.incoming, settings.netns)
-            links.append(Link(coming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu, vrf=settings.vrf))
+            links.append(Link(coming, "xfrm", if_id=context.if_id_in, vrf=settings.vrf))
         return tuple(Device(link, shared=shared, goes=row.goes) for link in links)
     assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
     link = Link(
@@ -140,7 +140,6 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
         remote=remote_of(context, row),
         ikey=context.mark_in.value,
         okey=context.mark_out.value,
-        mtu=settings.mtu or (0 if row.any_remote else context.mtu),
         vrf=settings.vrf,
     )
     return (Device(link, shared=shared, goes=row.goes),)
