@@ -1,9 +1,12 @@
-"""Readers of the settings that say more than one word: static routes and policy rules. They raise ValueError."""
+"""Readers of what the settings say: words, switches and numbers, static routes and policy rules. They raise ValueError."""
 
 import ipaddress
-from typing import List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from updown import values
+from updown.state import MAIN_TABLE
+
+LONGEST_WAIT = 60  # seconds
 
 RULE_PRIORITY = 1600
 """Where our rules stand unless said: after a VRF's (1000), before the main table's (32766)."""
@@ -91,3 +94,40 @@ def namespace(value: str) -> str:
     if not plain or not all(character.isascii() and (character.isalnum() or character in "_.-") for character in value):
         raise ValueError("a name such as `ip netns add` takes, of letters, digits, _ . -, is expected")
     return value
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of the given words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)} is expected")
+        return value
+
+    return read
+
+
+def switch(value: str) -> Optional[int]:
+    """yes or 1, no or 0, or keep: leave the kernel's value alone."""
+    return None if value == "keep" else int(values.flag(value))
+
+
+def tri_state(value: str) -> Optional[bool]:
+    """yes, no, or auto: what the daemon says."""
+    return None if value == "auto" else values.yes_no(value)
+
+
+def table(value: str) -> int:
+    """A routing table's number (1 to 4294967295), or main."""
+    found = MAIN_TABLE if value == "main" else values.number(value)
+    if not found:
+        raise ValueError("a table number of 1 to 4294967295, or main, is expected")
+    return found
+
+
+def seconds(value: str) -> float:
+    """A time to wait, such as 5 or 0.5."""
+    digits = value.replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit()) or float(value) > LONGEST_WAIT:
+        raise ValueError("seconds, 0 to 60, are expected")
+    return float(value)

@@ -14,12 +14,15 @@ from updown.lock import WAIT
 from updown.readers import StaticRoute, StaticRule
 from updown.state import MAIN_TABLE
 
-LONGEST_WAIT = 60
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 
 
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
+
+
+AUTO = -1
+"""mtu where it is worked out from the SA (concerns/mtu.py)."""
 
 
 class Settings(NamedTuple):
@@ -33,7 +36,8 @@ class Settings(NamedTuple):
     routing: bool = False
     delete: str = "rule"  # rule, last, never
     address: Tuple[str, ...] = ()
-    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice
+    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice; AUTO
+    mss: str = "no"  # no, clamp
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
     route: Tuple[StaticRoute, ...] = ()  # beside those for the remote selector
@@ -54,17 +58,6 @@ class Settings(NamedTuple):
     lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
 
 
-def choice(*allowed: str) -> Callable[[str], str]:
-    """One of the given words."""
-
-    def read(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)} is expected")
-        return value
-
-    return read
-
-
 def interface(value: str) -> str:
     """A device name, or a template whose placeholders are in braces."""
     bare = value
@@ -76,67 +69,47 @@ def interface(value: str) -> str:
     return value
 
 
-def switch(value: str) -> Optional[int]:
-    """yes or 1, no or 0, or keep: leave the kernel's value alone."""
-    return None if value == "keep" else int(values.flag(value))
-
-
 def policy_switch(value: str) -> Optional[int]:
     """The same, or auto: by the kind of the device."""
-    return BY_KIND if value == "auto" else switch(value)
+    return BY_KIND if value == "auto" else readers.switch(value)
 
 
-def tri_state(value: str) -> Optional[bool]:
-    """yes, no, or auto: what the daemon says."""
-    return None if value == "auto" else values.yes_no(value)
-
-
-def table(value: str) -> int:
-    """A routing table's number (1 to 4294967295), or main."""
-    found = MAIN_TABLE if value == "main" else values.number(value)
-    if not found:
-        raise ValueError("a table number of 1 to 4294967295, or main, is expected")
-    return found
-
-
-def seconds(value: str) -> float:
-    """A time to wait, such as 5 or 0.5."""
-    digits = value.replace(".", "", 1)
-    if not (digits.isascii() and digits.isdigit()) or float(value) > LONGEST_WAIT:
-        raise ValueError("seconds, 0 to 60, are expected")
-    return float(value)
+def mtu(value: str) -> int:
+    """Bytes, or auto: worked out from the SA."""
+    return AUTO if value == "auto" else values.mtu(value)
 
 
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
 KEYS: Dict[str, Callable[[str], Any]] = {
     "interface": interface,
-    "kind": choice("vti", "xfrm"),
+    "kind": readers.choice("vti", "xfrm"),
     "external": values.yes_no,
     "shared": values.yes_no,
-    "template": tri_state,
+    "template": readers.tri_state,
     "routing": values.yes_no,
-    "delete": choice("rule", "last", "never"),
+    "delete": readers.choice("rule", "last", "never"),
     "address": values.interface_addresses,
-    "mtu": values.mtu,
-    "table": table,
+    "mtu": mtu,
+    "mss": readers.choice("no", "clamp"),
+    "table": readers.table,
     "metric": values.number,
     "route": readers.routes,
     "rule": readers.rules,
     "vrf": values.device_name,
     "netns": readers.namespace,
     "disable_policy": policy_switch,
-    "forwarding": switch,
-    "rp_filter": choice("auto", "0", "1", "2", "keep"),
+    "forwarding": readers.switch,
+    "rp_filter": readers.choice("auto", "0", "1", "2", "keep"),
     "local": device_settings.local,
     "remote": device_settings.remote,
     "mark": device_settings.key,
     "mark_in": device_settings.key,
     "mark_out": device_settings.key,
     "if_id": device_settings.if_id,
-    "link": choice("keep", "follow"),
+    "link": readers.choice("keep", "follow"),
     "probe": device_settings.probe,
-    "lock_wait": seconds,
+    "lock_wait": readers.seconds,
 }
 
 UNKNOWN = "unknown"

@@ -18,7 +18,7 @@ from tests.property.machine import (
     establish,
     withdraw,
 )
-from updown.desired import Sysctl
+from updown.desired import Clamp, Sysctl
 from updown.errors import Conflict, KernelError, UpdownError
 from updown.iproute2 import command, wrapped
 from updown.kernel import sysctl
@@ -718,6 +718,24 @@ OPERATIONS: List[Tuple[Operation, str]] = [
         Operation("sysctl", Sysctl("vti5", "net/ipv4/conf/vti5/rp_filter", "2")),
         "sysctl -w net/ipv4/conf/vti5/rp_filter=2",
     ),
+    (
+        Operation("firewall add", Clamp("vti5", 1438)),
+        "nft 'table inet vti-updown-vti5 { chain forward { type filter hook forward priority -150; policy accept; "
+        'oifname "vti5" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu comment "leaving: route"; '
+        'iifname "vti5" meta nfproto ipv4 tcp flags & (syn | rst) == syn tcp option maxseg size set 1398 '
+        'comment "entering: mtu 1438"; '
+        'iifname "vti5" meta nfproto ipv6 tcp flags & (syn | rst) == syn tcp option maxseg size set 1378 '
+        'comment "entering: mtu 1438"; }; }\'',
+    ),
+    (
+        Operation("firewall replace", Clamp("vti5"), Clamp("vti5", 1438)),
+        "nft 'add table inet vti-updown-vti5; delete table inet vti-updown-vti5; "
+        "table inet vti-updown-vti5 { chain forward { type filter hook forward priority -150; policy accept; "
+        'oifname "vti5" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu comment "leaving: route"; '
+        'iifname "vti5" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu comment "entering: route"; '
+        "}; }'",
+    ),
+    (Operation("firewall delete", Clamp("vti5", 1438)), "nft delete table inet vti-updown-vti5"),
 ]
 
 
@@ -856,3 +874,13 @@ def test_a_source_address_that_is_none_is_none(machine: Machine, none: str) -> N
     report = machine.send(call(T._replace(source=none), "up"))
     assert report.warnings == ()
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_the_host_route_to_a_peer_keeps_the_mtu_of_the_way_it_stands_before(machine: Machine) -> None:
+    """Or ESP would go as if that way were as wide as its device."""
+    eth0 = machine.kernel.named("eth0").ifindex
+    (entry,) = [one for one in machine.kernel.table if one.route.destination == "0.0.0.0/0"]
+    machine.kernel.add_route(entry.route._replace(mtu=1400), eth0, replace=True)
+    machine.send_all(establish(T._replace(theirs="0.0.0.0/0", peer="203.0.113.9")))
+    (route,) = [one.route for one in machine.kernel.table if one.route.destination == "203.0.113.9/32"]
+    assert (route.device, route.mtu) == ("eth0", 1400)

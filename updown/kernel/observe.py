@@ -5,8 +5,8 @@ import ipaddress
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from updown.concerns import routes, sysctls
-from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
-from updown.kernel import sysctl
+from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
+from updown.kernel import nft, sysctl
 from updown.kernel.netlink import Netlink, RouteSeen
 from updown.observed import Observed, RouteKey, route_key
 from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
@@ -43,7 +43,8 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
         paths[end] = netlink.path(end)
     others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
     rules = alike(netlink, [want for want in asked if isinstance(want, Rule)])
-    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others)
+    tables = {want.device: nft.listed(want.device) for want in asked if isinstance(want, Clamp)}
+    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others, tables)
 
 
 def lasting(netlink: Netlink, want: SourceAddress, own: Optional[Link]) -> Optional[Path]:
@@ -98,7 +99,7 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Pa
     if not matches:
         return None
     best = max(matches, key=lambda route: (int(route.destination.split("/")[1]), -route.metric))
-    return Path(named(netlink, best, names, "").device, best.gateway)
+    return Path(named(netlink, best, names, "").device, best.gateway, mtu=best.mtu)
 
 
 def foreign(netlink: Netlink, link: Link, names: Names) -> Tuple[Route, ...]:
@@ -147,12 +148,15 @@ def outside(netlink: Netlink, want: PeerRoute) -> Optional[Path]:
     """The way to the peer; where that is a tunnel, this one or another one's default route, the way by the physical device the
     daemon names."""
     path = netlink.path(want.peer)
-    if path is None or path.device == want.underlay:
+    if path is not None and path.device != want.underlay:
+        link = netlink.link(path.device)
+        if link is not None and link.kind in TUNNELS:
+            path = netlink.path(want.peer, want.underlay) if want.underlay else None
+    link = netlink.link(path.device) if path is not None else None
+    if path is None or link is None:
         return path
-    link = netlink.link(path.device)
-    if link is not None and link.kind in TUNNELS:
-        return netlink.path(want.peer, want.underlay) if want.underlay else None
-    return path
+    seen = netlink.match(want.peer, link.ifindex).route  # of the route itself: a learned MTU would expire
+    return path._replace(mtu=seen.mtu) if seen is not None else path
 
 
 def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:
