@@ -146,6 +146,7 @@ def test_what_the_kernel_took_comes_back(machine: Machine) -> None:
     assert machine.addresses("vti5") == ["10.99.0.1/30", "fd00:99::1/127"]
     assert not machine.kernel.named("vti5").up
     assert machine.send(call(one, "down", wishes=("UP",))).operations == ()
+    assert reconcile(machine, said(held=("t",))).report.operations == ()
     report = machine.send(call(one, "up"))
     assert report.warnings == ()
     assert set(machine.addresses("vti5")) == {"fe80::1/64", "fd00:99::1/127", "10.99.0.1/30"}
@@ -192,6 +193,18 @@ def test_a_route_of_the_same_metric_moves_to_the_tunnel_that_is_up(machine: Mach
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
     machine.send(call(second, "down", wishes=("UP",)))
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_nothing_is_put_back_on_a_device_that_is_set_down(machine: Machine) -> None:
+    """With the last address the kernel takes the routes of those that wait; they come with the next tunnel."""
+    machine.settings(FOLLOW)
+    one = Tunnel(shared="yes", address="10.99.0.1/30")
+    other = Tunnel("u", theirs="10.3.0.0/24", shared="yes", reqid=16392)
+    machine.send_all([*establish(one), call(other, "route", child=False)])
+    report = machine.send(call(one, "down"))
+    assert [operation.action for operation in report.operations] == ["route delete", "address delete", "link down"]
+    machine.send(call(other, "up"))
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
 
 
 def test_status_says_that_it_is_down_on_purpose(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,10 @@ CASES: dict[str, tuple[Facts, list[str]]] = {
         SHARED._replace(xfrm=Database(policies(9, 9, THIRD).policies + policies(4, 4).policies)),
         [],
     ),
+    "a shared device without policies, beside another tunnel from its address": (
+        SHARED._replace(xfrm=policies(4, 4)),
+        [],
+    ),
     "an if_id without interface": (
         GOOD._replace(xfrm=Database((Policy("out", "10.1.0.0/24", "10.3.0.0/24", key=Key(if_id=7)),))),
         ["IPsec policies have if_id 7"],
@@ -371,6 +375,13 @@ def test_what_cannot_be_together(case: str, tmp_path: Path) -> None:
     found = [mistake.replace(f"{tmp_path}/", "") for mistake, _ in check_files(str(tmp_path / "f.conf")).mistakes]
     assert [one[: len(said)] for one, said in zip(found, wanted)] == wanted
     assert len(found) == len(wanted)
+
+
+def test_lines_below_a_bad_head_count_for_nothing(tmp_path: Path) -> None:
+    (tmp_path / "f.conf").write_text("[devise vti5]\nlocal = 192.0.2.1\n[defaults]\nmtu = 1400\n")
+    checked = check_files(str(tmp_path / "f.conf"))
+    assert [line.key for line in checked.lines] == ["mtu"]
+    assert len(checked.mistakes) == 1
 
 
 def test_the_settings_are_checked_without_root_or_kernel(

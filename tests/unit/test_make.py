@@ -11,6 +11,7 @@ import pytest
 from tests.property.charon import Child, charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import EAST, EAST6, NOW, THIRD, WEST, WEST6, Machine, Tunnel, call, establish, withdraw
+from tests.unit.test_reconcile_machine import child, reconcile, said
 from updown import cli, make
 from updown.arguments import parse as words
 from updown.daemons.said import ABSENT, Said
@@ -289,6 +290,25 @@ def test_remote_any_gives_a_device_for_everyone(machine: Machine) -> None:
 def test_ends_of_the_section_count(machine: Machine, tunnel: Tunnel, text: str, ends: tuple[str, str]) -> None:
     machine.settings(f"[device vti5]\n{text}")
     machine.send_all(establish(tunnel))
+    link = machine.kernel.named("vti5")
+    assert (link.local, link.remote) == ends
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("local = 198.51.100.9\n", ("198.51.100.9", "0.0.0.0")),
+        ("remote = any\n", ("198.51.100.8", "0.0.0.0")),
+        ("", ("198.51.100.8", THIRD)),
+    ],
+)
+def test_reconcile_moves_no_end_that_the_section_says(machine: Machine, text: str, ends: tuple[str, str]) -> None:
+    """The tunnel has moved at both ends, and only its daemon knows."""
+    machine.settings(f"[device vti5]\n{text}")
+    machine.send_all(establish(T))
+    for address in ("198.51.100.8/24", "198.51.100.9/24"):
+        machine.kernel.add_address(machine.kernel.named("eth0").ifindex, address)
+    reconcile(machine, said(child(T, me="198.51.100.8", peer=THIRD)))
     link = machine.kernel.named("vti5")
     assert (link.local, link.remote) == ends
 

@@ -108,6 +108,23 @@ def test_the_route_goes_to_the_next_tunnel_meanwhile(machine: Machine, dead: set
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 
+def test_a_tunnel_that_goes_down_while_it_is_asked_is_not_counted(
+    machine: Machine, dead: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.settings(ON)
+    machine.send_all(establish(T))
+
+    def ask(targets: dict[str, str]) -> dict[str, str]:
+        machine.send(call(T, "down", wishes=("UP",)))
+        return dict.fromkeys(targets, "does not answer")
+
+    monkeypatch.setattr(echo, "ask", ask)
+    run(machine)
+    with machine.ledger() as ledger:
+        assert missed(ledger) == {}
+    assert dead == set()
+
+
 @pytest.mark.parametrize("down", [[call(T, "down", wishes=("UP",))], withdraw(T)], ids=["waits", "ended"])
 def test_a_tunnel_that_is_down_is_not_asked_and_its_count_is_forgotten(
     machine: Machine, dead: set[str], down: list[dict[str, str]]
