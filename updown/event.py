@@ -100,9 +100,8 @@ def make(
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     settings = in_vrf(settings, vrf_table)
-    wants, remarks, warnings = wants_of(
-        context, settings, found, row, claims.routed(context, before), facts, before.wants if before else ()
-    )
+    asked = before.wants if before else ()
+    wants, remarks, warnings = wants_of(context, settings, found, row, claims.routed(context, before), asked, facts)
     return Decided(rules.make(context, held, row, wants, now), remarks, warnings)
 
 
@@ -119,10 +118,11 @@ def wants_of(
     found: device.Wish,
     row: Row,
     routed: bool,
-    facts: Optional[mtu.Facts] = None,
     before: Wants = (),
+    facts: Optional[mtu.Facts] = None,
 ) -> Tuple[Wants, Tuple[str, ...], Tuple[str, ...]]:
-    """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked."""
+    """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked for
+    until now."""
     name = placed(found.name or "", settings.netns)
     devices = device.wants(context, settings, found, row)
     sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)

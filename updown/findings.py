@@ -9,6 +9,7 @@ from typing import Callable, Iterator, Optional, Tuple
 
 from updown.claims import MADE, Claim
 from updown.concerns.device import is_fallback
+from updown.concerns.firewall import table
 from updown.concerns.sysctls import all_of, conf
 from updown.desired import Clamp
 from updown.errors import Refused
@@ -96,7 +97,7 @@ def difference(operation: Operation, have: Optional[Link]) -> str:
     if isinstance(subject, Route):
         return f"{subject.device}: route {subject.destination} {verb}"
     if isinstance(subject, Clamp):
-        return f"{subject.device}: its TCP clamp {verb}"
+        return f"{subject.device}: nftables table {table(subject.device)} {verb}"
     had = getattr(operation.before, "value", "")
     return f"{subject.device}: {subject.path} is {had}, wanted {subject.value}"
 

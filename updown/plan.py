@@ -3,8 +3,8 @@
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from updown.claims import SA, Holder, same_hosts
-from updown.concerns import addresses, device, firewall, routes, rules, sysctls
-from updown.desired import Clamp, Device, Mtu, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
+from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
+from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Draft, Ground, Plan, first, speaker
 from updown.observed import Observed, route_key
 from updown.operations import Operation
@@ -145,12 +145,6 @@ def least_mtu(holders: List[Holder], least: int) -> int:
     return min(filter(None, [*asked, least]), default=0)
 
 
-def why_mtu(holder: Holder, name: str, size: int) -> str:
-    """The sum behind a device's MTU, where it is this claim's."""
-    sums = [want for want in holder.claim.wants if isinstance(want, Mtu) and (want.device, want.size) == (name, size)]
-    return f"mtu: {sums[0].reason}" if sums and sums[0].reason else "as it should be"
-
-
 def where_it_is(want: Device, have: Optional[Link], newest: bool, observed: Observed) -> Device:
     """A device is not re-pointed to an address that this machine lost: MOBIKE told another connection of the new one."""
     if have is None or newest or have.local == want.link.local:
@@ -185,8 +179,8 @@ def keep_device(want: Device, have: Link, holder: Holder, draft: Draft, idle: bo
             make_device(want, holder, draft, idle)
             return False
         draft.phases["make"].append(Operation("link change", wanted, have, why))
-    why = why_mtu(holder, have.name, wanted.mtu) if have.mtu != wanted.mtu else "as it should be"
-    raised = device.raising(wanted, connection, why)._replace(before=have)
+    changes = () if have.mtu == wanted.mtu else holder.claim.wants
+    raised = device.raising(wanted, connection, mtu.why(changes, have.name, wanted.mtu))._replace(before=have)
     marked = wanted._replace(alias=OUR_ALIAS)
     if not ((have.up or idle) and have.alias) or have.mtu != wanted.mtu:
         draft.phases["raise"].append(raised._replace(subject=marked) if idle else raised)

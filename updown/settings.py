@@ -21,10 +21,6 @@ BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
 
 
-AUTO = -1
-"""mtu where it is worked out from the SA (concerns/mtu.py)."""
-
-
 class Settings(NamedTuple):
     """What holds for one connection and device. None: not said, so the daemon's word or the documented default counts."""
 
@@ -74,11 +70,6 @@ def policy_switch(value: str) -> Optional[int]:
     return BY_KIND if value == "auto" else readers.switch(value)
 
 
-def mtu(value: str) -> int:
-    """Bytes, or auto: worked out from the SA."""
-    return AUTO if value == "auto" else values.mtu(value)
-
-
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
 KEYS: Dict[str, Callable[[str], Any]] = {
@@ -90,7 +81,7 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "routing": values.yes_no,
     "delete": readers.choice("rule", "last", "never"),
     "address": values.interface_addresses,
-    "mtu": mtu,
+    "mtu": values.mtu_or_auto,
     "mss": readers.choice("no", "clamp"),
     "table": readers.table,
     "metric": values.number,

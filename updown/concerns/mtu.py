@@ -8,8 +8,9 @@ from typing import Dict, Iterable, NamedTuple, Optional, Tuple
 
 from updown.context import Context
 from updown.desired import Device, Mtu, Want
-from updown.settings import AUTO, Settings
+from updown.settings import Settings
 from updown.state import family
+from updown.values import AUTO
 
 IPV6_LEAST = 1280
 """Bytes: below it the kernel takes IPv6 off a device (RFC 8200, net/ipv6/addrconf.c)."""
@@ -164,6 +165,12 @@ def measured(facts: Optional[Facts]) -> Tuple[Optional[Sum], str]:
         return work_out(facts.sa, facts.underlay, facts.device), ""
     except ValueError as error:
         return None, str(error)
+
+
+def why(wants: Iterable[Want], device: str, size: int) -> str:
+    """The reason for a device's MTU: the sum, where it is that of these wants."""
+    sums = [want.reason for want in wants if isinstance(want, Mtu) and (want.device, want.size) == (device, size)]
+    return f"mtu: {sums[0]}" if sums and sums[0] else "as it should be"
 
 
 def of_device(least4: int, least6: int) -> int:

@@ -16,8 +16,9 @@ from updown.kernel.exchange import Exchange
 from updown.kernel.netlink import Netlink
 from updown.kernel.wire import DUMP, REQUEST, Attributes, Request, attribute, attributes, malformed, pack_address, u32
 from updown.kernel.xfrm import AF_INET6, GET_STATE, MARK, NETLINK_XFRM, NEW_STATE, Key, decode_state, key_of
-from updown.settings import AUTO, Line, resolve
+from updown.settings import Line, resolve
 from updown.state import placed
+from updown.values import AUTO
 
 AUTH, CRYPT, ENCAP, AEAD, AUTH_TRUNC, ADDRESS_FILTER = 1, 2, 4, 18, 20, 26  # XFRMA_*
 SET_MARK, SET_MARK_MASK = 29, 30
