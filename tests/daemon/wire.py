@@ -8,14 +8,15 @@ import os
 import socket
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 0x0003
 SO_RCVBUFFORCE = 33
 SOL_PACKET = 263
 PACKET_STATISTICS = 6
-ESP, UDP, ICMP, ICMP6, FRAGMENT = 50, 17, 1, 58, 44
+ESP, UDP, TCP, ICMP, ICMP6, FRAGMENT = 50, 17, 6, 1, 58, 44
+SYN, MAXIMUM_SEGMENT = 2, 2
 ICMP_ERRORS = {ICMP: (3, 4, 5, 11), ICMP6: (1, 2, 3, 4)}
 NEIGHBOURS = (130, 131, 132, 133, 134, 135, 136, 137, 143)
 PORT_PREFIX = "p-"
@@ -23,12 +24,17 @@ PORT_PREFIX = "p-"
 
 @dataclass(frozen=True)
 class Frame:
-    """kind: esp, ike, link (neighbour discovery, multicast), error (ICMP errors), clear (everything else)."""
+    """kind: esp, ike, link (neighbour discovery, multicast), error (ICMP errors), clear (everything else). `size`: of the IP
+    packet, in bytes; `mss`: what a SYN says; `node`: who sent it into the bridge."""
 
     kind: str
     source: str
     destination: str
     protocol: int
+    size: int = 0
+    fragment: bool = False
+    mss: int = 0
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Seen:
     @property
     def esp(self) -> int:
         return sum(frame.kind == "esp" for frame in self.frames)
+
+    @property
+    def fragments(self) -> list[Frame]:
+        return [frame for frame in self.frames if frame.fragment]
 
     @property
     def ike(self) -> int:
@@ -67,7 +77,7 @@ class Wire:
             if port.startswith(PORT_PREFIX) and direction != socket.PACKET_OUTGOING:
                 frame = parse(protocol, data[14:])
                 if frame:
-                    frames.append(frame)
+                    frames.append(replace(frame, node=port[len(PORT_PREFIX) :]))
         _, lost = struct.unpack("II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         assert lost == 0, f"{lost} frames were not counted: look at the wire more often"
         return Seen(tuple(frames))
@@ -81,12 +91,15 @@ def parse(protocol: int, packet: bytes) -> Frame | None:
     if protocol == 0x0800:
         header = (packet[0] & 15) * 4
         source, destination, inner = packet[12:16], packet[16:20], packet[9]
-        first = not struct.unpack("!H", packet[6:8])[0] & 0x1FFF
+        place = struct.unpack("!H", packet[6:8])[0]
+        first, fragment = not place & 0x1FFF, bool(place & 0x3FFF)
+        (size,) = struct.unpack("!H", packet[2:4])
     elif protocol == 0x86DD:
         header, source, destination, inner, first = 40, packet[8:24], packet[24:40], packet[6], True
+        size, fragment = 40 + struct.unpack("!H", packet[4:6])[0], False
         while inner in (0, 43, 60, FRAGMENT):
             if inner == FRAGMENT:
-                first = not struct.unpack("!H", packet[header + 2 : header + 4])[0] >> 3
+                first, fragment = not struct.unpack("!H", packet[header + 2 : header + 4])[0] >> 3, True
             length = 8 if inner == FRAGMENT else packet[header + 1] * 8 + 8
             inner, header = packet[header], header + length
     else:
@@ -95,7 +108,20 @@ def parse(protocol: int, packet: bytes) -> Frame | None:
     kind = _kind(inner, packet[header:] if first else b"")
     if ends[1].is_multicast or ends[0].is_link_local:
         kind = "link"
-    return Frame(kind, str(ends[0]), str(ends[1]), inner)
+    mss = _mss(packet[header:]) if inner == TCP and first else 0
+    return Frame(kind, str(ends[0]), str(ends[1]), inner, size, fragment, mss)
+
+
+def _mss(segment: bytes) -> int:
+    """What a SYN says of the largest segment; 0 for any other segment."""
+    if len(segment) < 20 or not segment[13] & SYN:
+        return 0
+    options = segment[20 : (segment[12] >> 4) * 4]
+    while options and options[0]:
+        if options[0] == MAXIMUM_SEGMENT:
+            return int(struct.unpack("!H", options[2:4])[0])
+        options = options[1 if options[0] == 1 else options[1] :]
+    return 0
 
 
 def _kind(protocol: int, payload: bytes) -> str:
