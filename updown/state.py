@@ -77,6 +77,7 @@ class Path(NamedTuple):
     gateway: str = ""
     source: str = ""
     local: bool = False  # the address is one of this machine
+    mtu: int = 0  # bytes, of the route; asked for only where it matters
 
 
 def family(address: str) -> int:

@@ -856,3 +856,14 @@ def test_a_source_address_that_is_none_is_none(machine: Machine, none: str) -> N
     report = machine.send(call(T._replace(source=none), "up"))
     assert report.warnings == ()
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_the_host_route_to_a_peer_keeps_the_mtu_of_the_way_it_stands_before(machine: Machine) -> None:
+    """Or ESP would go as if that way were as wide as its device."""
+    eth0 = machine.kernel.named("eth0").ifindex
+    (entry,) = [one for one in machine.kernel.table if one.route.destination == "0.0.0.0/0"]
+    machine.kernel.add_route(entry.route._replace(mtu=1400), eth0, replace=True)
+    machine.send_all(establish(T._replace(theirs="0.0.0.0/0", peer="203.0.113.9")))
+    (route,) = [one.route for one in machine.kernel.table if one.route.destination == "203.0.113.9/32"]
+    assert (route.device, route.mtu) == ("eth0", 1400)

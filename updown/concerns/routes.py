@@ -83,6 +83,7 @@ def peer_route(want: PeerRoute, path: Path) -> Route:
         path.device,
         path.gateway,
         metric=IPV6_DEFAULT_METRIC if six else 0,
+        mtu=path.mtu,
     )
 
 

@@ -98,7 +98,7 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Pa
     if not matches:
         return None
     best = max(matches, key=lambda route: (int(route.destination.split("/")[1]), -route.metric))
-    return Path(named(netlink, best, names, "").device, best.gateway)
+    return Path(named(netlink, best, names, "").device, best.gateway, mtu=best.mtu)
 
 
 def foreign(netlink: Netlink, link: Link, names: Names) -> Tuple[Route, ...]:
@@ -147,12 +147,15 @@ def outside(netlink: Netlink, want: PeerRoute) -> Optional[Path]:
     """The way to the peer; where that is a tunnel, this one or another one's default route, the way by the physical device the
     daemon names."""
     path = netlink.path(want.peer)
-    if path is None or path.device == want.underlay:
+    if path is not None and path.device != want.underlay:
+        link = netlink.link(path.device)
+        if link is not None and link.kind in TUNNELS:
+            path = netlink.path(want.peer, want.underlay) if want.underlay else None
+    link = netlink.link(path.device) if path is not None else None
+    if path is None or link is None:
         return path
-    link = netlink.link(path.device)
-    if link is not None and link.kind in TUNNELS:
-        return netlink.path(want.peer, want.underlay) if want.underlay else None
-    return path
+    seen = netlink.match(want.peer, link.ifindex).route  # of the route itself: a learned MTU would expire
+    return path._replace(mtu=seen.mtu) if seen is not None else path
 
 
 def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:
