@@ -7,7 +7,7 @@ leaves a note from which the next event mends everything.
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.claims import REVIVE, Change, Claim, Ended
-from updown.concerns import addresses, device
+from updown.concerns import addresses, device, mtu
 from updown.desired import Device, SourceAddress, Want, resource, split
 from updown.draft import Ground, Plan, speaker
 from updown.errors import StateError, UpdownError
@@ -154,13 +154,17 @@ def survey(
 
 def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, ledger: Ledger) -> Ground:
     """What the ledger knows of these resources."""
+    devices = [split(name)[1] for name in names if name.startswith("device ")]
+    clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
+    names = list(dict.fromkeys([*names, *(name for name in clamps if ledger.made(name) is not None)]))
     holders = {name: ledger.holders(name, newest) for name in names}
     found = signals(holders, ended, newest, ledger)
     shut = [name for name in names if name.startswith("route ") and holders[name] and shuts(found, holders[name][0])]
     if shut:  # who comes first cannot have the route now: who does?
         holders.update({name: ledger.holders(name, newest, each_device=True) for name in shut})
         found = signals(holders, ended, newest, ledger)
-    return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest, found)
+    mtus = {name: mtu.of_device(*ledger.least_mtus(name)) for name in devices}
+    return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest, found, mtus)
 
 
 def wants_in(ground: Ground) -> List[Want]:

@@ -152,12 +152,12 @@ def going(claim: Claim) -> Claim:
 
 
 def left_over(ledger: Ledger, netlink: Netlink, lines: Tuple[Line, ...]) -> List[Ended]:
-    """Devices, routes and rules of ours, claimed or not, as things that go."""
+    """Devices, routes, rules and nftables tables of ours, claimed or not, as things that go."""
     from updown.left_over import netnses, there
 
     names = {split(name)[1] for name in ledger.all_made() if name.startswith("device ")}
     here = there(netlink, netnses(ledger, lines))
     ours = [link for link in here.links if link.name in names or link.alias.startswith(OUR_ALIAS)]
     gone: List[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
-    rest: Tuple[Want, ...] = (*here.routes, *here.rules)
+    rest: Tuple[Want, ...] = (*here.routes, *here.rules, *here.tables)
     return gone + [Ended("clean", want) for want in rest]

@@ -45,7 +45,23 @@ class PeerRoute(NamedTuple):
     local: str  # our end: once it moves, the way is looked for anew
 
 
-Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule]
+class Mtu(NamedTuple):
+    """What one tunnel allows on a device; the least of all is the device's. `reason` is the sum, where it was worked out."""
+
+    device: str
+    size: int  # bytes
+    six: bool = False  # there is IPv6 inside, which needs 1280
+    reason: str = ""
+
+
+class Clamp(NamedTuple):
+    """An nftables table of ours that keeps TCP segments small enough for a device; `mtu` 0: by the routes alone."""
+
+    device: str
+    mtu: int = 0  # bytes; the plan fills it in
+
+
+Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule, Mtu, Clamp]
 
 KINDS: Dict[str, Type[Any]] = {
     "device": Device,
@@ -55,6 +71,8 @@ KINDS: Dict[str, Type[Any]] = {
     "peer": PeerRoute,
     "route": Route,
     "rule": Rule,
+    "mtu": Mtu,
+    "firewall": Clamp,
 }
 
 
@@ -70,6 +88,10 @@ def resource(want: Want) -> str:
         return f"source {want.device} {want.address}"
     if isinstance(want, PeerRoute):
         return f"peer {want.peer}"
+    if isinstance(want, Mtu):
+        return f"mtu {want.device} {'six' if want.six else 'any'} {want.size:05}"  # in the order of their sizes
+    if isinstance(want, Clamp):
+        return f"firewall {want.device}"
     netns = netns_of(want.device)
     there = f" @{netns}" if netns else ""
     if isinstance(want, Rule):

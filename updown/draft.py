@@ -1,6 +1,7 @@
 """A plan while it is being made, and what it is made from."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from updown.claims import Ended, Holder
 from updown.operations import Operation
@@ -25,6 +26,7 @@ class Ground(NamedTuple):
     made: Dict[str, Optional[int]]
     newest: str = ""
     signals: Signals = Signals()
+    mtus: Mapping[str, int] = MappingProxyType({})  # by device: the least that its claims ask for, in bytes
 
 
 class Plan(NamedTuple):
@@ -44,6 +46,7 @@ class Draft:
             for phase in (
                 "unrule",
                 "unroute",
+                "unclamp",
                 "strip",
                 "delete",
                 "unpeer",
@@ -51,6 +54,7 @@ class Draft:
                 "tune",
                 "address",
                 "raise",
+                "clamp",
                 "source",
                 "peer",
                 "route",

@@ -1,13 +1,14 @@
 """The way of an event: context -> claims -> desired -> plan -> apply -> report. Dry-run and explain leave `apply` out."""
 
-from typing import Callable, List, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from updown import claims
 from updown.carry import Report, carry_out, mend
 from updown.claims import Change
-from updown.concerns import addresses, device, routes, rules, sysctls
+from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
 from updown.context import Context
 from updown.desired import Row, Want, Wants
+from updown.kernel import sa
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.settings import Line, Settings, resolve
@@ -19,6 +20,14 @@ VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
 
 
+class Decided(NamedTuple):
+    """What a verb does to the claims, and what is to be said of it."""
+
+    change: Change
+    remarks: Tuple[str, ...] = ()
+    warnings: Tuple[str, ...] = ()
+
+
 def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
     rules = claims.rules_of(context)
@@ -27,7 +36,8 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     held = ledger.held(*rules.sought(context))._replace(served=served)
-    change, remarks = decide(context, rules, lines, held, now, netlink.vrf_table)
+    facts = sa.facts_for(context, lines, netlink)
+    change, remarks, warnings = decide(context, rules, lines, held, now, netlink.vrf_table, facts)
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
@@ -43,32 +53,44 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
         raise
     return report._replace(
         operations=mended.operations + report.operations,
-        warnings=context.warnings + mended.warnings + report.warnings,
+        warnings=context.warnings + warnings + mended.warnings + report.warnings,
         remarks=remarks + report.remarks,
         claims=change.put + change.end,
     )
 
 
 def decide(
-    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int, vrf_table: VrfTable
-) -> Tuple[Change, Tuple[str, ...]]:
+    context: Context,
+    rules: claims.Rules,
+    lines: Tuple[Line, ...],
+    held: claims.Held,
+    now: int,
+    vrf_table: VrfTable,
+    facts: Optional[mtu.Facts],
+) -> Decided:
     """What this verb does to the claims."""
     if not context.verb.steps:
-        return Change(), ()
+        return Decided(Change())
     if context.verb.makes:
-        return make(context, rules, lines, held, now, vrf_table)
+        return make(context, rules, lines, held, now, vrf_table, facts)
     if "unroute" in context.verb.steps:
-        return rules.unroute(context, held), ()
-    return rules.down(context, held), ()
+        return Decided(rules.unroute(context, held))
+    return Decided(rules.down(context, held))
 
 
 def make(
-    context: Context, rules: claims.Rules, lines: Tuple[Line, ...], held: claims.Held, now: int, vrf_table: VrfTable
-) -> Tuple[Change, Tuple[str, ...]]:
+    context: Context,
+    rules: claims.Rules,
+    lines: Tuple[Line, ...],
+    held: claims.Held,
+    now: int,
+    vrf_table: VrfTable,
+    facts: Optional[mtu.Facts],
+) -> Decided:
     """The claim of a verb that makes, with everything it asks for."""
     found = device.wish(context, resolve(lines, context.connection))
     if found.name is None:
-        return Change(), (found.reason,)
+        return Decided(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
     row = claims.row_of(held) or device.decide_row(context, settings)
@@ -78,8 +100,9 @@ def make(
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     settings = in_vrf(settings, vrf_table)
-    wants, remarks = wants_of(context, settings, found, row, claims.routed(context, before))
-    return rules.make(context, held, row, wants, now), remarks
+    asked = before.wants if before else ()
+    wants, remarks, warnings = wants_of(context, settings, found, row, claims.routed(context, before), asked, facts)
+    return Decided(rules.make(context, held, row, wants, now), remarks, warnings)
 
 
 def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
@@ -90,16 +113,25 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
 
 
 def wants_of(
-    context: Context, settings: Settings, found: device.Wish, row: Row, routed: bool
-) -> Tuple[Wants, Tuple[str, ...]]:
-    """The list of concerns, in the order in which a person reads them."""
+    context: Context,
+    settings: Settings,
+    found: device.Wish,
+    row: Row,
+    routed: bool,
+    before: Wants = (),
+    facts: Optional[mtu.Facts] = None,
+) -> Tuple[Wants, Tuple[str, ...], Tuple[str, ...]]:
+    """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked for
+    until now."""
     name = placed(found.name or "", settings.netns)
     devices = device.wants(context, settings, found, row)
-    wants: List[Want] = [*devices]
+    sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)
+    settings = settings._replace(mtu=sizes.routes)
+    wants: List[Want] = [*devices, *sizes.wants, *firewall.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(context, settings, name)
     wants += [*sysctls.address_wants(own), *own, *addresses.source_wants(context, name, found.by_daemon, own)]
     routing = routes.wants(context, settings, found) if routed else routes.Routing()
     wants += [*routing.peers, *routing.routes, *rules.wants(context, settings, name)]
-    return tuple(dict.fromkeys(wants)), routing.remarks
+    return tuple(dict.fromkeys(wants)), routing.remarks, sizes.warnings

@@ -9,7 +9,9 @@ from typing import Callable, Iterator, Optional, Tuple
 
 from updown.claims import MADE, Claim
 from updown.concerns.device import is_fallback
+from updown.concerns.firewall import table
 from updown.concerns.sysctls import all_of, conf
+from updown.desired import Clamp
 from updown.errors import Refused
 from updown.facts import RECONCILE, VTIS, Facts, Finding
 from updown.findings_ipsec import charon_table, ends, keys, shadows
@@ -94,6 +96,8 @@ def difference(operation: Operation, have: Optional[Link]) -> str:
         return f"{subject.device or 'here'}: rule {subject.priority} for table {subject.table} {verb}"
     if isinstance(subject, Route):
         return f"{subject.device}: route {subject.destination} {verb}"
+    if isinstance(subject, Clamp):
+        return f"{subject.device}: nftables table {table(subject.device)} {verb}"
     had = getattr(operation.before, "value", "")
     return f"{subject.device}: {subject.path} is {had}, wanted {subject.value}"
 

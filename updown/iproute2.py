@@ -2,7 +2,8 @@
 
 from typing import List
 
-from updown.desired import Sysctl
+from updown.concerns import firewall
+from updown.desired import Clamp, Sysctl
 from updown.lines import WIDTH
 from updown.operations import Operation
 from updown.state import MAIN_TABLE, Address, Link, Route, Rule, bare, is_any, netns_of
@@ -25,6 +26,8 @@ def command(operation: Operation) -> str:
         return f"{there}sysctl -w {subject.path.replace(f'@{netns}', '', 1) if netns else subject.path}={subject.value}"
     if isinstance(subject, Rule):
         return rule(operation.action, subject)
+    if isinstance(subject, Clamp):
+        return firewall.command(operation.action, subject)
     return route(operation.action, subject)
 
 

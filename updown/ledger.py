@@ -118,6 +118,16 @@ class Ledger:
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
 
+    def least_mtus(self, device: str) -> Tuple[int, int]:
+        """The least MTU that claims ask for on a device, and the least of those with IPv6 inside; 0 where there is none."""
+        found: List[int] = []
+        for kind in ("any", "six"):
+            head = f"mtu {device} {kind} "
+            least = "SELECT min(resource) FROM want WHERE device = ? AND resource > ? AND resource < ?"
+            (name,) = self.base.execute(least, (device, head, f"{head}~")).fetchone()
+            found.append(int(name[len(head) :]) if name else 0)
+        return found[0], found[1]
+
     def beside(self, name: str) -> List[str]:
         """The keys of everything on the same device that the holders of a resource ask for."""
         rows = self.base.execute(

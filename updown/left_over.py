@@ -5,8 +5,8 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
 from updown.backing import in_use
 from updown.claims import Ended
 from updown.concerns import device
-from updown.desired import Device, SourceAddress, Want, device_of, resource, split
-from updown.kernel import dumps, namespace
+from updown.desired import Clamp, Device, SourceAddress, Want, device_of, resource, split
+from updown.kernel import dumps, namespace, nft
 from updown.kernel.netlink import Netlink
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.xfrm import Database
@@ -26,11 +26,13 @@ class LeftOver(NamedTuple):
 
 
 class There(NamedTuple):
-    """All links of the namespaces we have to do with, and in them the routes and rules that are ours; names are placed."""
+    """All links of the namespaces we have to do with, and in them the routes, rules and nftables tables that are ours; names
+    are placed."""
 
     links: Tuple[Link, ...]
     routes: Tuple[Route, ...]
     rules: Tuple[Rule, ...]
+    tables: Tuple[Clamp, ...]
 
 
 def there(netlink: Netlink, netnses: Iterable[str]) -> There:
@@ -38,6 +40,7 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
     links: List[Link] = []
     routes: List[Route] = []
     rules: List[Rule] = []
+    tables: List[Clamp] = []
     for netns in ("", *netnses):
         here = dumps.links(netns)
         names = {link.ifindex: link.name for link in here}
@@ -47,7 +50,8 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
         for family in (4, 6):
             own = netlink.at(placed("", netns)).rules(family)
             rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
-    return There(tuple(links), tuple(routes), tuple(rules))
+        tables += [Clamp(device) for device in nft.devices(netns)]
+    return There(tuple(links), tuple(routes), tuple(rules), tuple(tables))
 
 
 def netnses(ledger: Ledger, lines: Tuple[Line, ...]) -> Tuple[str, ...]:
@@ -96,6 +100,9 @@ def find(
         want = address_of(name)
         if want is not None and name not in wanted and want.device not in kept | going:
             add(gone, want.device, want)
+    for clamp in here.tables:
+        if resource(clamp) not in wanted and clamp.device not in kept | going:
+            add(gone, clamp.device, clamp)
     present = {link.name for link in here.links}
     forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in present]
     return LeftOver(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks))

@@ -2,6 +2,7 @@
 
 from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
 
+from updown.desired import Clamp
 from updown.state import Address, Link, Path, Route, Rule, netns_of
 
 RouteKey = Tuple[str, int, int, str]
@@ -18,6 +19,7 @@ class Observed(NamedTuple):
     sysctls: Dict[str, Optional[str]]  # by path below /proc/sys
     rules: FrozenSet[Rule]  # of ours and of others, that are as one of those asked for
     others: Dict[str, Tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
+    tables: Dict[str, Optional[Clamp]]  # by device: the nftables table of ours
 
 
 def route_key(route: Route) -> RouteKey:

@@ -2,10 +2,10 @@
 
 from typing import Any, Dict, NamedTuple, Optional, Union
 
-from updown.desired import Sysctl
+from updown.desired import Clamp, Sysctl
 from updown.state import Address, Link, Route, Rule
 
-Subject = Union[Link, Address, Route, Rule, Sysctl]
+Subject = Union[Link, Address, Route, Rule, Sysctl, Clamp]
 
 OPPOSITES = {
     "link add": "link delete",
@@ -22,6 +22,9 @@ OPPOSITES = {
     "rule add": "rule delete",
     "rule delete": "rule add",
     "sysctl": "sysctl",
+    "firewall add": "firewall delete",
+    "firewall delete": "firewall add",
+    "firewall replace": "firewall replace",
 }
 """Every action, and the one that takes it back."""
 

@@ -4,11 +4,11 @@ Order: what goes (routes, addresses, devices), then devices, sysctls, addresses,
 peers, routes.
 """
 
-from typing import FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from updown.claims import SA, Holder, same_hosts
-from updown.concerns import addresses, device, routes, rules, sysctls
-from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
+from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
+from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Draft, Ground, Plan, first, speaker
 from updown.observed import Observed, route_key
 from updown.operations import Operation
@@ -18,12 +18,14 @@ from updown.wording import words_of
 
 
 class Devices(NamedTuple):
-    """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used."""
+    """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used; and the MTU of
+    those that get one from us."""
 
     gone: Tuple[str, ...]
     fresh: Tuple[str, ...]
     unusable: Tuple[str, ...]
     foreign: Tuple[str, ...]
+    mtus: Dict[str, int]
     down: FrozenSet[str] = frozenset()  # to be: nothing can be routed into them
 
 
@@ -50,6 +52,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
     fresh: List[str] = []
     unusable: List[str] = []
     foreign: List[str] = []
+    mtus: Dict[str, int] = {}
     for name, holders in ground.holders.items():
         kind, device_name = split(name)
         if kind != "device":
@@ -72,8 +75,9 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             foreign.append(device_name)
             continue
         check_others(holder, holders, observed)
-        want = want._replace(link=want.link._replace(mtu=least_mtu(holders)))
+        want = want._replace(link=want.link._replace(mtu=least_mtu(holders, ground.mtus.get(device_name, 0))))
         want = where_it_is(want, have, holder.claim.key == ground.newest, observed)
+        mtus[device_name] = want.link.mtu
         if have is None:
             make_device(want, holder, draft, idle)
             fresh.append(device_name)
@@ -81,6 +85,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
         elif not device.is_ours(have, made, want.link):
             device.check_foreign(want, have, words_of(holder.claim.about.daemon))
             foreign.append(device_name)
+            mtus[device_name] = 0
             if not have.up:
                 draft.warnings.append(f"{device_name} is not ours and was down; setting it up")
                 draft.phases["raise"].append(
@@ -92,7 +97,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             fresh.append(device_name)
             gone.append(device_name)
     down = ground.signals.idle - set(foreign)
-    return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign), down)
+    return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign), mtus, down)
 
 
 def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft) -> bool:
@@ -138,10 +143,10 @@ def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> N
         device.check_claims(want, other.want, other.claim.connection, outdated, words)
 
 
-def least_mtu(holders: List[Holder]) -> int:
-    """What fits all who share the device; 0 where none says."""
+def least_mtu(holders: List[Holder], least: int) -> int:
+    """What fits all who share the device; 0 where none says. Claims of an earlier release have it in the device itself."""
     asked = [holder.want.link.mtu for holder in holders if isinstance(holder.want, Device)]
-    return min(filter(None, asked), default=0)
+    return min(filter(None, [*asked, least]), default=0)
 
 
 def where_it_is(want: Device, have: Optional[Link], newest: bool, observed: Observed) -> Device:
@@ -178,7 +183,8 @@ def keep_device(want: Device, have: Link, holder: Holder, draft: Draft, idle: bo
             make_device(want, holder, draft, idle)
             return False
         draft.phases["make"].append(Operation("link change", wanted, have, why))
-    raised = device.raising(wanted, connection, "as it should be")._replace(before=have)
+    changes = () if have.mtu == wanted.mtu else holder.claim.wants
+    raised = device.raising(wanted, connection, mtu.why(changes, have.name, wanted.mtu))._replace(before=have)
     marked = wanted._replace(alias=OUR_ALIAS)
     if not ((have.up or idle) and have.alias) or have.mtu != wanted.mtu:
         draft.phases["raise"].append(raised._replace(subject=marked) if idle else raised)
@@ -203,6 +209,10 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
         if want.device not in devices.foreign:
             operation = sysctls.plan(want, observed, fresh, claim)
             draft.phases["tune"] += [operation] if operation else []
+    elif isinstance(want, Clamp):
+        operation = firewall.plan(want._replace(mtu=devices.mtus.get(want.device, 0)), observed, claim)
+        draft.phases["clamp"] += [operation._replace(makes=name)] if operation else []
+        draft.made[name] = 0
     elif isinstance(want, (Address, SourceAddress)):
         operation = addresses.plan(want, observed, fresh, claim)
         if operation and not (device_of(want) in devices.down and addresses.goes_with_link(addresses.as_address(want))):
@@ -272,6 +282,9 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
             if address.device not in devices.gone:
                 draft.phases["strip"] += addresses.plan_removal(address, observed, why)
             draft.made[name] = None
+    elif isinstance(want, Clamp):
+        draft.phases["unclamp"] += firewall.plan_removal(want, observed, why)
+        draft.made[name] = None
     elif isinstance(want, PeerRoute):
         have = observed.routes.get(route_key(routes.peer_route_slot(want.peer)))
         draft.phases["unpeer"] += routes.plan_removal(have, devices.gone, why)

@@ -5,7 +5,7 @@ from typing import Any, Dict, List
 from updown.carry import Report
 from updown.claims import Claim
 from updown.context import Context
-from updown.desired import Device, resource
+from updown.desired import Device, Mtu, resource
 from updown.iproute2 import command, wrapped
 from updown.lines import WIDTH, folded, prefix
 
@@ -48,12 +48,15 @@ def explanation(context: Context, report: Report) -> List[str]:
     )
     for claim in report.claims:
         lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
+        for want in claim.wants:
+            if isinstance(want, Mtu):
+                lines += folded("# ", f"mtu {want.device}: {want.reason or want.size}")
     return [*lines, *plan_lines(report, reasons=True)]
 
 
 def claim_text(claim: Claim) -> str:
     """What a claim holds, and when its device goes."""
-    held = [resource(want) for want in claim.wants if not resource(want).startswith("sysctl")]
+    held = [resource(want) for want in claim.wants if not resource(want).startswith(("sysctl", "mtu"))]
     text = ", ".join(held) or "nothing"
     for want in claim.wants:
         if isinstance(want, Device):

@@ -17,7 +17,6 @@ from updown.state import MAIN_TABLE
 LONGEST_WAIT = 60
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 
-
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
 
@@ -33,7 +32,8 @@ class Settings(NamedTuple):
     routing: bool = False
     delete: str = "rule"  # rule, last, never
     address: Tuple[str, ...] = ()
-    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice
+    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice; values.AUTO
+    mss: str = "no"  # no, clamp
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
     route: Tuple[StaticRoute, ...] = ()  # beside those for the remote selector
@@ -118,7 +118,8 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "routing": values.yes_no,
     "delete": choice("rule", "last", "never"),
     "address": values.interface_addresses,
-    "mtu": values.mtu,
+    "mtu": values.mtu_or_auto,
+    "mss": choice("no", "clamp"),
     "table": table,
     "metric": values.number,
     "route": readers.routes,

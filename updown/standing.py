@@ -61,8 +61,8 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: event.VrfTable)
         event.wants_of(context._replace(my_client=inside, peer_client=inside), settings, found, row, True)
         for inside in map(Selector, ALL.values())  # it carries both families
     ]
-    wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
-    remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
+    wants = tuple(dict.fromkeys(want for wants, _, _ in asked for want in wants))
+    remarks = tuple(dict.fromkeys(remark for _, remarks, _ in asked for remark in remarks))
     key = json.dumps([MADE, name])
     about = NOBODY._replace(daemon=MAKE)
     return Claim(

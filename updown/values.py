@@ -9,6 +9,9 @@ from typing import List, NamedTuple, Optional, Tuple
 NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 NAME_LENGTH = 15  # IFNAMSIZ - 1, bytes
 
+AUTO = -1
+"""An MTU that is worked out from the SA (concerns/mtu.py)."""
+
 
 class Mark(NamedTuple):
     """A packet mark: both host-order 32-bit integers; a tunnel's key is the value alone."""
@@ -89,6 +92,11 @@ def mtu(value: str) -> int:
     if not 68 <= found <= 65515:
         raise ValueError("an MTU of 68 to 65515 bytes is expected")
     return found
+
+
+def mtu_or_auto(value: str) -> int:
+    """The same, or auto: AUTO."""
+    return AUTO if value == "auto" else mtu(value)
 
 
 def port(value: str) -> str:

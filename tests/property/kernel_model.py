@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple, Union
 
+from updown.desired import Clamp
 from updown.errors import KernelError
 from updown.kernel.lookup import Match
 from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
@@ -54,6 +55,7 @@ class Kernel:
         self.by_index: Dict[int, Link] = {}
         self.away: List[Link] = []  # made here, moved to another namespace
         self.files: Dict[str, str] = {}
+        self.tables: Dict[str, Clamp] = {}  # nftables tables of ours, by device
         self.read_only_sysctls = False
         self.promotes = False  # promote_secondaries
         self.changes: List[str] = []
@@ -105,6 +107,7 @@ class Kernel:
             sorted((entry.route, names.get(entry.oif, "")) for entry in self.table),
             sorted(self.policy),
             dict(self.files),
+            dict(self.tables),
         )
 
     # -- the interface of Netlink
@@ -290,7 +293,7 @@ class Kernel:
                 return
         refuse(what, errno.ESRCH)
 
-    def match(self, address: str, oif: int = 0, fib: bool = True) -> Match:
+    def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:  # noqa: ARG002
         self.asked += 1
         if address == "0.0.0.0":  # an IPv4 lookup of no address is answered with the loopback (ip_route_output_key)
             return Match(RouteSeen("127.0.0.1/32", self.named("lo").ifindex, table=LOCAL_TABLE, type=LOCAL))
@@ -349,6 +352,22 @@ class Kernel:
         if not VALUES.fullmatch(value):
             refuse(f"sysctl {path}={value}", errno.EINVAL)
         self.files[path] = value
+
+    # -- nft
+
+    def table_of(self, device: str) -> Optional[Clamp]:
+        self.asked += 1
+        return self.tables.get(device)
+
+    def put_table(self, clamp: Clamp) -> None:
+        self._change(f"nft table {clamp.device}")
+        self.tables[clamp.device] = clamp
+
+    def remove_table(self, device: str) -> None:
+        self._change(f"nft delete table {device}")
+        if device not in self.tables:
+            refuse(f"nft delete table {device}", errno.ENOENT)
+        del self.tables[device]
 
     # -- inside
 

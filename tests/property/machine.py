@@ -15,7 +15,7 @@ from updown.arguments import Arguments
 from updown.claims import Claim
 from updown.errors import KernelError
 from updown.event import Report
-from updown.kernel import dumps, sysctl
+from updown.kernel import dumps, nft, sysctl
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.ledger_file import connect, open_ledger, prepare
@@ -159,6 +159,10 @@ class Machine:
         self.dead = False
         patch.setattr(sysctl, "read", self.kernel.read_sysctl)
         patch.setattr(sysctl, "write", self.kernel.write_sysctl)
+        patch.setattr(nft, "listed", self.kernel.table_of)
+        patch.setattr(nft, "put", self.kernel.put_table)
+        patch.setattr(nft, "remove", self.kernel.remove_table)
+        patch.setattr(nft, "devices", lambda _netns="": list(self.kernel.tables))
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.live.Netlink", lambda: self.kernel)

@@ -119,7 +119,7 @@ class Run:
         self.machine = SwiftMachine(patch)
         self.machine.kernel.files.update(daemon.files)
         prepare_world(self.machine.kernel)
-        self.machine.settings(daemon.settings)
+        self.machine.settings(daemon.settings + "[defaults]\nmss = clamp\n")
         self.daemon = daemon()
         self.oracles: List[Oracle] = [daemon.oracle(daemon.world)]
         self.foreign = foreign(self.machine.kernel, daemon.world)
@@ -271,6 +271,9 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
         for entry in kernel.table
         if entry.route.protocol == OUR_PROTOCOL
     }
+    clamped = {hold.tunnel.device for hold in oracle.held.values()}
+    if kernel.tables.keys() != clamped:
+        found.append(f"nftables tables for {sorted(kernel.tables)}, wanted {sorted(clamped)}")
     if routes != oracle.routes():
         found.append(f"routes {sorted(routes)}, wanted {sorted(oracle.routes())}")
     return found

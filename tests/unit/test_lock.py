@@ -44,7 +44,7 @@ def audit(name, arguments):
 def watch():
     from updown import ledger_file, live
     from updown.ledger import Ledger
-    from updown.kernel import sysctl
+    from updown.kernel import nft, sa, sysctl
     take, close = ledger_file.take_lock, Ledger.close
     def taken(*arguments):
         lock = take(*arguments)
@@ -57,6 +57,8 @@ def watch():
     ledger_file.take_lock, Ledger.close = taken, closed
     live.Netlink = lambda: model
     sysctl.read, sysctl.write = model.read_sysctl, model.write_sysctl
+    nft.listed, nft.put, nft.remove = model.table_of, model.put_table, model.remove_table
+    sa.find = lambda context: sa.Outgoing(sa.Sa(50, 1, 4, "cbc(aes)", 16), 1, 1, sa.Key())
 
 real = hook.run_hook
 def run_hook(arguments, environ):
@@ -85,7 +87,9 @@ print(json.dumps([statuses, seen]))
 def test_nothing_is_imported_or_read_while_the_lock_is_held(tmp_path: Path, verb: str, kept: bool) -> None:
     """In a fresh interpreter, with settings that need all there is: patterns, each concern, IPv4 and IPv6."""
     settings = tmp_path / "s.conf"
-    settings.write_text("[defaults]\nlock_wait = 1\n[connection t*]\naddress = 10.9.0.1/24\n[device v*]\nmtu = 1400\n")
+    settings.write_text(
+        "[defaults]\nlock_wait = 1\nmtu = auto\n[connection t*]\naddress = 10.9.0.1/24\n[device v*]\nmss = clamp\n"
+    )
     tunnel = Tunnel(theirs="0.0.0.0/0", peer="203.0.113.9", source="10.1.0.1", next_hop="198.51.100.254", shared="yes")
     file = tmp_path / "event"
     file.write_text(json.dumps(call(tunnel, verb)))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.errors import KernelError
+from updown.kernel.sa import decode as decode_sa
 from updown.kernel.wire import attribute, attribute_u32
 from updown.kernel.xfrm import Key, Policy, State, decode_policy, decode_state, direction_of
 
@@ -121,7 +122,7 @@ def test_malformed_policies_are_refused(packed: bytes) -> None:
 @given(st.binary(max_size=400))
 @settings(deadline=None, max_examples=100, database=None)
 def test_whatever_the_bytes_only_a_kernel_error_is_raised(data: bytes) -> None:
-    for decode in (decode_policy, decode_state):
+    for decode in (decode_policy, decode_state, decode_sa):
         try:
             decode(data)
         except KernelError:

@@ -130,11 +130,11 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
     if found.kind == "xfrm":
         if not settings.external:
             check_key(found.name, "if_id", settings.if_id, context.if_id_out, words_of(context.daemon).xfrm)
-        leaving = Link(name, "xfrm", if_id=context.if_id_out, mtu=settings.mtu, vrf=settings.vrf)
+        leaving = Link(name, "xfrm", if_id=context.if_id_out, vrf=settings.vrf)
         links = [leaving._replace(if_id=0, external=True) if settings.external else leaving]
         if found.incoming:
             coming = placed(found.incoming, settings.netns)
-            links.append(Link(coming, "xfrm", if_id=context.if_id_in, mtu=settings.mtu, vrf=settings.vrf))
+            links.append(Link(coming, "xfrm", if_id=context.if_id_in, vrf=settings.vrf))
         return tuple(Device(link, shared=shared, goes=row.goes, follow=follow) for link in links)
     assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
     local, remote = ends_of(context, settings, row)
@@ -150,7 +150,6 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
         remote=remote,
         ikey=context.mark_in.value,
         okey=context.mark_out.value,
-        mtu=settings.mtu or (0 if row.any_remote else context.mtu),
         vrf=settings.vrf,
     )
     return (Device(link, shared=shared, goes=row.goes, follow=follow),)

@@ -4,9 +4,9 @@ import errno
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from updown.concerns.device import is_fallback
-from updown.desired import Sysctl
+from updown.desired import Clamp, Sysctl
 from updown.errors import Conflict, KernelError, UpdownError
-from updown.kernel import namespace, sysctl
+from updown.kernel import namespace, nft, sysctl
 from updown.kernel.netlink import Netlink
 from updown.operations import Operation
 from updown.state import OUR_ALIAS, Address, Link, Route, Rule, bare, netns_of, placed
@@ -86,6 +86,11 @@ def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
     subject, action = operation.subject, operation.action
     if isinstance(subject, Sysctl):
         sysctl.write(subject.path, subject.value)
+    elif isinstance(subject, Clamp):
+        if action == "firewall delete":
+            nft.remove(subject.device)
+        else:
+            nft.put(subject)
     elif isinstance(subject, Link):
         return perform_link(action, subject, netlink)
     elif isinstance(subject, Address):

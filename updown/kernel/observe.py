@@ -5,8 +5,8 @@ import ipaddress
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
 from updown.concerns import routes, sysctls
-from updown.desired import Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
-from updown.kernel import sysctl
+from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
+from updown.kernel import nft, sysctl
 from updown.kernel.netlink import Netlink, RouteSeen
 from updown.observed import Observed, RouteKey, route_key
 from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
@@ -43,7 +43,8 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
         paths[end] = netlink.path(end)
     others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
     rules = alike(netlink, [want for want in asked if isinstance(want, Rule)])
-    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others)
+    tables = {want.device: nft.listed(want.device) for want in asked if isinstance(want, Clamp)}
+    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others, tables)
 
 
 def lasting(netlink: Netlink, want: SourceAddress, own: Optional[Link]) -> Optional[Path]:

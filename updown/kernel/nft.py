@@ -1,0 +1,155 @@
+"""The one place that speaks to nft: tables of ours (concerns/firewall.py), by its JSON, without a shell.
+
+What is done is one transaction of the kernel's. Nobody else's tables are touched.
+"""
+
+import errno
+import json
+import os
+import select
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from updown.concerns import firewall
+from updown.concerns.firewall import Rule
+from updown.desired import Clamp
+from updown.errors import KernelError
+from updown.kernel import namespace
+from updown.state import netns_of, placed
+from updown.values import escaped
+
+PLACES = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
+ANSWER_SECONDS = 5.0
+MISSING = "install the package nftables; until then TCP may send segments that do not fit"
+
+Object = Dict[str, Any]
+
+
+class Said(NamedTuple):
+    """What one call of nft printed."""
+
+    status: int
+    out: bytes
+    error: str
+
+
+def put(clamp: Clamp) -> None:
+    """Make the table of a device, in place of one that is there. Raises KernelError."""
+    name = {"family": "inet", "name": firewall.table(clamp.device)}
+    inside = {"family": "inet", "table": name["name"]}
+    hook = {"type": "filter", "hook": firewall.CHAIN, "prio": firewall.PRIORITY, "policy": "accept"}
+    chain = {**inside, "name": firewall.CHAIN, **hook}
+    commands: List[Object] = [{"add": {"table": name}}, {"delete": {"table": name}}, {"add": {"table": name}}]
+    commands.append({"add": {"chain": chain}})
+    for rule in firewall.rules(clamp):
+        wanted = {**inside, "chain": firewall.CHAIN, "comment": rule.comment, "expr": expressions(rule)}
+        commands.append({"add": {"rule": wanted}})
+    change(commands, f"table inet {name['name']}", netns_of(clamp.device))
+
+
+def remove(device: str) -> None:
+    """Delete the table of a device; ENOENT where there is none. Raises KernelError."""
+    name = firewall.table(device)
+    change([{"delete": {"table": {"family": "inet", "name": name}}}], f"delete table inet {name}", netns_of(device))
+
+
+def listed(device: str) -> Optional[Clamp]:
+    """The table of a device as it is; None where there is none, no namespace, or no nft to tell."""
+    netns = netns_of(device)
+    if netns and not namespace.exists(netns):
+        return None
+    said = nft("-j", "list", "table", "inet", firewall.table(device), netns=netns)
+    if said is None or said.status:
+        return None
+    found = objects(said.out)
+    chains = [thing["chain"] for thing in found if "chain" in thing]
+    hooked = [(chain.get("name"), chain.get("hook"), chain.get("prio")) for chain in chains]
+    if hooked != [(firewall.CHAIN, firewall.CHAIN, firewall.PRIORITY)]:
+        return Clamp(device, -1)
+    return firewall.recognised(device, [str(thing["rule"].get("comment")) for thing in found if "rule" in thing])
+
+
+def devices(netns: str = "") -> List[str]:
+    """The devices for which there is a table of ours in a namespace; none where nft is missing."""
+    said = nft("-j", "list", "tables", "inet", netns=netns)
+    if said is None or said.status:
+        return []
+    names = [str(thing["table"].get("name")) for thing in objects(said.out) if "table" in thing]
+    found = [firewall.device_of_table(name) for name in names]
+    return [placed(device, netns) for device in found if device is not None]
+
+
+def expressions(rule: Rule) -> List[Object]:
+    """A rule in nft's JSON (libnftables-json(5))."""
+
+    def equal(left: Object, right: str) -> Object:
+        return {"match": {"op": "==", "left": left, "right": right}}
+
+    flags = {"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, {"|": ["syn", "rst"]}]}
+    found = [equal({"meta": {"key": rule.key}}, rule.device)]
+    found += [equal({"meta": {"key": "nfproto"}}, rule.family)] if rule.family else []
+    size: Any = rule.size or {"rt": {"key": "mtu"}}
+    segment = {"tcp option": {"name": "maxseg", "field": "size"}}
+    return [*found, equal(flags, "syn"), {"mangle": {"key": segment, "value": size}}]
+
+
+def objects(out: bytes) -> List[Object]:
+    """What nft listed; nothing where it is not what we know."""
+    try:
+        found = json.loads(out)["nftables"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [thing for thing in found if isinstance(thing, dict)] if isinstance(found, list) else []
+
+
+def change(commands: List[Object], what: str, netns: str) -> None:
+    """Carry commands out, all or none. Raises KernelError: ENOENT without nft, else EINVAL with what it said."""
+    said = nft("-j", "-f", "-", text=json.dumps({"nftables": commands}).encode(), netns=netns)
+    if said is None:
+        raise KernelError(f"nft {what}: there is no nft", errno.ENOENT, MISSING)
+    if said.status:
+        why = escaped(" ".join(said.error.split()), 200) or f"it ended with status {said.status}"
+        hint = "the kernel's nf_tables or the package nftables may be missing or too old"
+        raise KernelError(f"nft {what}: {why}", errno.EINVAL, hint)
+
+
+def nft(*words: str, text: bytes = b"", netns: str = "") -> Optional[Said]:
+    """Run nft in a network namespace, else in that of this process; None where there is no nft. Raises KernelError for the
+    namespace."""
+    place = next((place for place in PLACES if os.access(place, os.X_OK)), None)
+    if place is None:
+        return None
+    given, errors = os.memfd_create("given"), os.memfd_create("errors")
+    reader, writer = os.pipe()
+    try:
+        os.write(given, text)
+        os.lseek(given, 0, os.SEEK_SET)
+        actions = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, errors, 2)]
+        try:
+            with namespace.inside(netns):
+                child = os.posix_spawn(place, ["nft", *words], {"LC_ALL": "C"}, file_actions=actions)
+        except OSError as error:
+            return Said(-1, b"", f"{place}: {error.strerror}")
+        os.close(writer)
+        writer = -1
+        out = all_of(reader)
+        if out is None:
+            os.kill(child, 9)
+        _, status = os.waitpid(child, 0)
+        os.lseek(errors, 0, os.SEEK_SET)
+        said = os.read(errors, 4096).decode("utf-8", "replace")
+        return Said(status, out or b"", said if out is not None else f"no answer in {ANSWER_SECONDS:g} s")
+    finally:
+        for descriptor in (given, errors, reader, writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def all_of(reader: int) -> Optional[bytes]:
+    """Everything until the other end is closed; None where that takes too long."""
+    out = b""
+    while select.select([reader], [], [], ANSWER_SECONDS)[0]:
+        more = os.read(reader, 65536)
+        if not more:
+            return out
+        out += more
+    return None
