@@ -18,7 +18,7 @@ from tests.property.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call
 from updown import reconcile_live
 from updown.arguments import Arguments, parse
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
-from updown.errors import Refused
+from updown.errors import KernelError, Refused, UpdownError
 from updown.hook import dispatch
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database, Key, Policy, State
@@ -155,6 +155,18 @@ def test_a_stale_claim_goes_with_its_device(machine: Machine) -> None:
         "# t: claim sa (10.1.0.0/24 <-> 10.2.0.0/24) ends: pluto has no child SA of it"
     )
     settled(machine, said())
+
+
+def test_a_trap_whose_unroute_was_omitted_ends_by_reconcile(machine: Machine) -> None:
+    """Two pairs with one remote network: pluto calls no `unroute`, not even when the connection is deleted."""
+    pair = T._replace(mine="10.1.1.0/24")
+    machine.send_all([call(one, verb, child=False) for verb in ("prepare", "route") for one in (T, pair)])
+    machine.send_all([call(one, "up", wishes=("ROUTE",)) for one in (T, pair)])
+    machine.send_all([call(one, "down", wishes=("ROUTE",)) for one in (T, pair)])
+    assert reconcile(machine, said(held=("t",))).report.operations == ()
+    reconcile(machine, said())
+    assert machine.claims() == []
+    assert machine.devices() == set()
 
 
 def test_after_a_crash_the_kernel_decides(machine: Machine) -> None:
@@ -477,19 +489,46 @@ def test_an_event_while_the_daemons_are_asked_makes_it_ask_again(
     assert ("t", "sa") in machine.kinds()
 
 
-def test_where_events_never_cease_nothing_is_changed(
-    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch
+def test_where_events_never_cease_the_claims_that_stayed_are_served(
+    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    machine.send_all(establish(T))
+    """Another tunnel goes and comes again each time; the answers are those of before, and know nothing of it."""
+    mine, other = T._replace(device="vti7"), U._replace(device="vti6", mark_in="6/0xff", peer=THIRD)
+    gone = T._replace(connection="v", reqid=16396, theirs="10.4.0.0/24", device="vti8", peer="198.51.100.88")
+    machine.send_all(establish(mine) + establish(gone))
+    machine.kernel.delete_link(machine.kernel.named("vti7").ifindex)
+    asked: list[int] = []
+
+    def gather(_: object) -> Facts:
+        asked.append(len(asked))
+        machine.send_all([*withdraw(other), *establish(other, spi=0x2000 + 16 * len(asked))])
+        return Facts({"libreswan": said(child(mine))}, Database())
+
+    monkeypatch.setattr(reconcile_live, "gather", gather)
+    assert command("reconcile") == 0
+    assert len(asked) == 3
+    assert machine.kinds() == {("t", "sa"), ("u", "sa")}
+    assert machine.devices() == {"vti6", "vti7"}
+    assert "claims left to the next run: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "since", "ends"), [("trap", NOW - 1, True), ("trap", NOW + 1, False), ("sa", NOW + 1, True)]
+)
+def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
+    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, kind: str, since: int, ends: bool
+) -> None:
+    """pluto was started after the claim was made, and the answer may be older than what it called since."""
+    verbs = ("prepare", "route") if kind == "trap" else ("prepare", "route", "up")
+    machine.send_all([call(T, verb, child=kind == "sa") for verb in verbs])
 
     def gather(_: object) -> Facts:
         machine.send_all([*withdraw(U), *establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD))])
-        return Facts({"libreswan": said()}, Database())
+        return Facts({"libreswan": said()._replace(since=since)}, Database())
 
     monkeypatch.setattr(reconcile_live, "gather", gather)
-    with pytest.raises(Exception, match="events came each time"):
-        command("reconcile")
-    assert ("t", "sa") in machine.kinds()
+    assert command("reconcile") == 0
+    assert (("t", kind) not in machine.kinds()) == ends
 
 
 # adopt and release
@@ -530,6 +569,52 @@ def test_a_released_device_keeps_everything_and_is_not_ours(
     reconcile(machine, said())
     assert machine.kernel.picture() == before
     assert machine.claims() == []
+
+
+def to_take_over(machine: Machine, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """A device of others for adopt, one of ours for release; commits count as moments."""
+    monkeypatch.setattr("updown.live.open_ledger", lambda *_: machine.ledger())
+    if word == "adopt":
+        machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
+    machine.send_all(establish(T._replace(address="10.99.0.1/30")))
+
+
+@pytest.mark.parametrize("word", ["adopt", "release"])
+@pytest.mark.parametrize("what", ["the disk is full", "the kernel refuses"])
+def test_what_cannot_be_taken_over_or_let_go_of_stays_as_it_was(
+    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, word: str, what: str
+) -> None:
+    to_take_over(machine, monkeypatch, word)
+    before = machine.kernel.picture(), machine.made()
+    full = sqlite3.OperationalError("database or disk is full")
+    machine.moments = []
+    machine.fails_at = (0, full) if what == "the disk is full" else (2, KernelError("no", 1))
+    with pytest.raises(UpdownError):
+        command(word, "vti5")
+    machine.fails_at = None
+    assert (machine.kernel.picture(), machine.made()) == before
+
+
+@pytest.mark.parametrize("word", ["adopt", "release"])
+def test_one_who_is_killed_over_it_can_be_called_again(
+    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    to_take_over(machine, monkeypatch, word)
+    died = 0
+    for moment in range(9):
+        machine.moments, machine.dies_at = [], moment
+        try:
+            command(word, "vti5")
+            break
+        except Kill:
+            died += 1
+            revive(machine)
+        finally:
+            machine.dies_at, machine.dead = None, False
+    assert died > 2
+    assert machine.kernel.named("vti5").alias == (OUR_ALIAS if word == "adopt" else "")
+    assert ("device vti5" in machine.made()) == (word == "adopt")
+    assert machine.routes() == ({("10.2.0.0/24", "vti5")} if word == "adopt" else set())
 
 
 @pytest.mark.parametrize(
