@@ -56,8 +56,10 @@ def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         return settle(
             "", list(unfinished), {name: [old] for name, old in unfinished.items()}, "", ledger, netlink, dry, {}
         )
-    except UpdownError as error:
+    except BaseException as error:
         ledger.rollback()
+        if not isinstance(error, UpdownError):
+            raise  # of the ledger itself: the caller knows
         names = ", ".join(sorted({old.connection for old in unfinished.values() if old.connection}))
         return Report("", warnings=(f"an earlier event of {names or 'ours'} cannot be finished: {error.text}",))
 

@@ -411,3 +411,9 @@ def test_a_down_that_was_undone_is_not_remembered(machine: Machine, first: bool)
         assert ledger.is_taken("0x1000 0x1001", machine.now) != first
     kind = "sa" if first else "revive"
     assert machine.kinds() == {("t", kind)}
+
+
+def test_a_full_disk_while_an_earlier_event_is_mended_leaves_no_transaction_open() -> None:
+    """The next event of the same process, one that waited for the lock, could not have begun."""
+    died = Step("initiate", 3, mishap=Mishap("dies and is gone", 0, 1))
+    check(StrongSwan, (died, Step("reauthenticate_first", 3, mishap=Mishap("refused", 0, 0))))
