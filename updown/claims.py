@@ -197,18 +197,17 @@ def row_of(held: Held) -> Optional[Row]:
 
 def renewed(context: Context, held: Held) -> Optional[Claim]:
     """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
-    own = child_of(context, held) if context.child else same_key(held.tunnel, key_of(context, TRAP))
-    return own or next(iter(replaced(context, held)), None)
+    return own(context, held, SA if context.child else TRAP) or next(iter(replaced(context, held)), None)
 
 
 def down(context: Context, held: Held) -> Change:
     """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends; no claim, nothing."""
-    claim = child_of(context, held)
+    claim = own(context, held, SA)
     if context.revives:
         return Change(put=(claim._replace(kind=REVIVE),)) if claim and claim.kind == SA else Change()
     ended = [claim] if claim else []
     if context.down_ends_trap:
-        trap = same_key(held.tunnel, key_of(context, TRAP))
+        trap = own(context, held, TRAP)
         ended += [trap] if trap else []
     return Change(end=tuple(ended))
 
@@ -220,16 +219,16 @@ def unroute(context: Context, held: Held) -> Change:
         return Change()
     theirs = context.peer_client.text
     failed = context.initiates and not context.child
-    own = [claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
+    mine = [claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
     group = [claim for claim in held.group if in_group(context, claim) and not (failed and claim.kind == SA)]
-    return Change(end=tuple({claim.key: claim for claim in (*group, *own)}.values()))
+    return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
 
-def child_of(context: Context, held: Held) -> Optional[Claim]:
-    """The child's claim: the same key, else the one whose selectors differ only where they are a moved end itself. Never a
-    sibling's: a repeated `down` finds nothing."""
-    exact = same_key(held.tunnel, key_of(context, SA))
-    moved = [claim for claim in held.tunnel if claim.kind != TRAP and moved_to(context, claim.about)]
+def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
+    """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
+    itself. Never a sibling's: a repeated `down` finds nothing."""
+    exact = same_key(held.tunnel, key_of(context, kind))
+    moved = [claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)]
     return exact or (moved[0] if len(moved) == 1 else None)
 
 

@@ -321,3 +321,13 @@ def test_a_killed_up_with_a_new_mark_is_finished_with_that_mark(machine: Machine
     assert len(machine.claims()) == 2
     machine.send(charon_call(away._replace(mark_in="7/0xff", mark_out="7/0xff"), "up", 3))
     assert machine.kernel.named("vti101").okey == 102
+
+
+def test_the_trap_of_a_tunnel_between_two_hosts_is_found_when_the_peer_has_moved(machine: Machine) -> None:
+    """libreswan's responder is told of a peer that moved, its hook is not: the next `down` has another PEER_CLIENT."""
+    hosts = T._replace(mine=f"{WEST}/32", theirs=f"{EAST}/32")
+    machine.send_all([call(hosts, verb, child=False, wishes=("ROUTE",)) for verb in ("prepare", "route")])
+    machine.send(call(hosts, "up", wishes=("ROUTE",)))
+    machine.send(call(hosts._replace(peer=THIRD, theirs=f"{THIRD}/32"), "down"))
+    assert machine.kinds() == set()
+    assert machine.devices() == set()
