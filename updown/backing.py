@@ -1,6 +1,6 @@
 """Whether the kernel's XFRM database has what a claim stands for. Pure."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from updown import values
 from updown.claims import SA, Claim
@@ -21,9 +21,11 @@ class Side(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The XFRM database by what is looked for: outbound policies by their prefixes, and the reqids and SPIs of all states."""
+    """The XFRM database by what is looked for: outbound policies by their prefixes, the reqids that these lead to, and the
+    reqids and SPIs of all states."""
 
     policies: Dict[Tuple[str, str], List[Policy]]
+    led_to: FrozenSet[int]
     reqids: FrozenSet[int]
     spis: FrozenSet[int]
 
@@ -31,12 +33,13 @@ class Known(NamedTuple):
 def known(xfrm: Database) -> Known:
     """The index of a database: thousands of claims are looked up in it."""
     policies: Dict[Tuple[str, str], List[Policy]] = {}
+    led_to: Set[int] = set()
     for policy in xfrm.policies:
         if policy.direction == "out":
             policies.setdefault((policy.source, policy.destination), []).append(policy)
-    return Known(
-        policies, frozenset(state.reqid for state in xfrm.states), frozenset(state.spi for state in xfrm.states)
-    )
+            led_to.update(policy.reqids)
+    reqids = frozenset(state.reqid for state in xfrm.states)
+    return Known(policies, frozenset(led_to), reqids, frozenset(state.spi for state in xfrm.states))
 
 
 def side(text: str) -> Optional[Side]:

@@ -219,7 +219,9 @@ def unroute(context: Context, held: Held) -> Change:
         return Change()
     theirs = context.peer_client.text
     failed = context.initiates and not context.child
-    mine = [claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
+    mine = [
+        claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)
+    ]
     group = [claim for claim in held.group if in_group(context, claim) and not (failed and claim.kind == SA)]
     return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
@@ -228,7 +230,9 @@ def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
     """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
     itself. Never a sibling's: a repeated `down` finds nothing."""
     exact = same_key(held.tunnel, key_of(context, kind))
-    moved = [claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)]
+    moved = [
+        claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)
+    ]
     return exact or (moved[0] if len(moved) == 1 else None)
 
 
@@ -243,6 +247,15 @@ def from_end(selector: str, end: str) -> Optional[str]:
     """What a selector says of protocol and port, where its network is `end` alone; else None."""
     network, _, rest = selector.partition(" ")
     return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
+
+
+def at(was: About, me: str, peer: str) -> About:
+    """The same with these ends; a selector that is an end itself moves with it, so that later verbs find it."""
+    sides: List[str] = []
+    for selector, old, new in ((was.my_client, was.me, me), (was.peer_client, was.peer, peer)):
+        rest = from_end(selector, old)
+        sides.append(selector if rest is None else f"{new}/{32 if family(new) == 4 else 128} {rest}".rstrip())
+    return was._replace(me=me, peer=peer, my_client=sides[0], peer_client=sides[1])
 
 
 def same_hosts(one: Claim, other: Claim) -> bool:
@@ -263,17 +276,9 @@ def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:
 
 def about(context: Context) -> About:
     """What to remember of a context for people."""
-    return About(
-        context.daemon,
-        context.me,
-        context.peer,
-        context.my_client.text,
-        context.peer_client.text,
-        context.reqid,
-        context.spi_in,
-        context.spi_out,
-        context.unique_id,
-    )
+    selectors = (context.my_client.text, context.peer_client.text)
+    numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
+    return About(context.daemon, context.me, context.peer, *selectors, *numbers)
 
 
 def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
@@ -286,7 +291,7 @@ def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
             continue
         kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.wants)
         if kept != other.wants:
-            changed.append(other._replace(wants=kept))
+            changed.append(other._replace(wants=kept, about=at(other.about, claim.about.me, claim.about.peer)))
     return tuple(changed)
 
 

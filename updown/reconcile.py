@@ -7,8 +7,8 @@ XFRM database has it; where one runs and is silent, only a claim of which the ke
 import json
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from updown.backing import Known, backed, known, reqids_of, traces
-from updown.claims import MADE, REVIVE, SA, Claim
+from updown.backing import Known, backed, known, policies_of, reqids_of, traces
+from updown.claims import MADE, REVIVE, SA, Claim, at
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want
@@ -48,8 +48,9 @@ class Decision(NamedTuple):
 def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
     """What becomes of each claim. `now` in seconds since the epoch; `before_start`: no event of a daemon that is not running
     can be under way, so no grace."""
-    found, sure = pairs(claims, facts)
     xfrm = known(facts.xfrm) if facts.xfrm is not None else None
+    found, sure = pairs(claims, facts, xfrm)
+    here = {claim.device: found[claim.key].me for claim in claims if claim.key in sure}
     ended: List[End] = []
     moved: List[Claim] = []
     waiting: List[Claim] = []
@@ -57,16 +58,17 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         child = found.get(claim.key)
         if claim.kind == MADE:
             continue  # the administrator's: it needs no tunnel
-        if child is not None:
-            now_there = follow(claim, child) if claim.key in sure else claim
-            moved += [now_there] if now_there != claim else []
-            continue
-        reason = why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
-        if reason and not in_grace(claim, facts, now, before_start):
-            if claim.kind == SA and is_permanent(claim) and claim.connection in held_by(claim, facts):
-                waiting.append(claim._replace(kind=REVIVE))
-            else:
-                ended.append(End(claim, reason))
+        if child is not None and claim.key in sure:
+            there = follow(claim, child.me, child.peer)
+        else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
+            there = follow(claim, here.get(claim.device, ""), claim.about.peer)
+        reason = "" if child else why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
+        if not reason or in_grace(claim, facts, now, before_start):
+            moved += [there] if there != claim else []
+        elif claim.kind == SA and is_permanent(claim) and claim.connection in held_by(claim, facts):
+            waiting.append(there._replace(kind=REVIVE))
+        else:
+            ended.append(End(claim, reason))
     counted = {id(child) for child in found.values()}
     names = {claim.connection for claim in claims if claim.key in found}
     uncounted = [
@@ -119,7 +121,7 @@ def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
 # Which child is behind which claim
 
 
-def pairs(claims: Sequence[Claim], facts: Facts) -> Tuple[Dict[str, Child], Set[str]]:
+def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Optional[Known]) -> Tuple[Dict[str, Child], Set[str]]:
     """The child behind each claim that has one, by the claim's key; and the keys of those where that is certain."""
     found: Dict[str, Child] = {}
     sure: Set[str] = set()
@@ -129,7 +131,7 @@ def pairs(claims: Sequence[Claim], facts: Facts) -> Tuple[Dict[str, Child], Set[
         libreswan.setdefault(child.connection, []).append(child)
     for claim in claims:
         if claim.about.daemon == "libreswan":
-            mine = [(likeness(claim, child, reqids), child) for child in libreswan.get(claim.connection, [])]
+            mine = [(likeness(claim, child, reqids, xfrm), child) for child in libreswan.get(claim.connection, [])]
             alike = max((rank for rank, _ in mine), default=0)
             if alike:
                 found[claim.key] = next(child for rank, child in mine if rank == alike)
@@ -138,26 +140,27 @@ def pairs(claims: Sequence[Claim], facts: Facts) -> Tuple[Dict[str, Child], Set[
     return {**found, **charons}, sure | set(charons)
 
 
-def likeness(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int]) -> int:
-    """How surely one of the children with the claim's name is the claim's: 4 by its SPI, 3 by the reqid that the kernel's
-    state has (instances of a template share the name), 2 by the peer, or since a permanent connection has but one, 1 for
-    want of a reqid that could tell, 0 is another's. A configured reqid tells nothing."""
+def likeness(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int], xfrm: Optional[Known]) -> int:
+    """How surely one of the children with the claim's name is the claim's: 4 by its SPI; of a template's instances, which share
+    the name, 3 where the kernel has a policy of the claim that leads to the child's state; 2 by the peer, or since a permanent
+    connection has but one; 1 for want of a reqid that could tell; 0 is another's. A configured reqid leads to all of them."""
     if child.spi_in and child.spi_in == claim.about.spi_in:
         return 4
     if is_permanent(claim):
         return 2
+    automatic = claim.about.reqid >= FIRST_AUTOMATIC_REQID
     reqid = reqids.get((child.me, child.spi_in))
-    if claim.about.reqid < FIRST_AUTOMATIC_REQID:
-        return 2 if child.peer == claim.about.peer or not claim.row.any_remote else 0
-    if reqid is not None:
+    if reqid is not None and xfrm is not None and reqid in xfrm.led_to:
+        there = policies_of(claim._replace(about=at(claim.about, child.me, child.peer)), xfrm)
+        leading = [policy for policy in there if reqid in policy.reqids]
+        return 3 if any(automatic or (child.me, child.peer) in policy.ends for policy in leading) else 0
+    if reqid is not None and automatic:
         return 3 if reqid in reqids_of(claim) else 0
-    return 2 if child.peer == claim.about.peer else 1
+    return 2 if child.peer == claim.about.peer or not (automatic or claim.row.any_remote) else int(automatic)
 
 
 def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str, Child]:
-    """By child name, marks and if_ids; in these by the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids
-    that are left over on both sides belong together: by remote selector, else newest to newest; the oldest claims beyond
-    their number have no child."""
+    """By child name, marks and if_ids; in these as `matched` says."""
     found: Dict[str, Child] = {}
     groups: Dict[Tuple[object, ...], List[Claim]] = {}
     for claim in claims:
@@ -170,26 +173,44 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str
         theirs = {
             child.unique_id: child for child in named.get(group[0], ()) if child_group(child, len(group)) == group
         }
-        mine: Dict[int, List[Claim]] = {}
-        for claim in sorted(members, key=lambda claim: claim.order):
-            mine.setdefault(unique_id(claim), []).append(claim)
-        for number, child in matched(mine, theirs).items():
-            found.update({claim.key: child for claim in mine[number]})
+        found.update(matched(sorted(members, key=lambda claim: claim.order), theirs))
     return found
 
 
-def matched(mine: Dict[int, List[Claim]], theirs: Dict[int, Child]) -> Dict[int, Child]:
-    """Which child each of our ids stands for now; ids and claims in order of arrival."""
-    found = {number: theirs[number] for number in mine if number in theirs}
-    left = [theirs[number] for number in sorted(theirs.keys() - mine.keys())]
-    for same_selector in (True, False):
-        for number in reversed([number for number in mine if number not in found]):
-            networks = {claim.about.peer_client.split(" ")[0] for claim in mine[number]}
-            fitting = [child for child in left if not same_selector or networks & set(child.theirs)]
-            if fitting:
-                found[number] = fitting[-1]
-                left.remove(fitting[-1])
-    return found
+def matched(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Child]:
+    """Each pair of selectors for itself, with the children that have it; then what is left, with children of which a selector
+    is left: selectors move with an end, and ranges are not told alike."""
+    found: Dict[str, Child] = {}
+    pairs_of: Dict[Tuple[str, str], List[Claim]] = {}
+    for claim in claims:
+        pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
+    left = {number: set(child.theirs) for number, child in children.items()}
+    for (_, theirs), mine in pairs_of.items():
+        network = theirs.split(" ")[0]
+        found.update(by_number(mine, {number: child for number, child in children.items() if network in child.theirs}))
+        for networks in left.values():
+            networks.discard(network)
+    rest = [claim for claim in claims if claim.key not in found]
+    return {
+        **found,
+        **by_number(
+            rest, {number: children[number] for number in children if left[number] or not children[number].theirs}
+        ),
+    }
+
+
+def by_number(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Child]:
+    """By the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids that stand on one side only belong together
+    newest to newest; the oldest claims beyond their number have no child. Claims in order of arrival."""
+    mine: Dict[int, List[Claim]] = {}
+    for claim in claims:
+        mine.setdefault(unique_id(claim), []).append(claim)
+    found = {number: children[number] for number in mine if number in children}
+    left = [children[number] for number in sorted(children.keys() - mine.keys())]
+    for number in reversed([number for number in mine if number not in found]):
+        if left:
+            found[number] = left.pop()
+    return {claim.key: child for number, child in found.items() for claim in mine[number]}
 
 
 def unique_id(claim: Claim) -> int:
@@ -218,26 +239,26 @@ def child_group(child: Child, length: int) -> Tuple[object, ...]:
 # Where a tunnel's ends are now
 
 
-def follow(claim: Claim, child: Child) -> Claim:
+def follow(claim: Claim, me: str, peer: str) -> Claim:
     """The claim with the ends its tunnel has now. They move with MOBIKE and NAT, and the hook is not always called."""
     device = device_in(claim)
-    if not (child.me and child.peer) or device is None or device.link.kind == "xfrm":
+    if not (me and peer) or device is None or device.link.kind == "xfrm":
         return claim
-    if child.me == claim.about.me and child.peer == claim.about.peer:
+    if me == claim.about.me and peer == claim.about.peer:
         return claim
-    wants = tuple(moved_want(want, claim, child) for want in claim.wants)
-    return claim._replace(wants=wants, about=claim.about._replace(me=child.me, peer=child.peer))
+    wants = tuple(moved_want(want, claim, me, peer) for want in claim.wants)
+    return claim._replace(wants=wants, about=at(claim.about, me, peer))
 
 
-def moved_want(want: Want, claim: Claim, child: Child) -> Want:
+def moved_want(want: Want, claim: Claim, me: str, peer: str) -> Want:
     """One want, with a device's ends, or the peer that a host route leads to, where they are now."""
     if isinstance(want, Device):
-        six = family(child.me) == 6
+        six = family(me) == 6
         anywhere = "::" if six else "0.0.0.0"
-        remote = anywhere if is_any(want.link.remote) else child.peer
-        return want._replace(link=want.link._replace(kind="vti6" if six else "vti", local=child.me, remote=remote))
+        remote = anywhere if is_any(want.link.remote) else peer
+        return want._replace(link=want.link._replace(kind="vti6" if six else "vti", local=me, remote=remote))
     if isinstance(want, PeerRoute) and want.peer == claim.about.peer:
-        return want._replace(peer=child.peer, local=child.me)
+        return want._replace(peer=peer, local=me)
     return want
 
 

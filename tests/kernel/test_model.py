@@ -7,22 +7,24 @@ model, then through the real kernel in a namespace of its own; the ledger is in 
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, List, Tuple, Union, cast
 
 import pytest
 
 from tests.kernel.calls import private_namespace as namespace
-from tests.property.grammar_libreswan import Libreswan, Meddling
+from tests.property.grammar_libreswan import Libreswan, Meddling, Reconcile
 from tests.property.grammar_strongswan import StrongSwan
 from tests.property.machine import GATEWAY, NOW, WEST, WEST6, SwiftMachine
 from tests.property.oracle import Call
 from tests.property.sequences import Daemon, Room, Steps, index_of, made_from, meddle, prepare_world
-from updown import daemons, event
+from tests.property.witnesses import facts
+from updown import daemons, event, reconcile_live
 from updown.errors import UpdownError
 from updown.kernel.netlink import Netlink
 from updown.kernel.route_messages import UNICAST
 from updown.ledger import Ledger
 from updown.ledger_file import connect, prepare
+from updown.reconcile import GRACE
 from updown.settings import parse
 from updown.state import MAIN_TABLE, Link, Route
 
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.kernel
 SEQUENCES = 210
 LOTS = 7
 Picture = Tuple[Tuple[object, ...], ...]
-Send = Callable[[Call], bool]
+Send = Callable[[Union[Call, Reconcile]], bool]
 
 
 def picture(kernel: Room, names: List[str]) -> Picture:
@@ -78,9 +80,13 @@ def on_the_model(daemon: Daemon, steps: Steps, names: List[str]) -> List[Tuple[s
         machine.settings(daemon.settings)
         prepare_world(machine.kernel)
 
-        def send(call: Call) -> bool:
+        def send(call: Union[Call, Reconcile]) -> bool:
             with contextlib.suppress(UpdownError):
-                machine.send(daemon.environment(call))
+                if isinstance(call, Reconcile):
+                    with machine.ledger() as ledger:
+                        reconciled(call, daemon, ledger, cast(Netlink, machine.kernel))
+                else:
+                    machine.send(daemon.environment(call))
                 return True
             return False
 
@@ -96,14 +102,23 @@ def on_the_real_kernel(daemon: Daemon, steps: Steps, names: List[str]) -> Iterat
         build(netlink)
         prepare_world(netlink)
 
-        def send(call: Call) -> bool:
+        def send(call: Union[Call, Reconcile]) -> bool:
             with contextlib.suppress(UpdownError):
+                if isinstance(call, Reconcile):
+                    reconciled(call, daemon, Ledger(base), netlink)
+                    return True
                 event.run(daemons.read(daemon.environment(call)), lines, Ledger(base), netlink, NOW, False)
                 return True
             return False
 
         yield from story(daemon, steps, netlink, send, names)
     base.close()
+
+
+def reconciled(doing: Reconcile, daemon: Daemon, ledger: Ledger, netlink: Netlink) -> None:
+    """`vti-updown reconcile`, told the truth."""
+    lines = tuple(parse(daemon.settings, "settings"))
+    reconcile_live.run(ledger, netlink, lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
 
 
 def build(netlink: Netlink) -> None:

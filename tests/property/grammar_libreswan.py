@@ -7,7 +7,7 @@ back whether the hook succeeded. A thing that cannot happen now yields nothing, 
 from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Optional, Tuple, Union
 
 from tests.property.machine import EAST6, GATEWAY, WEST, WEST6, Environment, Tunnel, call
-from tests.property.oracle import Call, Oracle, World
+from tests.property.oracle import Alive, Call, Oracle, Truth, World
 
 OURS = tuple(f"198.51.100.{number}" for number in range(21, 26))  # more addresses of ours
 SECOND, THIRD_END, FOURTH_END, FIFTH_END, SIXTH_END = OURS
@@ -17,12 +17,24 @@ ROAMED = "198.51.100.26"  # where SIXTH_END moves to, and back
 class Meddling(NamedTuple):
     """Somebody, or the network, does something to the kernel."""
 
-    what: str  # delete, set down, unroute: what is on a device; roam: from one address of ours to another
+    what: str  # delete, set down, unroute, bare (addresses): what is on a device; roam: from one address of ours to another
     one: str
     other: str = ""
 
 
-Doings = Generator[Union[Call, Meddling], bool, None]
+class Reconcile(NamedTuple):
+    """Somebody runs `vti-updown reconcile`, and this is what there is then."""
+
+    daemon: str
+    truth: Truth
+
+    def __str__(self) -> str:
+        up = ", ".join(f"{one.pairs[0].connection} {one.unique_id or hex(one.spi)}" for one in self.truth.up)
+        return f"reconcile: up are {up or 'none'}; open {', '.join(sorted(self.truth.open)) or 'none'}"
+
+
+Doings = Generator[Union[Call, Meddling, Reconcile], bool, None]
+SPOILS = ("delete", "set down", "unroute", "bare")
 
 
 class Connection(NamedTuple):
@@ -153,6 +165,7 @@ class Libreswan:
         *("ipsec_route", "ipsec_down", "peer_deletes", "delete", "pending") * 2,
         *("replace", "moves", "rekey", "fails_to_establish", "stray_down", "peer_moves", "meddled", "killed"),
         *("roams",) * 2,
+        *("reconcile", "spoiled") * 2,
     )
     """What may happen, as often as it is named."""
 
@@ -160,6 +173,7 @@ class Libreswan:
         self.now = [Now(one.pairs) for one in CONNECTIONS]
         self.spi = 0x1000
         self.reqid = 20000
+        self.spoils = 0
 
     @staticmethod
     def environment(said: Call) -> Environment:
@@ -378,6 +392,32 @@ class Libreswan:
             for pair in now.pairs:
                 yield Call(pair, "up", True, self.wishes(who), now.spi)
 
+    def spoiled(self, who: int, initiator: bool) -> Doings:
+        """Somebody takes away what is on a device, whoever uses it, and it is `reconcile` that brings it back."""
+        device = CONNECTIONS[who].pairs[0].device
+        if device not in FOREIGN.adopted | FOREIGN.unfit:
+            self.spoils += 1
+            yield Meddling(SPOILS[self.spoils % len(SPOILS)], device)
+            if initiator:
+                yield Meddling(SPOILS[self.spoils // 2 % len(SPOILS)], device)
+        yield from self.reconcile()
+
+    def reconcile(self, *_: object) -> Doings:
+        """The timer of contrib/systemd."""
+        yield Reconcile("libreswan", self.truth())
+
+    def truth(self) -> Truth:
+        """What `whack --status` and the kernel's XFRM database say."""
+        up = tuple(Alive(one.pairs, one.spi) for one in self.now if one.state == "up")
+        names = [now for number, now in enumerate(self.now) if self.is_open(number)]
+        traps = tuple(pair for now in names if now.state != "up" for pair in now.pairs)
+        return Truth(up, frozenset(now.pairs[0].connection for now in names), traps)
+
+    def is_open(self, who: int) -> bool:
+        """Whether the daemon keeps the way open: the connection is routed, or wished up."""
+        now = self.now[who]
+        return bool(now.wished or CONNECTIONS[who].keep or (now.state != "idle" and not now.refused))
+
     def killed(self, *_: object) -> Doings:
         """SIGKILL, or --leave-state: nothing is called. The next pluto counts reqids of instances from the beginning."""
         here = self.now[NUMBERS["shared-1"]].pairs[0].me
@@ -386,7 +426,7 @@ class Libreswan:
             for one in CONNECTIONS
         ]
         self.reqid = 20000
-        yield from ()
+        yield Meddling("restart", "pluto")
 
     # -- parts of it
 

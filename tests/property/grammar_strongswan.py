@@ -6,9 +6,9 @@ Built as grammar_libreswan.py; the oracle's rules for its calls are design secti
 from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Set, Tuple
 
 from tests.property.charon import Child, charon_call
-from tests.property.grammar_libreswan import FOREIGN, OURS, Doings, Meddling, tunnel
+from tests.property.grammar_libreswan import FOREIGN, OURS, SPOILS, Doings, Meddling, Reconcile, tunnel
 from tests.property.machine import EAST6, WEST, WEST6, Environment, Tunnel
-from tests.property.oracle import Hold, Key, Oracle, row_of
+from tests.property.oracle import Alive, Hold, Key, Oracle, Truth, row_of
 
 UNIQUE = "%unique"
 SETTINGS = """
@@ -98,6 +98,34 @@ class StrongSwanOracle(Oracle):
         other.ended = set(self.ended)
         return other
 
+    def learns(self, truth: Truth) -> None:
+        """Of each child as many claims are right as there are IKE SAs with it: by number, since that may have changed the
+        newest, and the oldest end."""
+        self.clock += 1
+        before = dict(self.held)
+        for child in {key[:-1] for key in before}:
+            mine = [key for key in sorted(before, key=lambda key: before[key].since) if key[:-1] == child]
+            theirs = [
+                alive
+                for alive in truth.up
+                if any((*named(alive), *marks(p), p.mine, p.theirs) == child for p in alive.pairs)
+            ]
+            numbers = {alive.unique_id for alive in theirs}
+            known = [key for key in mine if int(key[-1]) in numbers]
+            rest = [key for key in mine if key not in known]
+            others = [alive for alive in theirs if str(alive.unique_id) not in {key[-1] for key in known}]
+            for key in rest[: max(0, len(rest) - len(others))]:
+                del self.held[key]
+            left = rest[max(0, len(rest) - len(others)) :]
+            for key, alive in [
+                *zip(reversed(left), reversed(others)),
+                *((k, a) for k in known for a in theirs if str(a.unique_id) == k[-1]),
+            ]:
+                self.follow(key, alive.pairs[0])
+        self.clear(before)
+        for three in {key[:3] for key in self.held}:
+            self.stand(max((hold for key, hold in self.held.items() if key[:3] == three), key=lambda hold: hold.since))
+
     def restarts(self) -> None:
         """A new charon counts from 1 again: an IKE SA with a number that was there before is another one."""
         self.ended.clear()
@@ -133,6 +161,16 @@ class StrongSwanOracle(Oracle):
                 self.stand(hold)
 
 
+def named(alive: Alive) -> Key:
+    """A child's name and its two identities."""
+    return (alive.pairs[0].connection, *alive.ids)
+
+
+def marks(pair: Tunnel) -> Key:
+    """Both marks."""
+    return (pair.mark_in, pair.mark_out)
+
+
 class StrongSwan:
     """One charon and its children."""
 
@@ -148,12 +186,15 @@ class StrongSwan:
         *("terminate",) * 3,
         *("rekey", "reauthenticate", "reauthenticate_first", "moves") * 2,
         *("one_down_more", "gone_without_a_word", "killed"),
+        *("reconcile", "spoiled") * 2,
     )
 
     def __init__(self) -> None:
         self.numbers = 0
         self.marks = 100
+        self.spoils = 0
         self.up: List[Sa] = []
+        self.relics: List[Sa] = []
 
     @staticmethod
     def environment(said: Any) -> Environment:
@@ -242,9 +283,25 @@ class StrongSwan:
         yield from ()
 
     def killed(self, *_: object) -> Doings:
-        """SIGKILL: nothing is called, and all numbers begin anew."""
+        """SIGKILL: nothing is called, the kernel keeps what it has, and all numbers begin anew."""
+        self.relics += self.up
         self.up, self.numbers, self.marks = [], 0, 100
         yield Meddling("restart", "charon")
+
+    def spoiled(self, who: int, both: bool) -> Doings:
+        """Somebody takes away what is on a device, and it is `reconcile` that brings it back."""
+        self.spoils += 1
+        for number in (self.spoils, self.spoils // 2)[: 1 + both]:
+            yield Meddling(SPOILS[number % len(SPOILS)], CHILDREN[who].pairs[0].device)
+        yield from self.reconcile()
+
+    def reconcile(self, *_: object) -> Doings:
+        """The timer of contrib/systemd."""
+        up, relics = (
+            tuple(Alive(sa.pairs, 0, sa.unique_id, ("west", CHILDREN[sa.who].peer_id)) for sa in sas)
+            for sas in (self.up, self.relics)
+        )
+        yield Reconcile("strongswan", Truth(up, relics=relics))
 
     def of(self, who: int) -> List[Sa]:
         """The SAs of a child, oldest first."""

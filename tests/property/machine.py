@@ -290,9 +290,13 @@ class SwiftMachine(Machine):
 
     def dies(self, environment: Environment, at: int) -> bool:
         """As with a disk: a transaction that was not committed goes with its process."""
+        return self.interrupted(lambda: self.send(environment), at)
+
+    def interrupted(self, work: Callable[[], object], at: int) -> bool:
+        """Whatever is at work dies at moment number `at`; False if it was over before that."""
         self.dies_at = at
         try:
-            self.send(environment)
+            work()
         except Kill:
             if self.base.in_transaction:
                 self.base.execute("ROLLBACK")

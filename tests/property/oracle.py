@@ -48,6 +48,25 @@ class Hold(NamedTuple):
     routes: int = 0
 
 
+class Alive(NamedTuple):
+    """A child SA that a daemon has: its pairs of selectors with the ends they have now. `unique_id` and `ids` are charon's."""
+
+    pairs: Tuple[Tunnel, ...]
+    spi: int = 0
+    unique_id: int = 0
+    ids: Tuple[str, str] = ("", "")
+
+
+class Truth(NamedTuple):
+    """What there is, whoever was told of it: children that are up, connections that the daemon keeps the way open for, its trap
+    policies; and what the kernel has of children that no daemon knows any more."""
+
+    up: Tuple[Alive, ...] = ()
+    open: FrozenSet[str] = frozenset()
+    traps: Tuple[Tunnel, ...] = ()
+    relics: Tuple[Alive, ...] = ()
+
+
 class World(NamedTuple):
     """What somebody else made beforehand."""
 
@@ -91,6 +110,10 @@ class Oracle:
         other.clock = self.clock
         other.held, other.stands, other.taken = dict(self.held), dict(self.stands), set(self.taken)
         return other
+
+    def same(self, other: "Oracle") -> bool:
+        """Whether another one says the same."""
+        return (self.held, self.stands) == (other.held, other.stands)
 
     # -- what a call does
 
@@ -171,6 +194,39 @@ class Oracle:
         for name in {hold.tunnel.device for hold in left} - {hold.tunnel.device for hold in self.held.values()}:
             if all(hold.row.goes for hold in left if hold.tunnel.device == name):
                 self.stands.pop(name, None)
+
+    def learns(self, truth: Truth) -> None:
+        """`reconcile` asks what there is: a claim without a child ends, or waits; the others have the ends of their child."""
+        self.clock += 1
+        before = dict(self.held)
+        for key, hold in before.items():
+            one = hold.tunnel
+            key_now = key_of(one, hold.kind)
+            pair = next(
+                (pair for alive in truth.up for pair in alive.pairs if key_of(pair, hold.kind) == key_now), None
+            )
+            if pair:
+                self.follow(key, pair)
+            elif one.connection not in truth.open or (hold.kind == "sa" and one.kind != "CK_PERMANENT"):
+                del self.held[key]
+            elif hold.kind == "sa":
+                self.held[key] = hold._replace(kind="revive")
+        self.clear(before)
+
+    def follow(self, key: Key, now: Tunnel) -> None:
+        """A claim's tunnel has other ends; a selector that is the end itself moves with it."""
+        one = self.held[key].tunnel
+        if (one.me, one.peer) != (now.me, now.peer):
+            mine = host(now.me) if one.mine == host(one.me) else one.mine
+            theirs = host(now.peer) if one.theirs == host(one.peer) else one.theirs
+            there = one._replace(me=now.me, peer=now.peer, mine=mine, theirs=theirs)
+            self.held[key] = self.held[key]._replace(tunnel=there)
+            self.stand(self.held[key])
+
+    def loses(self, device: str) -> None:
+        """Somebody deleted a device that nobody holds: nobody makes it again."""
+        if device not in {hold.tunnel.device for hold in self.held.values()}:
+            self.stands.pop(device, None)
 
     def restarts(self) -> None:
         """The daemon died without a word: nothing that section 6 tells of."""

@@ -2,22 +2,29 @@
 short where one fails.
 
 Each event may meet a mishap: the process is killed at any moment (and the event comes again, or another one does), the kernel
-refuses one operation, the ledger's disk is full, or the daemon cannot call at all.
+refuses one operation, the ledger's disk is full, or the daemon cannot call at all. `reconcile` runs in between, with what the
+daemon has then (witnesses.py): where nothing happened behind our back it must find nothing to do, and else put all of it right.
 """
 
 import random
 import sqlite3
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple, Type, Union
+from collections import Counter
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple, Type, Union, cast
 
 import pytest
 
-from tests.property.grammar_libreswan import OURS, Libreswan, Meddling
+from tests.property.grammar_libreswan import OURS, Libreswan, Meddling, Reconcile
 from tests.property.grammar_strongswan import StrongSwan
 from tests.property.kernel_model import Kernel, Kill
 from tests.property.machine import WEST, SwiftMachine
 from tests.property.oracle import Call, Oracle, RouteSeen, World
+from tests.property.witnesses import facts
+from updown import reconcile_live
+from updown.claims import Claim
 from updown.errors import Conflict, UpdownError
 from updown.kernel.netlink import Netlink
+from updown.reconcile import GRACE
+from updown.reconcile_live import Outcome
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Route
 
 MISHAPS = ("dies", "dies and is gone", "refused", "lost")
@@ -105,6 +112,10 @@ def meddle(kernel: Room, doing: Meddling) -> None:
         kernel.delete_link(link.ifindex)
     elif doing.what == "set down":
         kernel.set_link(link.ifindex, up=False)
+    elif doing.what == "bare":
+        for address in kernel.addresses(link.ifindex):
+            if not address.startswith("fe80:") and address in kernel.addresses(link.ifindex):
+                kernel.delete_address(link.ifindex, address)
     else:
         for family in (4, 6):
             for seen in kernel.routes(family, oif=link.ifindex, protocol=OUR_PROTOCOL):
@@ -124,6 +135,10 @@ class Run:
         self.oracles: List[Oracle] = [daemon.oracle(daemon.world)]
         self.foreign = foreign(self.machine.kernel, daemon.world)
         self.log: List[str] = []
+        self.deleted: Set[str] = set()  # by somebody, since the last call
+        self.since = self.machine.now  # when the daemon was started
+        self.runs = 0  # of `reconcile`
+        self.idle = 0  # those for which there was nothing to do
 
     def perform(self, steps: Steps) -> None:
         """All steps, compared after every call; raises Wrong."""
@@ -138,7 +153,10 @@ class Run:
                     if isinstance(doing, Meddling):
                         self.meddle(doing)
                         meddled = doing.what != "roam"
+                    elif isinstance(doing, Reconcile):
+                        self.reconcile(doing, mishap)
                     else:
+                        self.deleted.clear()
                         done = self.deliver(doing, mishap, step.again)
                         number += 1
                     doing = doings.send(done)
@@ -150,8 +168,12 @@ class Run:
         self.log.append(f"   {doing.what} {doing.one}")
         meddle(self.machine.kernel, doing)
         if doing.what == "restart":
+            self.machine.now += 1
+            self.since = self.machine.now
             for oracle in self.oracles:
                 oracle.restarts()
+        if doing.what == "delete":
+            self.deleted.add(doing.one)
         if doing.what == "roam":
             self.foreign = foreign(self.machine.kernel, self.daemon.world)
             for oracle in self.oracles:
@@ -223,6 +245,64 @@ class Run:
             return ""
         return f"({moments[refusal]})"
 
+    # -- reconcile
+
+    def reconcile(self, doing: Reconcile, mishap: Optional[Mishap]) -> None:
+        """It ends as the oracle says, and has nothing to do where that is what there was. A second one never has."""
+        self.log.append(f"   {doing}" + (f"  !! {mishap.kind} at {mishap.moment}" if mishap else ""))
+        told_all = [oracle.copy() for oracle in self.oracles]
+        for oracle in told_all:
+            oracle.learns(doing.truth)
+            for device in self.deleted:
+                oracle.loses(device)
+        self.deleted.clear()
+        machine = self.machine
+        calm = len(told_all) == 1 and told_all[0].same(self.oracles[0]) and not machine.unfinished()
+        calm = calm and not differences(machine.kernel, told_all[0])
+        before = machine.claims()
+        calm = calm and Counter(ends_of(before)) == Counter(
+            (hold.tunnel.connection, hold.tunnel.me, hold.tunnel.peer) for hold in told_all[0].held.values()
+        )
+        self.oracles = told_all
+        if mishap and mishap.kind.startswith("dies"):
+            machine.interrupted(lambda: self.reconciled(doing), mishap.moment)
+            self.check_foreign()
+        elif mishap and mishap.kind == "refused":
+            machine.refuses_at = mishap.moment
+            try:
+                report = self.reconciled(doing).report
+                if self.hit(mishap.moment) and not report.warnings:
+                    raise Wrong("something was refused, and nobody was told")
+            except sqlite3.Error:  # `vti-updown reconcile` says so, and ends with status 1
+                self.machine.base.rollback()
+            finally:
+                machine.refuses_at = None
+        first = self.reconciled(doing)
+        self.runs += 1
+        self.idle += calm
+        if calm and (first.report.operations or machine.claims() != before or told_of(first)):
+            raise Wrong(
+                f"nothing had happened, and reconcile did {told_of(first)} {changes(((), before), ((), machine.claims()))}"
+            )
+        self.compare()
+        held = Counter(
+            (hold.kind, hold.tunnel.connection, hold.tunnel.device) for hold in self.oracles[0].held.values()
+        )
+        if held != Counter((claim.kind, claim.connection, claim.device) for claim in machine.claims()):
+            raise Wrong(f"claims {[claim.key for claim in machine.claims()]}, wanted {list(self.oracles[0].held)}")
+        again = self.reconciled(doing)
+        if again.report.operations or told_of(again):
+            raise Wrong(f"a second reconcile did {told_of(again)}")
+
+    def reconciled(self, doing: Reconcile) -> Outcome:
+        """`vti-updown reconcile`, told the truth."""
+        machine = self.machine
+        machine.moments = []
+        witnesses = facts(doing.daemon, doing.truth, self.since)
+        with machine.ledger() as ledger:
+            kernel = cast(Netlink, machine.kernel)
+            return reconcile_live.run(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
+
     # -- comparing
 
     def compare(self) -> None:
@@ -243,6 +323,18 @@ class Run:
             raise Wrong(f"what others made changed: {now ^ self.foreign}")
 
 
+def ends_of(claims: List[Claim]) -> Iterator[Tuple[str, str, str]]:
+    """Connection and both ends of each claim."""
+    return ((claim.connection, claim.about.me, claim.about.peer) for claim in claims)
+
+
+def told_of(outcome: Outcome) -> List[object]:
+    """What a reconcile did."""
+    decision = outcome.decision
+    actions = [f"{one.action} {one.reason}" for one in outcome.report.operations]
+    return [*actions, *decision.ended, *decision.moved, *decision.waiting]
+
+
 def told(oracle: Oracle, call: Call) -> Oracle:
     """What would be, had the call counted."""
     other = oracle.copy()
@@ -260,8 +352,11 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
         found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
     for name in ours.keys() & wanted.keys():
         link = ours[name]
-        if (link.kind, link.local, link.remote, link.ikey, link.okey, link.up) != (*wanted[name], oracle.is_up(name)):
-            found.append(f"{link}, wanted {wanted[name]}, {'up' if oracle.is_up(name) else 'down'}")
+        held = any(hold.tunnel.device == name for hold in oracle.held.values())
+        if (link.kind, link.local, link.remote, link.ikey, link.okey) != wanted[name]:
+            found.append(f"{link}, wanted {wanted[name]}")
+        if link.up != oracle.is_up(name) and (held or link.up):  # nobody sets up what nobody holds
+            found.append(f"{name} is {'up' if link.up else 'down'}")
     for name in wanted.keys() & ours.keys() | oracle.world.adopted:
         there = set(kernel.addressed[kernel.named(name).ifindex])
         if there - FOREIGN_ADDRESSES != oracle.addresses(name) - FOREIGN_ADDRESSES:

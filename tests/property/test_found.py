@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
+from typing import Dict, List, Tuple
 
 import pytest
 
 from tests.property.charon import Child, charon_call
+from tests.property.grammar_libreswan import NUMBERS, Libreswan
+from tests.property.grammar_strongswan import StrongSwan
 from tests.property.kernel_model import Kernel
 from tests.property.machine import (
     EAST,
@@ -24,6 +26,7 @@ from tests.property.machine import (
     establish,
     withdraw,
 )
+from tests.property.sequences import Daemon, Mishap, Step, Steps, check
 from updown.errors import Conflict, KernelError
 from updown.lines import folded
 from updown.state import OUR_ALIAS, Link, Route
@@ -331,3 +334,57 @@ def test_the_trap_of_a_tunnel_between_two_hosts_is_found_when_the_peer_has_moved
     machine.send(call(hosts._replace(peer=THIRD, theirs=f"{THIRD}/32"), "down"))
     assert machine.kinds() == set()
     assert machine.devices() == set()
+
+
+def of(name: str, *things: str) -> Steps:
+    """These things happen to one connection of libreswan's."""
+    return tuple(Step(thing, NUMBERS[name]) for thing in things)
+
+
+NET, CLIENT, OTHER_CLIENT = 0, 3, 4  # of strongSwan's
+RECONCILED: Dict[str, Tuple[Daemon, Steps]] = {
+    "a new charon's SA with the number of a dead one's is no other client's": (
+        StrongSwan,
+        (Step("initiate", CLIENT), Step("killed", CLIENT), Step("initiate", OTHER_CLIENT), Step("reconcile", CLIENT)),
+    ),
+    "a child without a claim of its own for one pair has its predecessor's": (
+        StrongSwan,
+        (
+            Step("initiate", NET),
+            Step("gone_without_a_word", NET),
+            Step("initiate", NET, mishap=Mishap("lost", 0, 0)),
+            Step("reconcile", NET),
+        ),
+    ),
+    "a tunnel between two hosts that was made to follow its peer is found by its down": (
+        Libreswan,
+        (*of("host", "establish", "peer_moves", "reconcile"), Step("ipsec_down", NUMBERS["host"], initiator=False)),
+    ),
+    "a device is not made again at an address that is gone, which a trap was not told of": (
+        Libreswan,
+        (*of("shared-2", "ipsec_route"), *of("sibling", "establish", "roams"), *of("shared-2", "spoiled")),
+    ),
+    "a new pluto's first instance has the reqid of a dead one's, and is another": (
+        Libreswan,
+        (*of("road", "establish", "killed"), Step("establish", NUMBERS["road"] - 1), *of("road", "reconcile")),
+    ),
+    "an instance with a configured reqid lives though its peer moved and it was rekeyed": (
+        Libreswan,
+        of("manual", "establish", "peer_moves", "rekey", "reconcile"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RECONCILED)
+def test_a_reconcile_that_ends_as_the_daemon_says(case: str) -> None:
+    check(*RECONCILED[case])
+
+
+def test_a_trap_beside_a_tunnel_that_moved_has_its_new_ends_at_once(machine: Machine) -> None:
+    machine.send_all([call(T, verb, child=False, wishes=("ROUTE",)) for verb in ("prepare", "route")])
+    machine.send(call(T, "up", wishes=UP))
+    machine.send_all(moved(T, T._replace(me="198.51.100.9")))
+    assert {(claim.kind, claim.about.me) for claim in machine.claims()} == {
+        ("trap", "198.51.100.9"),
+        ("sa", "198.51.100.9"),
+    }

@@ -6,14 +6,14 @@ VTI_UPDOWN_SEED=... takes another seed than the fixed one; --full takes a new on
 
 import os
 import random
-from typing import List, Tuple
+from typing import List, Tuple, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from tests.property.grammar_libreswan import Libreswan
+from tests.property.grammar_libreswan import Connection, Libreswan
 from tests.property.grammar_strongswan import StrongSwan
 from tests.property.machine import SwiftMachine, Tunnel, call, establish, withdraw
 from tests.property.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
@@ -39,6 +39,32 @@ def test_many_more_random_sequences(daemon: Daemon, lot: int) -> None:
     print(f"VTI_UPDOWN_SEED={seed}")
     for number in range(lot, 10 * SEQUENCES, LOTS * len(DAEMONS)):
         check(daemon, made_from(daemon, f"{seed}/{number}"), f"seed {seed}, sequence {number}")
+
+
+TOLD = {
+    Libreswan: "establish ipsec_route ipsec_down peer_deletes delete pending replace moves rekey fails_to_establish stray_down",
+    StrongSwan: "initiate terminate rekey reauthenticate reauthenticate_first",
+}
+SILENT = {"pairs", "ports", "unfit", "unfit-4"}  # several pairs, or a failing hook: there `unroute` is omitted
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_reconcile_has_nothing_to_do_where_the_daemon_told_everything(daemon: Daemon) -> None:
+    """At any moment between two things that happen."""
+    chance = random.Random(SEED)
+    names = [one.pairs[0].connection for one in cast(List[Connection], daemon.connections)]
+    told = [number for number, name in enumerate(names) if name not in SILENT]
+    for _ in range(100):
+        who = chance.sample(told, 3)
+        steps = [
+            Step(thing, chance.choice(who), chance.random() < 0.6)
+            for thing in chance.choices(TOLD[daemon].split(), k=8)
+        ]
+        with pytest.MonkeyPatch.context() as patch:
+            run = Run(daemon, patch)
+            run.perform(tuple(one for step in steps for one in (step, Step("reconcile", step.who))))
+            assert run.idle == run.runs == len(steps), "\n".join(run.log)
+            run.machine.base.close()
 
 
 class Events(RuleBasedStateMachine):

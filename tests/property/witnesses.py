@@ -1,0 +1,69 @@
+"""What there is (oracle.Truth) as `reconcile` is told of it: by the daemon itself, and by the kernel's XFRM database."""
+
+from typing import List, Tuple
+
+from tests.property.machine import Tunnel
+from tests.property.oracle import Alive, Truth
+from updown.daemons.said import ANSWERED, Child, Said
+from updown.kernel.xfrm import Database, Key, Policy, State
+from updown.reconcile import Facts
+
+
+def facts(daemon: str, truth: Truth, since: int) -> Facts:
+    """The truth, the whole truth; the daemon was started at `since`, in seconds since the epoch."""
+    children = tuple(child(daemon, alive) for alive in truth.up)
+    return Facts(
+        {daemon: Said(ANSWERED, since=since, children=children, held=tuple(sorted(truth.open)))},
+        database(daemon, truth),
+    )
+
+
+def child(daemon: str, alive: Alive) -> Child:
+    """One child as its daemon tells of it; pluto tells of no reqid, marks or selectors, and to the hook the SPI of packets to
+    the peer as SPI_IN."""
+    one = alive.pairs[0]
+    if daemon == "libreswan":
+        return Child(daemon, one.connection, one.me, one.peer, alive.spi, alive.spi + 1, ours=True)
+    return Child(
+        daemon,
+        one.connection,
+        one.me,
+        one.peer,
+        unique_id=alive.unique_id,
+        mark_in=number(one.mark_in),
+        mark_out=number(one.mark_out),
+        theirs=tuple(dict.fromkeys(pair.theirs for pair in alive.pairs)),
+        ours=True,
+    )
+
+
+def database(daemon: str, truth: Truth) -> Database:
+    """The outbound policies and the states of what is up, and the policies of traps."""
+    policies: List[Policy] = []
+    states: List[State] = []
+    for alive in truth.up + truth.relics:
+        for pair in alive.pairs:
+            policies.append(policy(pair, (reqid(daemon, pair),)))
+        one = alive.pairs[0]
+        states.append(State(one.peer, one.me, alive.spi, reqid(daemon, one), 50, 1))
+        states.append(State(one.me, one.peer, alive.spi + 1, reqid(daemon, one), 50, 1))
+    policies += [policy(pair, ()) for pair in truth.traps]
+    return Database(tuple(dict.fromkeys(policies)), tuple(states))
+
+
+def policy(pair: Tunnel, reqids: Tuple[int, ...]) -> Policy:
+    """A pair's outbound policy."""
+    key = Key(number(pair.mark_out), int(pair.mark_out.split("/")[1], 16))
+    port = int(pair.peer_port)
+    ends = ((pair.me, pair.peer),)
+    return Policy("out", pair.mine, pair.theirs, int(pair.protocol), int(pair.my_port), port, reqids, ends, key)
+
+
+def reqid(daemon: str, pair: Tunnel) -> int:
+    """What the kernel has: ESP's, where libreswan counts from a base."""
+    return pair.reqid + 1 if daemon == "libreswan" and pair.reqid > 16383 else pair.reqid
+
+
+def number(mark: str) -> int:
+    """A mark without its mask."""
+    return int(mark.split("/")[0])
