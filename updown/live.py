@@ -13,7 +13,7 @@ from updown import daemons, event, spool
 from updown.arguments import Arguments
 from updown.claims import rules_of
 from updown.context import Context
-from updown.errors import Locked, Refused, StateError
+from updown.errors import Locked, Refused, StateError, UpdownError
 from updown.event import Report
 from updown.kernel import journal
 from updown.kernel.netlink import Netlink
@@ -23,6 +23,10 @@ from updown.settings import DEFAULT_FILE, Line, read_files, wait_of
 from updown.spool import Kept, Served
 
 Lines = Tuple[Line, ...]
+
+
+class Stuck(StateError):
+    """Events that came before this one cannot be applied now, and so this one may not be."""
 
 
 class Place(NamedTuple):
@@ -106,7 +110,7 @@ def live_event(
             try:
                 with locked(place, wait_of(lines), late) as ledger:
                     report = serve(place, context, lines, ledger, now)
-            except Locked as busy:
+            except (Locked, Stuck) as busy:
                 if environ is None:
                     raise
                 report = keep(place, name, daemons.known(environ), arguments.config or "", busy, late)
@@ -158,11 +162,11 @@ def readable(ledger: Ledger, place: Place) -> None:
 @contextmanager
 def locked(place: Place, wait: float, late: List[Served]) -> Iterator[Ledger]:
     """The ledger, locked. What waits in the spool is applied before, after, and once more when the lock was let go: an event
-    that was kept after the last look found the lock still held."""
+    that was kept after the last look found the lock still held. Raises Locked; Stuck, where what waits cannot be applied."""
     stopped = True
     try:
         with open_ledger(place.state_dir, place.namespace, wait) as ledger:
-            stopped = drain(place, ledger, late)
+            stopped = drain(place, ledger, late, before=True)
             try:
                 yield ledger
             finally:
@@ -176,8 +180,8 @@ def locked(place: Place, wait: float, late: List[Served]) -> Iterator[Ledger]:
                 break  # whoever has it now looks as well
 
 
-def drain(place: Place, ledger: Ledger, late: List[Served]) -> bool:
-    """Serve all that waits; whether something has to go on waiting."""
+def drain(place: Place, ledger: Ledger, late: List[Served], before: bool = False) -> bool:
+    """Serve all that waits; whether something goes on waiting. Raises Stuck, where it is to come `before` another event."""
 
     def serve_kept(kept: Kept) -> Report:
         context = daemons.read(kept.environ)
@@ -185,6 +189,8 @@ def drain(place: Place, ledger: Ledger, late: List[Served]) -> bool:
 
     found = spool.drain(place.path, serve_kept)
     late += found.served
+    if found.stopped and found.first and before:
+        raise Stuck(found.stopped.text, found.stopped.hint)
     if found.stopped:
         late.append(Served("", Report("", warnings=(found.stopped.text,)), found.stopped))
     return found.stopped is not None
@@ -206,7 +212,9 @@ def noted(ledger: Ledger, report: Report) -> Report:
     return report._replace(warnings=(ledger.note, *report.warnings)) if ledger.note else report
 
 
-def keep(place: Place, name: str, environ: Mapping[str, str], config: str, busy: Locked, late: List[Served]) -> Report:
+def keep(
+    place: Place, name: str, environ: Mapping[str, str], config: str, busy: Union[Locked, Stuck], late: List[Served]
+) -> Report:
     """Spool an event that got no lock, and try once more: who held it may have let go before the file was there. Raises Locked
     where the event has to wait, StateError where the spool cannot be emptied."""
     try:
@@ -214,7 +222,8 @@ def keep(place: Place, name: str, environ: Mapping[str, str], config: str, busy:
     except OSError as error:
         why = f"{busy.text}; this event is lost, it could not be kept: {error.strerror}"
         hint = f"see to {place.path} (df, mount); then take the tunnel up or down again"
-        raise Locked(why, hint) from None
+        raise type(busy)(why, hint) from None
+    left: List[Optional[UpdownError]] = []
     try:
         with locked(place, 0, late):
             pass
@@ -222,13 +231,19 @@ def keep(place: Place, name: str, environ: Mapping[str, str], config: str, busy:
         raise Locked(
             f"{busy.text}; the event is kept, and applied by that process or with the next event", busy.hint
         ) from None
+    except Stuck as error:
+        left.append(error)
     for served in late:
         if served.name == name:
             if served.error:
                 raise served.error
             return served.report
-        if served.name == "" and served.error:
-            raise StateError(f"{busy.text}; the event is kept, but {served.error.text}", served.error.hint)
+    left += [served.error for served in late if served.name == ""]
+    for stopped in filter(None, left):
+        raise StateError(f"{stopped.text}; this event is kept, and applied after it", stopped.hint)
+    failed = spool.failure(place.path, name)
+    if failed:
+        raise failed
     return Report(
         environ.get("PLUTO_CONNECTION", ""), remarks=("applied by the call that held the lock; see the journal",)
     )

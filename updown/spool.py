@@ -1,10 +1,12 @@
 """The spool: events that got no lock in time. Each is a file, durable before its process ends; who holds the lock next applies
 them in the order in which they arrived, and removes each when it is complete (promise P7).
 
-A file is complete or not there: it is written under another name and renamed. Its process may die while it is applied: then it
-is applied again, as events may be. What lies here and is no event is set aside, never deleted.
+A file is complete or not there: it is written under another name and renamed; where its writer dies in between, whoever looks
+next renames it. A process may die while it applies one: then it is applied again, as events may be. What lies here and is no
+event is set aside, never deleted.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -17,6 +19,7 @@ from updown.ledger import LedgerError
 
 FOLDER = "spool"
 ASIDE = "spool-aside"
+FAILED = "spool-failed"  # what became of events whose callers still run, and may ask
 CONFIG = "VTI_UPDOWN_CONFIG"  # the path given by --config; empty: the default file
 END = b"VTI_UPDOWN_END=1\0"  # without it a file is a part of one
 LARGEST = 1 << 20  # bytes; an environment has less
@@ -40,10 +43,11 @@ class Served(NamedTuple):
 
 
 class Drained(NamedTuple):
-    """What was served, and why something had to be left."""
+    """What was served, and why something had to be left; `first`: it has to be applied before anything that comes later."""
 
     served: Tuple[Served, ...] = ()
     stopped: Optional[UpdownError] = None
+    first: bool = False
 
 
 Serve = Callable[[Kept], Report]
@@ -63,7 +67,8 @@ def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None
     unfinished = os.path.join(folder, f".{name}")
     try:
         write(unfinished, data)
-        os.rename(unfinished, os.path.join(folder, name))
+        with contextlib.suppress(FileNotFoundError):  # somebody looked, and renamed it already
+            os.rename(unfinished, os.path.join(folder, name))
     except OSError:
         remove(unfinished)
         raise
@@ -117,6 +122,18 @@ def abandoned(path: str) -> bool:
         return False
 
 
+def rename_complete(place: str) -> None:
+    """Give complete files their names that have them not yet: their writers are about to, or were killed."""
+    folder = os.path.join(place, FOLDER)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if name[0] == ".":
+                with contextlib.suppress(OSError, ValueError):
+                    read(path)
+                    os.rename(path, os.path.join(folder, name[1:]))
+
+
 def read(path: str) -> Kept:
     """An event from its file. Raises ValueError for what is none, OSError."""
     try:
@@ -149,6 +166,7 @@ def drain(place: str, serve: Serve) -> Drained:
     the ledger or the spool itself fails, the rest stays."""
     served: List[Served] = []
     while True:
+        rename_complete(place)
         names = waiting(place)
         if not names:
             return Drained(tuple(served))
@@ -157,11 +175,41 @@ def drain(place: str, serve: Serve) -> Drained:
             try:
                 served.append(one(place, name, path, serve))
                 if os.path.lexists(path):  # else it was set aside
+                    leave(place, served[-1])
                     os.unlink(path)
             except (OSError, LedgerError, StateError) as error:
                 why = (error.strerror if isinstance(error, OSError) else "") or str(error)
                 stopped = UpdownError(f"{path}: {why}; it waits", "free space or mend that; the next event applies it")
-                return Drained(tuple(served), stopped)
+                return Drained(tuple(served), stopped, first=not isinstance(error, OSError))
+
+
+def leave(place: str, served: Served) -> None:
+    """Leave word of a failure to the caller, if it still runs; a caller that was killed never takes it."""
+    pid = served.name.rpartition("-")[2]
+    if served.error is None or not os.path.exists(f"/proc/{pid}"):
+        return
+    folder = os.path.join(place, FAILED)
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        for name in os.listdir(folder):
+            if abandoned(os.path.join(folder, name)):
+                remove(os.path.join(folder, name))
+        words = "\0".join((str(served.error.status), served.error.text, served.error.hint))
+        write(os.path.join(folder, served.name), words.encode("utf-8", "surrogateescape"))
+
+
+def failure(place: str, name: str) -> Optional[UpdownError]:
+    """The word that another process left of this call's event, if it failed there."""
+    path = os.path.join(place, FAILED, name)
+    try:
+        with open(path, "rb") as file:
+            status, text, hint = file.read().decode("utf-8", "surrogateescape").split("\0")
+    except (OSError, ValueError):
+        return None
+    remove(path)
+    error = UpdownError(text, hint)
+    error.status = int(status)
+    return error
 
 
 def one(place: str, name: str, path: str, serve: Serve) -> Served:

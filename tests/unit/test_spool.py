@@ -287,6 +287,76 @@ def test_an_event_that_the_holder_applied_as_it_let_go_is_done(
     assert machine.kinds() == {("t", "sa")}
 
 
+@pytest.mark.parametrize("alive", [True, False], ids=["the caller asks", "the caller was killed"])
+def test_an_event_that_failed_at_another_one_s_hands_fails_for_its_own_call(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    real = spool.keep
+    failed = machine.folder / "net-1" / "spool-failed"
+    holder = ledger_of(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder.__enter__()
+
+    def keep(*arguments: Any) -> None:
+        real(*arguments)
+        if not alive:
+            monkeypatch.setattr(os.path, "exists", lambda path: "/proc/" not in path and os.path.lexists(path))
+        holder.__exit__(None, None, None)
+        if not alive:
+            raise Kill
+
+    monkeypatch.setattr(spool, "keep", keep)
+    with pytest.raises(UpdownError if alive else Kill) as error:
+        live(machine, call(ONE._replace(device="eth0"), "up"))
+    if isinstance(error.value, UpdownError):
+        assert error.value.text.startswith("eth0 is not ours")
+        assert (error.value.status, bool(error.value.hint)) == (3, True)
+    assert not failed.exists() or list(failed.iterdir()) == []
+    assert waiting(machine) == []
+
+
+def test_a_word_that_nobody_took_is_removed(machine: Machine) -> None:
+    machine.send(call(TWO, "up"))
+    old = machine.folder / "net-1" / "spool-failed" / "7-1"
+    old.parent.mkdir()
+    abandon(old)
+    held_up(machine, call(ONE._replace(device="eth0"), "up"))
+    live(machine, call(TWO, "up"))
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_writer_that_was_killed_over_its_file(machine: Machine, complete: bool) -> None:
+    """Complete, though it has not its name: it is an event, and takes its place before those that came later."""
+    own = ONE._replace(shared="no")
+    held_up(machine, call(own, "up"), call(own, "down"))
+    first, _ = waiting(machine)
+    unnamed = first.rename(first.with_name(f".{first.name}"))
+    if not complete:
+        unnamed.write_bytes(unnamed.read_bytes()[:-9])
+    machine.now = int(time.time())
+    live(machine, call(TWO._replace(device="vti6"), "up"))
+    assert machine.kinds() == {("u", "sa")}
+    assert unnamed.exists() == (not complete)
+
+
+def test_a_writer_whose_file_was_taken_before_it_had_its_name(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody looks between writing and renaming."""
+    machine.send(call(TWO, "up"))
+    real = spool.write
+
+    def write(path: str, data: bytes) -> None:
+        real(path, data)
+        spool.rename_complete(place(machine))
+
+    monkeypatch.setattr(spool, "write", write)
+    held_up(machine, call(ONE, "up"))
+    live(machine, call(TWO, "up"))
+    assert machine.kinds() == {("t", "sa"), ("u", "sa")}
+    assert waiting(machine) == []
+
+
 def test_a_second_call_after_a_hung_holder_waits_no_longer_than_the_first(machine: Machine) -> None:
     """However many wait: each is kept and ends, and all of them are applied once the holder is gone."""
     tunnels = [
@@ -396,7 +466,6 @@ def test_killed_while_it_drains_the_next_event_applies_it_again(
 
 def test_where_the_ledger_is_full_what_waits_goes_on_waiting(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     held_up(machine, call(ONE, "up"))
-    real = event.run
 
     def run(*_: Any) -> Report:
         raise LedgerError("database or disk is full")
@@ -406,17 +475,47 @@ def test_where_the_ledger_is_full_what_waits_goes_on_waiting(machine: Machine, m
         with pytest.raises(StateError, match="full") as error:
             live(machine, call(TWO, "up"))
     assert "free space" in error.value.hint
-    assert len(waiting(machine)) == 1
+    assert len(waiting(machine)) == 2
+    live(machine, call(TWO, "route"))
+    assert [claim.connection for claim in machine.claims()] == ["t", "u"]
+    assert waiting(machine) == []
 
-    def only_own(context: Any, *rest: Any) -> Report:
-        return run() if context.connection == "t" else real(context, *rest)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(event, "run", only_own)
-        report = live(machine, call(TWO, "up"))
-    assert "full; it waits" in report.warnings[0]
-    live(machine, call(TWO, "up"))
-    assert machine.kinds() == {("t", "sa"), ("u", "sa")}
+def test_no_event_overtakes_one_that_cannot_be_applied_yet(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `up` waits since the disk is full in that moment: applied after the `down`, its claim would never end."""
+    own = ONE._replace(shared="no")
+    held_up(machine, call(own, "up"))
+    real = event.run
+    full = [True, True]
+
+    def run(context: Any, *rest: Any) -> Report:
+        if context.verb.makes and full.pop():
+            raise LedgerError("database or disk is full")
+        return real(context, *rest)
+
+    monkeypatch.setattr(event, "run", run)
+    with pytest.raises(StateError, match="full; it waits; this event is kept, and applied after it"):
+        live(machine, call(own, "down"))
+    full.append(False)
+    live(machine, call(own, "unroute", child=False))
+    assert machine.claims() == []
+    assert machine.devices() == set()
+
+
+def test_an_event_waits_no_longer_than_what_it_waits_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full in that moment only: what waited is applied, and the event after it."""
+    held_up(machine, call(ONE, "up"))
+    real = event.run
+    full = [False, False, True]
+
+    def run(*arguments: Any) -> Report:
+        if full.pop():
+            raise LedgerError("database or disk is full")
+        return real(*arguments)
+
+    monkeypatch.setattr(event, "run", run)
+    assert live(machine, call(TWO, "up")).operations
+    assert [claim.connection for claim in machine.claims()] == ["t", "u"]
 
 
 def test_a_spool_that_cannot_be_emptied_stops_no_event(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
