@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown import errors, left_over
 from updown.arguments import Arguments
@@ -12,7 +12,7 @@ from updown.claims import SA, Change, Claim, Ended
 from updown.cli import once
 from updown.concerns.ends import as_said
 from updown.daemons import pluto_status, vici
-from updown.daemons.said import ANSWERED, Said
+from updown.daemons.said import ABSENT, ANSWERED, Said
 from updown.desired import device_of, resource
 from updown.errors import Refused, UpdownError
 from updown.kernel.netlink import Netlink
@@ -57,24 +57,41 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 def live(arguments: Arguments) -> Outcome:
     """Ask the daemons first and lock then, since they may wait for a hook that waits for the lock; and ask again where the
-    ledger was written in between."""
+    ledger was written in between. Where that never ceases, what was found counts for the claims that stayed as they were."""
     lines = settings_lines(arguments)
     with Netlink() as netlink:
         path = os.path.join(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink)), "ledger")
         noted: Tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             stamp = written(path)
             with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
-                facts = gather(list(copy.claims()))
+                asked_of = tuple(copy.claims())
+                facts = gather(asked_of)
             with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
                 noted += (ledger.note,) if ledger.note else ()
-                if arguments.dry_run or written(path) == stamp or not stamp:
+                calm = arguments.dry_run or written(path) == stamp or not stamp
+                if calm or attempt == ATTEMPTS:
                     now = int(time.time())
-                    outcome = run(ledger, netlink, lines, facts, now, arguments.dry_run, arguments.before_start)
+                    spared = frozenset() if calm else changed(asked_of, tuple(ledger.claims()), facts)
+                    outcome = run(ledger, netlink, lines, facts, now, arguments.dry_run, arguments.before_start, spared)
                     warnings = (*dict.fromkeys(noted), *outcome.report.warnings)
                     return outcome._replace(report=outcome.report._replace(warnings=warnings))
             time.sleep(0.5 * attempt)
-    raise UpdownError("events came each time while the daemons were asked; nothing was changed", "run it again later")
+
+
+def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> FrozenSet[str]:
+    """The keys of claims of which the facts may say nothing: new ones, changed ones, and those that an event may have renewed
+    without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
+    same = set(before) & set(now)
+    older = {
+        claim.key
+        for claim in now
+        if (claim.about.daemon == vici.DAEMON or claim.kind != SA)
+        and claim.since < facts.said.get(claim.about.daemon, Said(ABSENT)).since
+    }
+    return frozenset({claim.key for claim in now if claim not in same} | older)
 
 
 def written(path: str) -> int:
@@ -120,10 +137,12 @@ def run(
     now: int,
     dry: bool = False,
     before_start: bool = False,
+    spared: FrozenSet[str] = frozenset(),
 ) -> Outcome:
-    """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due."""
+    """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due. Claims
+    with `spared` keys are left as they are."""
     claims = list(ledger.claims())
-    decision = decide(claims, facts, now, before_start)
+    decision = sparing(decide(claims, facts, now, before_start), spared)
     decision = decision._replace(moved=tuple(as_said(claim, lines) for claim in decision.moved))
     reports = [mend(ledger, netlink, dry)]
     reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
@@ -134,6 +153,8 @@ def run(
     reports += [without(gone, ledger, netlink, dry) for gone in rest.gone.values()]
     forget(rest.forgotten, ledger)
     told, urgent = uncounted(decision)
+    if spared:
+        told += (f"events came each time while the daemons were asked: claims left to the next run: {len(spared)}",)
     return Outcome(
         decision,
         Report(
@@ -144,6 +165,17 @@ def run(
             tuple(end.claim for end in decision.ended),
         ),
         facts,
+    )
+
+
+def sparing(decision: Decision, spared: FrozenSet[str]) -> Decision:
+    """The decision without these claims; which tunnels no claim counts is not known where there are any."""
+    if not spared:
+        return decision
+    return Decision(
+        tuple(end for end in decision.ended if end.claim.key not in spared),
+        tuple(claim for claim in decision.moved if claim.key not in spared),
+        tuple(claim for claim in decision.waiting if claim.key not in spared),
     )
 
 
