@@ -1,5 +1,6 @@
 """The way of an event: context -> claims -> desired -> plan -> apply -> report. Dry-run and explain leave `apply` out."""
 
+from contextlib import suppress
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from updown import claims
@@ -8,9 +9,10 @@ from updown.claims import Change
 from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
 from updown.context import Context
 from updown.desired import Row, Want, Wants
+from updown.errors import Conflict, KernelError
 from updown.kernel import sa
 from updown.kernel.netlink import Netlink
-from updown.ledger import Ledger
+from updown.ledger import Ledger, LedgerError
 from updown.settings import Line, Settings, resolve
 from updown.state import MAIN_TABLE, placed
 
@@ -48,8 +50,10 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
         if context.verb.makes and rules.anew(context):
             ledger.forget_taken(rules.anew(context))
         report = carry_out(context.connection, change, ledger, netlink, dry)
-    except BaseException:
+    except BaseException as error:
         ledger.rollback()
+        if ended and not context.verb.makes and not served and isinstance(error, (Conflict, KernelError)):
+            untake(ledger, ended)
         raise
     return report._replace(
         operations=mended.operations + report.operations,
@@ -57,6 +61,15 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
         remarks=remarks + report.remarks,
         claims=change.put + change.end,
     )
+
+
+def untake(ledger: Ledger, ended: str) -> None:
+    """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
+    with suppress(LedgerError):  # else it is forgotten after ten minutes
+        ledger.begin()
+        ledger.forget_taken(ended)
+        ledger.commit()
+    ledger.rollback()
 
 
 def decide(

@@ -6,11 +6,11 @@ next renames it. A process may die while it applies one: then it is applied agai
 event is set aside, never deleted.
 """
 
-import contextlib
 import errno
 import os
 import stat
 import time
+from contextlib import suppress
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from updown.carry import Report
@@ -67,7 +67,7 @@ def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None
     unfinished = os.path.join(folder, f".{name}")
     try:
         write(unfinished, data)
-        with contextlib.suppress(FileNotFoundError):  # somebody looked, and renamed it already
+        with suppress(FileNotFoundError):  # somebody looked, and renamed it already
             os.rename(unfinished, os.path.join(folder, name))
     except OSError:
         remove(unfinished)
@@ -125,11 +125,11 @@ def abandoned(path: str) -> bool:
 def rename_complete(place: str) -> None:
     """Give complete files their names that have them not yet: their writers are about to, or were killed."""
     folder = os.path.join(place, FOLDER)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if name[0] == ".":
-                with contextlib.suppress(OSError, ValueError):
+                with suppress(OSError, ValueError):
                     read(path)
                     os.rename(path, os.path.join(folder, name[1:]))
 
@@ -189,7 +189,7 @@ def leave(place: str, served: Served) -> None:
     if served.error is None or not os.path.exists(f"/proc/{pid}"):
         return
     folder = os.path.join(place, FAILED)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.makedirs(folder, 0o700, exist_ok=True)
         for name in os.listdir(folder):
             if abandoned(os.path.join(folder, name)):

@@ -388,3 +388,19 @@ def test_a_trap_beside_a_tunnel_that_moved_has_its_new_ends_at_once(machine: Mac
         ("trap", "198.51.100.9"),
         ("sa", "198.51.100.9"),
     }
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["never told before", "told before"])
+def test_a_down_that_was_undone_is_not_remembered(machine: Machine, first: bool) -> None:
+    """The asynchronous call of its SA, which comes after it, finds the claim and renews it; else it would do nothing."""
+    machine.send(call(T, "up", spi=0x2000))
+    if not first:
+        machine.send(call(T, "down", wishes=UP))
+    machine.fails_at = (2, REFUSAL)  # the device cannot be deleted
+    with pytest.raises(KernelError):
+        machine.send(call(T, "down"))
+    machine.fails_at = None
+    with machine.ledger() as ledger:
+        assert ledger.is_taken("0x1000 0x1001", machine.now) != first
+    kind = "sa" if first else "revive"
+    assert machine.kinds() == {("t", kind)}
