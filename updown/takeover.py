@@ -1,7 +1,7 @@
 """`vti-updown adopt DEV` and `release DEV`: whose a device is, without touching what it does."""
 
 import json
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from updown import errors, readers, values
 from updown.arguments import Arguments
@@ -81,11 +81,13 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         raise Refused(f"{name}: no such device here", "`vti-updown status` lists ours")
     if not device.is_ours(link, made, None):
         raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
-    operations = [Operation("link set", link._replace(alias=""), link, "it is ours no more")]
+    operations: List[Operation] = []
     for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)):
         if seen.oif == link.ifindex:
             theirs = as_route(seen, name)._replace(protocol=STATIC)
             operations.append(Operation("route replace", theirs, reason="it is ours no more"))
+    # last, since without it a second call would take the device for another's
+    operations.append(Operation("link set", link._replace(alias=""), link, "it is ours no more"))
     made_here = [claim for claim in ledger.claims("device = ?", name) if claim.kind == MADE]
     held = [claim for claim in ledger.claims("device = ?", name) if claim.kind != MADE]
     remarks: Tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
@@ -104,23 +106,39 @@ def do(
     dry: bool,
     ended: Sequence[Claim] = (),
 ) -> Report:
-    """Write the ledger and do the operations, both or none."""
+    """Write the ledger, then do the operations: a full disk stops it before anything is done, and one who is killed in between
+    can be called again. Where an operation fails the ledger is as before."""
     if dry:
         return Report("", tuple(operations), (), remarks)
+    changed: Dict[str, Optional[int]] = {f"device {name}": made}
+    if made is None:
+        changed.update(dict.fromkeys(addresses_on(name, ledger)))
+    before = {key: ledger.made(key) for key in changed}
+    write(changed, ledger, ended=ended)
+    try:
+        outcome = apply(tuple(operations), netlink, ledger.owner)
+    except BaseException:
+        write(before, ledger, put=ended)
+        raise
+    return Report("", outcome.done, outcome.warnings, remarks)
+
+
+def write(
+    made: Dict[str, Optional[int]], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()
+) -> None:
+    """Note what is ours, and what is not, and which claims go or come. Raises LedgerError; nothing is noted then."""
     ledger.begin()
     try:
-        ledger.set_made(f"device {name}", made)
+        for key, value in made.items():
+            ledger.set_made(key, value)
         for claim in ended:
             ledger.end(claim)
-        if made is None:
-            for key in addresses_on(name, ledger):
-                ledger.set_made(key, None)
-        outcome = apply(tuple(operations), netlink, ledger.owner)
+        for claim in put:
+            ledger.put(claim)
         ledger.commit()
     except BaseException:
         ledger.rollback()
         raise
-    return Report("", outcome.done, outcome.warnings, remarks)
 
 
 def addresses_on(name: str, ledger: Ledger) -> List[str]:

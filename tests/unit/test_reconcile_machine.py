@@ -18,7 +18,7 @@ from tests.property.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call
 from updown import reconcile_live
 from updown.arguments import Arguments, parse
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
-from updown.errors import Refused
+from updown.errors import KernelError, Refused, UpdownError
 from updown.hook import dispatch
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database, Key, Policy, State
@@ -557,6 +557,52 @@ def test_a_released_device_keeps_everything_and_is_not_ours(
     reconcile(machine, said())
     assert machine.kernel.picture() == before
     assert machine.claims() == []
+
+
+def to_take_over(machine: Machine, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """A device of others for adopt, one of ours for release; commits count as moments."""
+    monkeypatch.setattr("updown.live.open_ledger", lambda *_: machine.ledger())
+    if word == "adopt":
+        machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
+    machine.send_all(establish(T._replace(address="10.99.0.1/30")))
+
+
+@pytest.mark.parametrize("word", ["adopt", "release"])
+@pytest.mark.parametrize("what", ["the disk is full", "the kernel refuses"])
+def test_what_cannot_be_taken_over_or_let_go_of_stays_as_it_was(
+    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, word: str, what: str
+) -> None:
+    to_take_over(machine, monkeypatch, word)
+    before = machine.kernel.picture(), machine.made()
+    full = sqlite3.OperationalError("database or disk is full")
+    machine.moments = []
+    machine.fails_at = (0, full) if what == "the disk is full" else (2, KernelError("no", 1))
+    with pytest.raises(UpdownError):
+        command(word, "vti5")
+    machine.fails_at = None
+    assert (machine.kernel.picture(), machine.made()) == before
+
+
+@pytest.mark.parametrize("word", ["adopt", "release"])
+def test_one_who_is_killed_over_it_can_be_called_again(
+    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    to_take_over(machine, monkeypatch, word)
+    died = 0
+    for moment in range(9):
+        machine.moments, machine.dies_at = [], moment
+        try:
+            command(word, "vti5")
+            break
+        except Kill:
+            died += 1
+            revive(machine)
+        finally:
+            machine.dies_at, machine.dead = None, False
+    assert died > 2
+    assert machine.kernel.named("vti5").alias == (OUR_ALIAS if word == "adopt" else "")
+    assert ("device vti5" in machine.made()) == (word == "adopt")
+    assert machine.routes() == ({("10.2.0.0/24", "vti5")} if word == "adopt" else set())
 
 
 @pytest.mark.parametrize(
