@@ -85,6 +85,33 @@ SEQUENCES: Dict[str, Tuple[List[Environment], HELD]] = {
         REVIVE_OF_T,
     ),
     "4.10: unroute with UP and a child ends all": ([*establish(V4), call(V4, "unroute", wishes=UP)], NOTHING),
+    "a move whose tunnel is lost": (
+        [
+            *establish(V5),
+            *(call(V5, verb, wishes=UP) for verb in ("down", "unroute", "down")),
+            call(V5, "route", child=False, wishes=UP),
+        ],
+        REVIVE_OF_T | TRAP_OF_T,
+    ),
+    "a peer whose name is resolved anew while it waits": (
+        [
+            *establish(V5),
+            call(V5, "down", wishes=UP),
+            call(V5, "unroute", child=False, wishes=UP),
+            *establish(V5, wishes=UP),
+        ],
+        SA_OF_T,
+    ),
+    "an install that failed, and its delete": (
+        [
+            call(V5, "prepare", wishes=UP),
+            call(V5, "down", wishes=UP),
+            call(V5, "down", wishes=UP),
+            call(V5, "unroute", child=False),
+        ],
+        NOTHING,
+    ),
+    "4.10: up alone after a down": ([*establish(V4), call(V4, "down"), call(V4, "up")], SA_OF_T),
     "the peer moved before the down": (
         [*establish(V5), call(V5._replace(peer="198.51.100.77"), "down")],
         NOTHING,
@@ -137,6 +164,14 @@ def test_each_pair_of_selectors_is_a_claim_of_its_own(machine: Machine) -> None:
     machine.send(call(PAIR, "down"))
     assert {claim.about.peer_client for claim in machine.claims()} == {"10.2.0.0/24"}
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["5.4", "5.0"])
+def test_pairs_may_come_verb_by_verb_or_one_after_the_other(machine: Machine, grouped: bool) -> None:
+    one, other = establish(V5), establish(PAIR)
+    machine.send_all([call for both in zip(one, other) for call in both] if grouped else [*one, *other])
+    assert {claim.about.peer_client for claim in machine.claims()} == {"10.2.0.0/24", "10.3.0.0/24"}
+    assert machine.routes() == {("10.2.0.0/24", "vti5"), ("10.3.0.0/24", "vti5")}
 
 
 def test_ports_and_protocols_tell_claims_apart(machine: Machine) -> None:

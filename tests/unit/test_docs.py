@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import List
+from typing import List, Set
 
 import pytest
+
+from tests.property.grammar_libreswan import Libreswan
+from tests.property.grammar_strongswan import StrongSwan
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = sorted([TOP / "README.md", *TOP.glob("docs/*.md"), *TOP.glob("contrib/*/README.md")])
@@ -16,11 +19,43 @@ RECORDINGS = {
 }
 
 
-def names_of_tests() -> str:
+def names_of_tests() -> Set[str]:
     """The names of all tests and of their files."""
     files: List[Path] = sorted(TOP.glob("tests/*/test_*.py"))
-    names = [name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())]
-    return " ".join([*names, *(path.stem for path in files)])
+    names = {name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())}
+    return names | {path.stem for path in files}
+
+
+def rows() -> List[List[str]]:
+    """The rows of the tables of orders, cell by cell."""
+    lines = (TOP / "docs/orders.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]
+    return [row for row in cells if row[-1] != "tests" and not row[0].startswith("---")]
+
+
+def test_every_order_has_a_test() -> None:
+    assert len(rows()) > 55
+    without = [row[0] for row in rows() if not re.search(r"\btest_\w|\b(?:main|4\.10|charon|by-hand)/\w|random: \w", row[-1])]
+    assert without == []
+
+
+def test_every_case_in_the_table_of_orders_is_in_its_test() -> None:
+    """As in: test_claims "down twice is down once"."""
+    named = 0
+    for row in rows():
+        for file, cases in re.findall(r'\b(test_\w+)((?:,? "[^"]+")+)', row[-1]):
+            text = "".join(path.read_text() for path in TOP.glob(f"tests/*/{file}.py"))
+            for case in re.findall(r'"([^"]+)"', cases):
+                assert f'    "{case}": ' in text, f"{file} has no case {case}"
+                named += 1
+    assert named > 20
+
+
+def test_every_thing_at_random_in_the_table_of_orders_may_happen() -> None:
+    things = {*Libreswan.things, *StrongSwan.things}
+    named = [thing for row in rows() for thing in re.findall(r"random: (\w+)", row[-1])]
+    assert len(named) > 10
+    assert [thing for thing in named if thing not in things] == []
 
 
 def test_every_recording_in_the_table_of_orders_is_kept() -> None:

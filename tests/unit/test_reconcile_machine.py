@@ -157,6 +157,18 @@ def test_a_stale_claim_goes_with_its_device(machine: Machine) -> None:
     settled(machine, said())
 
 
+def test_a_trap_whose_unroute_was_omitted_ends_by_reconcile(machine: Machine) -> None:
+    """Two pairs with one remote network: pluto calls no `unroute`, not even when the connection is deleted."""
+    pair = T._replace(mine="10.1.1.0/24")
+    machine.send_all([call(one, verb, child=False) for verb in ("prepare", "route") for one in (T, pair)])
+    machine.send_all([call(one, "up", wishes=("ROUTE",)) for one in (T, pair)])
+    machine.send_all([call(one, "down", wishes=("ROUTE",)) for one in (T, pair)])
+    assert reconcile(machine, said(held=("t",))).report.operations == ()
+    reconcile(machine, said())
+    assert machine.claims() == []
+    assert machine.devices() == set()
+
+
 def test_after_a_crash_the_kernel_decides(machine: Machine) -> None:
     """--leave-state: the SAs are still there, and so is the device; flushed, both go."""
     machine.send_all(establish(T))
