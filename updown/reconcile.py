@@ -8,7 +8,7 @@ import json
 from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.backing import Known, backed, known, policies_of, reqids_of, traces
-from updown.claims import MADE, REVIVE, SA, Claim, at
+from updown.claims import MADE, REVIVE, SA, STRONGSWAN, Claim, at
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want
@@ -178,25 +178,31 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str
 
 
 def matched(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Child]:
-    """Each pair of selectors for itself, with the children that have it; then what is left, with children of which a selector
-    is left: selectors move with an end, and ranges are not told alike."""
+    """Each pair of selectors for itself, with the children that have it; then what is left, with children of the same peer of
+    which a selector is left: selectors move with an end, and ranges are not told alike."""
     found: Dict[str, Child] = {}
     pairs_of: Dict[Tuple[str, str], List[Claim]] = {}
     for claim in claims:
         pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
     left = {number: set(child.theirs) for number, child in children.items()}
-    for (_, theirs), mine in pairs_of.items():
-        network = theirs.split(" ")[0]
+    for (_, selector), mine in pairs_of.items():
+        network = selector.split(" ")[0]
         found.update(by_number(mine, {number: child for number, child in children.items() if network in child.theirs}))
         for networks in left.values():
             networks.discard(network)
-    rest = [claim for claim in claims if claim.key not in found]
-    return {
-        **found,
-        **by_number(
-            rest, {number: children[number] for number in children if left[number] or not children[number].theirs}
-        ),
-    }
+    rest: Dict[str, List[Claim]] = {}
+    for claim in claims:
+        if claim.key not in found:
+            rest.setdefault(claim.group, []).append(claim)
+    for group, mine in rest.items():
+        theirs = {n: child for n, child in children.items() if left[n] or not child.theirs}
+        found.update(by_number(mine, {n: child for n, child in theirs.items() if same_peer(group, child)}))
+    return found
+
+
+def same_peer(group: str, child: Child) -> bool:
+    """Whether the identities of strongSwan's claims are those of a child, where it tells them."""
+    return not all(child.ids) or group == json.dumps([STRONGSWAN, *child.ids])
 
 
 def by_number(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Child]:

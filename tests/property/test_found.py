@@ -347,6 +347,13 @@ RECONCILED: Dict[str, Tuple[Daemon, Steps]] = {
         StrongSwan,
         (Step("initiate", CLIENT), Step("killed", CLIENT), Step("initiate", OTHER_CLIENT), Step("reconcile", CLIENT)),
     ),
+    "a child that no claim counts is no other client's": (
+        StrongSwan,
+        (
+            Step("initiate", OTHER_CLIENT, mishap=Mishap("lost", 0, 0)),
+            *(Step(thing, CLIENT) for thing in ("initiate", "gone_without_a_word", "reconcile")),
+        ),
+    ),
     "a child without a claim of its own for one pair has its predecessor's": (
         StrongSwan,
         (

@@ -33,6 +33,7 @@ def child(daemon: str, alive: Alive) -> Child:
         mark_in=number(one.mark_in),
         mark_out=number(one.mark_out),
         theirs=tuple(dict.fromkeys(pair.theirs for pair in alive.pairs)),
+        ids=alive.ids,
         ours=True,
     )
 

@@ -41,13 +41,15 @@ SA = {
         "state": "ESTABLISHED",
         "local-host": "198.51.100.1",
         "remote-host": "2001:DB8::2",
+        "local-id": "west.example",
+        "remote-id": "C=CH, CN=east",
         "child-sas": {"net-12": CHILD, "net-13": {**CHILD, "state": "DELETED"}, "odd": "text"},
     }
 }
 THEIRS = ("10.2.0.0/24", "10.3.0.0/24")
-WANTED = Child(
-    "strongswan", "net", "198.51.100.1", "2001:db8::2", 0xC3D2A7F1, 0xC0FFEE01, 3, 7, 0x2A, 0x2B, 0xB, 0xC, THEIRS, True
-)
+IDS = ("west.example", "C=CH, CN=east")
+ENDS = ("198.51.100.1", "2001:db8::2")
+WANTED = Child("strongswan", "net", *ENDS, 0xC3D2A7F1, 0xC0FFEE01, 3, 7, 0x2A, 0x2B, 0xB, 0xC, THEIRS, IDS, True)
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -29,6 +29,7 @@ class Child(NamedTuple):
     if_id_in: int = 0
     if_id_out: int = 0
     theirs: Tuple[str, ...] = ()  # networks of the remote selectors, where told
+    ids: Tuple[str, str] = ("", "")  # IKE identities, ours and the peer's, where told
     ours: bool = False  # its configuration asks for a device of the hook, so that a claim is to be expected
 
 

@@ -261,9 +261,8 @@ def children_in(section: Message) -> List[Child]:
 
 def child_of(sa: Message, child: Message) -> Child:
     """One child; SPIs, marks and if_ids are hexadecimal without 0x, everything else decimal."""
-    mark_in, mark_out, if_id_in, if_id_out = (
-        number(child.get(name), 16) for name in ("mark-in", "mark-out", "if-id-in", "if-id-out")
-    )
+    keys = ("mark-in", "mark-out", "if-id-in", "if-id-out")
+    mark_in, mark_out, if_id_in, if_id_out = (number(child.get(name), 16) for name in keys)
     return Child(
         DAEMON,
         child["name"],
@@ -278,6 +277,7 @@ def child_of(sa: Message, child: Message) -> Child:
         if_id_in=if_id_in,
         if_id_out=if_id_out,
         theirs=networks(child.get("remote-ts")),
+        ids=(str(sa.get("local-id", "")), str(sa.get("remote-id", ""))),
         ours=bool(mark_in or mark_out or if_id_in or if_id_out),
     )
 
