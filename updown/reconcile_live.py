@@ -12,7 +12,7 @@ from updown.claims import SA, Change, Claim, Ended
 from updown.cli import once
 from updown.concerns.ends import as_said
 from updown.daemons import pluto_status, vici
-from updown.daemons.said import ABSENT, ANSWERED, Said
+from updown.daemons.said import ANSWERED, Said
 from updown.desired import device_of, resource
 from updown.errors import Refused, UpdownError
 from updown.kernel.netlink import Netlink
@@ -85,12 +85,9 @@ def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> Froz
     """The keys of claims of which the facts may say nothing: new ones, changed ones, and those that an event may have renewed
     without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
     same = set(before) & set(now)
-    older = {
-        claim.key
-        for claim in now
-        if (claim.about.daemon == vici.DAEMON or claim.kind != SA)
-        and claim.since < facts.said.get(claim.about.daemon, Said(ABSENT)).since
-    }
+    silent = [claim for claim in now if claim.about.daemon == vici.DAEMON or claim.kind != SA]
+    started = {daemon: said.since for daemon, said in facts.said.items()}
+    older = {claim.key for claim in silent if claim.since < started.get(claim.about.daemon, 0)}
     return frozenset({claim.key for claim in now if claim not in same} | older)
 
 
@@ -143,7 +140,8 @@ def run(
     with `spared` keys are left as they are."""
     claims = list(ledger.claims())
     decision = sparing(decide(claims, facts, now, before_start), spared)
-    decision = decision._replace(moved=tuple(as_said(claim, lines) for claim in decision.moved))
+    moved, waiting = (tuple(as_said(claim, lines) for claim in part) for part in (decision.moved, decision.waiting))
+    decision = decision._replace(moved=moved, waiting=waiting)
     reports = [mend(ledger, netlink, dry)]
     reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
     remarks, warnings = notes(claims, facts)

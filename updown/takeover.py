@@ -114,7 +114,7 @@ def do(
     if made is None:
         changed.update(dict.fromkeys(addresses_on(name, ledger)))
     before = {key: ledger.made(key) for key in changed}
-    write(changed, ledger, end=ended)
+    write(changed, ledger, ended=ended)
     try:
         outcome = apply(tuple(operations), netlink, ledger.owner)
     except BaseException:
@@ -123,16 +123,18 @@ def do(
     return Report("", outcome.done, outcome.warnings, remarks)
 
 
-def write(made: Dict[str, Optional[int]], ledger: Ledger, end: Sequence[Claim] = (), put: Sequence[Claim] = ()) -> None:
-    """Note what is ours, and what is not, and end claims or put them back. Raises LedgerError; nothing is noted then."""
+def write(
+    made: Dict[str, Optional[int]], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()
+) -> None:
+    """Note what is ours, and what is not, and which claims go or come. Raises LedgerError; nothing is noted then."""
     ledger.begin()
     try:
-        for claim in end:
+        for key, value in made.items():
+            ledger.set_made(key, value)
+        for claim in ended:
             ledger.end(claim)
         for claim in put:
             ledger.put(claim)
-        for key, value in made.items():
-            ledger.set_made(key, value)
         ledger.commit()
     except BaseException:
         ledger.rollback()

@@ -18,6 +18,7 @@ EXECUTABLES = Path("/usr/libexec/ipsec")
 OURS = f"{sys.executable} -I {TOP}/hooks/vti-updown"
 HOOK = os.environ.get("VTI_UPDOWN_HOOK", OURS)  # another hook, to see what a test is worth
 SECRET = ': PSK "for tests only, of no value 0123456789"\n'
+SETUP = "config setup\n\tikev1-policy=accept\n"
 ALWAYS = {
     "authby": "secret",
     "ikev2": "yes",
@@ -38,6 +39,8 @@ ip xfrm policy flush
 rm -rf /run/vti-updown
 """
 Connection = Mapping[str, str]
+CHILD = "QUICK_[IR]2 ESTABLISHED_CHILD_SA"  # the states of IKEv1, and of IKEv2
+IKE = "MAIN_I4|MAIN_R3 ESTABLISHED_IKE_SA"
 
 
 class Gateway(Node):
@@ -96,7 +99,7 @@ class Gateway(Node):
 
     def add(self, **connections: Connection) -> None:
         """Write these connections (and no others) into ipsec.conf and load them."""
-        text = "config setup\n"
+        text = SETUP
         for name, options in connections.items():
             lines = {**ALWAYS, **options}.items()
             text += f"\nconn {name}\n" + "".join(f'\t{key}="{value}"\n' for key, value in lines)
@@ -120,15 +123,17 @@ class Gateway(Node):
 
     def rekey_child(self, name: str) -> None:
         """Replace the child SA, and wait until the old one is gone. The kernel may have SAs of tunnels that ended before."""
-        old = self._states("CHILD")
-        self._whack("--rekey-ipsec", "--name", name)
-        wait_for(lambda: replaced(old, self._states("CHILD")), f"{self.name}'s new child SA in place of the old")
+        self._rekey(CHILD, "--rekey-ipsec", name)
 
     def rekey_ike(self, name: str) -> None:
         """Replace the IKE SA, and wait until the old one is gone."""
-        old = self._states("IKE")
-        self._whack("--rekey-ike", "--name", name)
-        wait_for(lambda: replaced(old, self._states("IKE")), f"{self.name}'s new IKE SA for the old")
+        self._rekey(IKE, "--rekey-ike", name)
+
+    def _rekey(self, kind: str, option: str, name: str) -> None:
+        """By IKEv1 the old SA stays until it expires."""
+        old = self._states(kind)
+        self._whack(option, "--name", name)
+        wait_for(lambda: replaced(old, self._states(kind)), f"{self.name}'s new SA by {option}")
 
     # what is known of the hook
 
@@ -156,9 +161,10 @@ class Gateway(Node):
         return self.run(str(EXECUTABLES / "whack"), *words, check=check)
 
     def _states(self, kind: str) -> set[str]:
-        """The numbers of the established SAs of a kind, IKE or CHILD."""
+        """The numbers of the established SAs of a kind; of IKEv1's the newest alone."""
         said = self._whack("--showstates", check=False).stdout
-        return set(re.findall(rf"(#\d+): .*ESTABLISHED_{kind}_SA", said))
+        old, new = (set(re.findall(rf"(#\d+): .*(?:{words})", said)) for words in kind.split(" "))
+        return new | set(sorted(old, key=lambda number: int(number[1:]))[-1:])
 
     @property
     def _conf(self) -> Path:
@@ -172,7 +178,7 @@ class Gateway(Node):
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         shutil.copytree(database, self.folder / "nss")
         (self.folder / "ipsec.d").mkdir()
-        self._conf.write_text("config setup\n")
+        self._conf.write_text(SETUP)
         (self.folder / "ipsec.secrets").write_text(SECRET)
         places = {
             "nss": "/var/lib/ipsec/nss",

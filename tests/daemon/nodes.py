@@ -139,6 +139,11 @@ class Node:
         """The SPIs of the ESP security associations in the kernel."""
         return set(re.findall(r"proto esp spi (0x[0-9a-f]+)", self.run("ip", "xfrm", "state", "list", "nokeys").stdout))
 
+    def dropped(self) -> dict[str, int]:
+        """How many packets the kernel's IPsec dropped, by reason."""
+        lines = self.run("cat", "/proc/net/xfrm_stat").stdout.splitlines()
+        return {name: int(count) for name, count in map(str.split, lines)}
+
     # traffic
 
     def ping(self, address: str, source: str = "", count: int = 2) -> bool:

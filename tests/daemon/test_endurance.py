@@ -6,17 +6,20 @@ import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, NamedTuple
 
 import pytest
 
-from tests.daemon.connections import EAST, PERMANENT, WEST, encrypted_ping, without_trace
-from tests.daemon.gateway import HOOK, Gateway
+from tests.daemon.connections import EAST, ENDS, NETS, PERMANENT, TRANSIT, WEST, encrypted_ping, without_trace
+from tests.daemon.gateway import HOOK, Connection, Gateway
 from tests.daemon.nodes import Ground, Node, end, wait_for
 
 pytestmark = pytest.mark.daemon
 
 REKEYING = 120.0  # seconds
+IKEV1 = {"ikev2": "no", "ike": "aes128-sha2_256;dh19"}
+REPLACING = {"XfrmInNoStates", "XfrmAcquireError"}  # the other end's new SA is not here yet; there is none to send by
+CHANCE = 3  # packets; whether one falls into those moments is chance
 SEED = 20261121
 
 
@@ -41,18 +44,22 @@ def unchanged(node: Node, device: str) -> Iterator[None]:
     assert told == [], f"{node.name}: {device} was touched"
 
 
-def test_rekeying_for_two_minutes_touches_nothing(ground: Ground, west: Gateway, east: Gateway) -> None:
-    """Child and IKE SAs, from both ends in turn, under a ping; the kernel sees no change of device, address or route.
+class Rekeyed(NamedTuple):
+    """How often, how many requests of a ping got no answer meanwhile, and why the kernels dropped packets."""
 
-    pluto itself may lose one packet for a child it rekeys: the responder sends by the new SA before the other end has it.
-    """
-    for node in (east, west):
-        node.add(t=PERMANENT)
-    west.up("t")
+    children: int
+    lost: int
+    dropped: dict[str, int]
+
+
+def rekeyed(ground: Ground, west: Gateway, east: Gateway, seconds: float) -> Rekeyed:
+    """Replace child and IKE SA of connection t, from both ends in turn, under a ping; nothing leaves in clear."""
+    wait_for(lambda: west.ping("10.2.0.1", "10.1.0.1", count=1), "a tunnel that is up at both ends")
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    before = [node.dropped() for node in (west, east)]
     children = 0
-    until = time.monotonic() + REKEYING
-    with unchanged(west, "vti5"), unchanged(east, "vti5"), west.pinging("10.2.0.1", "10.1.0.1") as ping:
+    until = time.monotonic() + seconds
+    with west.pinging("10.2.0.1", "10.1.0.1") as ping:
         while time.monotonic() < until:
             node = (west, east)[children % 2]
             node.rekey_child("t")
@@ -60,11 +67,64 @@ def test_rekeying_for_two_minutes_touches_nothing(ground: Ground, west: Gateway,
             node.rekey_ike("t")
             assert not ground.wire.seen().clear
     assert children >= 5
-    assert len(ping.replies) > REKEYING
-    assert len(ping.lost) <= children, f"{len(ping.lost)} of {max(ping.replies)} lost in {children} rekeyings"
+    assert len(ping.replies) > seconds
+    after = [node.dropped() for node in (west, east)]
+    dropped = {name: sum(now[name] - was[name] for was, now in zip(before, after)) for name in after[0]}
+    return Rekeyed(children, len(ping.lost), {name: count for name, count in dropped.items() if count})
+
+
+def rekeyed_with_our_hook(
+    ground: Ground, west: Gateway, east: Gateway, connection: Connection, seconds: float
+) -> Rekeyed:
+    """The kernel sees no change of device, address or route, and the tunnel goes without a trace."""
+    for node in (east, west):
+        node.add(t=connection)
+    west.up("t")
+    with unchanged(west, "vti5"), unchanged(east, "vti5"):
+        found = rekeyed(ground, west, east, seconds)
     for node in (west, east):
         node.delete("t")
         without_trace(node)
+    return found
+
+
+def test_rekeying_by_ikev1_for_two_minutes_touches_nothing_and_loses_nothing(
+    ground: Ground, west: Gateway, east: Gateway
+) -> None:
+    """IKEv1's responder sends by the new SA only when the other end has told that it has it."""
+    found = rekeyed_with_our_hook(ground, west, east, {**PERMANENT, **IKEV1}, REKEYING)
+    assert found.lost == 0, found
+
+
+def test_rekeying_by_ikev2_touches_nothing(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """IKEv2's responder sends by the new SA before the other end has it, and pluto replaces one by the other in two steps. What
+    is lost is lost in these moments, and nothing for any other reason."""
+    while_replacing(rekeyed_with_our_hook(ground, west, east, PERMANENT, REKEYING / 2))
+
+
+def while_replacing(found: Rekeyed) -> None:
+    """Every packet that was lost was dropped since an SA was missing, less than one for each child."""
+    assert found.dropped.keys() <= REPLACING, found
+    assert found.lost <= sum(found.dropped.values()) <= found.children, found
+
+
+@pytest.mark.slow
+def test_rekeying_loses_no_more_with_our_hook_than_without_any(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """The same over devices made by hand, with a hook that does nothing."""
+    ours = rekeyed_with_our_hook(ground, west, east, PERMANENT, REKEYING)
+    for node, ends, address, network in (
+        (west, f"local {WEST} remote {EAST}", TRANSIT["leftvti"], NETS["rightsubnet"]),
+        (east, f"local {EAST} remote {WEST}", TRANSIT["rightvti"], NETS["leftsubnet"]),
+    ):
+        node.ip(f"link add vti5 type vti {ends} key 5", f"addr add {address} dev vti5", "link set vti5 up")
+        node.ip(f"route add {network} dev vti5")
+        node.add(t={**ENDS, **NETS, "mark": "5/0xffffffff", "leftupdown": "/bin/true", "rightupdown": "/bin/true"})
+    west.up("t")
+    theirs = rekeyed(ground, west, east, REKEYING)
+    print(f"with our hook {ours}, without any {theirs}")
+    for found in (ours, theirs):
+        while_replacing(found)
+    assert ours.lost <= theirs.lost + CHANCE, (ours, theirs)
 
 
 def test_pluto_killed_and_restarted_under_traffic(ground: Ground, west: Gateway, east: Gateway) -> None:

@@ -13,10 +13,11 @@ from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
 import pytest
 
 from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
+from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import Environment, Tunnel, call, establish, withdraw
 from updown import daemons, event
 from updown.kernel.netlink import Netlink
-from updown.ledger_file import open_ledger
+from updown.ledger_file import copy_ledger, open_ledger
 from updown.state import OUR_PROTOCOL
 
 pytestmark = pytest.mark.kernel
@@ -246,66 +247,131 @@ SIX_UP = Node(
     frozenset({("vti5", "fd00:99::1/64")}),
     frozenset({("fd00:2::/64", "vti5")}),
 )
+TRAP = [call(FULL, verb, child=False, wishes=("ROUTE",)) for verb in ("prepare", "route")]
+JOINED = 0x5000  # an SPI that no `down` here has: a joined call for an SA that was taken down does nothing
+CHARON = "[defaults]\ninterface = vti5\nrouting = yes\naddress = 10.99.0.1/30\n"
+NET = Child(pairs=(("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.3.0.0/24")))
+NET_UP = Node(
+    frozenset({("vti5", "vti", "0.0.0.5", True)}),
+    frozenset({("vti5", "10.99.0.1/30")}),
+    frozenset({("10.2.0.0/24", "vti5"), ("10.3.0.0/24", "vti5")}),
+)
+HALF_UP = NET_UP._replace(routes=frozenset({("10.3.0.0/24", "vti5")}))
+MARKED = NET._replace(mark_in="9/0xffffffff", mark_out="9/0xffffffff")
+
+
+class Case(NamedTuple):
+    """What was before, the event that is killed, what must be there in the end, and the kinds of the claims."""
+
+    before: List[Environment]
+    event: Environment
+    wanted: Node
+    kinds: str = "sa"
+    settings: str = ""
+
+
 EVENTS = {
-    "prepare": ([], call(FULL, "prepare"), FULL_MADE),
-    "route": ([call(FULL, "prepare")], call(FULL, "route"), FULL_UP),
-    "up alone": ([], call(FULL, "up"), FULL_UP),
-    "up over IPv6": ([], call(SIX, "up"), SIX_UP),
-    "down": (establish(FULL), call(FULL, "down"), NOTHING),
-    "unroute": ([*establish(FULL)], call(FULL, "unroute", child=False), NOTHING),
-    "another key": (
+    "prepare": Case([], call(FULL, "prepare"), FULL_MADE),
+    "route": Case([call(FULL, "prepare")], call(FULL, "route"), FULL_UP),
+    "up alone": Case([], call(FULL, "up"), FULL_UP),
+    "up over IPv6": Case([], call(SIX, "up"), SIX_UP),
+    "down": Case(establish(FULL), call(FULL, "down"), NOTHING, ""),
+    "unroute": Case([*establish(FULL)], call(FULL, "unroute", child=False), NOTHING, ""),
+    "another key": Case(
         establish(FULL),
         call(FULL._replace(mark_in="7/0xff", mark_out="7/0xff"), "up"),
         FULL_UP._replace(devices=frozenset({("vti5", "vti", "0.0.0.7", True)})),
     ),
-    "another family": (
-        establish(Tunnel(address="fd00:99::1/64", mine="fd00:1::/64", theirs="fd00:2::/64")),
-        call(SIX, "up"),
-        SIX_UP,
+    "another family": Case(
+        establish(Tunnel(address="fd00:99::1/64", mine="fd00:1::/64", theirs="fd00:2::/64")), call(SIX, "up"), SIX_UP
+    ),
+    "joined": Case([], call(FULL, "prepare-route-up", spi=JOINED), FULL_UP),
+    "joined, of an on-demand connection": Case(TRAP, call(FULL, "prepare-up", spi=JOINED), FULL_UP, "sa trap"),
+    "joined, after its down": Case(
+        [call(FULL, "down", spi=JOINED)], call(FULL, "prepare-route-up", spi=JOINED), NOTHING, ""
+    ),
+    "a down that revives": Case(establish(FULL), call(FULL, "down", wishes=("UP",)), FULL_UP, "revive"),
+    "an up that was waited for": Case(
+        [*establish(FULL), call(FULL, "down", wishes=("UP",))], call(FULL, "up"), FULL_UP
+    ),
+    "charon's up": Case([charon_call(NET, "up")], charon_call(NET, "up", pair=1), NET_UP, "sa sa", CHARON),
+    "charon's down": Case(charon_calls(NET, "up"), charon_call(NET, "down"), HALF_UP, "sa", CHARON),
+    "charon's last down": Case(
+        [*charon_calls(NET, "up"), charon_call(NET, "down")], charon_call(NET, "down", pair=1), NOTHING, "", CHARON
+    ),
+    "charon's down of the old SA": Case(
+        [*charon_calls(NET, "up"), *charon_calls(NET, "up", 2), charon_call(NET, "down")],
+        charon_call(NET, "down", pair=1),
+        NET_UP,
+        "sa sa",
+        CHARON,
+    ),
+    "charon's up with another mark": Case(
+        charon_calls(NET, "up"),
+        charon_call(MARKED, "up", 2),
+        NET_UP._replace(devices=frozenset({("vti5", "vti", "0.0.0.9", True)})),
+        "sa sa sa",
+        CHARON,
     ),
 }
+END = [
+    *withdraw(FULL),
+    *withdraw(SIX),
+    *(one for child in (NET, MARKED) for number in (1, 2) for one in charon_calls(child, "down", number)),
+]
+
+
+def kinds(state: Path) -> str:
+    """The kinds of all claims."""
+    (place,) = state.glob("net-*")
+    with copy_ledger(str(state), place.name.replace("net-", "")) as ledger:
+        return " ".join(sorted(claim.kind for claim in ledger.claims()))
 
 
 @pytest.mark.parametrize("case", EVENTS)
-def test_killed_at_a_random_moment_and_sent_again(state: Path, case: str) -> None:
+def test_killed_at_a_random_moment_and_sent_again(state: Path, tmp_path: Path, case: str) -> None:
     """The same event, or a later one, ends in the right state, and nothing stays unfinished."""
-    before, event, wanted = EVENTS[case]
+    before, event, wanted, claims, text = EVENTS[case]
+    config = settings(tmp_path, text)
     moments = random.Random(f"{SEED} {case}")
-    words = ("--state-dir", str(state))
+    words = ("--state-dir", str(state), "--config", config)
     takes = 0.0
     killed = 0
     for attempt in range(40):
-        send(state, *before)
+        send(state, *before, config=config)
         if not attempt:  # how long it takes when it is left alone
             began = time.monotonic()
-            send(state, event)
+            send(state, event, config=config)
             takes = time.monotonic() - began
         else:
             lives = moments.uniform(0.05, 1) * takes
             said = fork(*words, environment=event, lives=lives)
             killed += said.status == -14
             assert said.status in (0, -14), said
-            send(state, event)
-            assert node() == wanted, f"{case}: killed after {lives:.4f} of {takes:.4f} s"
-        send(state, *withdraw(FULL), *withdraw(SIX))
-        assert node() == NOTHING, f"{case}: left over"
+            send(state, event, config=config)
+        assert (node(), kinds(state)) == (wanted, claims), f"{case}: attempt {attempt}"
+        send(state, *END, config=config)
+        assert (node(), kinds(state)) == (NOTHING, ""), f"{case}: left over"
         if killed == KILLS:
             break
     assert killed == KILLS, f"only {killed} calls were killed before they were over"
 
 
-def test_killed_at_a_random_moment_another_tunnels_event_mends_it(state: Path) -> None:
+@pytest.mark.parametrize("case", ["up alone", "joined", "charon's up"])
+def test_killed_at_a_random_moment_another_tunnels_event_mends_it(state: Path, tmp_path: Path, case: str) -> None:
     """The daemon may never send the killed event again."""
     other = Tunnel("u", peer="198.51.100.77", theirs="10.7.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff")
     other = other._replace(reqid=16500)
+    config = settings(tmp_path, EVENTS[case].settings)
     moments = random.Random(SEED)
     killed = 0
     while killed < KILLS:
-        said = fork("--state-dir", str(state), environment=call(FULL, "up"), lives=moments.uniform(0.001, 0.1))
+        words = ("--state-dir", str(state), "--config", config)
+        said = fork(*words, environment=EVENTS[case].event, lives=moments.uniform(0.001, 0.1))
         killed += said.status == -14
-        send(state, *establish(other))
-        send(state, *withdraw(other), call(FULL, "down"))
-        assert node() == NOTHING
+        send(state, *establish(other), config=config)
+        send(state, *withdraw(other), *END, config=config)
+        assert (node(), kinds(state)) == (NOTHING, "")
 
 
 def test_one_who_died_with_the_lock_holds_up_nobody(state: Path) -> None:

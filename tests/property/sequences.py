@@ -361,8 +361,11 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
         found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
     for name in ours.keys() & wanted.keys():
         link = ours[name]
-        if (link.kind, link.local, link.remote, link.ikey, link.okey, link.up) != (*wanted[name], oracle.is_up(name)):
-            found.append(f"{link}, wanted {wanted[name]}, {'up' if oracle.is_up(name) else 'down'}")
+        held = any(hold.tunnel.device == name for hold in oracle.held.values())
+        if (link.kind, link.local, link.remote, link.ikey, link.okey) != wanted[name]:
+            found.append(f"{link}, wanted {wanted[name]}")
+        if link.up != oracle.is_up(name) and (held or link.up):  # nobody sets up what nobody holds
+            found.append(f"{name} is {'up' if link.up else 'down'}")
     for name in wanted.keys() & ours.keys() | oracle.world.adopted:
         there = set(kernel.addressed[kernel.named(name).ifindex])
         if there - FOREIGN_ADDRESSES != oracle.addresses(name) - FOREIGN_ADDRESSES:
