@@ -13,11 +13,13 @@ from updown.claims import Ended
 from updown.concerns.firewall import command, device_of_table, recognised, rules
 from updown.desired import Clamp
 from updown.errors import KernelError
+from updown.findings import difference
 from updown.iproute2 import command as text_of
 from updown.kernel import nft
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database
 from updown.left_over import WHO, find
+from updown.operations import Operation
 
 T = Tunnel(address="10.99.0.1/30")
 CLAMP = "[defaults]\nmss = clamp\nmtu = 1400\n"
@@ -251,3 +253,7 @@ def test_an_answer_that_is_not_known_is_no_table_of_ours(script: Path, said: str
     plays(script, f"cat <<'E'\n{said}\nE")
     assert nft.listed("vti5") == Clamp("vti5", -1)
     assert nft.devices() == []
+
+
+def test_check_names_a_table_that_is_not_there() -> None:
+    assert difference(Operation("firewall add", Clamp("vti5")), None) == "vti5: its TCP clamp is missing"
