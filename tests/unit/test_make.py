@@ -14,11 +14,15 @@ from tests.property.machine import EAST, EAST6, NOW, THIRD, WEST, WEST6, Machine
 from tests.unit.test_reconcile_machine import child, reconcile, said
 from updown import cli, make
 from updown.arguments import parse as words
+from updown.concerns.mtu import Sa
 from updown.daemons.said import ABSENT, Said
+from updown.desired import Clamp
 from updown.errors import Conflict, Refused
 from updown.hook import dispatch
+from updown.kernel import sa
 from updown.kernel.netlink import Netlink
-from updown.kernel.xfrm import Database
+from updown.kernel.sa import Outgoing
+from updown.kernel.xfrm import Database, Key
 from updown.make import one
 from updown.reconcile import Facts, decide
 from updown.settings import parse, resolve
@@ -343,3 +347,21 @@ def test_equal_keys_are_taken(machine: Machine) -> None:
     machine.settings("[device vti5]\nmark = 5/0xff\n")
     machine.send_all(establish(T))
     assert machine.kernel.named("vti5").ikey == 5
+
+
+def test_a_made_device_has_the_kernels_mtu_until_a_tunnel_is_up_and_its_table_at_once(
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table stays when the tunnel goes: the device asks for it by itself."""
+    monkeypatch.setattr(sa, "find", lambda _context: Outgoing(Sa(50, 1, 4, "rfc4106(gcm(aes))", 16), 0x1001, 1, Key()))
+    machine.settings(ONE + "mtu = auto\nmss = clamp\n")
+    assert command("make", "vti5") == 0
+    assert machine.kernel.named("vti5").mtu == 1480
+    assert machine.kernel.tables == {"vti5": Clamp("vti5")}
+    machine.send_all(establish(T))
+    assert machine.kernel.named("vti5").mtu == 1446
+    assert machine.kernel.tables == {"vti5": Clamp("vti5", 1446)}
+    machine.send_all(withdraw(T))
+    assert machine.kernel.tables == {"vti5": Clamp("vti5")}
+    assert command("make", "vti5") == 0
+    assert machine.kernel.tables == {"vti5": Clamp("vti5")}
