@@ -1,4 +1,4 @@
-"""Fixtures of the daemon tests: a ground per file, left clean by every test, and pluto's log where one fails."""
+"""Fixtures of the daemon tests: a ground per file, left clean by every test, and the daemons' logs where one fails."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any, Generator, Iterator
 
 import pytest
 
+from tests.daemon.charon import Charon
+from tests.daemon.endpoint import Endpoint
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, Node
 
-WEST, EAST = "198.51.100.1", "198.51.100.2"
+WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 WEST6, EAST6 = "2001:db8:0:1::1", "2001:db8:0:1::2"
 _grounds: list[Ground] = []
 
 
-def gateways() -> list[Gateway]:
-    return [node for ground in _grounds for node in ground.nodes if isinstance(node, Gateway)]
+def endpoints() -> list[Endpoint]:
+    return [node for ground in _grounds for node in ground.nodes if isinstance(node, Endpoint)]
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +47,41 @@ def east(ground: Ground) -> Gateway:
     return node
 
 
+@pytest.fixture(scope="module")
+def moon(ground: Ground) -> Charon:
+    """Like west, with strongSwan; its charon is started by load()."""
+    node = ground.node(Charon, "moon", f"{WEST}/24", f"{WEST6}/64")
+    node.lan("10.1.0.1/24", "10.1.1.1/24", "fd00:1::1/64")
+    node.lay_over()
+    return node
+
+
+@pytest.fixture(scope="module")
+def sun(ground: Ground) -> Charon:
+    """Like east, with strongSwan; it has a second address, to be a second peer by."""
+    node = ground.node(Charon, "sun", f"{EAST}/24", f"{THIRD}/24", f"{EAST6}/64")
+    node.lan("10.2.0.1/24", "10.2.1.1/24", "fd00:2::1/64")
+    node.lay_over()
+    return node
+
+
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     """Take away what a test left, so that the next one does not see it."""
     yield
-    for node in gateways():
+    for node in endpoints():
         node.forget_everything()
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Where a test fails, show what the daemons logged while it ran."""
-    before = {node: len(node.logged()) for node in gateways()}
+    before = {node: len(node.logged()) for node in endpoints()}
     outcome: Any = yield
     if outcome.excinfo is not None:
-        for node in gateways():
+        for node in endpoints():
             logged = node.logged(before.get(node, 0)).splitlines()
-            item.add_report_section("call", f"{node.name}: pluto's log", "\n".join(logged[-60:]))
+            item.add_report_section("call", f"{node.name}: {node.daemon}'s log", "\n".join(logged[-60:]))
             item.add_report_section("call", f"{node.name}: state", state(node))
 
 

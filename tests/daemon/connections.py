@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.daemon.gateway import Gateway
+from tests.daemon.endpoint import Endpoint
 from tests.daemon.nodes import Ground, wait_for
 
 WEST, EAST = "198.51.100.1", "198.51.100.2"
@@ -16,7 +16,7 @@ TRANSIT = {"leftvti": "10.99.0.1/30", "rightvti": "10.99.0.2/30"}
 PERMANENT = {**ENDS, **NETS, **VTI5, **TRANSIT}
 
 
-def encrypted_ping(ground: Ground, node: Gateway, address: str, source: str, count: int = 2) -> None:
+def encrypted_ping(ground: Ground, node: Endpoint, address: str, source: str, count: int = 2) -> None:
     """Every request is answered, ESP is seen for each of them both ways, and nothing in clear."""
     ground.wire.seen()
     assert node.ping(address, source, count), f"{node.name}: no answer from {address}"
@@ -25,12 +25,12 @@ def encrypted_ping(ground: Ground, node: Gateway, address: str, source: str, cou
     assert not seen.clear
 
 
-def without_device(node: Gateway, name: str = "vti5") -> None:
+def without_device(node: Endpoint, name: str = "vti5") -> None:
     """The device goes, soon: the peer's notification takes its time."""
     wait_for(lambda: node.device(name) is None, f"{name} gone from {node.name}")
 
 
-def without_trace(node: Gateway, device: str = "vti5") -> None:
+def without_trace(node: Endpoint, device: str = "vti5") -> None:
     """No device, no route of ours, no claim."""
     without_device(node, device)
     assert node.our_routes() == []

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Mapping, Sequence
 
-from tests.daemon.nodes import PATH, Node, end, wait_for
+from tests.daemon.endpoint import FORGET, HOOK, OURS, TOP, WORTHLESS, Endpoint, replaced
+from tests.daemon.nodes import PATH, wait_for
 
-TOP = Path(__file__).resolve().parents[2]
+__all__ = ["HOOK", "OURS", "TOP", "Connection", "Gateway"]
+
 EXECUTABLES = Path("/usr/libexec/ipsec")
-OURS = f"{sys.executable} -I {TOP}/hooks/vti-updown"
-HOOK = os.environ.get("VTI_UPDOWN_HOOK", OURS)  # another hook, to see what a test is worth
-SECRET = ': PSK "for tests only, of no value 0123456789"\n'
+SECRET = f': PSK "{WORTHLESS}"\n'
 SETUP = "config setup\n\tikev1-policy=accept\n"
 ALWAYS = {
     "authby": "secret",
@@ -28,72 +25,45 @@ ALWAYS = {
     "leftupdown": HOOK,
     "rightupdown": HOOK,
 }
-FORGET = """
-for path in /sys/class/net/*; do
-    case ${path##*/} in lo|eth0|lan0|ip_vti0|ip6_vti0|*tnl0) ;; *) ip link del ${path##*/} ;; esac
-done
-ip -4 route flush table all proto 160
-ip -6 route flush table all proto 160
-ip xfrm state flush
-ip xfrm policy flush
-rm -rf /run/vti-updown
-"""
 Connection = Mapping[str, str]
 CHILD = "QUICK_[IR]2 ESTABLISHED_CHILD_SA"  # the states of IKEv1, and of IKEv2
 IKE = "MAIN_I4|MAIN_R3 ESTABLISHED_IKE_SA"
 
 
-class Gateway(Node):
+class Gateway(Endpoint):
     """Its /etc/ipsec.conf, /etc/ipsec.secrets, certificate database, /run and log are its own."""
 
-    _pluto: subprocess.Popen[bytes] | None = None
+    daemon = "pluto"
+    said = r"-(?:host|client)(?:-v6)? output: (.*)"
     _names: Sequence[str] = ()
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "pluto.log"
-
     def start(self) -> None:
-        """Start pluto, for the first time or again."""
-        if self._pluto is None:
+        if self._process is None:
             self._private_files()
-        environment = ["env", "-i", f"PATH={PATH}", "LANG=C.UTF-8"]
-        pluto = [str(EXECUTABLES / "pluto"), "--config", "/etc/ipsec.conf", "--nofork", "--stderrlog"]
-        with open(self.log, "ab") as log:
-            command = ["setpriv", "--pdeathsig", "KILL", *self.inside, *environment, *pluto]
-            self._pluto = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_for(lambda: self._whack("--status", check=False).returncode == 0, f"pluto in {self.name}")
+        self._launch(str(EXECUTABLES / "pluto"), "--config", "/etc/ipsec.conf", "--nofork", "--stderrlog")
+        self._answers(str(EXECUTABLES / "whack"), "--status")
         self._whack("--listen")
 
     def kill(self) -> None:
-        """End pluto with SIGKILL: it can tell nobody."""
-        assert self._pluto is not None
-        self._pluto.kill()
-        self._pluto.wait()
+        super().kill()
         self.run("rm", "-f", "/run/pluto/pluto.pid", "/run/pluto/pluto.ctl")
 
     def shut_down(self) -> None:
-        """Let pluto end in good order, and wait for its end."""
-        assert self._pluto is not None
+        assert self._process is not None
         self._whack("--shutdown", check=False)
-        self._pluto.wait(timeout=60)
+        self._process.wait(timeout=60)
 
     def forget_everything(self) -> None:
-        """No connection, no tunnel device, no route and no state of the hook; pluto runs."""
-        if self._pluto is None:
+        """Pluto runs on, or again."""
+        if self._process is None:
             return
-        if self._pluto.poll() is None:
-            for name in self._names:
-                self._whack("--delete", "--name", name, check=False)
+        runs = self._process.poll() is None
+        for name in self._names if runs else ():
+            self._whack("--delete", "--name", name, check=False)
         self._names = []
         self.run("sh", "-c", FORGET, check=False)
-        if self._pluto.poll() is not None:
+        if not runs:
             self.start()
-
-    def close(self) -> None:
-        if self._pluto:
-            end(self._pluto)
-        super().close()
 
     # connections
 
@@ -135,28 +105,6 @@ class Gateway(Node):
         self._whack(option, "--name", name)
         wait_for(lambda: replaced(old, self._states(kind)), f"{self.name}'s new SA by {option}")
 
-    # what is known of the hook
-
-    def logged(self, since: int = 0) -> str:
-        return self.log.read_text(errors="replace")[since:] if self.log.exists() else ""
-
-    def hook_lines(self, since: int = 0) -> list[str]:
-        """What the hook printed, as pluto logged it."""
-        return re.findall(r"-(?:host|client)(?:-v6)? output: (.*)", self.logged(since))
-
-    def hook(self, *words: str) -> str:
-        """Run our hook by hand, as the administrator would."""
-        return self.run(*OURS.split(), *words).stdout
-
-    def status(self) -> Any:
-        return json.loads(self.hook("status", "--json"))
-
-    def claims(self) -> list[Any]:
-        if HOOK != OURS:
-            return []
-        found: list[Any] = self.status()["claims"]
-        return found
-
     def _whack(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(str(EXECUTABLES / "whack"), *words, check=check)
 
@@ -188,8 +136,3 @@ class Gateway(Node):
         }
         mounts = "".join(f"mount --bind {self.folder / name} {place}\n" for name, place in places.items())
         self.run("sh", "-e", "-c", f"mkdir -p /run/pluto /var/lib/ipsec/nss\n{mounts}")
-
-
-def replaced(old: set[str], new: set[str]) -> bool:
-    """Whether there are new ones, and none of the old."""
-    return bool(new) and not new & old

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Sequence, TypeVar
 
@@ -52,14 +52,25 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = PATIE
 
 @dataclass
 class Ping:
-    """The replies to a ping that goes on in the background."""
+    """A ping that goes on in the background, and what it wrote so far."""
 
-    replies: set[int] = field(default_factory=set)
+    log: Path
+
+    @property
+    def replies(self) -> set[int]:
+        """The requests that were answered, by number."""
+        return {int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", self.log.read_text())}
 
     @property
     def lost(self) -> set[int]:
         """The requests before the newest reply that got none."""
-        return set(range(1, max(self.replies, default=0))) - self.replies
+        replies = self.replies
+        return set(range(1, max(replies, default=0))) - replies
+
+    def goes_on(self, count: int = 3) -> None:
+        """Wait until some more are answered."""
+        number = max(self.replies, default=0) + count
+        wait_for(lambda: max(self.replies, default=0) >= number, f"{count} more replies to the ping")
 
 
 class Node:
@@ -146,18 +157,18 @@ class Node:
 
     # traffic
 
-    def ping(self, address: str, source: str = "", count: int = 2) -> bool:
-        """Whether every one of some requests was answered."""
+    def ping(self, address: str, source: str = "", count: int = 2, patience: int = 5) -> bool:
+        """Whether every one of some requests was answered, each within some seconds."""
         origin = ["-I", source] if source else []
-        words = ["-n", "-q", "-c", str(count), "-i", "0.1", "-W", "5", *origin, address]
+        words = ["-n", "-q", "-c", str(count), "-i", "0.1", "-W", str(patience), *origin, address]
         return self.run("ping", *words, check=False).returncode == 0
 
     @contextmanager
     def pinging(self, address: str, source: str) -> Iterator[Ping]:
-        """Ping all the while; the object given has the replies when the block is over."""
+        """Ping all the while."""
         command = [*self.inside, "ping", "-n", "-i", "0.5", "-I", source, address]
         log = self.folder / "ping.log"
-        result = Ping()
+        result = Ping(log)
         with open(log, "wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out)
         try:
@@ -165,7 +176,27 @@ class Node:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
-        result.replies.update(int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", log.read_text()))
+
+    @contextmanager
+    def told(self, device: str) -> Iterator[list[str]]:
+        """What the kernel tells of a device, its addresses and its routes meanwhile; there when the block is over."""
+        log = self.folder / "monitor.log"
+        with open(log, "wb") as out:
+            command = [*self.inside, "ip", "monitor", "link", "address", "route"]
+            monitor = subprocess.Popen(command, stdout=out)
+        self.ip("link add proof0 type dummy")
+
+        def listens() -> bool:
+            self.ip("link set proof0 up", "link set proof0 down")
+            return "proof0" in log.read_text()
+
+        wait_for(listens, "the monitor to listen")
+        lines: list[str] = []
+        yield lines
+        self.ip("link del proof0")
+        wait_for(lambda: re.search(r"Deleted.* proof0", log.read_text()), "the monitor to have told all")
+        end(monitor)
+        lines += [line for line in log.read_text().splitlines() if device in line]
 
     def close(self) -> None:
         end(self.holder)

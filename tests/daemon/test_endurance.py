@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from tests.daemon.connections import EAST, ENDS, NETS, PERMANENT, TRANSIT, WEST, encrypted_ping, without_trace
 from tests.daemon.gateway import HOOK, Connection, Gateway
-from tests.daemon.nodes import Ground, Node, end, wait_for
+from tests.daemon.nodes import Ground, Node, wait_for
 
 pytestmark = pytest.mark.daemon
 
@@ -26,22 +25,9 @@ SEED = 20261121
 @contextmanager
 def unchanged(node: Node, device: str) -> Iterator[None]:
     """The kernel tells of no change of the device, its addresses and its routes meanwhile."""
-    log = node.folder / "monitor.log"
-    with open(log, "wb") as out:
-        monitor = subprocess.Popen([*node.inside, "ip", "monitor", "link", "address", "route"], stdout=out)
-    node.ip("link add proof0 type dummy")
-
-    def listens() -> bool:
-        node.ip("link set proof0 up", "link set proof0 down")
-        return "proof0" in log.read_text()
-
-    wait_for(listens, "the monitor to listen")
-    yield
-    node.ip("link del proof0")
-    wait_for(lambda: "Deleted" in log.read_text(), "the monitor to have told all")
-    end(monitor)
-    told = [line for line in log.read_text().splitlines() if device in line]
-    assert told == [], f"{node.name}: {device} was touched"
+    with node.told(device) as lines:
+        yield
+    assert lines == [], f"{node.name}: {device} was touched"
 
 
 class Rekeyed(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Iterator
 import pytest
 
 from tests.daemon.connections import EAST, PERMANENT, WEST, encrypted_ping, without_trace
-from tests.daemon.gateway import OURS, Gateway
+from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, wait_for
 
 pytestmark = pytest.mark.daemon
@@ -41,10 +41,7 @@ def everything(node: Gateway) -> tuple[Any, ...]:
 
 
 def reconcile(node: Gateway, *words: str, status: int = 0) -> list[str]:
-    """What it prints."""
-    done = node.run(*OURS.split(), "reconcile", *words, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout.splitlines()
+    return node.reconcile(*words, status=status)
 
 
 def flush(node: Gateway) -> None:

@@ -62,6 +62,18 @@ def dependency(package: str, prefix: str) -> str | None:
     return None
 
 
+def candidate(package: str) -> str | None:
+    """The version that apt would install; None where its lists have none."""
+    said = subprocess.run(
+        ["apt-cache", "policy", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    for line in said.stdout.splitlines():
+        word, _, version = line.strip().partition("Candidate: ")
+        if not word and version not in ("", "(none)"):
+            return version
+    return None
+
+
 def unpack(package: str, folder: Path) -> None:
     """Download a package and lay its files below folder; nothing is installed."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as work:

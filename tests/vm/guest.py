@@ -23,7 +23,7 @@ from tests.vm import parts
 from tests.vm.cpio import Archive
 
 TIMED_OUT = 124
-PASSED_ON = ("PATH", "HOME", "TERM", "LANG", "LC_ALL", "CI")
+PASSED_ON = ("PATH", "HOME", "XDG_CACHE_HOME", "TERM", "LANG", "LC_ALL", "CI")
 PROBE_SECONDS = 6.0
 HERE = Path(__file__).resolve().parent
 CHANNELS = ("out", "err", "status")

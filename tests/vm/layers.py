@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Collection, Sequence
 
-from tests.vm import debian, ground, guest, parts, pythons
+from tests.vm import debian, ground, guest, parts, pythons, strongswan
 from tests.vm.debian import Missing
 from tests.vm.pythons import TOP
 from tests.vm.report import Result, summary
@@ -87,6 +87,8 @@ def prepare(layers: Sequence[str]) -> str:
         )
     debian.install(sorted({package for layer in layers for package in PACKAGES[layer]}))
     python = pythons.environment(TOP / ".venv", pythons.default(), pythons.requirements("test", "lint"))
+    if "daemon" in layers:
+        strongswan.prepare()
     if set(layers) & set(REAL):
         if ground.missing():
             parts.prepare()
