@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any, Generator, Iterator
 
 import pytest
@@ -20,13 +22,22 @@ def endpoints() -> list[Endpoint]:
     return [node for ground in _grounds for node in ground.nodes if isinstance(node, Endpoint)]
 
 
+@contextlib.contextmanager
+def a_ground(folder: Path) -> Iterator[Ground]:
+    """A ground whose nodes' logs are shown where a test fails."""
+    made = Ground(folder)
+    _grounds.append(made)
+    try:
+        yield made
+    finally:
+        _grounds.remove(made)
+        made.close()
+
+
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    made = Ground(tmp_path_factory.mktemp("nodes"))
-    _grounds.append(made)
-    yield made
-    _grounds.remove(made)
-    made.close()
+    with a_ground(tmp_path_factory.mktemp("nodes")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

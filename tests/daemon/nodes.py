@@ -225,6 +225,22 @@ class Ground:
         self.nodes.append(node)
         return node
 
+    def segment(self, name: str) -> None:
+        """A network of its own beside the common one, on which `wire` does not listen."""
+        self._ip(f"link add {name} type bridge mcast_snooping 0", f"link set {name} up")
+
+    def plug(self, node: Node, segment: str, device: str) -> None:
+        """Give a node a device on a segment."""
+        port = f"s-{node.name}"
+        self._ip(f"link add {port} type veth peer name {device} netns {node.holder.pid}")
+        self._ip(f"link set {port} master {segment} up")
+
+    def _ip(self, *lines: str) -> None:
+        enter = ["nsenter", "-t", str(self._holder.pid), "-n", "--"]
+        subprocess.run(
+            [*enter, "ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines), text=True, check=True
+        )
+
     def close(self) -> None:
         for node in self.nodes:
             node.close()

@@ -1,0 +1,51 @@
+"""libreswan's own XFRM interface (ipsec-interface=): pluto makes and deletes it, our hook gives it routes and, with 4.10, its
+address; neither undoes the other's work."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.daemon.connections import ENDS, NETS, encrypted_ping
+from tests.daemon.gateway import Gateway
+from tests.daemon.nodes import Ground, wait_for
+
+pytestmark = pytest.mark.daemon
+
+OWN = {**ENDS, **NETS, "ipsec-interface": "7", "leftinterface-ip": "10.99.0.1/30", "rightinterface-ip": "10.99.0.2/30"}
+
+
+def test_pluto_makes_the_device_and_the_hook_what_is_on_it(ground: Ground, west: Gateway, east: Gateway) -> None:
+    for node in (east, west):
+        node.add(t=OWN)
+    west.up("t")
+    link = west.links()["ipsec7"]
+    assert link["linkinfo"]["info_kind"] == "xfrm"
+    assert "ifalias" not in link, "it is pluto's"
+    assert west.addresses("ipsec7") == {"10.99.0.1/30"}
+    assert west.routed_into("ipsec7") == {"10.2.0.0/24"}
+    wait_for(lambda: east.routed_into("ipsec7") == {"10.1.0.0/24"}, "east's route")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    assert not [line for line in west.hook_lines() if "warning" in line or "error" in line]
+    west.down("t")
+    for node in (west, east):
+        node.delete("t")
+        wait_for(lambda n=node: not n.our_routes(), f"no route of ours in {node.name}")  # type: ignore[misc]
+        assert node.claims() == []
+        assert node.addresses("ipsec7") == set()
+    assert "not ours" not in " ".join(west.hook_lines())
+
+
+def test_a_device_that_pluto_does_not_manage_is_used_and_stays(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """Made by the administrator beforehand: pluto uses it, and neither deletes it."""
+    west.ip("link add ipsec7 type xfrm if_id 7", "link set ipsec7 up", "addr add 10.98.0.1/30 dev ipsec7")
+    for node in (east, west):
+        node.add(t=OWN)
+    west.up("t")
+    assert west.addresses("ipsec7") == {"10.98.0.1/30", "10.99.0.1/30"}
+    assert west.routed_into("ipsec7") == {"10.2.0.0/24"}
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    for node in (west, east):
+        node.delete("t")
+    wait_for(lambda: not west.our_routes(), "no route of ours")
+    assert west.addresses("ipsec7") == {"10.98.0.1/30"}
+    assert "ipsec7" in west.links()
