@@ -203,7 +203,7 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
     fresh = device_of(want) in devices.fresh
     if isinstance(want, Sysctl):
         if want.device not in devices.foreign:
-            operation = sysctls.plan(want, observed, fresh, claim)
+            operation = sysctls.plan(want, observed, fresh, claim, devices.mtus.get(want.device, 0))
             draft.phases["tune"] += [operation] if operation else []
     elif isinstance(want, Clamp):
         operation = firewall.plan(want._replace(mtu=devices.mtus.get(want.device, 0)), observed, claim)

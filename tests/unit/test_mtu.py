@@ -355,6 +355,14 @@ def test_the_floor_of_ipv6(machine: Machine, sas: Sas, tunnel: Tunnel, mtu: int,
     assert bool(warnings) == warned
 
 
+@pytest.mark.parametrize(("mtu", "written"), [(1279, False), (1280, True)])
+def test_a_device_too_small_for_ipv6_has_no_sysctls_of_it(machine: Machine, mtu: int, written: bool) -> None:
+    machine.settings(f"[defaults]\nmtu = {mtu}\n")
+    report = machine.send(call(T, "up"))
+    found = [text for text in (operation.json()["command"] for operation in report.operations) if "net/ipv6" in text]
+    assert bool(found) is written
+
+
 def test_of_many_tunnels_on_a_device_the_least_counts_and_goes(machine: Machine, sas: Sas) -> None:
     """However many there are: the ledger finds the least one."""
     machine.settings(AUTO)

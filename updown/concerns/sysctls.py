@@ -5,6 +5,7 @@ disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-a
 
 from typing import Iterable, List, Optional, Tuple
 
+from updown.concerns.mtu import IPV6_LEAST
 from updown.desired import FOLLOW_ALL, Sysctl
 from updown.observed import Observed
 from updown.operations import Operation
@@ -62,9 +63,11 @@ def needed(want: Sysctl) -> Tuple[str, ...]:
     return (want.path,)
 
 
-def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str) -> Optional[Operation]:
-    """The write that is needed, if any. A family the kernel lacks has no file. `fresh`: the device is not made yet, so its
-    values will be those of `default`."""
+def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str, mtu: int = 0) -> Optional[Operation]:
+    """The write that is needed, if any. A family the kernel lacks has no file, nor has IPv6 on a device with less than 1280
+    bytes. `fresh`: the device is not made yet, so its values will be those of `default`; `mtu`: what it will have."""
+    if fresh and 0 < mtu < IPV6_LEAST and want.path.startswith("net/ipv6/"):
+        return None
     present = observed.sysctls.get(default_path(want) if fresh else want.path)
     if present is None:
         return None
