@@ -11,7 +11,7 @@ from tests.property.machine import EAST, THIRD, WEST, Machine
 from updown.settings import parse
 
 FOLDER = Path(__file__).parents[2] / "contrib" / "strongswan"
-EXAMPLES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+EXAMPLES = sorted(path.parent.name for path in FOLDER.glob("*/swanctl.conf"))
 SUBNETS = (("10.1.0.0/24", "10.2.0.0/24"),)
 EVERYTHING = (("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0"))
 
