@@ -183,6 +183,7 @@ def test_the_same_by_ipsec_conf(ground: Ground, moon: Charon, sun: Charon) -> No
     without_device(sun)
     without_trace(moon)
     moon.stroke("up", "net")
+    wait_for(lambda: moon.routed_into("vti5") == {SUN.net}, "moon's route")
     encrypted_ping(ground, moon, SUN.host, MOON.host)
     moon.shut_down()
     for node in (moon, sun):
