@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-from pathlib import Path
 from typing import Mapping, Union
 
 from tests.daemon.endpoint import FORGET, Endpoint, replaced
@@ -54,18 +53,16 @@ class Charon(Endpoint):
         """Write strongswan.conf, with these options of charon, for its next start."""
         log = {"path": str(self.log), "default": "1", "flush_line": "yes"}
         tree: Tree = {"load": PLUGINS, "install_routes": "no", **RETRANSMISSION, **options, "filelog": {"log": log}}
-        self._inside("/etc/strongswan.conf").write_text(
-            written({"charon": tree, "swanctl": {"load": "random openssl"}})
-        )
+        self.inner("/etc/strongswan.conf").write_text(written({"charon": tree, "swanctl": {"load": "random openssl"}}))
 
     def settings(self, text: str) -> None:
         """Our hook's settings file in this node."""
-        self._inside(SETTINGS).write_text(text)
+        self.inner(SETTINGS).write_text(text)
 
     def kill(self) -> None:
         """End charon with SIGKILL, and before it the starter, which would start it again."""
         super().kill()
-        pid = self._inside("/run/charon.pid")
+        pid = self.inner("/run/charon.pid")
         if pid.exists():  # of a starter's
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid.read_text()), signal.SIGKILL)
@@ -93,7 +90,7 @@ class Charon(Endpoint):
             self.start()
         self.settings(settings)
         text = configuration if isinstance(configuration, str) else written(configuration)
-        self._inside("/etc/swanctl/swanctl.conf").write_text(text)
+        self.inner("/etc/swanctl/swanctl.conf").write_text(text)
         self.swanctl("--load-all", "--noprompt")
 
     def swanctl(self, *words: str, check: bool = True) -> str:
@@ -130,15 +127,11 @@ class Charon(Endpoint):
         text = conns if isinstance(conns, str) else "config setup\n"
         for name, options in () if isinstance(conns, str) else conns.items():
             text += f"\nconn {name}\n" + "".join(f"\t{key}={value}\n" for key, value in options.items())
-        self._inside("/etc/ipsec.conf").write_text(text)
-        self._inside("/etc/ipsec.secrets").write_text(secrets)
+        self.inner("/etc/ipsec.conf").write_text(text)
+        self.inner("/etc/ipsec.secrets").write_text(secrets)
 
     def stroke(self, *words: str) -> str:
         return self.run("/usr/lib/ipsec/stroke", *words).stdout
-
-    def _inside(self, path: str) -> Path:
-        """A file as this node sees it, for us, who are outside of its mount namespace."""
-        return Path(f"/proc/{self.holder.pid}/root{path}")
 
 
 def written(tree: Tree, indent: str = "") -> str:

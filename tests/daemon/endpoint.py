@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from tests.daemon.nodes import PATH, Node, end, wait_for
+from updown.ledger import as_json
+from updown.ledger_file import STATE_DIR, copy_ledger
 
 TOP = Path(__file__).resolve().parents[2]
 OURS = f"{sys.executable} -I {TOP}/hooks/vti-updown"
@@ -86,9 +90,17 @@ class Endpoint(Node):
         return json.loads(self.hook("status", "--json"))
 
     def claims(self) -> list[Any]:
-        if HOOK != OURS:
-            return []
-        found: list[Any] = self.status()["claims"]
+        """As status() shows them, from a copy of the ledger: the command takes an emulated machine seconds."""
+        found: list[Any] = []
+        for place in self.inner(STATE_DIR).glob("net-*"):
+            copy = self.folder / "ledger" / place.name
+            shutil.rmtree(copy, ignore_errors=True)
+            with open(place / "lock", "ab") as lock:  # no event is half written meanwhile
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                shutil.copytree(place, copy)
+            with copy_ledger(str(copy.parent), place.name[len("net-") :]) as ledger:
+                assert not ledger.note, ledger.note
+                found += [as_json(claim) for claim in ledger.claims()]
         return found
 
     def _launch(self, *command: str) -> None:
