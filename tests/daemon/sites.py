@@ -15,6 +15,7 @@ from tests.daemon.nodes import Ground, Node, end, wait_for
 
 CONFIGURE = Path(__file__).resolve().parents[2] / "contrib/strongswan/three-sites/configure"
 SITES, GATEWAYS = (1, 2, 3), (1, 2)
+HOLD = ("--hold", "60")  # seconds: an emulated machine that starts a hook keeps BIRD waiting
 PRIVATE = "private"
 LEARNING = 600.0  # seconds: with everything emulated an IKE_AUTH may take ten, and BGP tries again every so often
 FORWARDING = """
@@ -61,7 +62,9 @@ class SiteGateway(Charon):
             self.privately("ip", "addr", "add", *address.split()[:1], "dev", "eth1", *address.split()[1:])
         self.privately("ip", "link", "set", "eth1", "up")
         self.ip("route add 2001:db8::/32 dev eth0")
-        subprocess.run([sys.executable, str(CONFIGURE), *options, str(site), str(which), str(self.folder)], check=True)
+        subprocess.run(
+            [sys.executable, str(CONFIGURE), *HOLD, *options, str(site), str(which), str(self.folder)], check=True
+        )
         self.bird = Bird(self, self.folder / "bird.conf", self.place)
         swanctl = (self.folder / "swanctl.conf").read_text().replace("/usr/libexec/vti-updown", HOOK)
         self.load((self.folder / "vti-updown.conf").read_text(), swanctl)
@@ -107,7 +110,7 @@ class Host(Node):
     def set_up(self, site: int) -> None:
         self.ip("link set eth0 down", "link set eth1 up")
         self.addresses_on("eth1", f"2001:db8:a{site}::10/64", f"10.{site}.0.10/24")
-        subprocess.run([sys.executable, str(CONFIGURE), str(site), "host", str(self.folder)], check=True)
+        subprocess.run([sys.executable, str(CONFIGURE), *HOLD, str(site), "host", str(self.folder)], check=True)
         self.bird = Bird(self, self.folder / "bird.conf")
 
     def learns(self, network: str, ways: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Set, Tuple
 
 from tests.property.charon import Child, charon_call
 from tests.property.grammar_libreswan import FOREIGN, OURS, SPOILS, Doings, Meddling, Reconcile, tunnel
-from tests.property.machine import EAST6, WEST, WEST6, Environment, Tunnel
+from tests.property.machine import WEST, WEST6, Environment, Tunnel
 from tests.property.oracle import Alive, Hold, Key, Oracle, Truth, row_of
 
 UNIQUE = "%unique"
@@ -271,7 +271,7 @@ class StrongSwan:
         if self.of(who) and CHILDREN[who].pairs[0].shared == "no":
             sa = self.of(who)[0 if oldest else -1]
             four = CHILDREN[who].pairs[0]
-            ends = (WEST6, EAST6) if sa.pairs[0].me == WEST else (four.me, four.peer)
+            ends = (WEST6, f"2001:db8:0:1::70{who:x}") if sa.pairs[0].me == WEST else (four.me, four.peer)
             there = tuple(pair._replace(me=ends[0], peer=ends[1]) for pair in sa.pairs)
             self.up[self.up.index(sa)] = sa._replace(pairs=there)
         yield from ()

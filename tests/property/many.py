@@ -6,7 +6,7 @@ Costs are counts, not times: steps of SQLite's virtual machine, questions to the
 import ipaddress
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from tests.property.kernel_model import LOCAL_TABLE, Entry, Kernel, identity, kept, place, refuse
+from tests.property.kernel_model import DEFAULT_SYSCTLS, LOCAL_TABLE, Entry, Kernel, identity, kept, place, refuse
 from updown.kernel.route_messages import LOCAL, RouteSeen
 from updown.ledger import Ledger
 from updown.state import MAIN_TABLE, Link, Route
@@ -56,11 +56,9 @@ class LargeKernel(Kernel):
             del self.hosts[address.split("/")[0]]
         for entry in self.through.pop(index, []):
             self.prefixes[prefix(entry.route.destination)].remove(entry)
-        for family, keys in (("ipv4", ("disable_policy", "forwarding", "rp_filter", "disable_xfrm")), ("ipv6", ())):
+        for family, keys in DEFAULT_SYSCTLS.items():
             for key in keys:
                 self.files.pop(f"net/{family}/conf/{link.name}/{key}", None)
-        for key in ("disable_policy", "forwarding"):
-            self.files.pop(f"net/ipv6/conf/{link.name}/{key}", None)
 
     def physical(self, name: str, *addresses: str) -> int:
         index = super().physical(name, *addresses)
