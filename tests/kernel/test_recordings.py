@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kernel
 
 MIRRORS = ("east", "third", "rw2")  # what happens there happens to west, hub or rw1 as well, with other addresses
 TUNNELS = ("vti", "vti6", "xfrm")
-REAL = ("vti-basic", "ipv6-in-ipv4", "roadwarriors")  # scenarios whose every call is a process each time
+REAL = ("vti-basic", "ipv6-in-ipv4")  # scenarios whose every call is a process each time
 LINE = 120  # bytes; what the daemons log whole
 SHOW = "addr show\nroute show table all\nrule show\n"
 DEFAULT_METRIC = {4: 0, 6: 1024}
