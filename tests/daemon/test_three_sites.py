@@ -1,6 +1,6 @@
 """Three sites with two gateways each, BGP by BIRD over the tunnels, and every device made by our hook
-(contrib/strongswan/three-sites): with namespaces, with XFRM interfaces and with VRFs. In the full run alone: six charons and nine
-BIRDs take an emulated machine a quarter of an hour."""
+(contrib/strongswan/three-sites): with namespaces, XFRM interfaces and VRFs. In the full run alone: six charons and nine BIRDs
+take an emulated machine a quarter of an hour."""
 
 from __future__ import annotations
 
