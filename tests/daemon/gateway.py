@@ -72,7 +72,7 @@ class Gateway(Endpoint):
         text = SETUP
         for name, options in connections.items():
             lines = {**ALWAYS, **options}.items()
-            text += f"\nconn {name}\n" + "".join(f'\t{key}="{value}"\n' for key, value in lines)
+            text += f"\nconn {name}\n" + "".join(f"\t{key}={quoted(value)}\n" for key, value in lines)
         self._conf.write_text(text)  # in place: it is mounted over /etc/ipsec.conf
         self._names = [*self._names, *connections]
         for name in connections:
@@ -136,3 +136,8 @@ class Gateway(Endpoint):
         }
         mounts = "".join(f"mount --bind {self.folder / name} {place}\n" for name, place in places.items())
         self.run("sh", "-e", "-c", f"mkdir -p /run/pluto /var/lib/ipsec/nss\n{mounts}")
+
+
+def quoted(value: str) -> str:
+    """As ipsec.conf has it. Only where it has to be: 4.10 takes ipsec-interface="7" for 255."""
+    return f'"{value}"' if " " in value else value

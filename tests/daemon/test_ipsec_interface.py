@@ -11,7 +11,8 @@ from tests.daemon.nodes import Ground, wait_for
 
 pytestmark = pytest.mark.daemon
 
-OWN = {**ENDS, **NETS, "ipsec-interface": "7", "leftinterface-ip": "10.99.0.1/30", "rightinterface-ip": "10.99.0.2/30"}
+SOURCE = "10.1.0.77"  # which only the hook puts anywhere; ipsec.conf of Debian's 4.10 has no interface-ip=
+OWN = {**ENDS, **NETS, "ipsec-interface": "7", "leftsourceip": SOURCE}
 
 
 def test_pluto_makes_the_device_and_the_hook_what_is_on_it(ground: Ground, west: Gateway, east: Gateway) -> None:
@@ -21,7 +22,7 @@ def test_pluto_makes_the_device_and_the_hook_what_is_on_it(ground: Ground, west:
     link = west.links()["ipsec7"]
     assert link["linkinfo"]["info_kind"] == "xfrm"
     assert "ifalias" not in link, "it is pluto's"
-    assert west.addresses("ipsec7") == {"10.99.0.1/30"}
+    assert west.addresses("ipsec7") == {f"{SOURCE}/32"}
     assert west.routed_into("ipsec7") == {"10.2.0.0/24"}
     wait_for(lambda: east.routed_into("ipsec7") == {"10.1.0.0/24"}, "east's route")
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
@@ -41,7 +42,7 @@ def test_a_device_that_pluto_does_not_manage_is_used_and_stays(ground: Ground, w
     for node in (east, west):
         node.add(t=OWN)
     west.up("t")
-    assert west.addresses("ipsec7") == {"10.98.0.1/30", "10.99.0.1/30"}
+    assert west.addresses("ipsec7") == {"10.98.0.1/30", f"{SOURCE}/32"}
     assert west.routed_into("ipsec7") == {"10.2.0.0/24"}
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
     for node in (west, east):
