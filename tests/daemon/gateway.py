@@ -15,7 +15,7 @@ __all__ = ["HOOK", "OURS", "TOP", "Connection", "Gateway"]
 
 EXECUTABLES = Path("/usr/libexec/ipsec")
 SECRET = f': PSK "{WORTHLESS}"\n'
-SETUP = "config setup\n\tikev1-policy=accept\n"
+SETUP = "config setup\n"
 ALWAYS = {
     "authby": "secret",
     "ikev2": "yes",
@@ -26,8 +26,6 @@ ALWAYS = {
     "rightupdown": HOOK,
 }
 Connection = Mapping[str, str]
-CHILD = "QUICK_[IR]2 ESTABLISHED_CHILD_SA"  # the states of IKEv1, and of IKEv2
-IKE = "MAIN_I4|MAIN_R3 ESTABLISHED_IKE_SA"
 
 
 class Gateway(Endpoint):
@@ -93,14 +91,13 @@ class Gateway(Endpoint):
 
     def rekey_child(self, name: str) -> None:
         """Replace the child SA, and wait until the old one is gone. The kernel may have SAs of tunnels that ended before."""
-        self._rekey(CHILD, "--rekey-ipsec", name)
+        self._rekey("CHILD", "--rekey-ipsec", name)
 
     def rekey_ike(self, name: str) -> None:
         """Replace the IKE SA, and wait until the old one is gone."""
-        self._rekey(IKE, "--rekey-ike", name)
+        self._rekey("IKE", "--rekey-ike", name)
 
     def _rekey(self, kind: str, option: str, name: str) -> None:
-        """By IKEv1 the old SA stays until it expires."""
         old = self._states(kind)
         self._whack(option, "--name", name)
         wait_for(lambda: replaced(old, self._states(kind)), f"{self.name}'s new SA by {option}")
@@ -109,10 +106,9 @@ class Gateway(Endpoint):
         return self.run(str(EXECUTABLES / "whack"), *words, check=check)
 
     def _states(self, kind: str) -> set[str]:
-        """The numbers of the established SAs of a kind; of IKEv1's the newest alone."""
+        """The numbers of the established SAs of a kind, IKE or CHILD."""
         said = self._whack("--showstates", check=False).stdout
-        old, new = (set(re.findall(rf"(#\d+): .*(?:{words})", said)) for words in kind.split(" "))
-        return new | set(sorted(old, key=lambda number: int(number[1:]))[-1:])
+        return set(re.findall(rf"(#\d+): .*ESTABLISHED_{kind}_SA", said))
 
     @property
     def _conf(self) -> Path:
