@@ -96,6 +96,7 @@ def call_in(node: Gateway, number: int) -> str:
     return lease.partition("/")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beforehand", [False, True], ids=["device on demand", "device beforehand"])
 def test_roadwarriors(ground: Ground, west: Gateway, warriors: list[Gateway], beforehand: bool) -> None:
     """Also with the device that vti02.service makes before the firewall."""
@@ -121,6 +122,7 @@ def test_roadwarriors(ground: Ground, west: Gateway, warriors: list[Gateway], be
     assert west.claims() == []
 
 
+@pytest.mark.slow
 def test_shared(ground: Ground, west: Gateway, east: Gateway) -> None:
     third = ground.node(Gateway, "third", f"{THIRD}/24")
     third.lan("10.3.0.1/24")

@@ -39,6 +39,7 @@ def test_up_makes_device_address_and_route_and_traffic_is_encrypted(
     encrypted_ping(ground, east, "10.1.0.1", "10.2.0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tunnel")
 def test_what_the_kernel_sends_alone_can_be_chosen_by_the_device(ground: Ground, west: Gateway) -> None:
     """The routes, not the policies, lead into the tunnel: without the route nothing leaves encrypted."""
@@ -72,6 +73,7 @@ def test_delete_without_down_leaves_no_trace(west: Gateway, east: Gateway) -> No
     without_device(east)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tunnel")
 def test_up_again_after_down(ground: Ground, west: Gateway) -> None:
     west.down("t")

@@ -105,6 +105,7 @@ def test_on_demand_is_left_as_it_is(west: Gateway, east: Gateway) -> None:
     assert everything(west) == before
 
 
+@pytest.mark.slow
 def test_a_template_s_instance_is_known_by_its_reqid(ground: Ground, west: Gateway, east: Gateway) -> None:
     """After a rekey nothing else of it is what the claim knows, and the template has the same name."""
     west.add(t={**PERMANENT, "right": "%any", "rightid": "@east", "leftid": "@west"})
@@ -121,6 +122,7 @@ def test_a_template_s_instance_is_known_by_its_reqid(ground: Ground, west: Gatew
     encrypted_ping(ground, east, "10.1.0.1", "10.2.0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tunnel")
 def test_after_sigkill_the_kernel_decides_and_before_a_start_what_it_lost_goes(west: Gateway) -> None:
     left_over(west)
@@ -172,6 +174,7 @@ def stopped(west: Gateway) -> Iterator[int]:
     os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tunnel", "stopped")
 def test_a_silent_pluto_is_not_waited_for_and_nothing_is_guessed(ground: Ground, west: Gateway) -> None:
     before = everything(west)
@@ -184,6 +187,7 @@ def test_a_silent_pluto_is_not_waited_for_and_nothing_is_guessed(ground: Ground,
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tunnel")
 def test_a_device_another_script_left_is_adopted_and_goes_with_its_tunnel(west: Gateway, east: Gateway) -> None:
     west.hook("release", "vti5")

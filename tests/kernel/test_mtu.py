@@ -297,6 +297,7 @@ def test_never_below_1280_with_ipv6_inside(west: Node, east: Node) -> None:
     assert mtu_of(west) == 1246
 
 
+@pytest.mark.slow
 def test_before_there_is_an_sa_the_kernel_chooses(west: Node, east: Node) -> None:
     """prepare and route without a child leave its choice, `up` sets the MTU, and explain shows the sum."""
     settings(west, "[defaults]\nmtu = auto\n")
@@ -343,6 +344,7 @@ def test_strongswan_tells_no_spi(ground: Ground, west: Node, east: Node) -> None
     west.ip(f"xfrm state del src {WEST} dst {EAST} proto esp spi 0x80")
 
 
+@pytest.mark.slow
 def test_transport_mode_is_told(west: Node, east: Node) -> None:
     """A packet keeps its own header there, so more fits: what the kernel says of the route is what is set."""
     associate(west, east, Ends(), ALGORITHMS["gcm, ICV 16"].words, "mode transport", "if_id 42")
@@ -427,6 +429,7 @@ def test_segments_fit_the_tunnel_both_ways(
     assert tables(west) == ["theirs", "vti-updown"]
 
 
+@pytest.mark.slow
 def test_the_kernels_own_mtu_is_clamped_to_by_the_route(
     ground: Ground, west: Node, east: Node, hosts: tuple[Node, Node]
 ) -> None:
@@ -441,6 +444,7 @@ def test_the_kernels_own_mtu_is_clamped_to_by_the_route(
     assert hook(west, event(west, Ends())) == ""
 
 
+@pytest.mark.slow
 def test_a_table_that_was_changed_is_put_right_and_the_shown_command_does_the_same(west: Node, east: Node) -> None:
     associate(west, east, Ends(), ALGORITHMS["gcm, ICV 16"].words)
     settings(west, "[defaults]\nmss = clamp\nmtu = auto\n")
@@ -473,6 +477,7 @@ def rules(node: Node) -> list[Any]:
     return [one for one in inside if "json_schema_version" not in one]
 
 
+@pytest.mark.slow
 def test_without_nft_there_is_a_warning_and_the_tunnel_works(west: Node, east: Node) -> None:
     associate(west, east, Ends(), ALGORITHMS["gcm, ICV 16"].words)
     settings(west, "[defaults]\nmss = clamp\n")
