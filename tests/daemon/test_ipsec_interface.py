@@ -15,6 +15,10 @@ SOURCE = "10.1.0.77"  # which only the hook puts anywhere; ipsec.conf of Debian'
 OWN = {**ENDS, **NETS, "ipsec-interface": "7", "leftsourceip": SOURCE}
 
 
+def without_our_routes(node: Gateway) -> None:
+    wait_for(lambda: not node.our_routes(), f"no route of ours in {node.name}")
+
+
 def test_pluto_makes_the_device_and_the_hook_what_is_on_it(ground: Ground, west: Gateway, east: Gateway) -> None:
     for node in (east, west):
         node.add(t=OWN)
@@ -30,7 +34,7 @@ def test_pluto_makes_the_device_and_the_hook_what_is_on_it(ground: Ground, west:
     west.down("t")
     for node in (west, east):
         node.delete("t")
-        wait_for(lambda n=node: not n.our_routes(), f"no route of ours in {node.name}")  # type: ignore[misc]
+        without_our_routes(node)
         assert node.claims() == []
         assert node.addresses("ipsec7") == set()
     assert "not ours" not in " ".join(west.hook_lines())
@@ -47,6 +51,6 @@ def test_a_device_that_pluto_does_not_manage_is_used_and_stays(ground: Ground, w
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
     for node in (west, east):
         node.delete("t")
-    wait_for(lambda: not west.our_routes(), "no route of ours")
+    without_our_routes(west)
     assert west.addresses("ipsec7") == {"10.98.0.1/30"}
     assert "ipsec7" in west.links()
