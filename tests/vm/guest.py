@@ -32,7 +32,8 @@ VIRTUALISED = ["-cpu", "host", "-accel", "kvm"]
 KERNEL_WORDS = (
     "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t mitigations=off nokaslr apparmor=0 audit=0 cryptomgr.notests "
     "no_timer_check nowatchdog nmi_watchdog=0 random.trust_cpu=on rcupdate.rcu_expedited=1 page_alloc.shuffle=0 "
-    "init_on_alloc=0 8250.nr_uarts=1 net.ifnames=0 cgroup_disable=memory"
+    "init_on_alloc=0 8250.nr_uarts=1 net.ifnames=0 cgroup_disable=memory "
+    "norandmaps"  # an emulator translates a program's code anew at each new address: processes start twice as fast
 )
 
 Sink = Callable[[bytes], object]
