@@ -5,13 +5,15 @@ XFRM database has it; where one runs and is silent, only a claim of which the ke
 """
 
 import json
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from types import MappingProxyType
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.backing import Known, backed, known, policies_of, reqids_of, traces
 from updown.claims import MADE, REVIVE, SA, STRONGSWAN, Claim, at
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want
+from updown.kernel.sa import Outgoing
 from updown.kernel.xfrm import Database
 from updown.state import family, is_any
 
@@ -22,10 +24,12 @@ DAEMONS = {"libreswan": "pluto", "strongswan": "charon"}
 
 
 class Facts(NamedTuple):
-    """What was found out before the ledger was locked; `xfrm` None: it could not be read."""
+    """What was found out before the ledger was locked; `xfrm` None: it could not be read. `sas`: the SAs by what receives them
+    and SPI, where a claim's MTU is counted from its SA."""
 
     said: Dict[str, Said]
     xfrm: Optional[Database]
+    sas: Mapping[Tuple[str, int], Outgoing] = MappingProxyType({})
 
 
 class End(NamedTuple):
@@ -37,12 +41,15 @@ class End(NamedTuple):
 
 class Decision(NamedTuple):
     """`moved`: claims with the ends that their tunnels have now. `waiting`: `sa` claims whose `down` got lost and that are
-    `revive` by now. `uncounted`: tunnels that no claim counts."""
+    `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `behind`: by a
+    claim's key the child that is certainly its own."""
 
     ended: Tuple[End, ...] = ()
     moved: Tuple[Claim, ...] = ()
     waiting: Tuple[Claim, ...] = ()
     uncounted: Tuple[Child, ...] = ()
+    recounted: Tuple[Claim, ...] = ()
+    behind: Mapping[str, Child] = MappingProxyType({})
 
 
 def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
@@ -77,7 +84,8 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         for child in said.children
         if child.ours and id(child) not in counted and child.connection not in names
     ]
-    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(uncounted))
+    behind = {key: child for key, child in found.items() if key in sure}
+    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(uncounted), behind=behind)
 
 
 def held_by(claim: Claim, facts: Facts) -> Tuple[str, ...]:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
 from updown import errors, left_over
 from updown.arguments import Arguments
@@ -16,28 +16,21 @@ from updown.daemons.said import ANSWERED, Said
 from updown.desired import device_of, resource
 from updown.errors import Refused, UpdownError
 from updown.kernel.netlink import Netlink
+from updown.kernel.sa import Outgoing, States
 from updown.kernel.xfrm import Database, Xfrm
-from updown.ledger import Ledger, as_json
+from updown.ledger import Ledger
 from updown.ledger_file import STATE_DIR, copy_ledger, folder
-from updown.lines import folded
 from updown.live import ledger_of, namespace_name, settings_lines
 from updown.operations import Operation
-from updown.reconcile import DAEMONS, Decision, End, Facts, decide, notes
-from updown.report import JSON_VERSION, plan_lines
+from updown.reconcile import Decision, Facts, decide, notes
+from updown.reconcile_report import Outcome, outcome_json, outcome_lines, uncounted
+from updown.recount import counts_itself, outdated
 from updown.settings import Line
 from updown.state import Link
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment
 CHARON_PAUSE = 0.4  # seconds between
-
-
-class Outcome(NamedTuple):
-    """What was decided, and what was done, or, in a dry run, would be."""
-
-    decision: Decision
-    report: Report
-    facts: Facts
 
 
 def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
@@ -107,7 +100,7 @@ def gather(claims: Sequence[Claim]) -> Facts:
             xfrm: Optional[Database] = socket.database()
     except UpdownError:
         xfrm = None
-    facts = Facts(said, xfrm)
+    facts = Facts(said, xfrm, associations() if any(map(counts_itself, claims)) else {})
     theirs = [claim for claim in claims if claim.about.daemon == vici.DAEMON and claim.kind == SA]
     for _ in range(CHARON_ASKED - 1):
         said_now = facts.said[vici.DAEMON]
@@ -116,6 +109,15 @@ def gather(claims: Sequence[Claim]) -> Facts:
         time.sleep(CHARON_PAUSE)
         facts.said[vici.DAEMON] = both(said_now, vici.ask())
     return facts
+
+
+def associations() -> Mapping[Tuple[str, int], Outgoing]:
+    """The SAs with their algorithms; none where they cannot be read, which the database tells."""
+    try:
+        with States() as socket:
+            return socket.everything()
+    except UpdownError:
+        return {}
 
 
 def both(earlier: Said, later: Said) -> Said:
@@ -141,7 +143,11 @@ def run(
     claims = list(ledger.claims())
     decision = sparing(decide(claims, facts, now, before_start), spared)
     moved, waiting = (tuple(as_said(claim, lines) for claim in part) for part in (decision.moved, decision.waiting))
-    decision = decision._replace(moved=moved, waiting=waiting)
+    stay = {claim.key: claim for claim in (*claims, *moved)}
+    for gone in (*(end.claim for end in decision.ended), *waiting):
+        del stay[gone.key]
+    recounted = outdated(stay.values(), decision.behind, facts.sas, netlink)
+    decision = decision._replace(moved=moved, waiting=waiting, recounted=recounted)
     reports = [mend(ledger, netlink, dry)]
     reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
     remarks, warnings = notes(claims, facts)
@@ -174,6 +180,7 @@ def sparing(decision: Decision, spared: FrozenSet[str]) -> Decision:
         tuple(end for end in decision.ended if end.claim.key not in spared),
         tuple(claim for claim in decision.moved if claim.key not in spared),
         tuple(claim for claim in decision.waiting if claim.key not in spared),
+        behind={key: child for key, child in decision.behind.items() if key not in spared},
     )
 
 
@@ -190,7 +197,7 @@ def going(reports: Sequence[Report]) -> Set[str]:
 def by_device(claims: Sequence[Claim], decision: Decision) -> Dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.wants}
-    for claim in (*decision.moved, *decision.waiting):
+    for claim in (*decision.moved, *decision.waiting, *decision.recounted):
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(put=(*change.put, claim))
     for claim, _ in decision.ended:
@@ -246,53 +253,3 @@ def forget(names: Sequence[str], ledger: Ledger) -> None:
         for name in names:
             ledger.set_made(name, None)
         ledger.commit()
-
-
-def uncounted(decision: Decision) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
-    told: Dict[str, str] = {}
-    for child in decision.uncounted:
-        name = DAEMONS.get(child.daemon, child.daemon)
-        told[child.connection] = (
-            f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
-        )
-    ours = {child.connection for child in decision.uncounted if child.daemon == pluto_status.DAEMON}
-    return (
-        tuple(line for connection, line in told.items() if connection not in ours),
-        tuple(line for connection, line in told.items() if connection in ours),
-    )
-
-
-def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
-    """For people: which claims end and why, then the commands as everywhere."""
-    lines: List[str] = []
-    for claim, reason in outcome.decision.ended:
-        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
-        lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
-    for claim in outcome.decision.waiting:
-        lines += folded(
-            "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
-        )
-    for claim in outcome.decision.moved:
-        lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
-    said = plan_lines(outcome.report, reasons)
-    return lines + said if said != ["# nothing to do"] or not lines else lines
-
-
-def outcome_json(outcome: Outcome) -> Dict[str, object]:
-    """For programs."""
-
-    def ended(end: End) -> Dict[str, object]:
-        return {**as_json(end.claim), "reason": end.reason}
-
-    return {
-        "version": JSON_VERSION,
-        "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
-        "claims_ended": [ended(end) for end in outcome.decision.ended],
-        "claims_waiting": [as_json(claim) for claim in outcome.decision.waiting],
-        "claims_moved": [as_json(claim) for claim in outcome.decision.moved],
-        "uncounted": [child._asdict() for child in outcome.decision.uncounted],
-        "operations": [operation.json() for operation in outcome.report.operations],
-        "warnings": list(outcome.report.warnings),
-        "remarks": list(outcome.report.remarks),
-    }

@@ -153,7 +153,8 @@ class Sites:
             ground.plug(host, f"site{site}", "eth1")
             host.set_up(site)
             self.hosts[site] = host
-        for (site, which), node in self.gateways.items():
+        # Who begins comes last: charon gives up for good on a peer that runs and has no connections yet (NO_PROPOSAL_CHOSEN).
+        for (site, which), node in reversed(self.gateways.items()):
             node.set_up(site, which, options)
 
     def devices(self, site: int) -> set[str]:

@@ -24,7 +24,7 @@ from updown.claims import Claim
 from updown.errors import Conflict, UpdownError
 from updown.kernel.netlink import Netlink
 from updown.reconcile import GRACE
-from updown.reconcile_live import Outcome
+from updown.reconcile_report import Outcome
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Route
 
 MISHAPS = ("dies", "dies and is gone", "refused", "lost")

@@ -24,7 +24,8 @@ from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database, Key, Policy, State
 from updown.ledger_file import copy_ledger
 from updown.reconcile import GRACE, Facts
-from updown.reconcile_live import Outcome, outcome_lines, run
+from updown.reconcile_live import run
+from updown.reconcile_report import Outcome, outcome_lines
 from updown.state import OUR_ALIAS, Link, Route
 
 LATER = NOW + GRACE

@@ -4,12 +4,12 @@ The arithmetic is the kernel's own (net/xfrm/xfrm_state.c xfrm_state_mtu; header
 written as the sum that a person reads. docs/mtu.md says what it cannot know.
 """
 
-from typing import Dict, Iterable, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from updown.context import Context
-from updown.desired import Device, Mtu, Want
+from updown.desired import Device, Mtu, Want, Wants
 from updown.settings import Settings
-from updown.state import family
+from updown.state import Route, family
 from updown.values import AUTO
 
 IPV6_LEAST = 1280
@@ -152,9 +152,30 @@ def wants(
         )
     return Asked(
         tuple(Mtu(device, found.mtu, six, found.text) for device in names),
-        max(found.mtu, IPV6_LEAST) if context.inner_family == 6 else found.mtu,
+        of_routes(found.mtu, context.inner_family),
         warnings,
     )
+
+
+def of_routes(size: int, inner: int) -> int:
+    """The MTU of a tunnel's routes, by the family inside."""
+    return max(size, IPV6_LEAST) if inner == 6 else size
+
+
+def recounted(wants: Wants, inner: int, found: Sum) -> Wants:
+    """The wants of a claim with another sum: for its devices, and for the routes that had what the sum gave them before."""
+    old = next((want for want in wants if isinstance(want, Mtu) and want.reason), None)
+    if old is None or old.size == found.mtu:
+        return wants
+    before, now = of_routes(old.size, inner), of_routes(found.mtu, inner)
+    changed: List[Want] = []
+    for want in wants:
+        if isinstance(want, Mtu) and want.reason:
+            want = want._replace(size=found.mtu, reason=found.text)
+        elif isinstance(want, Route) and want.mtu == before:
+            want = want._replace(mtu=now)
+        changed.append(want)
+    return tuple(changed)
 
 
 def measured(facts: Optional[Facts]) -> Tuple[Optional[Sum], str]:

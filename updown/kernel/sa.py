@@ -5,7 +5,7 @@ An event never reads all SAs. libreswan tells the SPI; for strongSwan the kernel
 
 import errno
 import struct
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from updown.concerns import device
 from updown.concerns.mtu import AH, ESP, TRANSPORT, Facts, Sa
@@ -17,7 +17,7 @@ from updown.kernel.netlink import Netlink
 from updown.kernel.wire import DUMP, REQUEST, Attributes, Request, attribute, attributes, malformed, pack_address, u32
 from updown.kernel.xfrm import AF_INET6, GET_STATE, MARK, NETLINK_XFRM, NEW_STATE, Key, decode_state, key_of
 from updown.settings import Line, resolve
-from updown.state import placed
+from updown.state import family, placed
 from updown.values import AUTO
 
 AUTH, CRYPT, ENCAP, AEAD, AUTH_TRUNC, ADDRESS_FILTER = 1, 2, 4, 18, 20, 26  # XFRMA_*
@@ -43,6 +43,16 @@ class Outgoing(NamedTuple):
     output_mark: Tuple[int, int] = (0, 0)
 
 
+class Way(NamedTuple):
+    """Where a tunnel's ESP goes: to `peer`, outside the device `tunnel`, by `device` where the routes know no other; `mark`: of
+    packets before the SA sets its own."""
+
+    peer: str
+    device: str
+    tunnel: str
+    mark: int = 0
+
+
 def facts_for(context: Context, lines: Tuple[Line, ...], netlink: Netlink) -> Optional[Facts]:
     """What `mtu = auto` needs; None where it is not asked for, or where there is no child SA. Raises Refused."""
     if not (context.verb.makes and context.child):
@@ -59,32 +69,35 @@ def facts_for(context: Context, lines: Tuple[Line, ...], netlink: Netlink) -> Op
         return Facts(why=f"its SA: {error.text}{'; ' + error.hint if error.hint else ''}")
     if outgoing is None:
         return Facts(why="its SA: the kernel shows none")
-    sa = outgoing.sa
     vti = found.kind == "vti" and not found.by_daemon
-    if sa.mode == TRANSPORT and (vti or context.compressed or context.connection_type == "tunnel"):
-        sa = sa._replace(compressed=True)
     mark = context.mark_out.value if context.mark_out and vti else 0
+    way = Way(context.peer, context.underlay or "", placed(found.name, "" if found.by_daemon else settings.netns), mark)
+    return facts_of(outgoing, way, vti or context.compressed or context.connection_type == "tunnel", netlink)
+
+
+def facts_of(outgoing: Outgoing, way: Way, tunnel: bool, netlink: Netlink) -> Facts:
+    """What the sum needs. `tunnel`: an SA in transport mode stands below IPComp in tunnel mode."""
+    sa = outgoing.sa._replace(compressed=True) if tunnel and outgoing.sa.mode == TRANSPORT else outgoing.sa
     value, mask = outgoing.output_mark
-    own = placed(found.name, "" if found.by_daemon else settings.netns)
-    mtu, name = underlay(context, own, (mark & ~mask) | value, netlink)
-    return Facts(sa, mtu, name, "" if mtu else f"the way to the peer {context.peer}: there is none outside of it")
+    mtu, name = underlay(way._replace(mark=(way.mark & ~mask) | value), netlink)
+    return Facts(sa, mtu, name, "" if mtu else f"the way to the peer {way.peer}: there is none outside of it")
 
 
-def underlay(context: Context, own: str, mark: int, netlink: Netlink) -> Tuple[int, str]:
+def underlay(way: Way, netlink: Netlink) -> Tuple[int, str]:
     """The MTU of the way to the peer, and its device: the route's metric, else the device's MTU; 0 without a way."""
-    seen = netlink.match(context.peer, mark=mark).route
+    seen = netlink.match(way.peer, mark=way.mark).route
     link = netlink.link_at(seen.oif) if seen and seen.oif else None
     if seen and not seen.oif:  # several ways at once
-        path = netlink.path(context.peer)
+        path = netlink.path(way.peer)
         link = netlink.link(path.device) if path else None
-    if link is None or link.name == own:
-        link = netlink.link(context.underlay) if context.underlay else None
-        seen = netlink.match(context.peer, link.ifindex).route if link else None
+    if link is None or link.name == way.tunnel:
+        link = netlink.link(way.device) if way.device else None
+        seen = netlink.match(way.peer, link.ifindex).route if link else None
     if link is None or seen is None:
         return 0, ""
     if seen.mtu:
         return seen.mtu, f"{link.name} (route)"
-    least = sysctl.read(f"net/ipv6/conf/{link.name}/mtu") if context.outer_family == 6 else None
+    least = sysctl.read(f"net/ipv6/conf/{link.name}/mtu") if family(way.peer) == 6 else None
     return min(link.mtu, int(least) if least and least.isdigit() else link.mtu, 0xFFFF), link.name
 
 
@@ -116,6 +129,12 @@ class States(Exchange):
             if error.errno == errno.ESRCH:
                 return []
             raise
+
+    def everything(self) -> Dict[Tuple[str, int], Outgoing]:
+        """All ESP and AH SAs, by destination and SPI."""
+        payloads = self._all(Request(GET_STATE, REQUEST | DUMP, b""), NEW_STATE, "XFRM states")
+        found = [(decode_state(one).destination, decode(one)) for one in payloads]
+        return {(destination, one.spi): one for destination, one in found if one.sa.protocol in (ESP, AH)}
 
     def between(self, source: str, destination: str) -> List[Outgoing]:
         """The SAs from one address to the other: a dump that the kernel filters."""

@@ -1,0 +1,113 @@
+"""`reconcile` counts `mtu = auto` anew: a rekeying, a move or a NAT tells no hook."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from tests.property.machine import EAST, Machine, Tunnel, call, establish
+from tests.unit.test_mtu import CBC, GCM, Sas
+from tests.unit.test_reconcile_machine import LATER, child, database, said
+from updown.concerns.mtu import Sa
+from updown.kernel.netlink import Netlink
+from updown.kernel.sa import Outgoing
+from updown.kernel.xfrm import Key
+from updown.reconcile import Facts
+from updown.reconcile_live import run
+from updown.reconcile_report import Outcome, outcome_json, outcome_lines
+from updown.state import Route
+
+T = Tunnel()
+SPI = 0x1001
+TUNNELS = {
+    "IPv4 inside": (T, 1446, 1438),
+    "IPv6 inside": (T._replace(mine="fd00:1::/64", theirs="fd00:2::/64"), 1446, 1438),
+}
+
+
+@pytest.fixture
+def sas(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Sas:
+    return Sas(machine, monkeypatch)
+
+
+def reconcile(machine: Machine, sa: Sa, tunnel: Tunnel = T, now: int = LATER, dry: bool = False) -> Outcome:
+    """With one child whose outgoing SA is this."""
+    word = said(child(tunnel, spi_out=SPI))
+    facts = Facts({"libreswan": word}, database(tunnel), {(EAST, SPI): Outgoing(sa, SPI, 1, Key())})
+    with machine.ledger() as ledger:
+        return run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry)
+
+
+def sizes(machine: Machine, tunnel: Tunnel) -> tuple[int, list[int]]:
+    routes = [entry.route for entry in machine.kernel.table if entry.route.destination == tunnel.theirs]
+    return machine.kernel.named("vti5").mtu, [route.mtu for route in routes]
+
+
+@pytest.mark.parametrize("name", TUNNELS)
+def test_other_algorithms_after_a_rekeying_give_another_size(machine: Machine, sas: Sas, name: str) -> None:
+    tunnel, before, after = TUNNELS[name]
+    machine.settings("[defaults]\nmtu = auto\n")
+    machine.send_all(establish(tunnel))
+    assert sizes(machine, tunnel) == (before, [before])
+    assert outcome_lines(reconcile(machine, GCM, tunnel), False) == ["# nothing to do"]
+    outcome = reconcile(machine, CBC, tunnel)
+    assert sizes(machine, tunnel) == (after, [after])
+    text = "mtu vti5: eth0 1500 - IPv4 20 - ESP 8 - IV 16 - ICV 16 - trailer 2 = 1438"
+    assert outcome_lines(outcome, False)[0] == f"# t: {text}"
+    assert outcome_lines(reconcile(machine, CBC, tunnel), False) == ["# nothing to do"]
+    sas.use(CBC)
+    assert machine.send(call(tunnel, "up")).operations == (), "the next event counts the same"
+
+
+def test_a_dry_run_shows_it_and_changes_nothing(machine: Machine, sas: Sas) -> None:
+    del sas
+    machine.settings("[defaults]\nmtu = auto\n")
+    machine.send_all(establish(T))
+    outcome = reconcile(machine, CBC, dry=True)
+    commands = [operation.json()["command"] for operation in outcome.report.operations]
+    assert commands == [
+        "ip link set vti5 mtu 1438",
+        "ip route replace 10.2.0.0/24 dev vti5 proto 160 mtu 1438",
+    ]
+    assert sizes(machine, T) == (1446, [1446])
+    (told,) = cast("list[dict[str, object]]", outcome_json(outcome)["claims_recounted"])
+    assert told["connection"] == "t"
+
+
+def test_a_narrower_underlay_counts(machine: Machine, sas: Sas) -> None:
+    del sas
+    machine.settings("[defaults]\nmtu = auto\n")
+    machine.send_all(establish(T))
+    eth0 = machine.kernel.named("eth0")
+    machine.kernel.by_index[eth0.ifindex] = eth0._replace(mtu=1400)
+    reconcile(machine, GCM)
+    assert sizes(machine, T) == (1346, [1346])
+
+
+UNTOUCHED = {
+    "a number in the settings": ("[defaults]\nmtu = 1400\n", T, CBC, 1400),
+    "an algorithm that is not known": ("[defaults]\nmtu = auto\n", T, GCM._replace(cipher="rot13"), 1446),
+    "no SA in the kernel": ("[defaults]\nmtu = auto\n", T._replace(peer="198.51.100.77"), CBC, 1446),
+}
+
+
+@pytest.mark.parametrize("name", UNTOUCHED)
+def test_it_stays_as_it_is(machine: Machine, sas: Sas, name: str) -> None:
+    del sas
+    text, tunnel, sa, size = UNTOUCHED[name]
+    machine.settings(text)
+    machine.send_all(establish(tunnel))
+    assert outcome_lines(reconcile(machine, sa, tunnel), False) == ["# nothing to do"]
+    assert sizes(machine, tunnel) == (size, [size])
+
+
+def test_a_route_with_a_size_of_its_own_keeps_it(machine: Machine, sas: Sas) -> None:
+    """libreswan's mtu= is for the routes."""
+    del sas
+    machine.settings("[defaults]\nmtu = auto\n")
+    tunnel = T._replace(mtu="1300")
+    machine.send_all(establish(tunnel))
+    reconcile(machine, CBC, tunnel)
+    assert sizes(machine, tunnel) == (1438, [1300])
+    assert Route("10.2.0.0/24", "vti5", mtu=1300) in [want for claim in machine.claims() for want in claim.wants]

@@ -1,0 +1,74 @@
+"""What `vti-updown reconcile` prints: for people and for programs."""
+
+from typing import Dict, List, NamedTuple, Tuple
+
+from updown.carry import Report
+from updown.daemons import pluto_status
+from updown.desired import Mtu
+from updown.ledger import as_json
+from updown.lines import folded
+from updown.reconcile import DAEMONS, Decision, End, Facts
+from updown.report import JSON_VERSION, plan_lines
+
+
+class Outcome(NamedTuple):
+    """What was decided, and what was done, or, in a dry run, would be."""
+
+    decision: Decision
+    report: Report
+    facts: Facts
+
+
+def uncounted(decision: Decision) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
+    told: Dict[str, str] = {}
+    for child in decision.uncounted:
+        name = DAEMONS.get(child.daemon, child.daemon)
+        told[child.connection] = (
+            f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
+        )
+    ours = {child.connection for child in decision.uncounted if child.daemon == pluto_status.DAEMON}
+    return (
+        tuple(line for connection, line in told.items() if connection not in ours),
+        tuple(line for connection, line in told.items() if connection in ours),
+    )
+
+
+def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
+    """For people: which claims end and why, then the commands as everywhere."""
+    lines: List[str] = []
+    for claim, reason in outcome.decision.ended:
+        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+        lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
+    for claim in outcome.decision.waiting:
+        lines += folded(
+            "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
+        )
+    for claim in outcome.decision.moved:
+        lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
+    for claim in outcome.decision.recounted:
+        for want in claim.wants:
+            if isinstance(want, Mtu):
+                lines += folded("# ", f"{claim.connection}: mtu {want.device}: {want.reason}")
+    said = plan_lines(outcome.report, reasons)
+    return lines + said if said != ["# nothing to do"] or not lines else lines
+
+
+def outcome_json(outcome: Outcome) -> Dict[str, object]:
+    """For programs."""
+
+    def ended(end: End) -> Dict[str, object]:
+        return {**as_json(end.claim), "reason": end.reason}
+
+    return {
+        "version": JSON_VERSION,
+        "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
+        "claims_ended": [ended(end) for end in outcome.decision.ended],
+        "claims_waiting": [as_json(claim) for claim in outcome.decision.waiting],
+        "claims_moved": [as_json(claim) for claim in outcome.decision.moved],
+        "claims_recounted": [as_json(claim) for claim in outcome.decision.recounted],
+        "uncounted": [child._asdict() for child in outcome.decision.uncounted],
+        "operations": [operation.json() for operation in outcome.report.operations],
+        "warnings": list(outcome.report.warnings),
+        "remarks": list(outcome.report.remarks),
+    }

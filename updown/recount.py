@@ -1,0 +1,51 @@
+"""What `mtu = auto` comes to now, for claims that are there already: a rekeying may bring other algorithms, and a move another
+way or a NAT, while no daemon calls the hook. For `reconcile`."""
+
+from typing import Iterable, List, Mapping, Optional, Tuple
+
+from updown.claims import SA, Claim
+from updown.concerns.mtu import Sum, measured, recounted
+from updown.daemons.said import Child
+from updown.desired import Mtu, PeerRoute
+from updown.errors import KernelError
+from updown.kernel.netlink import Netlink
+from updown.kernel.sa import Outgoing, Way, facts_of
+from updown.reconcile import device_in
+from updown.state import family
+
+Sas = Mapping[Tuple[str, int], Outgoing]
+"""Outgoing SAs by the address that receives them and their SPI."""
+
+
+def counts_itself(claim: Claim) -> bool:
+    """Whether the claim's MTU was worked out from its SA: only then it has a sum."""
+    return claim.kind == SA and any(isinstance(want, Mtu) and want.reason for want in claim.wants)
+
+
+def outdated(claims: Iterable[Claim], behind: Mapping[str, Child], sas: Sas, netlink: Netlink) -> Tuple[Claim, ...]:
+    """The claims whose child has room for packets of another size now, with that size. A claim whose SA is not found, or cannot
+    be counted, stays as it is: the next event tells of it."""
+    found: List[Claim] = []
+    for claim in filter(counts_itself, claims):
+        child = behind.get(claim.key)
+        outgoing = sas.get((child.peer, child.spi_out)) if child else None
+        total = room(claim, child, outgoing, netlink) if child and outgoing else None
+        wants = recounted(claim.wants, family(claim.about.peer_client.split(" ")[0]), total) if total else claim.wants
+        if wants != claim.wants:
+            found.append(claim._replace(wants=wants))
+    return tuple(found)
+
+
+def room(claim: Claim, child: Child, outgoing: Outgoing, netlink: Netlink) -> Optional[Sum]:
+    """The sum for a claim's SA as it is now; None where it cannot be counted."""
+    device = device_in(claim)
+    if device is None:
+        return None
+    vti = device.link.kind != "xfrm"
+    underlay = next((want.underlay for want in claim.wants if isinstance(want, PeerRoute)), "")
+    way = Way(child.peer, underlay, device.link.name, device.link.okey if vti else 0)
+    try:
+        total, _ = measured(facts_of(outgoing, way, vti, netlink))
+    except KernelError:
+        return None
+    return total
