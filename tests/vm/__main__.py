@@ -1,4 +1,4 @@
-"""python3 -m tests.vm [--memory MIB] [--timeout SECONDS] [--share FOLDER] [--emulate] -- COMMAND...
+"""python3 -m tests.vm [--memory MIB] [--processors N] [--timeout SECONDS] [--share FOLDER] [--emulate] -- COMMAND...
 
 Run COMMAND as root in a guest with Debian's kernel, over this machine's own root file system; nothing it writes stays,
 shared folders excepted. Exit status: the command's; 124 when the time is over; 125 when the guest did not work. One
@@ -23,6 +23,7 @@ def main() -> int:
         prog="python3 -m tests.vm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--memory", type=int, default=1024)
+    parser.add_argument("--processors", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=0)
     parser.add_argument("--share", type=Path, action="append", default=[])
     parser.add_argument("--emulate", action="store_true", help="do not try KVM")
@@ -35,6 +36,7 @@ def main() -> int:
     settings = guest.Settings(
         folder=Path.cwd(),
         memory=given.memory,
+        processors=given.processors,
         timeout=given.timeout,
         shares=[share.resolve() for share in given.share],
         kvm=False if given.emulate else None,
