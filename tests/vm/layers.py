@@ -32,8 +32,10 @@ PACKAGES = {
     "daemon": ["python3-venv", "bird2", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools"],
     "bench": ["python3-venv", "iproute2", "kmod", "libreswan"],
 }
-GUEST_MEMORY = 1024
+GUEST_MEMORY = 1536
 JOB_SECONDS = 1500.0
+FULL_JOB_SECONDS = 5400.0
+LONGEST = ("test_three_sites",)  # begins first, so that nobody waits for it alone
 TESTS_PER_GUEST = 60
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
 PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -49,6 +51,7 @@ class Job:
     command: Callable[[], Sequence[str]]
     tests: bool = True
     real: bool = False
+    limit: float = JOB_SECONDS
 
 
 def main() -> int:
@@ -165,15 +168,16 @@ def _real_jobs(layer: str, python: str, full: bool, only: Collection[str]) -> li
     """A guest per file, several for a long one; one process for all where no guest is wanted."""
     counts = {path: count for path, count in _collect(python, layer, full).items() if _chosen(layer, path, only)}
     command = [python, *_pytest(full), "-v", "--durations=5"]
+    limit = FULL_JOB_SECONDS if full else JOB_SECONDS
     if not ground.missing():
-        return [Job(layer, "all", partial(list, [*command, *counts]), real=True)] if counts else []
+        return [Job(layer, "all", partial(list, [*command, *counts]), real=True, limit=limit)] if counts else []
     found = []
-    for path in sorted(counts, key=lambda path: -counts[path]):
+    for path in sorted(counts, key=lambda path: (Path(path).stem not in LONGEST, -counts[path])):
         parts_of_it = -(-counts[path] // TESTS_PER_GUEST)
         for number in range(1, parts_of_it + 1):
             part = f"{number}/{parts_of_it}"
             name = Path(path).stem + (f" {part}" if parts_of_it > 1 else "")
-            found.append(Job(layer, name, partial(list, [*command, "--part", part, path]), real=True))
+            found.append(Job(layer, name, partial(list, [*command, "--part", part, path]), real=True, limit=limit))
     return found
 
 
@@ -226,7 +230,7 @@ def _run_one(job: Job, report: Path) -> Result:
         result.read(report, status)
     elif job.layer != "bench":
         result.note(job.name, "failed" if status else "passed", f"status {status}" if status else "")
-    words = {0: "done", guest.TIMED_OUT: f"not done after {JOB_SECONDS:.0f} s, ended"}
+    words = {0: "done", guest.TIMED_OUT: f"not done after {job.limit:.0f} s, ended"}
     say(label, f"{words.get(status, f'ended with status {status}')}, {result.seconds:.1f} s")
     return result
 
@@ -235,7 +239,7 @@ def _in_guest(job: Job, report: Path, label: str) -> int:
     settings = guest.Settings(
         folder=TOP,
         memory=GUEST_MEMORY,
-        timeout=JOB_SECONDS,
+        timeout=job.limit,
         shares=[report.parent],
         environment={"VTI_UPDOWN_REPORT": str(report), **ALONE},
     )
@@ -256,7 +260,7 @@ def _here(job: Job, report: Path, label: str) -> int:
     reader, writer = os.pipe()
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
     os.close(writer)
-    killer = threading.Timer(JOB_SECONDS, process.kill)
+    killer = threading.Timer(job.limit, process.kill)
     killer.start()
     with open(reader, "rb", buffering=0) as stream:
         for data in iter(partial(stream.read, 65536), b""):
