@@ -15,6 +15,9 @@ REPORT = os.environ.get("VTI_UPDOWN_REPORT", "")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", default="1/1", help="run only this part of the tests, as in 2/3")
+    parser.addoption(
+        "--fork", action="store_true", help="recorded calls by forks of pytest, not as processes of their own"
+    )
 
 
 @pytest.hookimpl(trylast=True)

@@ -160,7 +160,7 @@ def _unit_jobs(python: str, full: bool) -> list[Job]:
     both = ["tests/unit", "tests/property"]
     found = [job(pythons.default(), newest, lambda: python, both)]
     for pair in others:
-        found.append(job(*pair, partial(pythons.kept, *pair), both if full else both[:1]))
+        found.append(job(*pair, partial(pythons.kept, *pair), both if full else [*both[:1], "--fork"]))
     return found
 
 
