@@ -15,7 +15,7 @@ from tests.vm import strongswan
 Tree = Mapping[str, Union[str, "Tree"]]
 PLUGINS = "random nonce openssl kdf kernel-netlink socket-default vici stroke updown"  # test-vectors alone take minutes
 SETTINGS = "/etc/vti-updown/vti-updown.conf"
-RETRANSMISSION = {"retransmit_timeout": "10", "retransmit_tries": "4"}  # seconds; an emulated peer needs its time
+PATIENCE = {"retransmit_timeout": "10", "retransmit_tries": "4", "half_open_timeout": "300"}  # seconds; emulated peers are slow
 LAYER = """
 overlay=redirect_dir=off,metacopy=off,index=off
 mkdir -p /run/etc/upper /run/etc/work
@@ -52,7 +52,7 @@ class Charon(Endpoint):
     def configure(self, **options: str) -> None:
         """Write strongswan.conf, with these options of charon, for its next start."""
         log = {"path": str(self.log), "default": "1", "flush_line": "yes"}
-        tree: Tree = {"load": PLUGINS, "install_routes": "no", **RETRANSMISSION, **options, "filelog": {"log": log}}
+        tree: Tree = {"load": PLUGINS, "install_routes": "no", **PATIENCE, **options, "filelog": {"log": log}}
         self.inner("/etc/strongswan.conf").write_text(written({"charon": tree, "swanctl": {"load": "random openssl"}}))
 
     def settings(self, text: str) -> None:
