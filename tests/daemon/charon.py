@@ -15,7 +15,8 @@ from tests.vm import strongswan
 Tree = Mapping[str, Union[str, "Tree"]]
 PLUGINS = "random nonce openssl kdf kernel-netlink socket-default vici stroke updown"  # test-vectors alone take minutes
 SETTINGS = "/etc/vti-updown/vti-updown.conf"
-PATIENCE = {"retransmit_timeout": "10", "retransmit_tries": "4", "half_open_timeout": "300"}  # seconds; emulated peers are slow
+# seconds; an emulated peer takes its time
+PATIENCE = {"retransmit_timeout": "10", "retransmit_tries": "4", "half_open_timeout": "300"}
 LAYER = """
 overlay=redirect_dir=off,metacopy=off,index=off
 mkdir -p /run/etc/upper /run/etc/work

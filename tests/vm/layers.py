@@ -35,7 +35,7 @@ PACKAGES = {
 GUEST_MEMORY = 1536
 JOB_SECONDS = 1500.0
 FULL_JOB_SECONDS = 5400.0
-LONGEST = ("test_three_sites",)  # begins first, so that nobody waits for it alone
+LONGEST = ("test_three_sites",)  # begins first, so that nobody waits for it alone, and has two processors
 TESTS_PER_GUEST = 60
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
 PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -52,6 +52,7 @@ class Job:
     tests: bool = True
     real: bool = False
     limit: float = JOB_SECONDS
+    processors: int = 1
 
 
 def main() -> int:
@@ -177,7 +178,9 @@ def _real_jobs(layer: str, python: str, full: bool, only: Collection[str]) -> li
         for number in range(1, parts_of_it + 1):
             part = f"{number}/{parts_of_it}"
             name = Path(path).stem + (f" {part}" if parts_of_it > 1 else "")
-            found.append(Job(layer, name, partial(list, [*command, "--part", part, path]), real=True, limit=limit))
+            words: Callable[[], Sequence[str]] = partial(list, [*command, "--part", part, path])
+            processors = 2 if Path(path).stem in LONGEST else 1
+            found.append(Job(layer, name, words, real=True, limit=limit, processors=processors))
     return found
 
 
@@ -239,6 +242,7 @@ def _in_guest(job: Job, report: Path, label: str) -> int:
     settings = guest.Settings(
         folder=TOP,
         memory=GUEST_MEMORY,
+        processors=job.processors,
         timeout=job.limit,
         shares=[report.parent],
         environment={"VTI_UPDOWN_REPORT": str(report), **ALONE},
