@@ -20,6 +20,7 @@ from typing import Callable, Collection, Sequence
 
 from tests.vm import debian, ground, guest, parts, pythons, strongswan
 from tests.vm.debian import Missing
+from tests.vm.printed import Lines, say
 from tests.vm.pythons import TOP
 from tests.vm.report import Result, summary
 
@@ -39,7 +40,6 @@ LONGEST = ("test_three_sites",)  # begins first, so that nobody waits for it alo
 TESTS_PER_GUEST = 60
 ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
 PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-_print_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -275,28 +275,6 @@ def _here(job: Job, report: Path, label: str) -> int:
         return guest.TIMED_OUT
     killer.cancel()
     return status
-
-
-class Lines:
-    """Prints what arrives in pieces as whole lines with a label before each."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._rest = b""
-
-    def take(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            say(self._label, line.decode(errors="replace").rstrip("\r"))
-
-    def finish(self) -> None:
-        if self._rest:
-            self.take(b"\n")
-
-
-def say(label: str, text: str) -> None:
-    with _print_lock:
-        print(f"[{label}] {text}", flush=True)
 
 
 if __name__ == "__main__":
