@@ -32,7 +32,7 @@ class Bird:
     """A routing daemon in a node, in its private namespace where `place` is `ip netns exec private`."""
 
     def __init__(self, node: Node, configuration: Path, place: Sequence[str] = ()) -> None:
-        words = ["bird", "-f", "-c", str(configuration), "-s", "/run/bird.ctl", "-P", "/run/bird.pid"]
+        words = ["bird", "-d", "-c", str(configuration), "-s", "/run/bird.ctl", "-P", "/run/bird.pid"]
         command = ["setpriv", "--pdeathsig", "KILL", *node.inside, *place, *words]
         with open(node.folder / "bird.log", "ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
