@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 from tests.daemon.charon import Charon
 from tests.daemon.endpoint import HOOK
@@ -91,7 +91,7 @@ class SiteGateway(Charon):
             routes = json.loads(self.privately("ip", "-j", family, "route", "show", network, *table) or "[]")
             return devices_of(routes) == devices
 
-        wait_for(does, f"{self.name}'s ways to {network}: {devices}", LEARNING)
+        learned(does, f"{self.name}'s ways to {network}: {devices}", self, self.place)
 
     def dies(self) -> None:
         """The machine is gone: no daemon, no cable."""
@@ -121,7 +121,17 @@ class Host(Node):
             routes = json.loads(self.run("ip", "-j", family, "route", "show", network).stdout or "[]")
             return sum(len(route.get("nexthops", [route])) for route in routes) == ways
 
-        wait_for(does, f"{ways} ways from {self.name} to {network}", LEARNING)
+        learned(does, f"{ways} ways from {self.name} to {network}", self)
+
+
+def learned(does: Callable[[], bool], what: str, node: Node, place: Sequence[str] = ()) -> None:
+    """Wait for what BIRD learns; where it does not come, say what BIRD has."""
+    try:
+        wait_for(does, what, LEARNING)
+    except AssertionError as failure:
+        words = [*place, "birdc", "-s", "/run/bird.ctl", "show"]
+        said = [node.run(*words, what_of, check=False).stdout for what_of in ("protocols", "route")]
+        raise AssertionError("\n".join([str(failure), *said])) from None
 
 
 def devices_of(routes: Any) -> set[str]:
