@@ -43,10 +43,10 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
-        if ended and context.suspended:
-            ledger.forget_taken(ended)  # MOBIKE: the same SA goes on from another address
-        elif ended and not context.verb.makes:
-            ledger.set_taken(ended, now)
+        if ended and not context.verb.makes:
+            ledger.set_taken(
+                ended, now
+            )  # at a move of MOBIKE as well: the calls that follow it are none that may be late
         if context.verb.makes and rules.anew(context):
             ledger.forget_taken(rules.anew(context))
         report = carry_out(context.connection, change, ledger, netlink, dry)

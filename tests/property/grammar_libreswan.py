@@ -97,7 +97,7 @@ CONNECTIONS: Tuple[Connection, ...] = (
         ),
         mobile=True,
     ),
-    Connection((tunnel("six-in-four", 12, mine="fd00:1::/64", theirs="fd00:11::/64"),), joined=True),
+    Connection((tunnel("six-in-four", 12, mine="fd00:1::/64", theirs="fd00:11::/64"),), joined=True, mobile=True),
     Connection((tunnel("road-6", 13, **{**ROAD, "release": 4}, theirs="10.63.0.0/24", reqid=19000),)),
     Connection((tunnel("manual", 14, **MANUAL, theirs="10.64.0.0/24"),)),
     Connection((tunnel("manual", 15, **MANUAL, theirs="10.65.0.0/24"),)),

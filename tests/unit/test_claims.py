@@ -5,7 +5,7 @@ from typing import Dict, FrozenSet, List, Set, Tuple
 import pytest
 
 from tests.property.machine import Environment, Machine, Tunnel, call, establish
-from updown.claims import SA, TRAP
+from updown.claims import REVIVE, SA, TRAP
 
 V4 = Tunnel(release=4)
 V5 = Tunnel()
@@ -153,6 +153,23 @@ def test_a_mobike_move_renews_the_claim_with_the_new_address(machine: Machine) -
     assert machine.kinds() == {("t", SA)}
     assert machine.kernel.named("vti5").local == "192.0.2.7"
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+@pytest.mark.parametrize("mobike", ["", "yes"], ids=["", "with a source address"])
+def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, mobike: str) -> None:
+    """It was called for the old address, and has its turn after the move; or no `up` came, since the tunnel was lost."""
+    machine.kernel.physical("wlan0", "192.0.2.7/24")
+    moved, late = V5._replace(me="192.0.2.7"), call(V5, "prepare-route-up")
+    suspend = [call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP, mobike=mobike)]
+    machine.send_all([*suspend, late])
+    assert machine.kinds() == set()
+    machine.send_all(
+        [*establish(V5, spi=0x2000), *suspend, call(moved, "route", wishes=UP), call(moved, "up", wishes=UP)]
+    )
+    assert machine.send(late).operations == ()
+    assert machine.kernel.named("vti5").local == "192.0.2.7"
+    machine.send_all([*suspend, late])
+    assert machine.kinds() == {("t", REVIVE)}
 
 
 PAIR = V5._replace(theirs="10.3.0.0/24")
