@@ -7,9 +7,9 @@ The rules are design's section 6; docs/claims.md gives the reason for each varia
 import json
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
+from updown.about import NOBODY, About, Sa, about, at, moved_to, same_side
 from updown.context import Context
 from updown.desired import Device, Row, Want, Wants
-from updown.state import family
 
 SA = "sa"
 TRAP = "trap"
@@ -17,23 +17,6 @@ REVIVE = "revive"
 MADE = "made"  # of `vti-updown make`: by the administrator, whatever tunnels do
 
 STRONGSWAN = "strongswan"
-
-
-class About(NamedTuple):
-    """What people want to know of a claim. Rules look at the ends and selectors alone, to find what moved."""
-
-    daemon: str
-    me: str
-    peer: str
-    my_client: str
-    peer_client: str
-    reqid: int
-    spi_in: int
-    spi_out: int
-    unique_id: int = 0  # strongSwan's IKE SA at the time
-
-
-NOBODY = About("", "", "", "", "", 0, 0, 0)
 
 
 class Claim(NamedTuple):
@@ -53,10 +36,20 @@ class Claim(NamedTuple):
     order: int = 0  # of arrival; the first to hold a resource comes first
 
 
+class Sought(NamedTuple):
+    """What the ledger is asked for: the tunnel, the group where it matters, the claims a context may have; and, of a tunnel
+    that may have thousands of claims, the one child SA that the context is of."""
+
+    tunnel: str
+    group: str = ""
+    keys: Tuple[str, ...] = ()
+    sa: Optional[Sa] = None
+
+
 class Held(NamedTuple):
     """What the ledger has that one context may speak of."""
 
-    tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid
+    tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
     group: Tuple[Claim, ...] = ()  # of the same remote selector and marks
     served: bool = False  # the end of this very SA was told in the last ten minutes
 
@@ -85,7 +78,7 @@ class Change(NamedTuple):
 class Rules(NamedTuple):
     """How a daemon's calls become changes of claims."""
 
-    sought: Callable[[Context], Tuple[str, str, Tuple[str, str]]]  # tunnel, group and keys that the ledger is asked for
+    sought: Callable[[Context], Sought]
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
     anew: Callable[[Context], str]  # how the remembered ends begin that mean nothing once a verb makes; empty: none
     renewed: Callable[[Context, Held], Optional[Claim]]
@@ -133,10 +126,10 @@ def in_group(context: Context, claim: Claim) -> bool:
     return claim.about.me == context.me or claim.device == context.interface
 
 
-def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
-    """What the ledger is asked for: the tunnel, the group where it matters, and the claims a context may have."""
+def sought(context: Context) -> Sought:
+    """The tunnel, the group where a verb looks at it, and the claims that have the keys."""
     group = group_of(context) if context.instance or "unroute" in context.verb.steps else ""
-    return tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP))
+    return Sought(tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP)))
 
 
 def sa_of(context: Context) -> str:
@@ -236,49 +229,15 @@ def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
     return exact or (moved[0] if len(moved) == 1 else None)
 
 
-def moved_to(context: Context, before: About) -> bool:
-    """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    return same_side(before.my_client, before.me, context.my_client.text, context.me) and same_side(
-        before.peer_client, before.peer, context.peer_client.text, context.peer
-    )
-
-
-def from_end(selector: str, end: str) -> Optional[str]:
-    """What a selector says of protocol and port, where its network is `end` alone; else None."""
-    network, _, rest = selector.partition(" ")
-    return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
-
-
-def at(was: About, me: str, peer: str) -> About:
-    """The same with these ends; a selector that is an end itself moves with it, so that later verbs find it."""
-    sides: List[str] = []
-    for selector, old, new in ((was.my_client, was.me, me), (was.peer_client, was.peer, peer)):
-        rest = from_end(selector, old)
-        sides.append(selector if rest is None else f"{new}/{32 if family(new) == 4 else 128} {rest}".rstrip())
-    return was._replace(me=me, peer=peer, my_client=sides[0], peer_client=sides[1])
-
-
 def same_hosts(one: Claim, other: Claim) -> bool:
     """Whether two claims are strongSwan's and between the same two identities (its group): where their ends differ, one
     moved."""
     return one.about.daemon == other.about.daemon == STRONGSWAN and one.group == other.group
 
 
-def same_side(was: str, end: str, now: str, new: str) -> bool:
-    """Whether one side's selector is as it was, or was the tunnel's end itself, and moved with it."""
-    return was == now or from_end(was, end) == from_end(now, new) is not None
-
-
 def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:
     """The claim with this key."""
     return next((claim for claim in claims if claim.key == key), None)
-
-
-def about(context: Context) -> About:
-    """What to remember of a context for people."""
-    selectors = (context.my_client.text, context.peer_client.text)
-    numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
-    return About(context.daemon, context.me, context.peer, *selectors, *numbers)
 
 
 def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:

@@ -5,9 +5,10 @@ docs/claims.md has the reason for each variable, and the recordings that show it
 """
 
 import json
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
-from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, filled, moved_to, same_key
+from updown.about import Sa, about, moved_to, pair_of, place_of
+from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, Sought, filled, same_key
 from updown.context import Context
 from updown.desired import Row, Wants
 
@@ -46,10 +47,11 @@ def sa_of(context: Context) -> str:
     return f"{sas_of(context)}{context.unique_id}"
 
 
-def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
-    """What the ledger is asked for: the tunnel and the very claim; no verb ends what is another tunnel's."""
-    key = key_of(context)
-    return tunnel_of(context), "", (key, key)
+def sought(context: Context) -> Sought:
+    """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
+    of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
+    now = about(context)
+    return Sought(tunnel_of(context), sa=Sa(child_of(context), context.unique_id, pair_of(now), place_of(now)))
 
 
 def renewed(context: Context, held: Held) -> Optional[Claim]:

@@ -6,7 +6,7 @@ import time
 
 from updown.errors import StateError
 from updown.ledger import Ledger, LedgerError
-from updown.ledger_tables import SIGNALS, TABLES, TO_2, VERSION
+from updown.ledger_tables import CHILDREN, SIGNALS, TABLES, TO_2, VERSION, child_row
 from updown.lock import WAIT, take_lock
 
 STATE_DIR = "/run/vti-updown"
@@ -68,9 +68,16 @@ def prepare(base: sqlite3.Connection) -> None:
     """Give a new file its tables; raises LedgerError for one that another version of ours, or somebody else, wrote."""
     version = base.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        base.executescript(f"BEGIN; {TABLES} {SIGNALS} PRAGMA user_version = {VERSION}; COMMIT")
-    elif version == 1:
-        base.executescript(f"BEGIN; {TO_2} PRAGMA user_version = {VERSION}; COMMIT")
+        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
+    elif version in (1, 2):
+        base.executescript(f"BEGIN; {TO_2 if version == 1 else ''} {CHILDREN}")
+        try:
+            rows = [child_row(claim, claim.order) for claim in Ledger(base).claims()]
+        except (ValueError, LookupError) as error:
+            raise LedgerError(f"malformed claim: {error}") from None
+        base.executemany("INSERT INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", filter(None, rows))
+        base.execute(f"PRAGMA user_version = {VERSION}")  # executescript would commit before it begins
+        base.execute("COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
 
