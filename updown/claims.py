@@ -80,7 +80,7 @@ class Rules(NamedTuple):
 
     sought: Callable[[Context], Sought]
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
-    anew: Callable[[Context], str]  # how the remembered ends begin that mean nothing once a verb makes; empty: none
+    anew: Callable[[Context], Tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
     renewed: Callable[[Context, Held], Optional[Claim]]
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
@@ -137,9 +137,9 @@ def sa_of(context: Context) -> str:
     return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
 
 
-def anew(_context: Context) -> str:
+def anew(_context: Context) -> Tuple[str, str]:
     """SPIs are random: no SA comes again."""
-    return ""
+    return "", ""
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:

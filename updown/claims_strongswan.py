@@ -5,7 +5,7 @@ docs/claims.md has the reason for each variable, and the recordings that show it
 """
 
 import json
-from typing import List, Optional
+from typing import List, Optional, Tuple
 
 from updown.about import Sa, about, moved_to, pair_of, place_of
 from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, Sought, filled, same_key
@@ -36,15 +36,18 @@ def key_of(context: Context) -> str:
     return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
-def sas_of(context: Context) -> str:
-    """What the ends of all SAs of this child and pair of selectors are remembered by: a number follows. Any `up` makes them
-    forgotten, since after a restart charon counts its IKE SAs from 1 again."""
-    return json.dumps([child_of(context), context.my_client.text, context.peer_client.text]) + " "
-
-
 def sa_of(context: Context) -> str:
-    """What the end of this SA is remembered by, so that a `down` that comes again is known."""
-    return f"{sas_of(context)}{context.unique_id}"
+    """What the end of this SA is remembered by, so that a `down` that comes again is known: the child, the pair of selectors,
+    and the IKE SA's number, written so that texts are in the order of the numbers."""
+    pair = json.dumps([child_of(context), context.my_client.text, context.peer_client.text])
+    return f"{pair} {context.unique_id:010}"
+
+
+def anew(context: Context) -> Tuple[str, str]:
+    """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it began
+    again at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
+    first = sa_of(context)
+    return first, f"{first[: first.rindex(' ')]} ~"
 
 
 def sought(context: Context) -> Sought:
@@ -99,4 +102,4 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, sa_of, sas_of, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute)

@@ -53,8 +53,8 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     try:
         if ended and not context.verb.makes:
             ledger.set_taken(ended, now)  # of a move too: the calls that follow it are never late
-        if context.verb.makes and rules.anew(context):
-            ledger.forget_taken(rules.anew(context))
+        if context.verb.makes:
+            ledger.forget_taken(*rules.anew(context))
         report = carry_out(context.connection, change, ledger, netlink, dry)
     except BaseException as error:
         ledger.rollback()
@@ -73,7 +73,7 @@ def untake(ledger: Ledger, ended: str) -> None:
     """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
     with suppress(LedgerError):  # else it is forgotten after ten minutes
         ledger.begin()
-        ledger.forget_taken(ended)
+        ledger.forget_taken(ended, ended)
         ledger.commit()
     ledger.rollback()
 

@@ -276,9 +276,9 @@ class Ledger:
         self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
 
-    def forget_taken(self, beginning: str) -> None:
-        """Forget those whose text begins so."""
-        self.base.execute("DELETE FROM taken WHERE spis >= ? AND spis < ?", (beginning, f"{beginning}\U0010ffff"))
+    def forget_taken(self, first: str, last: str) -> None:
+        """Forget those whose text is one of these two or between them."""
+        self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))
 
 
 def as_json(claim: Claim) -> Dict[str, Any]:

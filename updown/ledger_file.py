@@ -32,7 +32,7 @@ ANEW = (
 
 
 class Base(sqlite3.Connection):
-    """A connection whose every failure is a LedgerError: where a damaged name is in SQLite's message, Python cannot read that."""
+    """A connection whose every failure is a LedgerError: Python cannot read SQLite's message where a damaged name is in it."""
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
         try:
