@@ -105,9 +105,9 @@ def tunnel_of(context: Context) -> str:
 
 
 def key_of(context: Context, kind: str) -> str:
-    """One claim for each child (of an instance: base reqid where automatic), pair of selectors, protocols and ports. `sa` and
-    `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: PEER and ME (they move), marks."""
-    reqid = context.reqid if context.reqid_automatic and context.instance else 0
+    """One claim for each child (of an instance: base reqid where automatic, else the peer), pair of selectors, protocols and
+    ports. `sa` and `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: ME, marks."""
+    reqid = (context.reqid if context.reqid_automatic else context.peer) if context.instance else 0
     mine, theirs = context.my_client, context.peer_client
     return json.dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
 
@@ -226,7 +226,27 @@ def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
     moved = [
         claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)
     ]
-    return exact or (moved[0] if len(moved) == 1 else None)
+    return exact or (moved[0] if len(moved) == 1 else None) or elsewhere(context, held, kind)
+
+
+def elsewhere(context: Context, held: Held, kind: str) -> Optional[Claim]:
+    """The claim of an instance with a configured reqid whose peer moved, among those with its selectors and marks: by the SPIs,
+    or by the peer, where `reconcile` told of it; for a `down` that is not the second one it may be the only one too."""
+    if not context.instance or context.reqid_automatic:
+        return None
+    spis = (context.spi_in, context.spi_out)
+    like = [
+        claim
+        for claim in held.group
+        if claim.connection == context.connection
+        and (claim.kind == TRAP) == (kind == TRAP)
+        and claim.about.my_client == context.my_client.text
+    ]
+    for claim in like:
+        now = claim.about
+        if now.peer == context.peer or (context.child and spis == (now.spi_in, now.spi_out)):
+            return claim
+    return like[0] if len(like) == 1 and "down" in context.verb.steps and not held.served else None
 
 
 def same_hosts(one: Claim, other: Claim) -> bool:

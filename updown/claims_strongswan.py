@@ -44,8 +44,8 @@ def sa_of(context: Context) -> str:
 
 
 def anew(context: Context) -> Tuple[str, str]:
-    """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it began
-    again at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
+    """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it was
+    restarted and began at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
     first = sa_of(context)
     return first, f"{first[: first.rindex(' ')]} ~"
 

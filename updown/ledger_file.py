@@ -95,7 +95,7 @@ def attach(ledger: Ledger, path: str) -> None:
 def prepare(base: sqlite3.Connection) -> bool:
     """Give a new file its tables; whether it was one. Raises LedgerError for a file that another version of ours, or somebody
     else, wrote."""
-    version = base.execute("PRAGMA user_version").fetchone()[0]
+    version: int = base.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables:

@@ -386,7 +386,10 @@ class Libreswan:
         """Somebody takes away what we made; the next `up` of a tunnel brings it back."""
         now = self.now[who]
         device = now.pairs[0].device
-        if now.state == "up" and not now.pending and device not in FOREIGN.adopted | FOREIGN.unfit:
+        unknown = (
+            now.pairs[0].reqid == 100 and now.pairs[0].peer != CONNECTIONS[who].pairs[0].peer
+        )  # as after a rekeying
+        if now.state == "up" and not now.pending and device not in FOREIGN.adopted | FOREIGN.unfit and not unknown:
             alone = len(now.pairs) == 1 and now.pairs[0].shared == "no" and now.pairs[0].kind == "CK_PERMANENT"
             yield Meddling("delete" if initiator else "unroute" if alone else "set down", device)
             for pair in now.pairs:

@@ -252,6 +252,63 @@ def test_instances_with_a_configured_reqid_are_told_apart_by_peer_and_selectors(
     assert {claim.about.peer for claim in machine.claims()} == {ROADS[1].peer, ROADS[2].peer}
 
 
+TWINS = [
+    Tunnel(
+        "road",
+        peer=f"198.51.100.{n}",
+        kind="CK_INSTANCE",
+        reqid=100,
+        device="vti11",
+        mark_in="11/0xff",
+        mark_out="11/0xff",
+    )
+    for n in (11, 12)
+]
+AWAY = TWINS[0]._replace(peer="198.51.100.77")
+ONE, OTHER = "198.51.100.11", "198.51.100.12"
+FIRST, SECOND = establish(TWINS[0], spi=0x1100), establish(TWINS[1], spi=0x1200)
+TWIN_CALLS: Dict[str, Tuple[List[Environment], Set[str]]] = {
+    "both are up": ([*FIRST, *SECOND], {ONE, OTHER}),
+    "the first goes": ([*FIRST, *SECOND, call(TWINS[0], "down", spi=0x1100)], {OTHER}),
+    "the second goes": ([*FIRST, *SECOND, call(TWINS[1], "down", spi=0x1200)], {ONE}),
+    "the second goes, and is told of twice": ([*FIRST, *SECOND, *[call(TWINS[1], "down", spi=0x1200)] * 2], {ONE}),
+    "the first moved, and goes": ([*FIRST, *SECOND, call(AWAY, "down", spi=0x1100)], {OTHER}),
+    "alone it moved, was rekeyed, and goes": ([*FIRST, call(AWAY, "down", spi=0x1300)], set()),
+    "which of the two moved and was rekeyed?": ([*FIRST, *SECOND, call(AWAY, "down", spi=0x1300)], {ONE, OTHER}),
+    "the first moved, and is called up again": ([*FIRST, *SECOND, call(AWAY, "up", spi=0x1100)], {AWAY.peer, OTHER}),
+    "the last one's unroute": (
+        [
+            *FIRST,
+            *SECOND,
+            call(TWINS[0], "down", spi=0x1100),
+            *(call(TWINS[1], v, spi=0x1200) for v in ("down", "unroute")),
+        ],
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWIN_CALLS)
+def test_instances_with_a_configured_reqid_and_equal_selectors_are_told_apart_by_their_peer(
+    machine: Machine, case: str
+) -> None:
+    calls, wanted = TWIN_CALLS[case]
+    machine.settings("[defaults]\ndelete = last\n")
+    machine.send_all(calls)
+    assert {claim.about.peer for claim in machine.claims()} == wanted
+    assert machine.devices() == ({"vti11"} if wanted else set())
+    assert bool(machine.routes()) == bool(wanted)
+
+
+def test_an_instance_whose_claim_has_a_key_without_its_peer_is_found(machine: Machine) -> None:
+    """As ledgers have it that a release before wrote."""
+    machine.send_all(FIRST)
+    with machine.ledger() as ledger:
+        ledger.base.execute("UPDATE claim SET key = replace(key, '\"198.51.100.11\"', '0')")
+    machine.send(call(TWINS[0], "down", spi=0x1100))
+    assert machine.claims() == []
+
+
 RENEWALS: Dict[str, Tuple[Environment, Set[Tuple[str, str]]]] = {
     "prepare": (call(V5, "prepare"), {("10.2.0.0/24", "vti5")}),
     "route": (call(V5, "route"), {("10.2.0.0/24", "vti5")}),
