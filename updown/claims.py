@@ -194,11 +194,15 @@ def renewed(context: Context, held: Held) -> Optional[Claim]:
 
 
 def down(context: Context, held: Held) -> Change:
-    """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends; no claim, nothing."""
+    """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends, and with it what waits of
+    the tunnel's other pairs of selectors; no claim, nothing."""
     claim = own(context, held, SA)
     if context.revives:
         return Change(put=(claim._replace(kind=REVIVE),)) if claim and claim.kind == SA else Change()
     ended = [claim] if claim else []
+    # what waits of other pairs was not brought back, and nothing more is called for it
+    tunnel = tunnel_of(context)
+    ended += [one for one in held.tunnel if one.kind == REVIVE and one.tunnel == tunnel and one not in ended]
     if context.down_ends_trap:
         trap = own(context, held, TRAP)
         ended += [trap] if trap else []

@@ -4,6 +4,7 @@ charon calls for each pair of selectors of a child SA, never at a rekeying or a 
 docs/claims.md has the reason for each variable, and the recordings that show it.
 """
 
+import ipaddress
 import json
 from typing import List, Optional, Tuple
 
@@ -11,6 +12,7 @@ from updown.about import Sa, about, moved_to, pair_of, place_of
 from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, Sought, filled, same_key
 from updown.context import Context
 from updown.desired import Row, Wants
+from updown.values import network
 
 
 def child_of(context: Context) -> str:
@@ -82,12 +84,32 @@ def ended_by(context: Context, held: Held) -> Optional[Claim]:
     same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
     does a `down` that comes again."""
     child = child_of(context)
-    same = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
-    same = exact_first(context, same)
+    childs = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
+    same = exact_first(context, childs)
     own = [claim for claim in same if claim.about.unique_id == context.unique_id]
     if own:
         return own[0]
-    return None if context.way_unknown or held.served else next(iter(same), None)
+    if context.way_unknown or held.served:
+        return None
+    return next(iter(same), None) or narrowed(context, childs)
+
+
+def narrowed(context: Context, claims: List[Claim]) -> Optional[Claim]:
+    """The only claim of the IKE SA, where each selector has addresses in common with that of `context`: a rekeying of the child
+    may narrow selectors, or widen them again, and is not told."""
+    mine = [claim for claim in claims if claim.about.unique_id == context.unique_id]
+    if len(mine) != 1:
+        return None
+    was = mine[0].about
+    fits = overlaps(was.my_client, context.my_client.text) and overlaps(was.peer_client, context.peer_client.text)
+    return mine[0] if fits else None
+
+
+def overlaps(was: str, now: str) -> bool:
+    """Whether two selectors of the same protocol and ports have addresses in common."""
+    (one, _, rest), (other, _, new) = was.partition(" "), now.partition(" ")
+    networks = [[ipaddress.ip_network(prefix) for prefix in network(text).prefixes] for text in (one, other)]
+    return rest == new and any(a.version == b.version and a.overlaps(b) for a in networks[0] for b in networks[1])
 
 
 def exact_first(context: Context, claims: List[Claim]) -> List[Claim]:

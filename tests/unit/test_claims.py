@@ -23,6 +23,10 @@ def trap(tunnel: Tunnel) -> List[Environment]:
     return [call(tunnel, "prepare", child=False, wishes=ROUTE), call(tunnel, "route", child=False, wishes=ROUTE)]
 
 
+PAIR = V5._replace(theirs="10.3.0.0/24")
+WAITING = [*establish(V5), *establish(PAIR), call(V5, "down", wishes=UP), call(PAIR, "down", wishes=UP)]
+
+
 SEQUENCES: Dict[str, Tuple[List[Environment], HELD]] = {
     "5.x: prepare, route, up make one sa": (establish(V5), SA_OF_T),
     "4.10: up, prepare, route make one sa": (establish(V4), SA_OF_T),
@@ -111,6 +115,18 @@ SEQUENCES: Dict[str, Tuple[List[Environment], HELD]] = {
         ],
         NOTHING,
     ),
+    "of two pairs that wait one comes back, and goes for good": (
+        [*WAITING, call(V5, "prepare"), call(V5, "up"), call(V5, "down"), call(V5, "unroute")],
+        NOTHING,
+    ),
+    "of two pairs that wait one comes back, and waits again": (
+        [*WAITING, call(V5, "prepare", wishes=UP), call(V5, "up", wishes=UP), call(V5, "down", wishes=UP)],
+        REVIVE_OF_T,
+    ),
+    "of two pairs one waits, and its trap stays": (
+        [*WAITING, *trap(PAIR), call(V5, "up"), call(V5, "down")],
+        TRAP_OF_T,
+    ),
     "4.10: up alone after a down": ([*establish(V4), call(V4, "down"), call(V4, "up")], SA_OF_T),
     "the peer moved before the down": (
         [*establish(V5), call(V5._replace(peer="198.51.100.77"), "down")],
@@ -170,9 +186,6 @@ def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, 
     assert machine.kernel.named("vti5").local == "192.0.2.7"
     machine.send_all([*suspend, late])
     assert machine.kinds() == {("t", REVIVE)}
-
-
-PAIR = V5._replace(theirs="10.3.0.0/24")
 
 
 def test_each_pair_of_selectors_is_a_claim_of_its_own(machine: Machine) -> None:
