@@ -7,9 +7,9 @@ The rules are design's section 6; docs/claims.md gives the reason for each varia
 import json
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
+from updown.about import NOBODY, About, Sa, about, at, moved_to, same_side
 from updown.context import Context
 from updown.desired import Device, Row, Want, Wants
-from updown.state import family
 
 SA = "sa"
 TRAP = "trap"
@@ -17,23 +17,6 @@ REVIVE = "revive"
 MADE = "made"  # of `vti-updown make`: by the administrator, whatever tunnels do
 
 STRONGSWAN = "strongswan"
-
-
-class About(NamedTuple):
-    """What people want to know of a claim. Rules look at the ends and selectors alone, to find what moved."""
-
-    daemon: str
-    me: str
-    peer: str
-    my_client: str
-    peer_client: str
-    reqid: int
-    spi_in: int
-    spi_out: int
-    unique_id: int = 0  # strongSwan's IKE SA at the time
-
-
-NOBODY = About("", "", "", "", "", 0, 0, 0)
 
 
 class Claim(NamedTuple):
@@ -53,10 +36,20 @@ class Claim(NamedTuple):
     order: int = 0  # of arrival; the first to hold a resource comes first
 
 
+class Sought(NamedTuple):
+    """What the ledger is asked for: the tunnel, the group where it matters, the claims a context may have; and, of a tunnel
+    that may have thousands of claims, the one child SA that the context is of."""
+
+    tunnel: str
+    group: str = ""
+    keys: Tuple[str, ...] = ()
+    sa: Optional[Sa] = None
+
+
 class Held(NamedTuple):
     """What the ledger has that one context may speak of."""
 
-    tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid
+    tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
     group: Tuple[Claim, ...] = ()  # of the same remote selector and marks
     served: bool = False  # the end of this very SA was told in the last ten minutes
 
@@ -85,9 +78,9 @@ class Change(NamedTuple):
 class Rules(NamedTuple):
     """How a daemon's calls become changes of claims."""
 
-    sought: Callable[[Context], Tuple[str, str, Tuple[str, str]]]  # tunnel, group and keys that the ledger is asked for
+    sought: Callable[[Context], Sought]
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
-    anew: Callable[[Context], str]  # how the remembered ends begin that mean nothing once a verb makes; empty: none
+    anew: Callable[[Context], Tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
     renewed: Callable[[Context, Held], Optional[Claim]]
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
@@ -112,9 +105,9 @@ def tunnel_of(context: Context) -> str:
 
 
 def key_of(context: Context, kind: str) -> str:
-    """One claim for each child (of an instance: base reqid where automatic), pair of selectors, protocols and ports. `sa` and
-    `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: PEER and ME (they move), marks."""
-    reqid = context.reqid if context.reqid_automatic and context.instance else 0
+    """One claim for each child (of an instance: base reqid where automatic, else the peer), pair of selectors, protocols and
+    ports. `sa` and `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: ME, marks."""
+    reqid = (context.reqid if context.reqid_automatic else context.peer) if context.instance else 0
     mine, theirs = context.my_client, context.peer_client
     return json.dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
 
@@ -133,10 +126,10 @@ def in_group(context: Context, claim: Claim) -> bool:
     return claim.about.me == context.me or claim.device == context.interface
 
 
-def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
-    """What the ledger is asked for: the tunnel, the group where it matters, and the claims a context may have."""
+def sought(context: Context) -> Sought:
+    """The tunnel, the group where a verb looks at it, and the claims that have the keys."""
     group = group_of(context) if context.instance or "unroute" in context.verb.steps else ""
-    return tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP))
+    return Sought(tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP)))
 
 
 def sa_of(context: Context) -> str:
@@ -144,9 +137,9 @@ def sa_of(context: Context) -> str:
     return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
 
 
-def anew(_context: Context) -> str:
+def anew(_context: Context) -> Tuple[str, str]:
     """SPIs are random: no SA comes again."""
-    return ""
+    return "", ""
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
@@ -201,11 +194,15 @@ def renewed(context: Context, held: Held) -> Optional[Claim]:
 
 
 def down(context: Context, held: Held) -> Change:
-    """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends; no claim, nothing."""
+    """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends, and with it what waits of
+    the tunnel's other pairs of selectors; no claim, nothing."""
     claim = own(context, held, SA)
     if context.revives:
         return Change(put=(claim._replace(kind=REVIVE),)) if claim and claim.kind == SA else Change()
     ended = [claim] if claim else []
+    # what waits of other pairs was not brought back, and nothing more is called for it
+    tunnel = tunnel_of(context)
+    ended += [one for one in held.tunnel if one.kind == REVIVE and one.tunnel == tunnel and one not in ended]
     if context.down_ends_trap:
         trap = own(context, held, TRAP)
         ended += [trap] if trap else []
@@ -233,29 +230,27 @@ def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
     moved = [
         claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)
     ]
-    return exact or (moved[0] if len(moved) == 1 else None)
+    return exact or (moved[0] if len(moved) == 1 else None) or elsewhere(context, held, kind)
 
 
-def moved_to(context: Context, before: About) -> bool:
-    """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    return same_side(before.my_client, before.me, context.my_client.text, context.me) and same_side(
-        before.peer_client, before.peer, context.peer_client.text, context.peer
-    )
-
-
-def from_end(selector: str, end: str) -> Optional[str]:
-    """What a selector says of protocol and port, where its network is `end` alone; else None."""
-    network, _, rest = selector.partition(" ")
-    return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
-
-
-def at(was: About, me: str, peer: str) -> About:
-    """The same with these ends; a selector that is an end itself moves with it, so that later verbs find it."""
-    sides: List[str] = []
-    for selector, old, new in ((was.my_client, was.me, me), (was.peer_client, was.peer, peer)):
-        rest = from_end(selector, old)
-        sides.append(selector if rest is None else f"{new}/{32 if family(new) == 4 else 128} {rest}".rstrip())
-    return was._replace(me=me, peer=peer, my_client=sides[0], peer_client=sides[1])
+def elsewhere(context: Context, held: Held, kind: str) -> Optional[Claim]:
+    """The claim of an instance with a configured reqid whose peer moved, among those with its selectors and marks: by the SPIs,
+    or by the peer, where `reconcile` told of it; for a `down` that is not the second one it may be the only one too."""
+    if not context.instance or context.reqid_automatic:
+        return None
+    spis = (context.spi_in, context.spi_out)
+    like = [
+        claim
+        for claim in held.group
+        if claim.connection == context.connection
+        and (claim.kind == TRAP) == (kind == TRAP)
+        and claim.about.my_client == context.my_client.text
+    ]
+    for claim in like:
+        now = claim.about
+        if now.peer == context.peer or (context.child and spis == (now.spi_in, now.spi_out)):
+            return claim
+    return like[0] if len(like) == 1 and "down" in context.verb.steps and not held.served else None
 
 
 def same_hosts(one: Claim, other: Claim) -> bool:
@@ -264,21 +259,9 @@ def same_hosts(one: Claim, other: Claim) -> bool:
     return one.about.daemon == other.about.daemon == STRONGSWAN and one.group == other.group
 
 
-def same_side(was: str, end: str, now: str, new: str) -> bool:
-    """Whether one side's selector is as it was, or was the tunnel's end itself, and moved with it."""
-    return was == now or from_end(was, end) == from_end(now, new) is not None
-
-
 def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:
     """The claim with this key."""
     return next((claim for claim in claims if claim.key == key), None)
-
-
-def about(context: Context) -> About:
-    """What to remember of a context for people."""
-    selectors = (context.my_client.text, context.peer_client.text)
-    numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
-    return About(context.daemon, context.me, context.peer, *selectors, *numbers)
 
 
 def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:

@@ -4,12 +4,15 @@ charon calls for each pair of selectors of a child SA, never at a rekeying or a 
 docs/claims.md has the reason for each variable, and the recordings that show it.
 """
 
+import ipaddress
 import json
 from typing import List, Optional, Tuple
 
-from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, filled, moved_to, same_key
+from updown.about import Sa, about, moved_to, pair_of, place_of
+from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, Sought, filled, same_key
 from updown.context import Context
 from updown.desired import Row, Wants
+from updown.values import network
 
 
 def child_of(context: Context) -> str:
@@ -35,21 +38,25 @@ def key_of(context: Context) -> str:
     return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
-def sas_of(context: Context) -> str:
-    """What the ends of all SAs of this child and pair of selectors are remembered by: a number follows. Any `up` makes them
-    forgotten, since after a restart charon counts its IKE SAs from 1 again."""
-    return json.dumps([child_of(context), context.my_client.text, context.peer_client.text]) + " "
-
-
 def sa_of(context: Context) -> str:
-    """What the end of this SA is remembered by, so that a `down` that comes again is known."""
-    return f"{sas_of(context)}{context.unique_id}"
+    """What the end of this SA is remembered by, so that a `down` that comes again is known: the child, the pair of selectors,
+    and the IKE SA's number, written so that texts are in the order of the numbers."""
+    pair = json.dumps([child_of(context), context.my_client.text, context.peer_client.text])
+    return f"{pair} {context.unique_id:010}"
 
 
-def sought(context: Context) -> Tuple[str, str, Tuple[str, str]]:
-    """What the ledger is asked for: the tunnel and the very claim; no verb ends what is another tunnel's."""
-    key = key_of(context)
-    return tunnel_of(context), "", (key, key)
+def anew(context: Context) -> Tuple[str, str]:
+    """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it was
+    restarted and began at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
+    first = sa_of(context)
+    return first, f"{first[: first.rindex(' ')]} ~"
+
+
+def sought(context: Context) -> Sought:
+    """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
+    of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
+    now = about(context)
+    return Sought(tunnel_of(context), sa=Sa(child_of(context), context.unique_id, pair_of(now), place_of(now)))
 
 
 def renewed(context: Context, held: Held) -> Optional[Claim]:
@@ -77,12 +84,32 @@ def ended_by(context: Context, held: Held) -> Optional[Claim]:
     same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
     does a `down` that comes again."""
     child = child_of(context)
-    same = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
-    same = exact_first(context, same)
+    childs = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
+    same = exact_first(context, childs)
     own = [claim for claim in same if claim.about.unique_id == context.unique_id]
     if own:
         return own[0]
-    return None if context.way_unknown or held.served else next(iter(same), None)
+    if context.way_unknown or held.served:
+        return None
+    return next(iter(same), None) or narrowed(context, childs)
+
+
+def narrowed(context: Context, claims: List[Claim]) -> Optional[Claim]:
+    """The only claim of the IKE SA, where each selector has addresses in common with that of `context`: a rekeying of the child
+    may narrow selectors, or widen them again, and is not told."""
+    mine = [claim for claim in claims if claim.about.unique_id == context.unique_id]
+    if len(mine) != 1:
+        return None
+    was = mine[0].about
+    fits = overlaps(was.my_client, context.my_client.text) and overlaps(was.peer_client, context.peer_client.text)
+    return mine[0] if fits else None
+
+
+def overlaps(was: str, now: str) -> bool:
+    """Whether two selectors of the same protocol and ports have addresses in common."""
+    (one, _, rest), (other, _, new) = was.partition(" "), now.partition(" ")
+    networks = [[ipaddress.ip_network(prefix) for prefix in network(text).prefixes] for text in (one, other)]
+    return rest == new and any(a.version == b.version and a.overlaps(b) for a in networks[0] for b in networks[1])
 
 
 def exact_first(context: Context, claims: List[Claim]) -> List[Claim]:
@@ -97,4 +124,4 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, sa_of, sas_of, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute)

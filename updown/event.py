@@ -1,6 +1,7 @@
 """The way of an event: context -> claims -> desired -> plan -> apply -> report. Dry-run and explain leave `apply` out."""
 
 from contextlib import suppress
+from functools import partial
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from updown import claims
@@ -22,6 +23,10 @@ VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
 
 
+Between = Callable[[str, str], str]
+"""Gives the VTI that a claim of the same tunnel has between two ends, or nothing."""
+
+
 class Decided(NamedTuple):
     """What a verb does to the claims, and what is to be said of it."""
 
@@ -37,18 +42,19 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     served = ledger.is_taken(ended, now)
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
-    held = ledger.held(*rules.sought(context))._replace(served=served)
+    sought = rules.sought(context)
+    held = ledger.held(sought)._replace(served=served)
     facts = sa.facts_for(context, lines, netlink)
-    change, remarks, warnings = decide(context, rules, lines, held, now, netlink.vrf_table, facts)
+    change, remarks, warnings = decide(
+        context, rules, lines, held, now, netlink.vrf_table, partial(ledger.between, sought.tunnel), facts
+    )
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
-        if ended and context.suspended:
-            ledger.forget_taken(ended)  # MOBIKE: the same SA goes on from another address
-        elif ended and not context.verb.makes:
-            ledger.set_taken(ended, now)
-        if context.verb.makes and rules.anew(context):
-            ledger.forget_taken(rules.anew(context))
+        if ended and not context.verb.makes:
+            ledger.set_taken(ended, now)  # of a move too: the calls that follow it are never late
+        if context.verb.makes:
+            ledger.forget_taken(*rules.anew(context))
         report = carry_out(context.connection, change, ledger, netlink, dry)
     except BaseException as error:
         ledger.rollback()
@@ -67,7 +73,7 @@ def untake(ledger: Ledger, ended: str) -> None:
     """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
     with suppress(LedgerError):  # else it is forgotten after ten minutes
         ledger.begin()
-        ledger.forget_taken(ended)
+        ledger.forget_taken(ended, ended)
         ledger.commit()
     ledger.rollback()
 
@@ -79,13 +85,14 @@ def decide(
     held: claims.Held,
     now: int,
     vrf_table: VrfTable,
+    between: Between,
     facts: Optional[mtu.Facts],
 ) -> Decided:
     """What this verb does to the claims."""
     if not context.verb.steps:
         return Decided(Change())
     if context.verb.makes:
-        return make(context, rules, lines, held, now, vrf_table, facts)
+        return make(context, rules, lines, held, now, vrf_table, between, facts)
     if "unroute" in context.verb.steps:
         return Decided(rules.unroute(context, held))
     return Decided(rules.down(context, held))
@@ -98,6 +105,7 @@ def make(
     held: claims.Held,
     now: int,
     vrf_table: VrfTable,
+    between: Between,
     facts: Optional[mtu.Facts],
 ) -> Decided:
     """The claim of a verb that makes, with everything it asks for."""
@@ -107,7 +115,7 @@ def make(
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
     row = claims.row_of(held) or device.decide_row(context, settings)
-    earlier = device.kept(found, context, settings, row, [want for claim in held.tunnel for want in claim.wants])
+    earlier = device.kept(found, context, settings, row, between)
     if earlier != found:
         found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
     if found.by_daemon:

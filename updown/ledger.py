@@ -9,11 +9,11 @@ import json
 import os
 import sqlite3
 from types import TracebackType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Type
 
-from updown.claims import SA, Claim, Ended, Held, Holder
-from updown.desired import Device, device_of, dump, load, resource
-from updown.ledger_tables import claim_in
+from updown.claims import SA, Claim, Ended, Held, Holder, Sought
+from updown.desired import Device, device_of, dump, load, resource, split
+from updown.ledger_tables import child_row, claim_in
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
@@ -49,10 +49,36 @@ class Ledger:
 
     # -- reading
 
-    def held(self, tunnel: str, group: str, keys: Tuple[str, str]) -> Held:
+    def held(self, sought: Sought) -> Held:
         """The claims one context may speak of: its tunnel's (found by its keys too), and its group's."""
-        mine = tuple(self.claims("tunnel = ? OR key IN (?, ?)", tunnel, *keys))
-        return Held(mine, tuple(self.claims("grp = ?", group)))
+        if sought.sa:
+            return Held(tuple(claim for order in sorted(self.places(sought)) for claim in self.claim_at(order)))
+        keys = ", ".join("?" * len(sought.keys))
+        mine = tuple(self.claims(f"tunnel = ? OR key IN ({keys})", sought.tunnel, *sought.keys))
+        return Held(mine, tuple(self.claims("grp = ?", sought.group)))
+
+    def places(self, sought: Sought) -> Set[int]:
+        """Of a tunnel of strongSwan's the places of the first claim and of the last two (of which one may end), of the child's
+        those of the same IKE SA, and the oldest with the same selectors, also if an end moved with them."""
+        assert sought.sa is not None
+        child, number, pair, place = sought.sa
+        tunnel = "SELECT ordering FROM claim WHERE tunnel = ? ORDER BY ordering"
+        asked = (
+            (f"{tunnel} LIMIT 1", (sought.tunnel,)),
+            (f"{tunnel} DESC LIMIT 2", (sought.tunnel,)),
+            ("SELECT claim FROM child WHERE child = ? AND number = ?", (child, number)),
+            ("SELECT min(claim) FROM child WHERE child = ? AND pair = ?", (child, pair)),
+            ("SELECT min(claim) FROM child WHERE child = ? AND place = ?", (child, place)),
+        )
+        return {order for text, values in asked for (order,) in self.base.execute(text, values) if order is not None}
+
+    def between(self, tunnel: str, local: str, remote: str) -> str:
+        """The VTI that the first of a tunnel's claims with these ends asks for; empty where there is none."""
+        first = "SELECT min(claim) FROM child WHERE tunnel = ? AND ends = ?"
+        row = self.base.execute(
+            f"SELECT device FROM claim WHERE ordering = ({first})", (tunnel, f"{local} {remote}")
+        ).fetchone()
+        return str(row[0]) if row else ""
 
     def claims(self, condition: str = "1", *values: object) -> Iterator[Claim]:
         """Claims in order of arrival, all or those that meet an SQL condition."""
@@ -83,11 +109,10 @@ class Ledger:
                 differs = f"SELECT claim FROM want WHERE resource = ? AND value {other} ? LIMIT 1"
                 claims += [order for (order,) in self.base.execute(differs, (name, mine[1]))]
         elif claims and name.startswith("device "):
-            latest = (
-                "SELECT max(claim.ordering) FROM claim JOIN want ON want.claim = claim.ordering AND want.resource = ?"
-                " WHERE claim.tunnel = (SELECT tunnel FROM claim WHERE ordering = ?)"
-            )
-            claims += [order for (order,) in self.base.execute(latest, (name, claims[0]))]
+            tunnel = "SELECT tunnel FROM claim WHERE ordering = ?"
+            latest = f"SELECT max(ordering) FROM claim WHERE tunnel = ({tunnel}) AND device = ?"
+            found = self.base.execute(latest, (claims[0], split(name)[1]))
+            claims += [order for (order,) in found if order is not None]
         claims += self.first_of_each(name) if each_device else []
         return [
             Holder(claim, want)
@@ -213,6 +238,9 @@ class Ledger:
         self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))
         on = {want.link.name for want in claim.wants if isinstance(want, Device) and claim.kind == SA}
         self.base.executemany("INSERT INTO carries VALUES (?, ?)", [(device, order) for device in sorted(on)])
+        row = child_row(claim, order)
+        if row is not None:
+            self.base.execute("INSERT OR REPLACE INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def end(self, claim: Claim) -> None:
         """Remove a claim."""
@@ -221,7 +249,7 @@ class Ledger:
     def end_key(self, key: str) -> None:
         """Remove the claim with this key, if there is one."""
         self.seen.clear()
-        for table in ("want", "carries"):
+        for table in ("want", "carries", "child"):
             self.base.execute(f"DELETE FROM {table} WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
         self.base.execute("DELETE FROM claim WHERE key = ?", (key,))
 
@@ -248,9 +276,9 @@ class Ledger:
         self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
 
-    def forget_taken(self, beginning: str) -> None:
-        """Forget those whose text begins so."""
-        self.base.execute("DELETE FROM taken WHERE spis >= ? AND spis < ?", (beginning, f"{beginning}\U0010ffff"))
+    def forget_taken(self, first: str, last: str) -> None:
+        """Forget those whose text is one of these two or between them."""
+        self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))
 
 
 def as_json(claim: Claim) -> Dict[str, Any]:

@@ -3,16 +3,42 @@
 import os
 import sqlite3
 import time
+from typing import Any
 
 from updown.errors import StateError
 from updown.ledger import Ledger, LedgerError
-from updown.ledger_tables import SIGNALS, TABLES, TO_2, VERSION
+from updown.ledger_tables import CHILDREN, SIGNALS, TABLES, TO_2, VERSION, child_row
 from updown.lock import WAIT, take_lock
 
 STATE_DIR = "/run/vti-updown"
 
-DAMAGE = ("not a database", "malformed", "already exists", "no such table", "no such column", "of another version")
+DAMAGE = (
+    "not a database",
+    "malformed",
+    "decode to UTF-8",
+    "constraint failed",
+    "already exists",
+    "no such table",
+    "no such column",
+    "of another version",
+)
 """What SQLite says, and we, of a file that is not a ledger, or only a part of one."""
+
+
+ANEW = (
+    "Tunnels that are up are counted again when they come up; until then `down` does nothing for them, and"
+    " `vti-updown clean` removes all that is ours"
+)
+
+
+class Base(sqlite3.Connection):
+    """A connection whose every failure is a LedgerError: Python cannot read SQLite's message where a damaged name is in it."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:
+            raise LedgerError(f"malformed text: {error.reason}") from None
 
 
 def folder(state_dir: str, namespace: str) -> str:
@@ -57,22 +83,36 @@ def make_private(place: str) -> None:
 
 
 def attach(ledger: Ledger, path: str) -> None:
-    """Connect `ledger` to its file. Raises LedgerError."""
+    """Connect `ledger` to its file, and note where that was there and had nothing in it. Raises LedgerError."""
+    known = os.path.exists(path)
     base = connect(path)
     ledger.base.close()
     ledger.base = base
-    prepare(base)
+    if prepare(base) and known:
+        ledger.note = f"the ledger was empty, cut off or never filled; begun anew. {ANEW}"
 
 
-def prepare(base: sqlite3.Connection) -> None:
-    """Give a new file its tables; raises LedgerError for one that another version of ours, or somebody else, wrote."""
-    version = base.execute("PRAGMA user_version").fetchone()[0]
+def prepare(base: sqlite3.Connection) -> bool:
+    """Give a new file its tables; whether it was one. Raises LedgerError for a file that another version of ours, or somebody
+    else, wrote."""
+    version: int = base.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        base.executescript(f"BEGIN; {TABLES} {SIGNALS} PRAGMA user_version = {VERSION}; COMMIT")
-    elif version == 1:
-        base.executescript(f"BEGIN; {TO_2} PRAGMA user_version = {VERSION}; COMMIT")
+        (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables:
+            raise LedgerError("not a database of ours")
+        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
+    elif version in (1, 2):
+        base.executescript(f"BEGIN; {TO_2 if version == 1 else ''} {CHILDREN}")
+        try:
+            rows = [child_row(claim, claim.order) for claim in Ledger(base).claims()]
+        except (ValueError, LookupError) as error:
+            raise LedgerError(f"malformed claim: {error}") from None
+        base.executemany("INSERT INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", filter(None, rows))
+        base.execute(f"PRAGMA user_version = {VERSION}")  # executescript would commit before it begins
+        base.execute("COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
+    return version == 0
 
 
 def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
@@ -88,10 +128,7 @@ def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
         attach(ledger, path)
     except (OSError, LedgerError) as problem:
         raise unusable(path, str(problem)) from None
-    ledger.note = (
-        f"the ledger was damaged ({error}); set aside as {aside}, begun anew. Tunnels that are up are counted again when"
-        " they come up; until then `down` does nothing for them, and `vti-updown clean` removes all that is ours"
-    )
+    ledger.note = f"the ledger was damaged ({error}); set aside as {aside}, begun anew. {ANEW}"
 
 
 def unusable(what: str, why: str) -> StateError:
@@ -114,7 +151,7 @@ def unusable(what: str, why: str) -> StateError:
 
 def connect(path: str) -> sqlite3.Connection:
     """An SQLite connection in the way we use it: explicit transactions."""
-    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None)
+    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None, factory=Base)
     base.execute("PRAGMA synchronous = OFF")
     return base
 
@@ -129,7 +166,8 @@ def copy_ledger(state_dir: str, namespace: str) -> Ledger:
         stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
         stored.backup(memory)
         stored.close()
-        prepare(memory)
+        if prepare(memory):
+            note = f"the ledger in {state_dir} was empty, cut off or never filled"
         list(Ledger(memory).claims())
     except (OSError, LedgerError) as error:
         if not isinstance(error, FileNotFoundError):

@@ -8,8 +8,9 @@ import json
 from types import MappingProxyType
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+from updown.about import at
 from updown.backing import Known, backed, known, policies_of, reqids_of, traces
-from updown.claims import MADE, REVIVE, SA, STRONGSWAN, Claim, at
+from updown.claims import MADE, REVIVE, SA, STRONGSWAN, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want

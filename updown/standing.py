@@ -8,7 +8,8 @@ import json
 from typing import Tuple
 
 from updown import event
-from updown.claims import MADE, NOBODY, Claim
+from updown.about import NOBODY
+from updown.claims import MADE, Claim
 from updown.concerns.device import Wish
 from updown.concerns.ends import ANYWHERE, remote_said
 from updown.context import Context, Selector

@@ -97,7 +97,7 @@ CONNECTIONS: Tuple[Connection, ...] = (
         ),
         mobile=True,
     ),
-    Connection((tunnel("six-in-four", 12, mine="fd00:1::/64", theirs="fd00:11::/64"),), joined=True),
+    Connection((tunnel("six-in-four", 12, mine="fd00:1::/64", theirs="fd00:11::/64"),), joined=True, mobile=True),
     Connection((tunnel("road-6", 13, **{**ROAD, "release": 4}, theirs="10.63.0.0/24", reqid=19000),)),
     Connection((tunnel("manual", 14, **MANUAL, theirs="10.64.0.0/24"),)),
     Connection((tunnel("manual", 15, **MANUAL, theirs="10.65.0.0/24"),)),
@@ -386,7 +386,10 @@ class Libreswan:
         """Somebody takes away what we made; the next `up` of a tunnel brings it back."""
         now = self.now[who]
         device = now.pairs[0].device
-        if now.state == "up" and not now.pending and device not in FOREIGN.adopted | FOREIGN.unfit:
+        unknown = (
+            now.pairs[0].reqid == 100 and now.pairs[0].peer != CONNECTIONS[who].pairs[0].peer
+        )  # as after a rekeying
+        if now.state == "up" and not now.pending and device not in FOREIGN.adopted | FOREIGN.unfit and not unknown:
             alone = len(now.pairs) == 1 and now.pairs[0].shared == "no" and now.pairs[0].kind == "CK_PERMANENT"
             yield Meddling("delete" if initiator else "unroute" if alone else "set down", device)
             for pair in now.pairs:

@@ -145,7 +145,7 @@ class StrongSwanOracle(Oracle):
             since = self.held[key].since if key in self.held else self.clock
             row = row._replace(goes=row.goes or one.connection == "last")
             self.held[key] = Hold("sa", one, row, since, since)
-            self.ended.discard(key)
+            self.ended -= {other for other in self.ended if other[:-1] == child and int(other[-1]) >= call.unique_id}
             self.stand(self.held[key])
         else:
             before = dict(self.held)
@@ -185,7 +185,7 @@ class StrongSwan:
         *("initiate",) * 6,
         *("terminate",) * 3,
         *("rekey", "reauthenticate", "reauthenticate_first", "moves") * 2,
-        *("one_down_more", "gone_without_a_word", "killed"),
+        *("one_down_more", "one_down_late", "gone_without_a_word", "killed"),
         *("reconcile", "spoiled") * 2,
     )
 
@@ -195,6 +195,7 @@ class StrongSwan:
         self.spoils = 0
         self.up: List[Sa] = []
         self.relics: List[Sa] = []
+        self.gone: List[Sa] = []
 
     @staticmethod
     def environment(said: Any) -> Environment:
@@ -236,6 +237,7 @@ class StrongSwan:
         if self.of(who):
             sa = self.of(who)[0 if oldest else -1]
             self.up.remove(sa)
+            self.gone.append(sa)
             yield from self.each(sa, "down")
 
     def one_down_more(self, who: int, oldest: bool) -> Doings:
@@ -245,6 +247,12 @@ class StrongSwan:
             yield from self.terminate(who, oldest)
             late = sa if oldest else sa._replace(unique_id=self.numbers + 1000)
             yield from self.each(late, "down", known=False)
+
+    def one_down_late(self, who: int, oldest: bool) -> Doings:
+        """The same, after other things have happened, and with the interface that charon then knows."""
+        gone = [sa for sa in self.gone if sa.who == who]
+        if gone:
+            yield from self.each(gone[0 if oldest else -1], "down")
 
     def rekey(self, who: int, oldest: bool) -> Doings:
         """The IKE SA is rekeyed: no call, but it has another number."""
@@ -285,7 +293,7 @@ class StrongSwan:
     def killed(self, *_: object) -> Doings:
         """SIGKILL: nothing is called, the kernel keeps what it has, and all numbers begin anew."""
         self.relics += self.up
-        self.up, self.numbers, self.marks = [], 0, 100
+        self.up, self.gone, self.numbers, self.marks = [], [], 0, 100
         yield Meddling("restart", "charon")
 
     def spoiled(self, who: int, both: bool) -> Doings:

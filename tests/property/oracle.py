@@ -174,6 +174,9 @@ class Oracle:
                 self.held[key] = hold._replace(kind="revive")
             return
         self.held.pop(key, None)
+        for other, one in list(self.held.items()):
+            if one.kind == "revive" and same_tunnel(one.tunnel, call.tunnel):
+                del self.held[other]  # another pair of selectors, which was not brought back
         if call.tunnel.release == 5:
             self.held.pop(key_of(call.tunnel, "trap"), None)
 

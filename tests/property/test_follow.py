@@ -15,6 +15,7 @@ from tests.property.kernel_model import KEEP
 from tests.property.machine import Machine, SwiftMachine, Tunnel, call, establish, withdraw
 from tests.property.oracle import Follower, Oracle
 from tests.property.sequences import Daemon, check, made_from
+from tests.unit.test_ledger import BEFORE
 from tests.unit.test_reconcile_machine import reconcile, said
 from updown.claims import SA
 from updown.desired import Device
@@ -241,9 +242,7 @@ def test_a_ledger_of_the_version_before_is_taken_over(machine: Machine) -> None:
     """Its claims count, and the devices they are on are known to be up."""
     machine.send_all(establish(Tunnel(shared="yes")))
     with machine.ledger() as ledger:
-        ledger.base.executescript(
-            "DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1"
-        )
+        ledger.base.executescript(BEFORE[1])
     machine.settings(FOLLOW)
     machine.send(call(Tunnel("u", theirs="10.3.0.0/24", shared="yes", reqid=16392), "route", child=False))
     assert machine.kinds() == {("t", "sa"), ("u", "trap")}

@@ -6,7 +6,8 @@ from typing import Callable, Dict, List, cast
 import pytest
 
 from tests.property import machine as machines
-from tests.property.machine import NOW, Environment, Machine, Tunnel, call
+from tests.property.charon import Child, charon_call
+from tests.property.machine import NOW, WEST, Environment, Machine, Tunnel, call
 from tests.property.many import Costs, LargeKernel, Meter
 from updown import daemons, event
 from updown.kernel.netlink import Netlink
@@ -51,9 +52,50 @@ def mixed(number: int) -> Tunnel:
     return own(number) if number % 2 else shared(number)
 
 
-KINDS: Dict[str, Callable[[int], Tunnel]] = {"own": own, "shared": shared, "addressed": addressed}
+def pluto(of: Callable[[int], Tunnel]) -> Callable[[int, str], Environment]:
+    """libreswan calls for a tunnel."""
+    return lambda number, verb: call(of(number), verb)
+
+
+def charon(name: str, unique: bool) -> Callable[[int, str], Environment]:
+    """strongSwan calls for a client of a child; all clients have one identity, and each its own marks and if_ids or all the
+    same ones."""
+
+    def calls(number: int, verb: str) -> Environment:
+        key = str(number + 100) if unique else "5"
+        mark, if_id = ("", key) if name == "xfrm" else (f"{key}/0xffffffff", "")
+        one = own(number)
+        pairs = ((one.mine, one.theirs),)
+        child = Child(name, WEST, one.peer, "west", "everyone", pairs, mark, mark, if_id, if_id)
+        return charon_call(child, verb, number)
+
+    return calls
+
+
+KINDS: Dict[str, Callable[[int, str], Environment]] = {
+    "own": pluto(own),
+    "shared": pluto(shared),
+    "addressed": pluto(addressed),
+    "one identity, one VTI": charon("vti", False),
+    "one identity, a VTI each": charon("each", True),
+    "one identity, one XFRM interface": charon("xfrm", False),
+    "one identity, an XFRM interface each": charon("xfrm", True),
+}
+SETTINGS = """
+[defaults]
+delete = last
+[connection vti]
+interface = vti5
+shared = yes
+routing = yes
+[connection each]
+interface = v{mark}
+routing = yes
+[connection xfrm]
+interface = x{if_id}
+routing = yes
+"""
 NOISE = 20  # steps, where one event takes some thousands and a look at each of many tunnels tens of thousands
-VERBS = ("prepare", "route", "up", "down", "unroute")
 
 
 class Many:
@@ -62,7 +104,7 @@ class Many:
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         patch.setattr(machines, "Kernel", LargeKernel)
         self.machine = Machine(folder, patch)
-        self.machine.settings("[defaults]\ndelete = last\n")
+        self.machine.settings(SETTINGS)
         self.kernel = cast(LargeKernel, self.machine.kernel)
         self.kernel.fault = None
         self.ledger: Ledger = open_ledger(str(folder / "state"), "1")
@@ -92,9 +134,10 @@ def alike(these: List[Costs], those: List[Costs], many_addresses: bool = False) 
         assert this.rows == that.rows or many_addresses
 
 
-def round_trip(tunnel: Tunnel) -> List[Environment]:
+def round_trip(kind: str, number: int) -> List[Environment]:
     """Everything that the daemon calls for a tunnel, from nothing to nothing."""
-    return [call(tunnel, verb) for verb in VERBS]
+    verbs = ("up", "down") if "identity" in kind else ("prepare", "route", "up", "down", "unroute")
+    return [KINDS[kind](number, verb) for verb in verbs]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,11 +146,11 @@ def test_an_event_costs_the_same_beside_ten_and_beside_two_thousand_tunnels(
 ) -> None:
     many = Many(tmp_path, monkeypatch)
     for number in range(1, 11):
-        many.send(call(KINDS[kind](number), "up"))
-    few = many.costs(round_trip(KINDS[kind](3000)))
+        many.send(KINDS[kind](number, "up"))
+    few = many.costs(round_trip(kind, 3000))
     for number in range(11, 2001):
-        many.send(call(KINDS[kind](number), "up"))
-    alike(many.costs(round_trip(KINDS[kind](3000))), few, kind == "addressed")
+        many.send(KINDS[kind](number, "up"))
+    alike(many.costs(round_trip(kind, 3000)), few, kind == "addressed")
 
 
 def test_ten_thousand_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

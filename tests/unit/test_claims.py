@@ -5,7 +5,7 @@ from typing import Dict, FrozenSet, List, Set, Tuple
 import pytest
 
 from tests.property.machine import Environment, Machine, Tunnel, call, establish
-from updown.claims import SA, TRAP
+from updown.claims import REVIVE, SA, TRAP
 
 V4 = Tunnel(release=4)
 V5 = Tunnel()
@@ -21,6 +21,10 @@ NOTHING: HELD = frozenset()
 def trap(tunnel: Tunnel) -> List[Environment]:
     """`ipsec route`."""
     return [call(tunnel, "prepare", child=False, wishes=ROUTE), call(tunnel, "route", child=False, wishes=ROUTE)]
+
+
+PAIR = V5._replace(theirs="10.3.0.0/24")
+WAITING = [*establish(V5), *establish(PAIR), call(V5, "down", wishes=UP), call(PAIR, "down", wishes=UP)]
 
 
 SEQUENCES: Dict[str, Tuple[List[Environment], HELD]] = {
@@ -111,6 +115,18 @@ SEQUENCES: Dict[str, Tuple[List[Environment], HELD]] = {
         ],
         NOTHING,
     ),
+    "of two pairs that wait one comes back, and goes for good": (
+        [*WAITING, call(V5, "prepare"), call(V5, "up"), call(V5, "down"), call(V5, "unroute")],
+        NOTHING,
+    ),
+    "of two pairs that wait one comes back, and waits again": (
+        [*WAITING, call(V5, "prepare", wishes=UP), call(V5, "up", wishes=UP), call(V5, "down", wishes=UP)],
+        REVIVE_OF_T,
+    ),
+    "of two pairs one waits, and its trap stays": (
+        [*WAITING, *trap(PAIR), call(V5, "up"), call(V5, "down")],
+        TRAP_OF_T,
+    ),
     "4.10: up alone after a down": ([*establish(V4), call(V4, "down"), call(V4, "up")], SA_OF_T),
     "the peer moved before the down": (
         [*establish(V5), call(V5._replace(peer="198.51.100.77"), "down")],
@@ -155,7 +171,21 @@ def test_a_mobike_move_renews_the_claim_with_the_new_address(machine: Machine) -
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 
-PAIR = V5._replace(theirs="10.3.0.0/24")
+@pytest.mark.parametrize("mobike", ["", "yes"], ids=["", "with a source address"])
+def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, mobike: str) -> None:
+    """It was called for the old address, and has its turn after the move; or no `up` came, since the tunnel was lost."""
+    machine.kernel.physical("wlan0", "192.0.2.7/24")
+    moved, late = V5._replace(me="192.0.2.7"), call(V5, "prepare-route-up")
+    suspend = [call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP, mobike=mobike)]
+    machine.send_all([*suspend, late])
+    assert machine.kinds() == set()
+    machine.send_all(
+        [*establish(V5, spi=0x2000), *suspend, call(moved, "route", wishes=UP), call(moved, "up", wishes=UP)]
+    )
+    assert machine.send(late).operations == ()
+    assert machine.kernel.named("vti5").local == "192.0.2.7"
+    machine.send_all([*suspend, late])
+    assert machine.kinds() == {("t", REVIVE)}
 
 
 def test_each_pair_of_selectors_is_a_claim_of_its_own(machine: Machine) -> None:
@@ -233,6 +263,63 @@ def test_instances_with_a_configured_reqid_are_told_apart_by_peer_and_selectors(
         machine.send_all(establish(road))
     machine.send_all([call(roads[0], "down"), call(roads[0], "unroute")])
     assert {claim.about.peer for claim in machine.claims()} == {ROADS[1].peer, ROADS[2].peer}
+
+
+TWINS = [
+    Tunnel(
+        "road",
+        peer=f"198.51.100.{n}",
+        kind="CK_INSTANCE",
+        reqid=100,
+        device="vti11",
+        mark_in="11/0xff",
+        mark_out="11/0xff",
+    )
+    for n in (11, 12)
+]
+AWAY = TWINS[0]._replace(peer="198.51.100.77")
+ONE, OTHER = "198.51.100.11", "198.51.100.12"
+FIRST, SECOND = establish(TWINS[0], spi=0x1100), establish(TWINS[1], spi=0x1200)
+TWIN_CALLS: Dict[str, Tuple[List[Environment], Set[str]]] = {
+    "both are up": ([*FIRST, *SECOND], {ONE, OTHER}),
+    "the first goes": ([*FIRST, *SECOND, call(TWINS[0], "down", spi=0x1100)], {OTHER}),
+    "the second goes": ([*FIRST, *SECOND, call(TWINS[1], "down", spi=0x1200)], {ONE}),
+    "the second goes, and is told of twice": ([*FIRST, *SECOND, *[call(TWINS[1], "down", spi=0x1200)] * 2], {ONE}),
+    "the first moved, and goes": ([*FIRST, *SECOND, call(AWAY, "down", spi=0x1100)], {OTHER}),
+    "alone it moved, was rekeyed, and goes": ([*FIRST, call(AWAY, "down", spi=0x1300)], set()),
+    "which of the two moved and was rekeyed?": ([*FIRST, *SECOND, call(AWAY, "down", spi=0x1300)], {ONE, OTHER}),
+    "the first moved, and is called up again": ([*FIRST, *SECOND, call(AWAY, "up", spi=0x1100)], {AWAY.peer, OTHER}),
+    "the last one's unroute": (
+        [
+            *FIRST,
+            *SECOND,
+            call(TWINS[0], "down", spi=0x1100),
+            *(call(TWINS[1], v, spi=0x1200) for v in ("down", "unroute")),
+        ],
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TWIN_CALLS)
+def test_instances_with_a_configured_reqid_and_equal_selectors_are_told_apart_by_their_peer(
+    machine: Machine, case: str
+) -> None:
+    calls, wanted = TWIN_CALLS[case]
+    machine.settings("[defaults]\ndelete = last\n")
+    machine.send_all(calls)
+    assert {claim.about.peer for claim in machine.claims()} == wanted
+    assert machine.devices() == ({"vti11"} if wanted else set())
+    assert bool(machine.routes()) == bool(wanted)
+
+
+def test_an_instance_whose_claim_has_a_key_without_its_peer_is_found(machine: Machine) -> None:
+    """As ledgers have it that a release before wrote."""
+    machine.send_all(FIRST)
+    with machine.ledger() as ledger:
+        ledger.base.execute("UPDATE claim SET key = replace(key, '\"198.51.100.11\"', '0')")
+    machine.send(call(TWINS[0], "down", spi=0x1100))
+    assert machine.claims() == []
 
 
 RENEWALS: Dict[str, Tuple[Environment, Set[Tuple[str, str]]]] = {

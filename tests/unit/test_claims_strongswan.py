@@ -16,6 +16,10 @@ TWO = C._replace(pairs=(("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.3.0.
 HOST = C._replace(pairs=((f"{WEST}/32", f"{EAST}/32"),))
 MOVED = C._replace(me=WEST6, peer=EAST6)
 MOVED_HOST = MOVED._replace(pairs=((f"{WEST6}/128", f"{EAST6}/128"),))
+WIDE = C._replace(pairs=(("10.1.0.0/24", "10.2.0.0/16"),))
+NARROW = C._replace(pairs=(("10.1.0.0/24", "10.2.3.0/24"),))
+SIX_INSIDE = C._replace(pairs=(("fd00:1::/64", "fd00:2::/64"),))
+RANGE = C._replace(pairs=(("10.1.0.0/24", "10.2.0.0-10.2.1.9"),))
 UNKNOWN = C._replace(underlay="unknown")
 
 
@@ -55,6 +59,9 @@ SEQUENCES: Dict[str, Tuple[List[Environment], Set[int]]] = {
     "a down that comes again": ([up(C, 1), up(C, 2), down(C, 1), down(C, 1)], {2}),
     "a down under a new UNIQUEID that comes again": ([up(C, 1), up(C, 2), down(C, 3), down(C, 3)], {2}),
     "down, up and down within one IKE SA": ([up(C, 1), down(C, 1), up(C, 1), down(C, 1)], set()),
+    "a down too many, after the next up": ([up(C, 1), down(C, 1), up(C, 2), down(C, 1)], {2}),
+    "a down too many under a rekeyed number": ([up(C, 9), down(C, 10), up(C, 11), down(C, 10)], {11}),
+    "a charon that began anew gives a number that ended": ([up(C, 2), down(C, 2), up(C, 1), down(C, 2)], set()),
     "the same after its rekeying": ([up(C, 1), down(C, 2), up(C, 2), down(C, 2)], set()),
     "an interface of a strange name is not unknown": ([up(C, 1), down(C._replace(underlay="a/b"), 7)], set()),
     "MOBIKE to another family": ([up(C, 1), down(MOVED, 1)], set()),
@@ -73,6 +80,13 @@ SEQUENCES: Dict[str, Tuple[List[Environment], Set[int]]] = {
     "another peer's identity": ([up(C, 1), down(C._replace(peer_id="third"), 2)], {1}),
     "another identity of ours": ([up(C, 1), down(C._replace(my_id="w"), 2)], {1}),
     "another pair of selectors": ([up(TWO, 1), down(TWO, 1, pair=1)], {1}),
+    "selectors that a rekeying narrowed": ([up(WIDE, 1), down(NARROW, 1)], set()),
+    "selectors that a rekeying widened": ([up(NARROW, 1), down(WIDE, 1)], set()),
+    "selectors of the other family": ([up(WIDE, 1), down(SIX_INSIDE, 1)], {1}),
+    "selectors and number are others": ([up(WIDE, 1), down(NARROW, 2)], {1}),
+    "narrowed selectors of one pair of several": ([up(WIDE, 1), up(C, 1), down(TWO, 1, pair=1)], {1}),
+    "narrowed selectors, and a down too many": ([up(WIDE, 1), down(NARROW._replace(underlay="unknown"), 1)], {1}),
+    "narrowed selectors of a range": ([up(RANGE, 1), down(C, 1)], set()),
     "another protocol": ([up(C, 1, protocol=1), down(C, 1, protocol=6)], {1}),
     "the reqid may be another": ([up(C, 1), down(C._replace(reqid=7), 1)], set()),
     "a daemon that began anew counts from 1": ([up(C, 1), up(C, 1), down(C, 1)], set()),

@@ -5,9 +5,12 @@ import json
 import multiprocessing
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import pytest
@@ -191,14 +194,36 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert (error.value.status, bool(error.value.hint)) == (1, True)
 
 
+def foreign(_: bytes) -> bytes:
+    """Somebody's SQLite file, which says nothing of its version."""
+    with TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/notes")) as base:
+        base.execute("CREATE TABLE notes (text TEXT)")
+        base.commit()
+        return Path(folder, "notes").read_bytes()
+
+
+def flipped(text: bytes) -> Callable[[bytes], bytes]:
+    """The high bit of the third byte of `text` is another one, wherever it stands: no UTF-8 any more."""
+    return lambda data: data.replace(text, text[:2] + bytes([text[2] ^ 0x80]) + text[3:])
+
+
 DAMAGED: Dict[str, Callable[[bytes], bytes]] = {
     "another file": lambda _: b"hello" * 1000,
-    "a truncated one": lambda data: data[:5000],
-    "an empty one": lambda _: b"",
+    "cut to 5000 bytes": lambda data: data[:5000],
+    "cut to 50 bytes": lambda data: data[:50],
+    "cut to 1 byte": lambda data: data[:1],
+    "cut to nothing": lambda _: b"",
     "another version's": lambda data: (
         data[:60] + bytes([0, 0, 0, 9]) + data[64:]
     ),  # user_version, sqlite.org/fileformat
+    "another program's": foreign,
+    "a flipped byte in a want": flipped(b"10.2.0.0/24"),
+    "a flipped byte in a selector": flipped(b"10.1.0.0/24"),
+    "a flipped byte in the name of a table": flipped(b"TABLE want"),
+    "a flipped byte in the name of a column": flipped(b"position"),
+    "a flipped byte in an index": flipped(b"routed"),
 }
+EMPTY = ("cut to 1 byte", "cut to nothing")
 
 
 @pytest.mark.parametrize("case", DAMAGED)
@@ -210,21 +235,33 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
     report = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
     assert ("10.3.0.0/24", "vti5") in machine.routes()
     assert [claim.connection for claim in machine.claims()] == ["u"]
-    if case != "an empty one":
+    if case in EMPTY:
+        assert report.warnings[0].startswith("the ledger was empty, cut off or never filled; begun anew. Tunnels")
+    else:
         (aside,) = ledger.parent.glob("ledger.damaged-*")
         assert report.warnings[0].startswith("the ledger was damaged (")
         assert str(aside) in report.warnings[0]
-    assert live_event(machine.arguments, daemons.read(call(OTHER, "up"))).operations == ()
+    again = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    assert (again.operations, again.warnings) == ((), ())
 
 
-@pytest.mark.parametrize("case", ["another file", "a truncated one", "another version's"])
+def test_a_ledger_that_is_missing_is_made_without_a_word(machine: Machine) -> None:
+    """So it is at the first event since boot."""
+    for name in ("ledger", "lock", ""):
+        report = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
+        assert report.warnings == ()
+        if name:
+            (machine.folder / "net-1" / name).unlink()
+
+
+@pytest.mark.parametrize("case", DAMAGED)
 def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: str) -> None:
     machine.send_all(establish(SHARED))
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
     before = ledger.read_bytes()
     report = live_event(machine.arguments, daemons.read(call(OTHER, "up")), dry=True)
-    assert "cannot be read" in report.warnings[0]
+    assert ("was empty" if case in EMPTY else "cannot be read") in report.warnings[0]
     assert ledger.read_bytes() == before
     assert list(ledger.parent.glob("ledger.damaged-*")) == []
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.property.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
 from updown import check as check_module
+from updown.about import NOBODY
 from updown.arguments import parse as words
-from updown.claims import MADE, NOBODY, Claim
+from updown.claims import MADE, Claim
 from updown.daemons.said import ABSENT, SILENT, Child, Said
 from updown.desired import Device, Row
 from updown.errors import Refused

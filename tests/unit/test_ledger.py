@@ -4,11 +4,13 @@ from typing import List, Set
 
 import pytest
 
-from tests.property.machine import NOW, Machine, call
+from tests.property.charon import Child, charon_call, charon_calls
+from tests.property.machine import NOW, THIRD, WEST, Machine, call
 from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
 from updown import daemons, event
 from updown.ledger import FORGET, TAKEN_FOR
 
+CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
 MAY_SCAN = ("FROM unfinished",)
 """Empty but after a death: what a killed event left is read whole, since all of it has to be mended."""
 
@@ -16,11 +18,14 @@ MAY_SCAN = ("FROM unfinished",)
 @pytest.mark.parametrize("case", STARTS)
 def test_no_statement_of_an_event_reads_a_whole_table(machine: Machine, case: str) -> None:
     before, last = STARTS[case]
+    machine.settings("[connection c]\ninterface = vti77\nrouting = yes\n")
     machine.send_all(before)
     said: Set[str] = set()
     with machine.ledger() as ledger:
         ledger.base.set_trace_callback(said.add)
-        for environment in (last, call(SHARED, "down"), call(OTHER, "unroute"), call(FULL, "prepare-route-up")):
+        libreswan = (last, call(SHARED, "down"), call(OTHER, "unroute"), call(FULL, "prepare-route-up"))
+        charon = [charon_call(CHILD, verb, number) for verb, number in (("up", 1), ("up", 2), ("down", 3), ("down", 2))]
+        for environment in (*libreswan, *charon):
             context = daemons.read(environment)
             event.run(context, machine.lines, ledger, machine.kernel, NOW, False)  # type: ignore[arg-type]
         ledger.base.set_trace_callback(None)
@@ -52,3 +57,25 @@ def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
         assert not ledger.is_taken("0x1 0x1", later)
         assert ledger.is_taken("0xf1 0x1", later + TAKEN_FOR)
         assert not ledger.is_taken("0xf1 0x1", later + TAKEN_FOR + 1)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, version: int) -> None:
+    """By another number after a rekeying, with selectors that moved with an end, and by the ends of their VTI."""
+    machine.settings("[defaults]\ninterface = vti{mark}\nrouting = yes\n")
+    host = CHILD._replace(pairs=((f"{WEST}/32", f"{CHILD.peer}/32"), ("10.1.0.0/24", "10.2.0.0/24")))
+    machine.send_all(charon_calls(host, "up", 7))
+    with machine.ledger() as ledger:
+        ledger.base.executescript(BEFORE[version])
+    unique = host._replace(mark_in="78/0xff", mark_out="78/0xff")
+    machine.send_all(charon_calls(unique, "up", 8))
+    assert machine.devices() == {"vti77"}
+    machine.send_all(charon_calls(unique, "down", 8))
+    moved = host._replace(peer=THIRD, pairs=((f"{WEST}/32", f"{THIRD}/32"), host.pairs[1]))
+    machine.send_all(charon_calls(moved, "down", 9))
+    assert machine.claims() == []
+    assert machine.devices() == set()
+
+
+TO_2 = "DROP TABLE child; DROP INDEX claim_place; PRAGMA user_version = 2;"
+BEFORE = {2: TO_2, 1: f"{TO_2} DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1"}

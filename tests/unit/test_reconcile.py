@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from updown.about import About
 from updown.backing import Known, backed, known, side, traces
-from updown.claims import REVIVE, SA, TRAP, About, Claim
+from updown.claims import REVIVE, SA, TRAP, Claim
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
 from updown.desired import Device, PeerRoute, Row, Want
 from updown.kernel.xfrm import Database, Key, Policy, State

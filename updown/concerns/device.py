@@ -1,10 +1,10 @@
 """The tunnel device: which one a tunnel asks for, and what brings the kernel there."""
 
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from updown.concerns.ends import anyone, check_key, ends_of
 from updown.context import Context
-from updown.desired import Device, Row, Want, resource
+from updown.desired import Device, Row, resource
 from updown.errors import Conflict, Refused
 from updown.operations import Operation
 from updown.settings import Settings
@@ -71,16 +71,13 @@ def xfrm_wish(name: str, context: Context, settings: Settings) -> Wish:
     return Wish(name, kind="xfrm", incoming=incoming)
 
 
-def kept(found: Wish, context: Context, settings: Settings, row: Row, wants: Iterable[Want]) -> Wish:
+def kept(found: Wish, context: Context, settings: Settings, row: Row, between: Callable[[str, str], str]) -> Wish:
     """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
-    %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `wants`: those of the same tunnel."""
+    %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `between`: that of the same tunnel."""
     if context.daemon != "strongswan" or found.kind != "vti":
         return found
-    ends = ends_of(context, settings, row)
-    for want in wants:
-        if isinstance(want, Device) and (want.link.local, want.link.remote) == ends:
-            return found._replace(name=bare(want.link.name))
-    return found
+    name = bare(between(*ends_of(context, settings, row)))
+    return found._replace(name=name) if name else found
 
 
 def filled(template: str, context: Context) -> Optional[str]:
