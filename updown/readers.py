@@ -64,7 +64,10 @@ def rule(words: List[str]) -> StaticRule:
         )
     for word, value in zip(words[::2], words[1::2]):
         if word == "from":
-            found = found._replace(source=str(ipaddress.ip_network(value)))
+            network = ipaddress.ip_network(value)
+            if not network.prefixlen:  # the kernel takes it, and reads it back without a source
+                raise ValueError(f"from {network} fits every packet: name the networks, or say iif or fwmark instead")
+            found = found._replace(source=str(network))
         elif word == "iif":
             found = found._replace(iif=values.device_name(value))
         elif word == "fwmark":

@@ -215,6 +215,14 @@ REFUSED = {
         "f:2: rule = to 10.0.0.0/8: to is none of from,",
     ),
     "a rule with an empty mask": ("[defaults]\nrule = fwmark 5/0\n", "f:2: rule = fwmark 5/0: a mark with mask 0"),
+    "a rule from everywhere": (
+        "[defaults]\nrule = from 0.0.0.0/0\n",
+        "f:2: rule = from 0.0.0.0/0: from 0.0.0.0/0 fits every packet: name the networks, or say iif or fwmark instead",
+    ),
+    "a rule from everywhere by IPv6 beside more": (
+        "[defaults]\nrule = fwmark 5, iif eth1 from ::/0\n",
+        "f:2: rule = fwmark 5, iif eth1 from ::/0: from ::/0 fits every packet",
+    ),
     "half a rule": ("[defaults]\nrule = fwmark\n", "f:2: rule = fwmark: rules such as"),
     "a namespace that is a path": ("[defaults]\nnetns = ../x\n", "f:2: netns = ../x: a name such as"),
     "a VRF that is no device name": ("[defaults]\nvrf = a/b\n", "f:2: vrf = a/b: a device name is"),
