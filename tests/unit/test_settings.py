@@ -193,6 +193,18 @@ REFUSED = {
     "a device name with a blank": ("[defaults]\ninterface = a b\n", "f:2: interface = a b: a device name is"),
     "an unknown placeholder": ("[defaults]\ninterface = vti{x}\n", "f:2: interface = vti{x}: placeholders are {mark}"),
     "an address that is none": ("[defaults]\naddress = x/24\n", "f:2: address = x/24: an IPv4 or IPv6 address"),
+    "an address whose subnet is everything": (
+        "[defaults]\naddress = 10.6.106.1/0\n",
+        "f:2: address = 10.6.106.1/0: length 0 makes the device the default route; write 10.6.106.1/32, or its subnet's",
+    ),
+    "an IPv6 address whose subnet is everything": (
+        "[defaults]\naddress = 10.6.106.1/30, fd00::1/0\n",
+        "f:2: address = 10.6.106.1/30, fd00::1/0: length 0 makes the device the default route; write fd00::1/128, or",
+    ),
+    "a peer whose subnet is everything": (
+        "[defaults]\naddress = 10.0.0.1 peer 10.0.0.2/0\n",
+        "f:2: address = 10.0.0.1 peer 10.0.0.2/0: length 0 makes the device the default route; write 10.0.0.2/32, or",
+    ),
     "an unknown kind": ("[defaults]\nkind = gre\n", "f:2: kind = gre: one of vti, xfrm is expected"),
     "an address with a peer of the other family": (
         "[defaults]\naddress = 10.0.0.1 peer fd00::2\n",
