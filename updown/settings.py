@@ -61,7 +61,7 @@ def interface(value: str) -> str:
         bare = bare.replace("{" + placeholder + "}", "0")
     if "{" in bare or "}" in bare:
         raise ValueError("placeholders are {" + "}, {".join(PLACEHOLDERS) + "}")
-    values.device_name(bare)
+    readers.tunnel_name(value) if bare == value else values.device_name(bare)
     return value
 
 
@@ -167,6 +167,7 @@ def parse(text: str, name: str) -> List[Line]:
 def parse_all(text: str, name: str) -> Iterator[Union[Line, Refused]]:
     """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""
+    stands: Dict[str, int] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         where = f"{name}:{number}"
         line = raw.strip()
@@ -174,9 +175,17 @@ def parse_all(text: str, name: str) -> Iterator[Union[Line, Refused]]:
             continue
         try:
             if line[0] == "[":
+                stands = {}
                 kind, pattern = section(line, where)
             else:
-                yield setting(line, kind, pattern, where)
+                said = setting(line, kind, pattern, where)
+                if said.key in stands:
+                    raise Refused(
+                        f"{where}: {said.key} stands in this section already, in line {stands[said.key]}",
+                        "keep one of the two lines; several values stand in one, with commas between",
+                    )
+                stands[said.key] = number
+                yield said
         except Refused as mistake:
             kind = UNKNOWN if line[0] == "[" else kind or UNKNOWN
             yield mistake
@@ -214,9 +223,20 @@ def section(line: str, where: str) -> Tuple[str, str]:
             raise Refused(f"{where}: [{kind}] needs a name or a pattern", f"such as [{kind} *]")
         if is_glob(pattern):
             import fnmatch  # noqa: F401  # here, since later we hold the lock
+        elif kind == "device":
+            check_device(pattern, where)
         return kind, pattern
     known = ("defaults", "connection", "device")
     raise Refused(f"{where}: unknown section {values.escaped(line[1:-1], 40)}{nearest(kind, known)}")
+
+
+def check_device(name: str, where: str) -> None:
+    """Raise Refused where a section is for a device that no tunnel can have."""
+    try:
+        readers.tunnel_name(name)
+    except ValueError as error:
+        hint = "name the tunnel's device, or a pattern such as [device vti*]"
+        raise Refused(f"{where}: [device {values.escaped(name, 40)}]: {error}", hint) from None
 
 
 def nearest(word: str, known: Any) -> str:
@@ -229,8 +249,13 @@ def nearest(word: str, known: Any) -> str:
 
 def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Settings:
     """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
+    return Settings(**{field: line.value for field, line in counting(lines, connection, device).items()})
+
+
+def counting(lines: Tuple[Line, ...], connection: str, device: str = "") -> Dict[str, Line]:
+    """By field of the settings, the line that counts."""
     names = {connection, connection.rsplit("/", 1)[0]}
-    found: Dict[str, Any] = {}
+    found: Dict[str, Line] = {}
     for kind in ("defaults", "connection", "device"):
         wanted = {device} if kind == "device" else names
         ours = [line for line in lines if line.kind == kind]
@@ -239,8 +264,8 @@ def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Setti
         ]
         exact = [line for line in ours if kind != "defaults" and line.pattern in wanted]
         for line in globs + exact:
-            found.update(dict.fromkeys(SAYS.get(line.key, (line.key,)), line.value))
-    return Settings(**found)
+            found.update(dict.fromkeys(SAYS.get(line.key, (line.key,)), line))
+    return found
 
 
 def wait_of(lines: Tuple[Line, ...]) -> float:

@@ -173,7 +173,7 @@ class _Section:
                 self.node,
                 self.made,
                 self.changes,
-                f"[connection *]\n{self.settings}" if self.settings else "",
+                self.settings,
                 self.steps,
             )
             for scenario in self.scenarios
@@ -189,7 +189,8 @@ def _node(text: str) -> Node:
 
 
 def _settings(text: str) -> str:
-    return "".join(f"{line.strip()}\n" for line in text.split(";"))
+    """A section of its own, since one key may stand once in each."""
+    return "[connection *]\n" + "".join(f"{line.strip()}\n" for line in text.split(";"))
 
 
 def _device(text: str) -> Device:

@@ -110,6 +110,8 @@ ACCEPTED: Dict[str, Any] = {
         StaticRoute("fd00:9::/48"),
     ),
     "route = default": (StaticRoute("0.0.0.0/0"), StaticRoute("::/0")),
+    "interface = ip_vti{mark}": "ip_vti{mark}",
+    "route = 0.0.0.0/1": (StaticRoute("0.0.0.0/1"),),
     "route = default via fe80::2": (StaticRoute("::/0", "fe80::2"),),
     "route = 10.9.0.1": (StaticRoute("10.9.0.1/32"),),
     "rule = fwmark 0x10/0xff": (StaticRule(fwmark=16, fwmask=255),),
@@ -179,6 +181,35 @@ REFUSED = {
     "a British spelling": ("[defaults]\nroutng = yes\n", "f:2: unknown key routng; did you mean routing?"),
     "an unknown key far from all": ("[defaults]\n\n\nzzzz = 1\n", "f:4: unknown key zzzz; known are interface, "),
     "an unknown section": ("[conection t]\n", "f:1: unknown section conection t; did you mean connection?"),
+    "a device's section without a name a device can have": (
+        "[device toolongdevicename1]\n",
+        "f:1: [device toolongdevicename1]: a device name has at most 15 characters, this one 18",
+    ),
+    "a path as a device's section": ("[device a/b]\n", "f:1: [device a/b]: a device name is letters"),
+    "a section for the kernel's own device": (
+        "[device ip_vti0]\n",
+        "f:1: [device ip_vti0]: ip_vti0 is the kernel's own, which no tunnel can have: choose another name",
+    ),
+    "a section for the kernel's own IPv6 device": ("[device ip6_vti0]\n", "f:1: [device ip6_vti0]: ip6_vti0 is the"),
+    "the kernel's own device for a connection": (
+        "[connection t]\ninterface = ip_vti0\n",
+        "f:2: interface = ip_vti0: ip_vti0 is the kernel's own",
+    ),
+    "a key twice": (
+        "[connection t]\nroute = 10.9.0.0/16\nmtu = 1400\nroute = 10.8.0.0/16\n",
+        "f:4: route stands in this section already, in line 2",
+    ),
+    "the local table": ("[defaults]\ntable = 255\n", "f:2: table = 255: 255 is the table of this machine's own"),
+    "a route to this machine": (
+        "[defaults]\nroute = 10.0.0.0/8, 127.0.0.0/24\n",
+        "f:2: route = 10.0.0.0/8, 127.0.0.0/24: 127.0.0.0/24 is loopback: no route leads there",
+    ),
+    "a route to this machine by IPv6": ("[defaults]\nroute = ::1\n", "f:2: route = ::1: ::1/128 is loopback: no"),
+    "a multicast route": ("[defaults]\nroute = 224.0.0.0/4\n", "f:2: route = 224.0.0.0/4: 224.0.0.0/4 is multicast"),
+    "an IPv6 multicast route": ("[defaults]\nroute = ff02::/16\n", "f:2: route = ff02::/16: ff02::/16 is multicast"),
+    "a probe of nobody": ("[defaults]\nprobe = 0.0.0.0\n", "f:2: probe = 0.0.0.0: the address of the far end inside"),
+    "a probe of ourselves": ("[defaults]\nprobe = ::1\n", "f:2: probe = ::1: the address of the far end inside"),
+    "a probe of many": ("[defaults]\nprobe = 224.0.0.1\n", "f:2: probe = 224.0.0.1: the address of the far end"),
     "a section without a name": ("[connection]\n", "f:1: [connection] needs a name or a pattern"),
     "defaults with a name": ("[defaults x]\n", "f:1: unknown section defaults x"),
     "a section without its bracket": ("[defaults\n", "f:1: the section head lacks its ]"),
@@ -262,6 +293,11 @@ def test_an_error_names_file_line_and_what_was_expected(case: str) -> None:
         parse(text, "f")
     assert refusal.value.text.startswith(said)
     assert refusal.value.status == 2
+
+
+def test_a_key_may_stand_in_two_sections_of_one_name() -> None:
+    text = "[connection t]\nmtu = 1400\n[connection t]\nmtu = 1300\n"
+    assert resolve(tuple(parse(text, "f")), "t").mtu == 1300
 
 
 def test_a_missing_file_says_nothing(tmp_path: Path) -> None:
