@@ -43,6 +43,7 @@ class Settings(NamedTuple):
     disable_policy: Optional[int] = BY_KIND  # None: leave alone
     forwarding: Optional[int] = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
+    accept_ra: str = "auto"  # likewise
     local: str = ""  # a VTI's own end, whatever the connection says
     remote: str = ""  # an address, or any
     mark: int = 0  # both of the next two
@@ -93,6 +94,7 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "disable_policy": policy_switch,
     "forwarding": readers.switch,
     "rp_filter": readers.choice("auto", "0", "1", "2", "keep"),
+    "accept_ra": readers.choice("auto", "0", "1", "2", "keep"),
     "local": device_settings.local,
     "remote": device_settings.remote,
     "mark": device_settings.key,

@@ -22,7 +22,7 @@ LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
 DEFAULT_SYSCTLS = {
     "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
-    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0"},
+    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0", "accept_ra": "1"},
 }
 KEEP = "net/ipv6/conf/default/keep_addr_on_down"
 """Shown only where a test sets it."""
