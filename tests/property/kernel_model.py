@@ -16,7 +16,7 @@ from updown.desired import Clamp
 from updown.errors import KernelError
 from updown.kernel.lookup import Match
 from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
-from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any
+from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any, netns_of
 
 LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
@@ -126,13 +126,15 @@ class Kernel:
 
     def at(self, device: str) -> "Kernel":
         """There is one namespace."""
-        assert "@" not in device
+        if "@" in device:
+            raise KernelError(f"network namespace {netns_of(device)} does not exist", errno.ENOENT)
         return self
 
     def reaches(self, device: str) -> bool:
         return "@" not in device
 
     def vrf_table(self, name: str) -> int:
+        self.at(name)
         refuse(f"vrf {name}", errno.ENODEV)
 
     def rules(self, family: int) -> List[Rule]:

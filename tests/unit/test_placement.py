@@ -7,7 +7,7 @@ import pytest
 
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import EAST, Machine, Tunnel, call, establish, withdraw
-from updown.errors import Refused
+from updown.errors import KernelError, Refused
 from updown.state import Rule
 
 T = Tunnel("t")
@@ -130,3 +130,23 @@ def test_a_rule_to_the_main_table_is_refused(machine: Machine) -> None:
     with pytest.raises(Refused, match="rule needs table = NUMBER"):
         machine.send(call(T, "up"))
     assert machine.kernel.picture() == before
+
+
+@pytest.mark.parametrize("more", ["", "vrf = blue\n", "vrf = blue\ntable = 5\n", "link = follow\nmtu = 1400\n"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_namespace_that_is_not_there_is_told_by_a_dry_run_too(machine: Machine, dry: bool, more: str) -> None:
+    machine.settings(f"[connection c]\ninterface = vti5\nrouting = yes\nnetns = nope\n{more}")
+    before = machine.kernel.picture()
+    with pytest.raises(KernelError, match="network namespace nope does not exist") as error:
+        machine.send(charon_call(Child(), "up"), dry=dry)
+    assert error.value.status == 1
+    assert machine.kernel.picture() == before
+    assert (machine.claims(), machine.unfinished()) == ([], [])
+
+
+@pytest.mark.parametrize("table", ["", "table = 5\n"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_so_is_a_vrf_that_is_not_there(machine: Machine, dry: bool, table: str) -> None:
+    machine.settings(f"[connection c]\ninterface = vti5\nvrf = blue\n{table}")
+    with pytest.raises(KernelError, match="vrf blue"):
+        machine.send(charon_call(Child(), "up"), dry=dry)

@@ -81,12 +81,14 @@ class Netlink(Lookup):
         return link._replace(vrf=owner.name) if owner and owner.kind == "vrf" else link
 
     def vrf_table(self, name: str) -> int:
-        """The routing table of the VRF `name`; raises KernelError (ENODEV) where there is no VRF of that name."""
-        found = 0
-        if self.link(name) is not None:
-            found = rt.decode_vrf_table(self.at(name)._one(rt.link_get(bare(name)), f"link {name}"))
+        """The routing table of the VRF `name`; raises KernelError: ENODEV without such a VRF, ENOENT without its
+        namespace."""
+        found, there, netns = 0, self.at(name), netns_of(name)
+        if there.link(bare(name)) is not None:
+            found = rt.decode_vrf_table(there._one(rt.link_get(bare(name)), f"link {name}"))
         if not found:
-            hint = f"ip link add {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
+            add = f"ip -n {netns} link add" if netns else "ip link add"
+            hint = f"{add} {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
             raise KernelError(f"vrf {name}: there is no VRF of that name", errno.ENODEV, hint)
         return found
 
