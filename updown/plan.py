@@ -136,7 +136,7 @@ def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> N
         if same_hosts(holder.claim, other.claim):
             outdated = ("kind", "local", "remote")
         words = words_of(holder.claim.about.daemon)
-        device.check_claims(want, other.want, other.claim.connection, outdated, words)
+        device.check_claims(want, other.want, other.claim.connection, outdated, words, holder.claim.connection)
 
 
 def least_mtu(holders: List[Holder], least: int) -> int:

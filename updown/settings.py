@@ -15,7 +15,7 @@ from updown.readers import StaticRoute, StaticRule
 from updown.state import MAIN_TABLE
 
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
-
+BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import
 
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
@@ -151,7 +151,7 @@ def read_all(path: str) -> Iterator[Union[Line, Refused]]:
     for name in [path, *(os.path.join(folder, name) for name in more)]:
         try:
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
+                text = file.read().removeprefix(BYTE_ORDER_MARK)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -210,7 +210,9 @@ def setting(line: str, kind: str, pattern: str, where: str) -> Line:
     try:
         return Line(kind, pattern, key, KEYS[key](value), where)
     except ValueError as error:
-        raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}") from None
+        behind = any(f" {sign}" in value.replace("\t", " ") for sign in "#;")
+        hint = "a comment stands on a line of its own, which begins with # or ;" if behind else ""
+        raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}", hint) from None
 
 
 def section(line: str, where: str) -> Tuple[str, str]:

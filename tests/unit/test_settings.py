@@ -313,6 +313,21 @@ def test_an_error_names_file_line_and_what_was_expected(case: str) -> None:
     assert refusal.value.status == 2
 
 
+@pytest.mark.parametrize("value", ["5 # my mark", "5\t; my mark", "5 #"])
+def test_a_comment_behind_a_refused_value_is_told(value: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        parse(f"[device d]\nmark = {value}\n", "f")
+    assert refusal.value.hint == "a comment stands on a line of its own, which begins with # or ;"
+    with pytest.raises(Refused) as refusal:
+        parse("[device d]\nmark = 5#\n", "f")
+    assert refusal.value.hint == ""
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "vti-updown.conf").write_bytes(b"\xef\xbb\xbf[defaults]\nmtu = 1400\n")
+    assert resolve(read_files(str(tmp_path / "vti-updown.conf")), "t").mtu == 1400
+
+
 def test_a_key_may_stand_in_two_sections_of_one_name() -> None:
     text = "[connection t]\nmtu = 1400\n[connection t]\nmtu = 1300\n"
     assert resolve(tuple(parse(text, "f")), "t").mtu == 1300
