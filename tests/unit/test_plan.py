@@ -658,6 +658,11 @@ OPERATIONS: List[Tuple[Operation, str]] = [
     (Operation("link down", MADE._replace(up=False), MADE._replace(up=True)), "ip link set vti5 down"),
     (Operation("link up", MADE._replace(up=True), MADE._replace(up=False)), "ip link set vti5 up"),
     (
+        Operation("link state", MADE._replace(name="vti5@red", dormant=True), MADE),
+        "ip -n red link set vti5 state dormant",
+    ),
+    (Operation("link state", MADE, MADE._replace(dormant=True)), "ip link set vti5 state up"),
+    (
         Operation("link add", MADE),
         "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5",
     ),

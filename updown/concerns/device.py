@@ -288,3 +288,11 @@ def lowering(link: Link, claim: str) -> Operation:
     return Operation(
         "link down", link._replace(up=False), before=link._replace(up=True), reason=f"{claim}: no tunnel is up on it"
     )
+
+
+def resting(link: Link, was: bool, silent: bool, claim: str) -> List[Operation]:
+    """Dormant while the far end is `silent`: packets and probes pass, but it is not RUNNING for routing daemons (RFC 2863). The
+    kernel keeps that over a link down without telling it, so nothing is set down like that. `was`: it is dormant now."""
+    why = f"{claim}: its far end {'does not answer' if silent else 'is not silent any more'}"
+    operation = Operation("link state", link._replace(dormant=silent), link._replace(dormant=was), why)
+    return [operation] if was != silent else []

@@ -180,9 +180,11 @@ class Netlink(Lookup):
         alias: Optional[str] = None,
         device: str = "",
         master: int = 0,
+        dormant: Optional[bool] = None,
     ) -> None:
-        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF. Down flushes routes and IPv6 addresses."""
-        self._change(rt.link_set(index, up, mtu, alias, master), f"link set {device or index}")
+        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF, operational state. Down flushes routes and IPv6
+        addresses; dormant takes nothing away."""
+        self._change(rt.link_set(index, up, mtu, alias, master, dormant), f"link set {device or index}")
 
     def delete_link(self, index: int, device: str = "") -> None:
         """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
