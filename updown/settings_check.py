@@ -80,7 +80,7 @@ def clash(lines: Tuple[Line, ...], connection: str, device: str) -> Clash:
     named = resolve(lines, connection)  # as `interface` is looked for
     found: Clash = {}
     if said.rule and said.table == MAIN_TABLE and not said.vrf:
-        text = f"{by['rule'].where}: rule needs a table: the main one is where every packet looks"
+        text = f"{by['rule'].where}: rule needs table = NUMBER: the main table is where every packet looks"
         found["rule"] = (text, "set `table`, or `vrf`")
     if said.vrf and said.vrf == device:
         found["vrf"] = (f"{by['vrf'].where}: vrf = {said.vrf} is the tunnel's device itself", "name the VRF's device")

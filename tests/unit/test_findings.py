@@ -364,13 +364,13 @@ CONTRADICTIONS = {
     ),
     "a rule without a table": (
         "[connection t]\nrule = fwmark 5\n",
-        ["f.conf:2: rule needs a table: the main one is where every packet looks"],
+        ["f.conf:2: rule needs table = NUMBER: the main table is where every packet looks"],
     ),
-    "a rule without a table in a device's section": ("[device d]\nrule = fwmark 5\n", ["f.conf:2: rule needs a table"]),
-    "a rule without a table for all": ("[defaults]\nrule = fwmark 5\n", ["f.conf:2: rule needs a table"]),
+    "a rule without a table in a device's section": ("[device d]\nrule = fwmark 5\n", ["f.conf:2: rule needs table ="]),
+    "a rule without a table for all": ("[defaults]\nrule = fwmark 5\n", ["f.conf:2: rule needs table ="]),
     "a rule of all, and one of two has a table": (
         "[defaults]\nrule = fwmark 5\n[connection t]\nmtu = 1400\n[connection u]\ntable = 5\n",
-        ["f.conf:2: rule needs a table"],
+        ["f.conf:2: rule needs table ="],
     ),
     "a rule of all whose tables are those of connections": (
         "[defaults]\nrule = fwmark 5\n[connection t]\nvrf = blue\n[connection u*]\ntable = 5\n",
@@ -387,7 +387,7 @@ CONTRADICTIONS = {
     "a rule whose table a device may have": ("[connection t]\nrule = fwmark 5\n[device d]\ntable = 5\n", []),
     "a rule whose table another device has": (
         "[connection t]\ninterface = e{mark}\nrule = fwmark 5\n[device d]\ntable = 5\n",
-        ["f.conf:3: rule needs a table"],
+        ["f.conf:3: rule needs table ="],
     ),
     "a device's rule whose table its connection has": (
         "[device d]\nrule = fwmark 5\n[connection t]\ninterface = d\ntable = 5\n",
@@ -395,7 +395,7 @@ CONTRADICTIONS = {
     ),
     "a described device's rule, which `make` needs a table for": (
         "[device d]\nif_id = 5\nrule = fwmark 5\n[connection t]\ninterface = d\ntable = 5\n",
-        ["f.conf:3: rule needs a table"],
+        ["f.conf:3: rule needs table ="],
     ),
     "an external interface by if_id": (
         "[connection t]\ninterface = ipsec{if_id}\nexternal = yes\n",
