@@ -80,6 +80,11 @@ def settle(
         return Report(connection)
     ground, observed = survey(touched, ended, newest, ledger, netlink)
     plan = make_plan(ground, observed)
+    for operation in plan.operations:
+        if operation.action == "link add" and isinstance(operation.subject, Link):
+            netlink.at(
+                operation.subject.name
+            )  # a namespace that is not there is told before anything is done, or shown
     if dry:
         ledger.finish(ground.holders)
         ledger.commit()

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, NamedTuple, Tuple, Type, Union
 from updown.state import MAIN_TABLE, Address, Link, Route, Rule, netns_of
 
 FOLLOW_ALL = "auto"
-"""An rp_filter value: 0, or 2 where `all` is 1, since the kernel takes the larger of the two (net/ipv4/fib_frontend.c)."""
+"""An rp_filter value: 0, or 2 where `all` is 1, since the kernel takes the larger of the two (net/ipv4/fib_frontend.c). Of
+accept_ra: 0 where 2 would be heeded."""
 
 
 class Device(NamedTuple):

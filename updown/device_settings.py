@@ -53,4 +53,10 @@ def positive(value: str, expected: str) -> int:
 
 def probe(value: str) -> str:
     """The far address that is pinged through the device; `no` is none."""
-    return "" if value == "no" else values.address(value)
+    if value == "no":
+        return ""
+    found = values.address(value)
+    far = ipaddress.ip_address(found)
+    if far.is_unspecified or far.is_loopback or far.is_multicast:
+        raise ValueError("the address of the far end inside the tunnel is expected; `no` is for none")
+    return found

@@ -54,6 +54,7 @@ class Draft:
                 "tune",
                 "address",
                 "raise",
+                "state",
                 "clamp",
                 "source",
                 "peer",

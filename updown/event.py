@@ -128,9 +128,10 @@ def make(
 
 def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
     """The settings, with the VRF's own table where they name none. Raises KernelError where there is no such VRF."""
-    if not settings.vrf or settings.table != MAIN_TABLE:
+    if not settings.vrf:
         return settings
-    return settings._replace(table=vrf_table(placed(settings.vrf, settings.netns)))
+    own = vrf_table(placed(settings.vrf, settings.netns))
+    return settings._replace(table=own) if settings.table == MAIN_TABLE else settings
 
 
 def wants_of(

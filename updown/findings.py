@@ -84,6 +84,8 @@ def difference(operation: Operation, have: Optional[Link]) -> str:
         if action == "link change":
             said = operation.reason.partition(": ")[2] or operation.reason
             return f"{subject.name} has {said}"
+        if action == "link state":
+            return f"{subject.name} is {'not ' if subject.dormant else ''}dormant"
         if before.up != subject.up:
             return f"{subject.name} is {'down' if subject.up else 'up, but no tunnel is'}"
         if before.mtu != subject.mtu:

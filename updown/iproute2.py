@@ -40,6 +40,8 @@ def link(action: str, wanted: Link, before: object) -> str:
     """`ip link add|change|set|del`; "link down" is a set that comes last, "link up" its undoing."""
     if action == "link delete":
         return f"{ip(wanted.name)} link del {bare(wanted.name)}"
+    if action == "link state":
+        return f"{ip(wanted.name)} link set {bare(wanted.name)} state {'dormant' if wanted.dormant else 'up'}"
     if action in ("link set", "link down", "link up"):
         words = [f"{ip(wanted.name)} link set {bare(wanted.name)}"]
         had = before if isinstance(before, Link) else Link(wanted.name)

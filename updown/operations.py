@@ -14,6 +14,7 @@ OPPOSITES = {
     "link set": "link set",
     "link down": "link up",
     "link up": "link down",
+    "link state": "link state",
     "address add": "address delete",
     "address delete": "address add",
     "route add": "route delete",
@@ -41,7 +42,7 @@ class Operation(NamedTuple):
     @property
     def fatal(self) -> bool:
         """Without its device a tunnel cannot work; without a route or a sysctl it may, and with a device that stays up."""
-        return self.action.startswith("link") and self.action != "link down"
+        return self.action.startswith("link") and self.action not in ("link down", "link state")
 
     def undo(self) -> "Operation":
         """The operation that takes this one back."""

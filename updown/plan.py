@@ -92,6 +92,10 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
         else:
             fresh.append(device_name)
             gone.append(device_name)
+        if device_name not in foreign:
+            was = have is not None and have.dormant and device_name not in fresh
+            silent = device_name in ground.signals.silent and not idle
+            draft.phases["state"] += device.resting(want.link, was, silent, holder.claim.connection)
     down = ground.signals.idle - set(foreign)
     return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign), mtus, down)
 
@@ -107,6 +111,7 @@ def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft
         draft.made[name] = None
         return False
     if not wants or not all(want.goes for want in wants):
+        draft.phases["state"] += device.resting(have, have.dormant, False, last[-1].connection if last else "")
         if have.up and have.name in ground.signals.idle:
             draft.phases["lower"].append(device.lowering(have, last[-1].connection))
         return False
@@ -136,7 +141,7 @@ def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> N
         if same_hosts(holder.claim, other.claim):
             outdated = ("kind", "local", "remote")
         words = words_of(holder.claim.about.daemon)
-        device.check_claims(want, other.want, other.claim.connection, outdated, words)
+        device.check_claims(want, other.want, other.claim.connection, outdated, words, holder.claim.connection)
 
 
 def least_mtu(holders: List[Holder], least: int) -> int:

@@ -1,8 +1,8 @@
 """`vti-updown probe`: ping the far ends that `probe` in the settings names, and withdraw routes where they do not answer.
 
-Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device go (traffic takes
-others); with the first answer they come back. The device stays up, since the kernel takes nothing in through one that is
-down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons.
+Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device go (traffic
+takes others), and it becomes dormant; with the first answer both are undone. The device stays up, since the kernel takes
+nothing in through one that is down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons.
 """
 
 import json

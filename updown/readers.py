@@ -11,6 +11,11 @@ LONGEST_WAIT = 60  # seconds
 RULE_PRIORITY = 1600
 """Where our rules stand unless said: after a VRF's (1000), before the main table's (32766)."""
 
+LOCAL_TABLE = 255  # of this machine's own addresses: every packet looks there first
+
+KERNELS_OWN = ("ip_vti0", "ip6_vti0", "tunl0", "ip6tnl0", "gre0", "ip6gre0", "gretap0", "erspan0", "sit0", "lo")
+"""Devices that the kernel brings, most of them with a tunnel's module: its fallback devices."""
+
 ANYWHERE = {"default": ("0.0.0.0/0", "::/0")}
 
 
@@ -42,12 +47,21 @@ def routes(value: str) -> Tuple[StaticRoute, ...]:
             )
         gateway = values.address(words[2]) if words[1:] else ""
         for destination in ANYWHERE.get(words[0], (words[0],)):
-            network = str(ipaddress.ip_network(destination))
+            network = beyond(destination)
             if not gateway or (":" in gateway) == (":" in network):
                 found.append(StaticRoute(network, gateway))
             elif words[0] not in ANYWHERE:
                 raise ValueError(f"{network} and its gateway {gateway} are of two families")
     return tuple(dict.fromkeys(found))
+
+
+def beyond(destination: str) -> str:
+    """A network that a tunnel can lead to."""
+    network = ipaddress.ip_network(destination)
+    if network.is_loopback or network.is_multicast:
+        kind = "loopback" if network.is_loopback else "multicast"
+        raise ValueError(f"{network} is {kind}: no route leads there, name the networks behind the tunnel")
+    return str(network)
 
 
 def rules(value: str) -> Tuple[StaticRule, ...]:
@@ -64,7 +78,10 @@ def rule(words: List[str]) -> StaticRule:
         )
     for word, value in zip(words[::2], words[1::2]):
         if word == "from":
-            found = found._replace(source=str(ipaddress.ip_network(value)))
+            network = ipaddress.ip_network(value)
+            if not network.prefixlen:  # the kernel takes it, and reads it back without a source
+                raise ValueError(f"from {network} fits every packet: name the networks, or say iif or fwmark instead")
+            found = found._replace(source=str(network))
         elif word == "iif":
             found = found._replace(iif=values.device_name(value))
         elif word == "fwmark":
@@ -96,6 +113,13 @@ def namespace(value: str) -> str:
     return value
 
 
+def tunnel_name(value: str) -> str:
+    """The name of a device that can be a tunnel's."""
+    if value in KERNELS_OWN:
+        raise ValueError(f"{value} is the kernel's own, which no tunnel can have: choose another name")
+    return values.device_name(value)
+
+
 def choice(*allowed: str) -> Callable[[str], str]:
     """One of the given words."""
 
@@ -122,6 +146,8 @@ def table(value: str) -> int:
     found = MAIN_TABLE if value == "main" else values.number(value)
     if not found:
         raise ValueError("a table number of 1 to 4294967295, or main, is expected")
+    if found == LOCAL_TABLE:
+        raise ValueError("255 is the table of this machine's own addresses: take another number, such as 100")
     return found
 
 

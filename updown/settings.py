@@ -15,7 +15,7 @@ from updown.readers import StaticRoute, StaticRule
 from updown.state import MAIN_TABLE
 
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
-
+BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import
 
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
@@ -43,6 +43,7 @@ class Settings(NamedTuple):
     disable_policy: Optional[int] = BY_KIND  # None: leave alone
     forwarding: Optional[int] = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
+    accept_ra: str = "auto"  # likewise
     local: str = ""  # a VTI's own end, whatever the connection says
     remote: str = ""  # an address, or any
     mark: int = 0  # both of the next two
@@ -52,6 +53,7 @@ class Settings(NamedTuple):
     link: str = "keep"  # keep, or follow: down while no tunnel is up
     probe: str = ""  # the far address that `vti-updown probe` pings
     lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
+    routing_named: bool = False  # no key: `routing` stands in a section that names this connection or device alone
 
 
 def interface(value: str) -> str:
@@ -61,7 +63,7 @@ def interface(value: str) -> str:
         bare = bare.replace("{" + placeholder + "}", "0")
     if "{" in bare or "}" in bare:
         raise ValueError("placeholders are {" + "}, {".join(PLACEHOLDERS) + "}")
-    values.device_name(bare)
+    readers.tunnel_name(value) if bare == value else values.device_name(bare)
     return value
 
 
@@ -92,6 +94,7 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "disable_policy": policy_switch,
     "forwarding": readers.switch,
     "rp_filter": readers.choice("auto", "0", "1", "2", "keep"),
+    "accept_ra": readers.choice("auto", "0", "1", "2", "keep"),
     "local": device_settings.local,
     "remote": device_settings.remote,
     "mark": device_settings.key,
@@ -148,7 +151,7 @@ def read_all(path: str) -> Iterator[Union[Line, Refused]]:
     for name in [path, *(os.path.join(folder, name) for name in more)]:
         try:
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read()
+                text = file.read().removeprefix(BYTE_ORDER_MARK)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -167,6 +170,7 @@ def parse(text: str, name: str) -> List[Line]:
 def parse_all(text: str, name: str) -> Iterator[Union[Line, Refused]]:
     """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""
+    stands: Dict[str, int] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         where = f"{name}:{number}"
         line = raw.strip()
@@ -174,9 +178,17 @@ def parse_all(text: str, name: str) -> Iterator[Union[Line, Refused]]:
             continue
         try:
             if line[0] == "[":
+                stands = {}
                 kind, pattern = section(line, where)
             else:
-                yield setting(line, kind, pattern, where)
+                said = setting(line, kind, pattern, where)
+                if said.key in stands:
+                    raise Refused(
+                        f"{where}: {said.key} stands in this section already, in line {stands[said.key]}",
+                        "keep one of the two lines; several values stand in one, with commas between",
+                    )
+                stands[said.key] = number
+                yield said
         except Refused as mistake:
             kind = UNKNOWN if line[0] == "[" else kind or UNKNOWN
             yield mistake
@@ -198,7 +210,9 @@ def setting(line: str, kind: str, pattern: str, where: str) -> Line:
     try:
         return Line(kind, pattern, key, KEYS[key](value), where)
     except ValueError as error:
-        raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}") from None
+        behind = any(f" {sign}" in value.replace("\t", " ") for sign in "#;")
+        hint = "a comment stands on a line of its own, which begins with # or ;" if behind else ""
+        raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}", hint) from None
 
 
 def section(line: str, where: str) -> Tuple[str, str]:
@@ -214,9 +228,20 @@ def section(line: str, where: str) -> Tuple[str, str]:
             raise Refused(f"{where}: [{kind}] needs a name or a pattern", f"such as [{kind} *]")
         if is_glob(pattern):
             import fnmatch  # noqa: F401  # here, since later we hold the lock
+        elif kind == "device":
+            check_device(pattern, where)
         return kind, pattern
     known = ("defaults", "connection", "device")
     raise Refused(f"{where}: unknown section {values.escaped(line[1:-1], 40)}{nearest(kind, known)}")
+
+
+def check_device(name: str, where: str) -> None:
+    """Raise Refused where a section is for a device that no tunnel can have."""
+    try:
+        readers.tunnel_name(name)
+    except ValueError as error:
+        hint = "name the tunnel's device, or a pattern such as [device vti*]"
+        raise Refused(f"{where}: [device {values.escaped(name, 40)}]: {error}", hint) from None
 
 
 def nearest(word: str, known: Any) -> str:
@@ -229,8 +254,16 @@ def nearest(word: str, known: Any) -> str:
 
 def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Settings:
     """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
+    found = counting(lines, connection, device)
+    routing = found.get("routing")
+    named = routing is not None and routing.kind != "defaults" and not is_glob(routing.pattern)
+    return Settings(**{field: line.value for field, line in found.items()}, routing_named=named)
+
+
+def counting(lines: Tuple[Line, ...], connection: str, device: str = "") -> Dict[str, Line]:
+    """By field of the settings, the line that counts."""
     names = {connection, connection.rsplit("/", 1)[0]}
-    found: Dict[str, Any] = {}
+    found: Dict[str, Line] = {}
     for kind in ("defaults", "connection", "device"):
         wanted = {device} if kind == "device" else names
         ours = [line for line in lines if line.kind == kind]
@@ -239,8 +272,8 @@ def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Setti
         ]
         exact = [line for line in ours if kind != "defaults" and line.pattern in wanted]
         for line in globs + exact:
-            found.update(dict.fromkeys(SAYS.get(line.key, (line.key,)), line.value))
-    return Settings(**found)
+            found.update(dict.fromkeys(SAYS.get(line.key, (line.key,)), line))
+    return found
 
 
 def wait_of(lines: Tuple[Line, ...]) -> float:

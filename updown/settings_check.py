@@ -3,10 +3,11 @@
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from updown.concerns.ends import remote_said
+from updown.concerns.mtu import IPV6_LEAST
 from updown.errors import Refused
-from updown.settings import UNKNOWN, Line, Settings, is_glob, read_all, resolve
+from updown.settings import PLACEHOLDERS, UNKNOWN, Line, Settings, counting, is_glob, matches, read_all, resolve
 from updown.standing import kind_of, lacking
-from updown.state import family
+from updown.state import MAIN_TABLE, family
 
 
 class Checked(NamedTuple):
@@ -26,7 +27,71 @@ def check_files(path: str) -> Checked:
         elif said.kind != UNKNOWN:
             lines.append(said)
     good = tuple(lines)
-    return Checked(good, (*mistakes, *contradictions(good)))
+    return Checked(good, (*mistakes, *contradictions(good), *dict.fromkeys(clashes(good))))
+
+
+def clashes(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:
+    """What cannot be together for a connection and its device. Where the section does not tell which device, or which
+    connections, only what is wrong with every one that the files know."""
+    devices, connections = sections(lines, "device"), sections(lines, "connection")
+    for connection in alone(connections):
+        yield from in_every([clash(lines, connection, device) for device in devices_of(lines, connection, devices)])
+    for device in alone(devices):
+        users = ["", *(name for name in connections if device in devices_of(lines, name, devices))]
+        described = not is_glob(device) and not lacking(resolve(lines, "", device))
+        yield from in_every([clash(lines, name, device) for name in users[: 1 if described else None]])
+    if not devices and not connections:
+        yield from clash(lines, "", "").values()
+
+
+def sections(lines: Tuple[Line, ...], kind: str) -> List[str]:
+    """The names and patterns of all sections of a kind."""
+    return list(dict.fromkeys(line.pattern for line in lines if line.kind == kind))
+
+
+def alone(patterns: List[str]) -> List[str]:
+    """Names, and those patterns that no other section falls under: there it is the narrower one that has to be whole."""
+    return [one for one in patterns if not is_glob(one) or not matches(one, [more for more in patterns if more != one])]
+
+
+def devices_of(lines: Tuple[Line, ...], connection: str, devices: List[str]) -> List[str]:
+    """The devices that a connection may have: the one that `interface` names, or those that a template may give; without
+    `interface` the daemon names it."""
+    template = resolve(lines, connection).interface
+    if template and "{" not in template:
+        return [template]
+    pattern = template or "*"
+    for placeholder in PLACEHOLDERS:
+        pattern = pattern.replace("{" + placeholder + "}", "*")
+    return ["", *(name for name in devices if is_glob(name) or matches(pattern, [name]))]
+
+
+Clash = Dict[str, Tuple[str, str]]
+
+
+def in_every(found: List[Clash]) -> Iterator[Tuple[str, str]]:
+    """What is wrong with each of them, as the first has it."""
+    return (said for what, said in found[0].items() if all(what in one for one in found))
+
+
+def clash(lines: Tuple[Line, ...], connection: str, device: str) -> Clash:
+    """What the lines that count for a connection and a device say that cannot be together, by what it is."""
+    by, said = counting(lines, connection, device), resolve(lines, connection, device)
+    named = resolve(lines, connection)  # as `interface` is looked for
+    found: Clash = {}
+    if said.rule and said.table == MAIN_TABLE and not said.vrf:
+        text = f"{by['rule'].where}: rule needs table = NUMBER: the main table is where every packet looks"
+        found["rule"] = (text, "set `table`, or `vrf`")
+    if said.vrf and said.vrf == device:
+        found["vrf"] = (f"{by['vrf'].where}: vrf = {said.vrf} is the tunnel's device itself", "name the VRF's device")
+    six = [address for address in said.address if family(address) == 6]
+    if six and 0 < said.mtu < IPV6_LEAST:
+        text = f"{by['mtu'].where}: mtu = {said.mtu} with address {six[0]}: IPv6 needs {IPV6_LEAST}"
+        found["mtu"] = (text, f"set `mtu` to {IPV6_LEAST} or more, or leave out the IPv6 address")
+    if named.external and named.kind != "vti" and "{if_id" in (named.interface or ""):
+        text = f"{by['interface'].where}: interface = {named.interface}: an external interface is one for all if_ids"
+        found["external"] = (text, "give it a name without {if_id}, or leave out `external`")
+    return found
 
 
 def contradictions(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:

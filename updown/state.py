@@ -33,6 +33,7 @@ class Link(NamedTuple):
     alias: str = ""
     vrf: str = ""  # the VRF device it belongs to
     external: bool = False  # an XFRM interface for all if_ids (IFLA_XFRM_COLLECT_METADATA): each route tells its own
+    dormant: bool = False  # up, but not RUNNING for who looks at its operational state (RFC 2863)
 
 
 class Address(NamedTuple):

@@ -157,7 +157,7 @@ def address(value: str) -> str:
 
 def interface_address(value: str) -> str:
     """An address with its prefix length, `10.99.0.1/30`; without one it is a host's (/32, /128). `10.0.0.1 peer 10.0.0.2` has
-    the peer's, `10.0.0.1 peer 10.0.0.2/32`."""
+    the peer's, `10.0.0.1 peer 10.0.0.2/32`. Length 0 is refused: with the address the kernel makes a route to its subnet."""
     ours, peer, theirs = value.partition(" peer ")
     if peer:
         if (":" in ours) != (":" in theirs):
@@ -170,6 +170,8 @@ def interface_address(value: str) -> str:
         bits = number(length, most) if slash else most
     except ValueError:
         raise ValueError("an address with a prefix length such as 10.99.0.1/30 is expected") from None
+    if not bits:
+        raise ValueError(f"length 0 makes the device the default route; write {host}/{most}, or its subnet's length")
     return f"{host}/{bits}"
 
 

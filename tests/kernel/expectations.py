@@ -136,6 +136,9 @@ class _Section:
             self.changes.update((name, None) for name in rest.split())
         elif word == "set":
             self.settings += _settings(rest)
+        elif word == "named":
+            name, _, said = rest.partition(" ")
+            self.settings += _settings(said, name)
         elif word == "on":
             device = _device(rest)
             self.devices[device.name] = device
@@ -173,7 +176,7 @@ class _Section:
                 self.node,
                 self.made,
                 self.changes,
-                f"[connection *]\n{self.settings}" if self.settings else "",
+                self.settings,
                 self.steps,
             )
             for scenario in self.scenarios
@@ -188,8 +191,9 @@ def _node(text: str) -> Node:
     return Node(addresses, addresses.pop("via", ()))
 
 
-def _settings(text: str) -> str:
-    return "".join(f"{line.strip()}\n" for line in text.split(";"))
+def _settings(text: str, connection: str = "*") -> str:
+    """A section of its own, since one key may stand once in each."""
+    return f"[connection {connection}]\n" + "".join(f"{line.strip()}\n" for line in text.split(";"))
 
 
 def _device(text: str) -> Device:

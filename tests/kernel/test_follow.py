@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import socket
+import struct
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
@@ -193,6 +196,32 @@ def until_answered(address: str) -> None:
     raise AssertionError(f"{address} never answers")
 
 
+def state(name: str) -> Tuple[str, bool]:
+    """A device's operational state, and whether it is RUNNING for who reads SIOCGIFFLAGS or netlink's flags."""
+    (link,) = json.loads(ip("-j", "link", "show", "dev", name))
+    with socket.socket() as channel:
+        answer = fcntl.ioctl(channel, 0x8913, struct.pack("16sH22x", name.encode(), 0))  # SIOCGIFFLAGS
+    return link["operstate"], bool(struct.unpack_from("16xH", answer)[0] & 0x40)
+
+
+def test_a_dormant_device_is_set_down_awake_and_made_anew_dormant(two: Node) -> None:
+    """The kernel does not tell the state of a device that is down, but keeps it."""
+    shared = Tunnel(shared="yes")
+    two.send(*establish(shared))
+    subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
+    for _ in range(3):
+        probe(two)
+    assert state("vti5") == ("DORMANT", False)
+    ip("link", "del", "vti5")
+    said = two.run(**call(shared, "up"))
+    assert said.status == 0, said
+    assert state("vti5") == ("DORMANT", False)
+    two.send(call(shared, "down", wishes=("UP",)))
+    assert is_up("vti5") is False
+    ip("link", "set", "vti5", "up")
+    assert state("vti5") == ("UP", True)
+
+
 def probe(node: Node) -> List[Dict[str, Any]]:
     """What one run of `vti-updown probe` has to say of each device."""
     said = node.run("probe", "--json")
@@ -216,6 +245,7 @@ def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: Node, 
         assert routes("vti5") == {"10.2.0.0/24"}
     probe(two)
     assert (routes("vti5"), is_up("vti5")) == (set(), True)
+    assert state("vti5") == ("DORMANT", False)
     said = two.run(**call(Tunnel(), "up"))
     assert [line for line in said.lines if "the far end of vti5 does not answer" in line], said
     assert routes("vti5") == set()
@@ -224,6 +254,9 @@ def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: Node, 
     (back,) = probe(two)
     assert back["missed"] == 0
     assert routes("vti5") == {"10.2.0.0/24"}
+    assert state("vti5") == ("UP", True)
+    probe(two)
+    assert state("vti5") == ("UP", True)
 
 
 def test_a_tunnel_that_is_down_is_not_probed_and_forgets(two: Node) -> None:

@@ -64,6 +64,20 @@ def addresses(name: str) -> List[str]:
     return [f"{a['local']}/{a['prefixlen']}" for a in device(name)["addr_info"] if not a["local"].startswith("fe80")]
 
 
+@pytest.mark.parametrize(
+    ("default", "said", "wanted"), [("1", "", "1"), ("2", "", "0"), ("1", "forwarding = no\n", "0")]
+)
+def test_no_router_advertisement_makes_a_tunnel_the_default_route(
+    node: Node, default: str, said: str, wanted: str
+) -> None:
+    Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text(default)
+    node.config.write_text(FOUR + said + XFRM + said)
+    assert node.run("make", "--boot").status == 0
+    for name in ("vti5", "ipsec9"):
+        assert Path(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").read_text() == f"{wanted}\n"
+    assert [line for line in node.run("make", "--boot").lines if not line.startswith("#")] == []
+
+
 def test_boot_makes_each_kind_and_a_second_time_finds_nothing_to_do(node: Node) -> None:
     node.config.write_text(FOUR + WIDE + SIX + XFRM + "[device later]\ndelete = never\n")
     said = node.run("make", "--boot")

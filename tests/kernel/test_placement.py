@@ -147,6 +147,19 @@ def test_a_namespace_that_is_not_there_is_named(gateway: Gateway) -> None:
     assert "vti-updown: c: error: network namespace nowhere does not exist" in said.lines
     assert gateway.links() == set()
     assert "no devices, no claims" in gateway.does("status").lines
+    for more in ("", "vrf = blue\n"):
+        gateway.settings(BASE + "netns = nowhere\n" + more)
+        said = fork(*gateway.arguments, "--dry-run", environment=charon_call(VTI, "up"))
+        assert said.status == 1, said
+        assert "vti-updown: c: error: network namespace nowhere does not exist" in said.lines
+
+
+def test_a_vrf_that_is_not_in_the_namespace_is_named_with_the_command_for_there(gateway: Gateway) -> None:
+    gateway.settings(BASE + "netns = RED\nvrf = blue\n")
+    said = gateway.send(VTI, "up")
+    assert said.status == 1, said
+    assert f"vrf blue@{gateway.red}: there is no VRF of that name" in " ".join(said.lines)
+    assert f"ip -n {gateway.red} link add blue type vrf table NUMBER" in " ".join(said.lines)
 
 
 def test_a_namespace_that_went_took_the_device_along(gateway: Gateway) -> None:

@@ -16,13 +16,13 @@ from updown.desired import Clamp
 from updown.errors import KernelError
 from updown.kernel.lookup import Match
 from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
-from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any
+from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any, netns_of
 
 LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
 DEFAULT_SYSCTLS = {
     "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
-    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0"},
+    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0", "accept_ra": "1"},
 }
 KEEP = "net/ipv6/conf/default/keep_addr_on_down"
 """Shown only where a test sets it."""
@@ -126,13 +126,15 @@ class Kernel:
 
     def at(self, device: str) -> "Kernel":
         """There is one namespace."""
-        assert "@" not in device
+        if "@" in device:
+            raise KernelError(f"network namespace {netns_of(device)} does not exist", errno.ENOENT)
         return self
 
     def reaches(self, device: str) -> bool:
         return "@" not in device
 
     def vrf_table(self, name: str) -> int:
+        self.at(name)
         refuse(f"vrf {name}", errno.ENODEV)
 
     def rules(self, family: int) -> List[Rule]:
@@ -153,11 +155,12 @@ class Kernel:
 
     def link(self, name: str) -> Optional[Link]:
         self.asked += 1
-        return next((link for link in self.by_index.values() if link.name == name), None)
+        return next((told(link) for link in self.by_index.values() if link.name == name), None)
 
     def link_at(self, index: int) -> Optional[Link]:
         self.asked += 1
-        return self.by_index.get(index)
+        found = self.by_index.get(index)
+        return found and told(found)
 
     def links(self, netns: str = "") -> List[Link]:
         """The dump of updown.kernel.dumps."""
@@ -173,7 +176,7 @@ class Kernel:
         if not name_fits(link.name) or link.kind not in ("vti", "vti6", "xfrm", "dummy"):
             refuse(f"link add {link.name}", errno.EINVAL)
         self._check_identity(link, 0)
-        index = self._new(link._replace(mtu=link.mtu or 1500 - HEADERS.get(link.kind, 0)))
+        index = self._new(link._replace(mtu=link.mtu or 1500 - HEADERS.get(link.kind, 0), dormant=False))
         return self.by_index[index]
 
     def change_link(self, link: Link) -> Link:
@@ -210,6 +213,7 @@ class Kernel:
         alias: Optional[str] = None,
         device: str = "",
         master: int = 0,
+        dormant: Optional[bool] = None,
     ) -> None:
         assert not master
         have = self.by_index.get(index)
@@ -222,7 +226,10 @@ class Kernel:
             self.table = [entry for entry in self.table if entry.oif != index]
             self._flush_ipv6(index, have.name)
         self.by_index[index] = have._replace(
-            up=have.up if up is None else up, mtu=mtu or have.mtu, alias=have.alias if alias is None else alias
+            up=have.up if up is None else up,
+            mtu=mtu or have.mtu,
+            alias=have.alias if alias is None else alias,
+            dormant=have.dormant if dormant is None else dormant,
         )
 
     def delete_link(self, index: int, device: str = "") -> None:
@@ -525,6 +532,11 @@ def kept(route: Route, device: str) -> Route:
 def name_fits(name: str) -> bool:
     """dev_valid_name(): 1 to 15 bytes, no slash, colon or white space, not . or .."""
     return 0 < len(name.encode()) < 16 and not set(name) & set("/: \t\n") and name not in (".", "..")
+
+
+def told(link: Link) -> Link:
+    """What the kernel says of a link: of one that is down, only that (net/core/rtnetlink.c rtnl_fill_ifinfo)."""
+    return link if link.up else link._replace(dormant=False)
 
 
 def refuse(what: str, number: int) -> NoReturn:

@@ -155,7 +155,8 @@ def test_an_event_costs_the_same_beside_ten_and_beside_two_thousand_tunnels(
 
 def test_ten_thousand_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = Many(tmp_path, monkeypatch)
-    many.machine.settings("[defaults]\ndelete = last\nforwarding = keep\ndisable_policy = keep\nrp_filter = keep\n")
+    kept = "".join(f"{key} = keep\n" for key in ("forwarding", "disable_policy", "rp_filter", "accept_ra"))
+    many.machine.settings(f"[defaults]\ndelete = last\n{kept}")
     before = many.kernel.everything()
     last = 10_000
     came: Dict[int, List[Costs]] = {}

@@ -295,6 +295,33 @@ def test_the_kind_follows_from_keys_and_settings(machine: Machine, case: str) ->
     assert machine.kernel.named("tun5").kind == kind
 
 
+def client(number: int, peer: str, by_mark: bool) -> Child:
+    """A client of the pool, with a mark or an if_id of its own."""
+    mark, if_id = (f"{number}/0xffffffff", "") if by_mark else ("", str(number))
+    selectors = (("10.1.0.0/24", f"10.3.0.{number}/32"),)
+    return C._replace(
+        peer=peer, peer_id=peer, pairs=selectors, mark_in=mark, mark_out=mark, if_id_in=if_id, if_id_out=if_id
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "hint"),
+    [
+        ("ipsec0", "ipsec0 has if_id 1, wanted 2, for c", "put {if_id} into the name, and each client gets a device"),
+        ("vti0", "vti0 has remote", "put {mark} into the name, and each client gets a device: `interface = vti{mark}`"),
+    ],
+)
+def test_pool_clients_with_a_key_each_are_told_to_put_it_into_the_name(
+    machine: Machine, name: str, said: str, hint: str
+) -> None:
+    machine.settings(f"[connection c]\ninterface = {name}\n")
+    machine.send(up(client(1, EAST, name == "vti0"), 1))
+    with pytest.raises(Conflict) as conflict:
+        machine.send(up(client(2, THIRD, name == "vti0"), 2))
+    assert conflict.value.text.startswith(said)
+    assert conflict.value.hint.startswith(hint)
+
+
 def test_peers_from_several_addresses_share_an_xfrm_interface_until_the_last_goes(machine: Machine) -> None:
     machine.settings(XFRM)
     other = X._replace(me=WEST6, peer=EAST6, peer_id="third", pairs=(("10.1.0.0/24", "10.3.0.0/24"),))

@@ -169,8 +169,8 @@ CASES: dict[str, tuple[Facts, list[str]]] = {
     "charon's route elsewhere": (GOOD._replace(charon_routes=(RouteSeen("10.3.0.0/24", 1, table=220),)), []),
     "charon's route by our device": (GOOD._replace(charon_routes=(RouteSeen("10.2.0.0/24", 5, table=220),)), []),
     "the fallback device by its name": (
-        GOOD._replace(lines=lines("[device ip_vti0]\nmtu = 1400\n")),
-        ["ip_vti0 (f:2) is the kernel's fallback device"],
+        GOOD._replace(lines=lines("[device vti0]\nmtu = 1400\n"), links=(FALLBACK._replace(name="vti0"), VTI)),
+        ["vti0 (f:2) is the kernel's fallback device"],
     ),
     "the fallback device under another name": (
         GOOD._replace(lines=lines("[connection c]\ninterface = vti0\n"), links=(FALLBACK._replace(name="vti0"), VTI)),
@@ -362,6 +362,67 @@ CONTRADICTIONS = {
     "two external interfaces": (
         "[device d]\nexternal = yes\n[device e]\nexternal = yes\n",
         ["f.conf:4: e and d would have every if_id"],
+    ),
+    "a rule without a table": (
+        "[connection t]\nrule = fwmark 5\n",
+        ["f.conf:2: rule needs table = NUMBER: the main table is where every packet looks"],
+    ),
+    "a rule without a table in a device's section": ("[device d]\nrule = fwmark 5\n", ["f.conf:2: rule needs table ="]),
+    "a rule without a table for all": ("[defaults]\nrule = fwmark 5\n", ["f.conf:2: rule needs table ="]),
+    "a rule of all, and one of two has a table": (
+        "[defaults]\nrule = fwmark 5\n[connection t]\nmtu = 1400\n[connection u]\ntable = 5\n",
+        ["f.conf:2: rule needs table ="],
+    ),
+    "a rule of all whose tables are those of connections": (
+        "[defaults]\nrule = fwmark 5\n[connection t]\nvrf = blue\n[connection u*]\ntable = 5\n",
+        [],
+    ),
+    "a rule of a pattern whose tables are those of names": (
+        "[connection *]\nrule = fwmark 5\n[connection t]\ntable = 4\n[connection u]\ntable = 5\n",
+        [],
+    ),
+    "a rule whose table the device has": (
+        "[connection t]\ninterface = d\nrule = fwmark 5\n[device d]\ntable = 5\n",
+        [],
+    ),
+    "a rule whose table a device may have": ("[connection t]\nrule = fwmark 5\n[device d]\ntable = 5\n", []),
+    "a rule whose table another device has": (
+        "[connection t]\ninterface = e{mark}\nrule = fwmark 5\n[device d]\ntable = 5\n",
+        ["f.conf:3: rule needs table ="],
+    ),
+    "a device's rule whose table its connection has": (
+        "[device d]\nrule = fwmark 5\n[connection t]\ninterface = d\ntable = 5\n",
+        [],
+    ),
+    "a described device's rule, which `make` needs a table for": (
+        "[device d]\nif_id = 5\nrule = fwmark 5\n[connection t]\ninterface = d\ntable = 5\n",
+        ["f.conf:3: rule needs table ="],
+    ),
+    "an external interface by if_id": (
+        "[connection t]\ninterface = ipsec{if_id}\nexternal = yes\n",
+        ["f.conf:2: interface = ipsec{if_id}: an external interface is one for all if_ids"],
+    ),
+    "an external interface by if_id in two kinds of section": (
+        "[defaults]\nexternal = yes\n[connection *]\ninterface = ipsec{if_id_in}\n",
+        ["f.conf:4: interface = ipsec{if_id_in}: an external interface"],
+    ),
+    "a VRF that is the device": ("[device d]\nvrf = d\n", ["f.conf:2: vrf = d is the tunnel's device itself"]),
+    "a VRF that is the connection's device": (
+        "[connection t]\ninterface = d\nvrf = d\n",
+        ["f.conf:3: vrf = d is the tunnel's device itself"],
+    ),
+    "an MTU too small for an address": (
+        "[device d]\nmtu = 1279\naddress = 10.0.0.1/30 fd00::1/64\n",
+        ["f.conf:2: mtu = 1279 with address fd00::1/64: IPv6 needs 1280"],
+    ),
+    "an MTU of all too small for a connection's address": (
+        "[defaults]\nmtu = 1000\n[connection t]\naddress = fd00::1/64\n",
+        ["f.conf:2: mtu = 1000 with address fd00::1/64"],
+    ),
+    "MTUs that are enough": (
+        "[device d]\nmtu = 1280\naddress = fd00::1/64\n[device e]\nmtu = auto\naddress = fd00::1/64\n"
+        "[device f]\nmtu = 1000\naddress = 10.0.0.1/30\n",
+        [],
     ),
     "nothing wrong": ("[device d]\nlocal = 192.0.2.1\nmark = 5\n[device e]\nremote = any\n", []),
     "a missing file": (None, []),

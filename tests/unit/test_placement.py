@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.property.charon import Child, charon_call
+from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import EAST, Machine, Tunnel, call, establish, withdraw
-from updown.errors import Refused
+from updown.errors import KernelError, Refused
 from updown.state import Rule
 
 T = Tunnel("t")
@@ -39,6 +39,46 @@ def test_a_tunnel_is_no_default_route_unless_asked(machine: Machine) -> None:
     machine.settings("[connection c]\ninterface = vti5\naddress = 10.6.106.1/30, fe80::1/64\nroute = 10.9.0.0/16\n")
     machine.send(charon_call(everything, "up"))
     assert machine.routes() == {("10.9.0.0/16", "vti5")}
+
+
+EVERYTHING = Child(pairs=(("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0")))
+HALVES = {(half, "vti5") for half in ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")}
+
+
+@pytest.mark.parametrize("section", ["defaults", "connection *", "device vti*"])
+def test_everything_at_both_ends_is_no_default_route_where_only_a_pattern_asks(machine: Machine, section: str) -> None:
+    machine.settings(f"[connection *]\ninterface = vti5\n[{section}]\nrouting = yes\n")
+    first, second = machine.send_all(charon_calls(EVERYTHING, "up"))
+    assert machine.routes() == set()
+    said = "both ends are {}: nothing routed into vti5; `routing = yes` under [connection c], no pattern, does"
+    assert first.remarks == (said.format("0.0.0.0/0"),)
+    assert second.remarks == (said.format("::/0"),)
+    machine.send(charon_call(Child("d", pairs=(("10.1.0.0/24", "10.3.0.0/24"),), my_id="w"), "up"))
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}, "other selectors are routed all the same"
+
+
+@pytest.mark.parametrize("section", ["connection c", "device vti5"])
+def test_everything_at_both_ends_is_the_default_route_where_its_own_section_asks(
+    machine: Machine, section: str
+) -> None:
+    machine.settings(f"[connection *]\ninterface = vti5\nrouting = yes\n[{section}]\nrouting = yes\n")
+    machine.send_all(charon_calls(EVERYTHING, "up"))
+    assert machine.routes() == HALVES | {(f"{EAST}/32", "eth0")}
+
+
+def test_everything_at_the_far_end_alone_is_asked_for_by_the_selector(machine: Machine) -> None:
+    machine.settings("[connection *]\ninterface = vti5\nrouting = yes\n")
+    machine.send(charon_call(Child(pairs=(("10.1.0.0/24", "0.0.0.0/0"),)), "up"))
+    assert ("0.0.0.0/1", "vti5") in machine.routes()
+
+
+def test_libreswan_by_the_settings_is_no_default_route_either_unless_asked(machine: Machine) -> None:
+    everything = T._replace(mine="0.0.0.0/0", theirs="0.0.0.0/0", device="", routing="", shared="", address="")
+    machine.settings("[connection *]\ninterface = vti5\nrouting = yes\n")
+    machine.send(call(everything, "up"))
+    assert machine.routes() == set()
+    machine.send(call(everything._replace(device="vti5", routing="yes", shared="no"), "up"))
+    assert ("0.0.0.0/1", "vti5") in machine.routes(), "vti-routing=yes is said of this connection"
 
 
 def test_a_static_default_route_is_two_halves_and_the_peer_stays_outside(machine: Machine) -> None:
@@ -90,3 +130,23 @@ def test_a_rule_to_the_main_table_is_refused(machine: Machine) -> None:
     with pytest.raises(Refused, match="rule needs table = NUMBER"):
         machine.send(call(T, "up"))
     assert machine.kernel.picture() == before
+
+
+@pytest.mark.parametrize("more", ["", "vrf = blue\n", "vrf = blue\ntable = 5\n", "link = follow\nmtu = 1400\n"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_namespace_that_is_not_there_is_told_by_a_dry_run_too(machine: Machine, dry: bool, more: str) -> None:
+    machine.settings(f"[connection c]\ninterface = vti5\nrouting = yes\nnetns = nope\n{more}")
+    before = machine.kernel.picture()
+    with pytest.raises(KernelError, match="network namespace nope does not exist") as error:
+        machine.send(charon_call(Child(), "up"), dry=dry)
+    assert error.value.status == 1
+    assert machine.kernel.picture() == before
+    assert (machine.claims(), machine.unfinished()) == ([], [])
+
+
+@pytest.mark.parametrize("table", ["", "table = 5\n"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_so_is_a_vrf_that_is_not_there(machine: Machine, dry: bool, table: str) -> None:
+    machine.settings(f"[connection c]\ninterface = vti5\nvrf = blue\n{table}")
+    with pytest.raises(KernelError, match="vrf blue"):
+        machine.send(charon_call(Child(), "up"), dry=dry)

@@ -122,6 +122,7 @@ def test_the_sysctls_are_what_libreswans_users_count_on(machine: Machine, of_all
         "ipv6 disable_policy": "1",
         "ipv6 forwarding": "1",
         "ipv6 addr_gen_mode": "0",
+        "ipv6 accept_ra": "1",
     }
 
 
@@ -133,6 +134,12 @@ def test_the_sysctls_are_what_libreswans_users_count_on(machine: Machine, of_all
         ("forwarding = keep", "ipv4 forwarding", "0"),
         ("rp_filter = 1", "ipv4 rp_filter", "1"),
         ("rp_filter = keep", "ipv4 rp_filter", "7"),
+        ("accept_ra = keep", "ipv6 accept_ra", "1"),
+        ("accept_ra = 0", "ipv6 accept_ra", "0"),
+        ("accept_ra = 2", "ipv6 accept_ra", "2"),
+        ("forwarding = no", "ipv6 accept_ra", "0"),
+        ("forwarding = keep", "ipv6 accept_ra", "0"),
+        ("forwarding = no\naccept_ra = keep", "ipv6 accept_ra", "1"),
     ],
 )
 def test_each_sysctl_is_changeable_in_settings(machine: Machine, text: str, path: str, value: str) -> None:
@@ -140,6 +147,17 @@ def test_each_sysctl_is_changeable_in_settings(machine: Machine, text: str, path
     machine.settings(f"[device vti5]\n{text}\n")
     machine.send(call(T, "prepare"))
     assert sysctls(machine)[path] == value
+
+
+@pytest.mark.parametrize(("default", "written"), [("0", "0"), ("1", "1"), ("2", "0")])
+def test_a_device_that_forwards_heeds_no_router_advertisement(machine: Machine, default: str, written: str) -> None:
+    """There the kernel heeds accept_ra = 2 alone, which a gateway's uplink may need, and every device inherits."""
+    machine.kernel.files["net/ipv6/conf/default/accept_ra"] = default
+    machine.send_all(establish(T))
+    assert sysctls(machine)["ipv6 accept_ra"] == written
+    machine.kernel.files["net/ipv6/conf/vti5/accept_ra"] = "2"
+    machine.send(call(T, "up"))
+    assert sysctls(machine)["ipv6 accept_ra"] == "0"
 
 
 def test_a_sysctl_that_is_right_is_not_written(machine: Machine) -> None:
@@ -174,7 +192,7 @@ def test_a_foreign_device_that_fits_is_adopted_and_left_as_it_was(machine: Machi
     assert machine.addresses("vti5") == ["10.99.0.1/30"]
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
     assert machine.kernel.named("vti5").alias == ""
-    assert set(sysctls(machine).values()) == {"0"}
+    assert {path for path, value in sysctls(machine).items() if value != "0"} == {"ipv6 accept_ra"}
     machine.send_all(withdraw(T))
     assert machine.kernel.picture() == before
 
@@ -639,6 +657,11 @@ MOVED = MADE._replace(local="198.51.100.9")
 OPERATIONS: List[Tuple[Operation, str]] = [
     (Operation("link down", MADE._replace(up=False), MADE._replace(up=True)), "ip link set vti5 down"),
     (Operation("link up", MADE._replace(up=True), MADE._replace(up=False)), "ip link set vti5 up"),
+    (
+        Operation("link state", MADE._replace(name="vti5@red", dormant=True), MADE),
+        "ip -n red link set vti5 state dormant",
+    ),
+    (Operation("link state", MADE, MADE._replace(dormant=True)), "ip link set vti5 state up"),
     (
         Operation("link add", MADE),
         "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5",

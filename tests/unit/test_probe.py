@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import struct
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 
-from tests.property.machine import Machine, Tunnel, call, establish, withdraw
+from tests.property.machine import EAST, WEST, Machine, Tunnel, call, establish, withdraw
 from updown import probe as module
 from updown.arguments import parse as words
-from updown.errors import Refused
+from updown.carry import Report
+from updown.errors import KernelError, Refused
 from updown.hook import dispatch
+from updown.iproute2 import command
 from updown.kernel import echo
 from updown.signals import MISSES, missed
+from updown.state import Link
 from updown.status import show
 
 T = Tunnel()
@@ -52,7 +56,8 @@ def test_after_three_misses_the_routes_go_and_with_an_answer_they_are_back(machi
         assert machine.kernel.picture() == before
     run(machine)
     assert machine.routes() == set()
-    assert machine.kernel.named("vti5").up
+    link = machine.kernel.named("vti5")
+    assert (link.up, link.dormant) == (True, True)
     run(machine)
     assert machine.routes() == set()
     dead.clear()
@@ -60,6 +65,103 @@ def test_after_three_misses_the_routes_go_and_with_an_answer_they_are_back(machi
     assert machine.kernel.picture() == before
     with machine.ledger() as ledger:
         assert missed(ledger) == {}
+
+
+SILENT = "ip link set vti5 state dormant"
+BACK = "ip link set vti5 state up"
+
+
+def silenced(machine: Machine, dead: set[str], text: str = ON, tunnel: Tunnel = T) -> None:
+    """The tunnel is up, and its far end has missed too many probes."""
+    machine.settings(text)
+    machine.send_all(establish(tunnel))
+    dead.add("10.6.106.2")
+    for _ in range(MISSES):
+        run(machine)
+    assert machine.kernel.named("vti5").dormant
+
+
+def texts(report: Report) -> list[str]:
+    return [command(operation) for operation in report.operations]
+
+
+def test_routing_daemons_see_it_by_the_devices_state(
+    machine: Machine, dead: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    silenced(machine, dead)
+    assert SILENT in capsys.readouterr().out.splitlines()
+    assert all(report.operations == () for report in machine.send_all(establish(T))), "events leave it so"
+    dead.clear()
+    run(machine)
+    assert capsys.readouterr().out.splitlines() == [BACK, "ip route add 10.2.0.0/24 dev vti5 proto 160"]
+
+
+def test_a_device_that_is_made_anew_meanwhile_is_dormant_too(machine: Machine, dead: set[str]) -> None:
+    silenced(machine, dead)
+    machine.kernel.remove(machine.kernel.named("vti5").ifindex)
+    report = machine.send(call(T, "up"))
+    assert texts(report)[-1] == SILENT
+    assert machine.kernel.named("vti5").dormant
+
+
+def test_it_is_not_left_dormant_where_no_tunnel_is_on_it(machine: Machine, dead: set[str]) -> None:
+    shared = T._replace(shared="yes")
+    silenced(machine, dead, tunnel=shared)
+    reports = machine.send_all(withdraw(shared))
+    assert BACK in [text for report in reports for text in texts(report)]
+    assert machine.devices() == {"vti5"}
+    assert not machine.kernel.named("vti5").dormant
+
+
+def test_nor_where_it_is_set_down_with_its_last_tunnel(machine: Machine, dead: set[str]) -> None:
+    shared = T._replace(shared="yes")
+    silenced(machine, dead, ON + "link = follow\n", shared)
+    report = machine.send(call(shared, "down", wishes=("UP",)))
+    assert texts(report)[-2:] == [BACK, "ip link set vti5 down"]
+    (index,) = [link.ifindex for link in machine.kernel.by_index.values() if link.name == "vti5"]
+    assert not machine.kernel.by_index[index].dormant
+
+
+def test_a_probe_that_is_taken_back_wakes_the_device(machine: Machine, dead: set[str]) -> None:
+    silenced(machine, dead)
+    machine.settings("")
+    run(machine)
+    assert not machine.kernel.named("vti5").dormant
+
+
+def test_the_state_of_a_device_that_is_not_ours_is_left_alone(machine: Machine, dead: set[str]) -> None:
+    machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
+    machine.settings(ON)
+    machine.send_all(establish(T))
+    dead.add("10.6.106.2")
+    for _ in range(MISSES):
+        run(machine)
+    assert machine.routes() == set()
+    assert not machine.kernel.named("vti5").dormant
+
+
+def test_a_kernel_that_refuses_the_state_is_a_warning_and_it_is_tried_again(
+    machine: Machine, dead: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.settings(ON)
+    machine.send_all(establish(T))
+    dead.add("10.6.106.2")
+    set_link = machine.kernel.set_link
+    refusing = True
+
+    def refuses(index: int, **more: Any) -> None:
+        if refusing:
+            raise KernelError("link set vti5: Operation not supported", errno.EOPNOTSUPP)
+        set_link(index, **more)
+
+    monkeypatch.setattr(machine.kernel, "set_link", refuses)
+    for _ in range(MISSES - 1):
+        run(machine)
+    assert run(machine) == 1
+    assert (machine.routes(), machine.kernel.named("vti5").dormant) == (set(), False)
+    refusing = False
+    run(machine)
+    assert machine.kernel.named("vti5").dormant
 
 
 def test_an_answer_between_begins_the_count_anew(machine: Machine, dead: set[str]) -> None:

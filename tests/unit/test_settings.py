@@ -110,6 +110,8 @@ ACCEPTED: Dict[str, Any] = {
         StaticRoute("fd00:9::/48"),
     ),
     "route = default": (StaticRoute("0.0.0.0/0"), StaticRoute("::/0")),
+    "interface = ip_vti{mark}": "ip_vti{mark}",
+    "route = 0.0.0.0/1": (StaticRoute("0.0.0.0/1"),),
     "route = default via fe80::2": (StaticRoute("::/0", "fe80::2"),),
     "route = 10.9.0.1": (StaticRoute("10.9.0.1/32"),),
     "rule = fwmark 0x10/0xff": (StaticRule(fwmark=16, fwmask=255),),
@@ -144,7 +146,25 @@ def test_an_accepted_line_has_its_value(line: str) -> None:
 
 
 def test_every_key_is_a_field_of_the_settings_with_a_default() -> None:
-    assert set(KEYS) == set(Settings._fields) == set(Settings._field_defaults)
+    assert {*KEYS, "routing_named"} == set(Settings._fields) == set(Settings._field_defaults)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[connection t]\nrouting = yes\n", True),
+        ("[connection t/1x2]\nrouting = yes\n", True),
+        ("[device vti5]\nrouting = yes\n", True),
+        ("[connection t]\nrouting = yes\n[connection *]\nrouting = no\n", True),
+        ("[connection *]\nrouting = yes\n", False),
+        ("[connection t]\nmtu = 1400\n[device vti*]\nrouting = yes\n", False),
+        ("[connection t]\nrouting = yes\n[device vti*]\nrouting = yes\n", False),
+        ("[defaults]\nrouting = yes\n[connection t]\nmtu = 1400\n", False),
+        ("", False),
+    ],
+)
+def test_whether_routing_is_said_of_this_one(text: str, named: bool) -> None:
+    assert resolve(tuple(parse(text, "f")), "t/1x2", "vti5").routing_named is named
 
 
 def test_mark_is_both_of_its_directions_and_the_later_line_counts() -> None:
@@ -179,6 +199,35 @@ REFUSED = {
     "a British spelling": ("[defaults]\nroutng = yes\n", "f:2: unknown key routng; did you mean routing?"),
     "an unknown key far from all": ("[defaults]\n\n\nzzzz = 1\n", "f:4: unknown key zzzz; known are interface, "),
     "an unknown section": ("[conection t]\n", "f:1: unknown section conection t; did you mean connection?"),
+    "a device's section without a name a device can have": (
+        "[device toolongdevicename1]\n",
+        "f:1: [device toolongdevicename1]: a device name has at most 15 characters, this one 18",
+    ),
+    "a path as a device's section": ("[device a/b]\n", "f:1: [device a/b]: a device name is letters"),
+    "a section for the kernel's own device": (
+        "[device ip_vti0]\n",
+        "f:1: [device ip_vti0]: ip_vti0 is the kernel's own, which no tunnel can have: choose another name",
+    ),
+    "a section for the kernel's own IPv6 device": ("[device ip6_vti0]\n", "f:1: [device ip6_vti0]: ip6_vti0 is the"),
+    "the kernel's own device for a connection": (
+        "[connection t]\ninterface = ip_vti0\n",
+        "f:2: interface = ip_vti0: ip_vti0 is the kernel's own",
+    ),
+    "a key twice": (
+        "[connection t]\nroute = 10.9.0.0/16\nmtu = 1400\nroute = 10.8.0.0/16\n",
+        "f:4: route stands in this section already, in line 2",
+    ),
+    "the local table": ("[defaults]\ntable = 255\n", "f:2: table = 255: 255 is the table of this machine's own"),
+    "a route to this machine": (
+        "[defaults]\nroute = 10.0.0.0/8, 127.0.0.0/24\n",
+        "f:2: route = 10.0.0.0/8, 127.0.0.0/24: 127.0.0.0/24 is loopback: no route leads there",
+    ),
+    "a route to this machine by IPv6": ("[defaults]\nroute = ::1\n", "f:2: route = ::1: ::1/128 is loopback: no"),
+    "a multicast route": ("[defaults]\nroute = 224.0.0.0/4\n", "f:2: route = 224.0.0.0/4: 224.0.0.0/4 is multicast"),
+    "an IPv6 multicast route": ("[defaults]\nroute = ff02::/16\n", "f:2: route = ff02::/16: ff02::/16 is multicast"),
+    "a probe of nobody": ("[defaults]\nprobe = 0.0.0.0\n", "f:2: probe = 0.0.0.0: the address of the far end inside"),
+    "a probe of ourselves": ("[defaults]\nprobe = ::1\n", "f:2: probe = ::1: the address of the far end inside"),
+    "a probe of many": ("[defaults]\nprobe = 224.0.0.1\n", "f:2: probe = 224.0.0.1: the address of the far end"),
     "a section without a name": ("[connection]\n", "f:1: [connection] needs a name or a pattern"),
     "defaults with a name": ("[defaults x]\n", "f:1: unknown section defaults x"),
     "a section without its bracket": ("[defaults\n", "f:1: the section head lacks its ]"),
@@ -193,6 +242,18 @@ REFUSED = {
     "a device name with a blank": ("[defaults]\ninterface = a b\n", "f:2: interface = a b: a device name is"),
     "an unknown placeholder": ("[defaults]\ninterface = vti{x}\n", "f:2: interface = vti{x}: placeholders are {mark}"),
     "an address that is none": ("[defaults]\naddress = x/24\n", "f:2: address = x/24: an IPv4 or IPv6 address"),
+    "an address whose subnet is everything": (
+        "[defaults]\naddress = 10.6.106.1/0\n",
+        "f:2: address = 10.6.106.1/0: length 0 makes the device the default route; write 10.6.106.1/32, or its subnet's",
+    ),
+    "an IPv6 address whose subnet is everything": (
+        "[defaults]\naddress = 10.6.106.1/30, fd00::1/0\n",
+        "f:2: address = 10.6.106.1/30, fd00::1/0: length 0 makes the device the default route; write fd00::1/128, or",
+    ),
+    "a peer whose subnet is everything": (
+        "[defaults]\naddress = 10.0.0.1 peer 10.0.0.2/0\n",
+        "f:2: address = 10.0.0.1 peer 10.0.0.2/0: length 0 makes the device the default route; write 10.0.0.2/32, or",
+    ),
     "an unknown kind": ("[defaults]\nkind = gre\n", "f:2: kind = gre: one of vti, xfrm is expected"),
     "an address with a peer of the other family": (
         "[defaults]\naddress = 10.0.0.1 peer fd00::2\n",
@@ -215,6 +276,14 @@ REFUSED = {
         "f:2: rule = to 10.0.0.0/8: to is none of from,",
     ),
     "a rule with an empty mask": ("[defaults]\nrule = fwmark 5/0\n", "f:2: rule = fwmark 5/0: a mark with mask 0"),
+    "a rule from everywhere": (
+        "[defaults]\nrule = from 0.0.0.0/0\n",
+        "f:2: rule = from 0.0.0.0/0: from 0.0.0.0/0 fits every packet: name the networks, or say iif or fwmark instead",
+    ),
+    "a rule from everywhere by IPv6 beside more": (
+        "[defaults]\nrule = fwmark 5, iif eth1 from ::/0\n",
+        "f:2: rule = fwmark 5, iif eth1 from ::/0: from ::/0 fits every packet",
+    ),
     "half a rule": ("[defaults]\nrule = fwmark\n", "f:2: rule = fwmark: rules such as"),
     "a namespace that is a path": ("[defaults]\nnetns = ../x\n", "f:2: netns = ../x: a name such as"),
     "a VRF that is no device name": ("[defaults]\nvrf = a/b\n", "f:2: vrf = a/b: a device name is"),
@@ -242,6 +311,26 @@ def test_an_error_names_file_line_and_what_was_expected(case: str) -> None:
         parse(text, "f")
     assert refusal.value.text.startswith(said)
     assert refusal.value.status == 2
+
+
+@pytest.mark.parametrize("value", ["5 # my mark", "5\t; my mark", "5 #"])
+def test_a_comment_behind_a_refused_value_is_told(value: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        parse(f"[device d]\nmark = {value}\n", "f")
+    assert refusal.value.hint == "a comment stands on a line of its own, which begins with # or ;"
+    with pytest.raises(Refused) as refusal:
+        parse("[device d]\nmark = 5#\n", "f")
+    assert refusal.value.hint == ""
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "vti-updown.conf").write_bytes(b"\xef\xbb\xbf[defaults]\nmtu = 1400\n")
+    assert resolve(read_files(str(tmp_path / "vti-updown.conf")), "t").mtu == 1400
+
+
+def test_a_key_may_stand_in_two_sections_of_one_name() -> None:
+    text = "[connection t]\nmtu = 1400\n[connection t]\nmtu = 1300\n"
+    assert resolve(tuple(parse(text, "f")), "t").mtu == 1300
 
 
 def test_a_missing_file_says_nothing(tmp_path: Path) -> None:

@@ -695,6 +695,15 @@ def test_a_link_is_enslaved_and_set_up_in_one_request() -> None:
     assert (message["index"], message.get_attr("IFLA_MASTER"), message["flags"] & 1) == (7, 9, 1)
 
 
+@pytest.mark.parametrize(("dormant", "number"), [(True, 5), (False, 6)])
+def test_the_operational_state_is_set_and_read(dormant: bool, number: int) -> None:
+    request = rt.link_set(7, dormant=dormant)
+    message = theirs(ifinfmsg, request)
+    assert (message["index"], message["flags"], message["change"]) == (7, 0, 0)
+    assert wire.attributes(request.payload, 16) == {16: bytes([number])}
+    assert rt.decode_link(request.payload).dormant is dormant
+
+
 def test_the_master_and_the_table_of_a_vrf_are_read() -> None:
     data = {"attrs": [("IFLA_VRF_TABLE", 1000)]}
     info = {"attrs": [("IFLA_INFO_KIND", "vrf"), ("IFLA_INFO_DATA", data)]}

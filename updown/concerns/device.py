@@ -226,8 +226,11 @@ def deletion(name: str) -> str:
     return f"ip -n {netns} link del {bare(name)}" if netns else f"ip link del {name}"
 
 
-def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[str, ...], words: Words) -> None:
-    """Raise Conflict where another connection's claim on the same device asks for something else.
+def check_claims(
+    want: Device, other: Device, connection: str, outdated: Tuple[str, ...], words: Words, mine: str = ""
+) -> None:
+    """Raise Conflict where another tunnel's claim on the same device, of `connection`, asks for something else; `mine` is the
+    connection that `want` is of.
 
     `outdated`: fields in which the other's word does not count any more, since an end moved and the daemon did not tell it.
     """
@@ -244,12 +247,22 @@ def check_claims(want: Device, other: Device, connection: str, outdated: Tuple[s
         f"{name} has {'; '.join(different)}, for {connection}",
         f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
         if connection == MAKE
+        else by_key(want.link, words)
+        if connection == mine and any(word.startswith(("if_id ", "key ", "ikey ", "okey ")) for word in different)
         else "give each connection a device, or the same if_id"
         if want.link.kind == "xfrm"
         else f"several peers behind one mark need {words.shared}; else give each a device and a mark of its own"
         if all(word.startswith("remote ") for word in different)
         else f"give each connection a device, or the same marks, peer and {words.shared}",
     )
+
+
+def by_key(want: Link, words: Words) -> str:
+    """How clients of one connection, each with a key of its own, get a device each: for a hint."""
+    placeholder = "{if_id}" if want.kind == "xfrm" else "{mark}"
+    stem = bare(want.name).rstrip("0123456789")[:5]
+    instead = "" if words.named == "`interface`" else f" in the settings, without {words.named}"
+    return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{instead}"
 
 
 def making(want: Device, claim: str) -> Operation:
@@ -272,3 +285,11 @@ def lowering(link: Link, claim: str) -> Operation:
     return Operation(
         "link down", link._replace(up=False), before=link._replace(up=True), reason=f"{claim}: no tunnel is up on it"
     )
+
+
+def resting(link: Link, was: bool, silent: bool, claim: str) -> List[Operation]:
+    """Dormant while the far end is `silent`: packets and probes pass, but it is not RUNNING for routing daemons (RFC 2863). The
+    kernel keeps that over a link down without telling it, so nothing is set down like that. `was`: it is dormant now."""
+    why = f"{claim}: its far end {'does not answer' if silent else 'is not silent any more'}"
+    operation = Operation("link state", link._replace(dormant=silent), link._replace(dormant=was), why)
+    return [operation] if was != silent else []

@@ -14,8 +14,8 @@ from updown.state import Address, netns_of, placed
 
 
 def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
-    """disable_policy and forwarding for both families, rp_filter for IPv4; a setting of `keep` wants nothing.
-    keep_addr_on_down where the device is set down at times.
+    """disable_policy and forwarding for both families, rp_filter for IPv4, accept_ra for IPv6; a setting of `keep` wants
+    nothing. keep_addr_on_down where the device is set down at times.
 
     A VTI checks what comes in against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the
     stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
@@ -30,6 +30,9 @@ def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
                 found.append(Sysctl(device, conf(family, device, key), str(value)))
     if settings.rp_filter != "keep":
         found.append(Sysctl(device, conf("ipv4", device, "rp_filter"), settings.rp_filter))
+    if settings.accept_ra != "keep":
+        ignored = settings.accept_ra == FOLLOW_ALL and settings.forwarding != 1
+        found.append(Sysctl(device, conf("ipv6", device, "accept_ra"), "0" if ignored else settings.accept_ra))
     if settings.link == "follow":
         found.append(Sysctl(device, conf("ipv6", device, "keep_addr_on_down"), "1"))
     return tuple(found)
@@ -58,7 +61,7 @@ def all_of(device: str) -> str:
 
 def needed(want: Sysctl) -> Tuple[str, ...]:
     """The files to read before `plan` can decide."""
-    if want.value == FOLLOW_ALL:
+    if want.value == FOLLOW_ALL and not is_ra(want):
         return (want.path, all_of(want.device))
     return (want.path,)
 
@@ -72,7 +75,11 @@ def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str, mtu: int = 0
     if present is None:
         return None
     value = want.value
-    if value == FOLLOW_ALL:
+    if value == FOLLOW_ALL and is_ra(want):
+        if present != "2":  # where it forwards, the kernel heeds 2 alone (include/net/ipv6.h ipv6_accept_ra)
+            return None
+        value = "0"
+    elif value == FOLLOW_ALL:
         # effective is the larger of `all` and the device's: 0 cannot work where `all` is 1, 2 (loose) can
         everywhere = observed.sysctls.get(all_of(want.device))
         value = "2" if everywhere == "1" else "0"
@@ -81,6 +88,11 @@ def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str, mtu: int = 0
     if present == value:
         return None
     return Operation("sysctl", want._replace(value=value), want._replace(value=present), f"{claim}: {why(want)}")
+
+
+def is_ra(want: Sysctl) -> bool:
+    """Whether this is about router advertisements."""
+    return want.path.endswith("/accept_ra")
 
 
 def default_path(want: Sysctl) -> str:
@@ -94,6 +106,7 @@ def why(want: Sysctl) -> str:
     return {
         "disable_policy": "other, unmarked policies must not drop what the tunnel brings",
         "forwarding": "packets pass between the tunnel and the networks behind us",
+        "accept_ra": "what a peer advertises must not become a default route",
         "addr_gen_mode": "it has a link-local address of its own",
         "rp_filter": "the way back may differ from the way in",
         "keep_addr_on_down": "the device is set down while no tunnel is up, and keeps its addresses",

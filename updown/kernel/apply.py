@@ -115,6 +115,8 @@ def perform_link(action: str, link: Link, netlink: Netlink) -> Optional[int]:
     there = netlink.at(link.name)
     if action == "link delete":
         there.delete_link(index)
+    elif action == "link state":
+        there.set_link(index, dormant=link.dormant)
     elif action == "link change":
         there.change_link(link._replace(name=bare(link.name), ifindex=index))
     else:

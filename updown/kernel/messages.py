@@ -47,6 +47,8 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_
     28,
     29,
 )
+_IFLA_OPERSTATE = 16
+_DORMANT, _UP = b"\x05", b"\x06"  # IF_OPER_*
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: a third of the answer
 _INFO_KIND, _INFO_DATA = 1, 2
 _VTI_LINK, _VTI_IKEY, _VTI_OKEY, _VTI_LOCAL, _VTI_REMOTE = 1, 2, 3, 4, 5
@@ -110,7 +112,12 @@ def link_change(index: int, link: Link) -> Request:
 
 
 def link_set(
-    index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, master: int = 0
+    index: int,
+    up: Optional[bool] = None,
+    mtu: int = 0,
+    alias: Optional[str] = None,
+    master: int = 0,
+    dormant: Optional[bool] = None,
 ) -> Request:
     """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it.
 
@@ -119,7 +126,8 @@ def link_set(
     header = _IFINFO.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
     named = b"" if alias is None else attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
     enslaved = attribute_u32(_IFLA_MASTER, master) if master else b""
-    return Request(NEW_LINK, CHANGE, header + _mtu(mtu) + named + enslaved)
+    state = b"" if dormant is None else attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
+    return Request(NEW_LINK, CHANGE, header + _mtu(mtu) + named + enslaved + state)
 
 
 def link_move(index: int, namespace: int) -> Request:
@@ -171,6 +179,7 @@ def decode_link(payload: bytes) -> Link:
         mtu=u32(found, _IFLA_MTU),
         up=bool(flags & _IFF_UP),
         alias=text(found, _IFLA_IFALIAS),
+        dormant=found.get(_IFLA_OPERSTATE) == _DORMANT,
     )
     if link.kind in ("vti", "vti6"):
         return link._replace(

@@ -81,12 +81,14 @@ class Netlink(Lookup):
         return link._replace(vrf=owner.name) if owner and owner.kind == "vrf" else link
 
     def vrf_table(self, name: str) -> int:
-        """The routing table of the VRF `name`; raises KernelError (ENODEV) where there is no VRF of that name."""
-        found = 0
-        if self.link(name) is not None:
-            found = rt.decode_vrf_table(self.at(name)._one(rt.link_get(bare(name)), f"link {name}"))
+        """The routing table of the VRF `name`; raises KernelError: ENODEV without such a VRF, ENOENT without its
+        namespace."""
+        found, there, netns = 0, self.at(name), netns_of(name)
+        if there.link(bare(name)) is not None:
+            found = rt.decode_vrf_table(there._one(rt.link_get(bare(name)), f"link {name}"))
         if not found:
-            hint = f"ip link add {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
+            add = f"ip -n {netns} link add" if netns else "ip link add"
+            hint = f"{add} {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
             raise KernelError(f"vrf {name}: there is no VRF of that name", errno.ENODEV, hint)
         return found
 
@@ -178,9 +180,11 @@ class Netlink(Lookup):
         alias: Optional[str] = None,
         device: str = "",
         master: int = 0,
+        dormant: Optional[bool] = None,
     ) -> None:
-        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF. Down flushes routes and IPv6 addresses."""
-        self._change(rt.link_set(index, up, mtu, alias, master), f"link set {device or index}")
+        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF, operational state. Down flushes routes and IPv6
+        addresses; dormant takes nothing away."""
+        self._change(rt.link_set(index, up, mtu, alias, master, dormant), f"link set {device or index}")
 
     def delete_link(self, index: int, device: str = "") -> None:
         """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
