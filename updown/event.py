@@ -22,6 +22,14 @@ VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
 
 
+class LookUps(NamedTuple):
+    """What is asked for only once it is known which: the table of a VRF, and the row in which a connection's claims on a device
+    stand."""
+
+    vrf_table: VrfTable
+    row_on: Callable[[str, str], Optional[Row]]
+
+
 class Decided(NamedTuple):
     """What a verb does to the claims, and what is to be said of it."""
 
@@ -39,7 +47,8 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     held = ledger.held(*rules.sought(context))._replace(served=served)
     facts = sa.facts_for(context, lines, netlink)
-    change, remarks, warnings = decide(context, rules, lines, held, now, netlink.vrf_table, facts)
+    look_ups = LookUps(netlink.vrf_table, ledger.row_on)
+    change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
@@ -78,14 +87,14 @@ def decide(
     lines: Tuple[Line, ...],
     held: claims.Held,
     now: int,
-    vrf_table: VrfTable,
+    look_ups: LookUps,
     facts: Optional[mtu.Facts],
 ) -> Decided:
     """What this verb does to the claims."""
     if not context.verb.steps:
         return Decided(Change())
     if context.verb.makes:
-        return make(context, rules, lines, held, now, vrf_table, facts)
+        return make(context, rules, lines, held, now, look_ups, facts)
     if "unroute" in context.verb.steps:
         return Decided(rules.unroute(context, held))
     return Decided(rules.down(context, held))
@@ -97,7 +106,7 @@ def make(
     lines: Tuple[Line, ...],
     held: claims.Held,
     now: int,
-    vrf_table: VrfTable,
+    look_ups: LookUps,
     facts: Optional[mtu.Facts],
 ) -> Decided:
     """The claim of a verb that makes, with everything it asks for."""
@@ -106,13 +115,17 @@ def make(
         return Decided(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
-    row = claims.row_of(held) or device.decide_row(context, settings)
+    row = (
+        claims.row_of(held)
+        or look_ups.row_on(context.connection, placed(found.name, settings.netns))
+        or device.decide_row(context, settings)
+    )
     earlier = device.kept(found, context, settings, row, [want for claim in held.tunnel for want in claim.wants])
     if earlier != found:
         found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
-    settings = in_vrf(settings, vrf_table)
+    settings = in_vrf(settings, look_ups.vrf_table)
     asked = before.wants if before else ()
     wants, remarks, warnings = wants_of(context, settings, found, row, claims.routed(context, before), asked, facts)
     return Decided(rules.make(context, held, row, wants, now), remarks, warnings)

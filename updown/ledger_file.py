@@ -6,7 +6,7 @@ import time
 
 from updown.errors import StateError
 from updown.ledger import Ledger, LedgerError
-from updown.ledger_tables import SIGNALS, TABLES, TO_2, VERSION
+from updown.ledger_tables import PLACES, SIGNALS, TABLES, TO_2, VERSION
 from updown.lock import WAIT, take_lock
 
 STATE_DIR = "/run/vti-updown"
@@ -67,10 +67,9 @@ def attach(ledger: Ledger, path: str) -> None:
 def prepare(base: sqlite3.Connection) -> None:
     """Give a new file its tables; raises LedgerError for one that another version of ours, or somebody else, wrote."""
     version = base.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        base.executescript(f"BEGIN; {TABLES} {SIGNALS} PRAGMA user_version = {VERSION}; COMMIT")
-    elif version == 1:
-        base.executescript(f"BEGIN; {TO_2} PRAGMA user_version = {VERSION}; COMMIT")
+    changes = {0: TABLES + SIGNALS + PLACES, 1: TO_2 + PLACES, 2: PLACES}
+    if version in changes:
+        base.executescript(f"BEGIN; {changes[version]} PRAGMA user_version = {VERSION}; COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
 

@@ -6,7 +6,7 @@ from typing import Any, List, Tuple
 from updown.claims import SA, About, Claim
 from updown.desired import Row, load
 
-VERSION = 2  # of the tables below (PRAGMA user_version)
+VERSION = 3  # of the tables below (PRAGMA user_version)
 
 TABLES = """
 CREATE TABLE claim (
@@ -35,6 +35,9 @@ CREATE TABLE probe (device TEXT PRIMARY KEY, misses INTEGER NOT NULL, since INTE
 """
 """What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a route.
 Since version 2."""
+
+PLACES = "CREATE INDEX claim_place ON claim (connection, device);"
+"""To find one claim of a connection on a device. Since version 3."""
 
 TO_2 = (
     SIGNALS

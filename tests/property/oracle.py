@@ -144,6 +144,9 @@ class Oracle:
         key = key_of(one, kind)
         before = self.held.get(key)
         mates = [hold for hold in self.held.values() if same_tunnel(hold.tunnel, one)]
+        mates += sorted(
+            (hold for hold in self.held.values() if on_the_same(hold.tunnel, one)), key=lambda hold: hold.since
+        )
         row = mates[0].row if mates else row_of(one, "UP" in call.wishes)
         routes = before.routes if before else 0
         for old, hold in list(self.held.items()):
@@ -304,6 +307,11 @@ def row_of(one: Tunnel, initiates: bool) -> Row:
 def same_tunnel(one: Tunnel, other: Tunnel) -> bool:
     """The connection; of instances also the base reqid, or, with a configured one, which all share, the peer."""
     return tunnel_name(one) == tunnel_name(other)
+
+
+def on_the_same(one: Tunnel, other: Tunnel) -> bool:
+    """Whether these are of one connection, and on one device, which cannot be two things at once."""
+    return (one.connection, one.device) == (other.connection, other.device)
 
 
 def tunnel_name(one: Tunnel) -> Key:

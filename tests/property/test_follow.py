@@ -242,7 +242,7 @@ def test_a_ledger_of_the_version_before_is_taken_over(machine: Machine) -> None:
     machine.send_all(establish(Tunnel(shared="yes")))
     with machine.ledger() as ledger:
         ledger.base.executescript(
-            "DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1"
+            "DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; DROP INDEX claim_place; PRAGMA user_version = 1"
         )
     machine.settings(FOLLOW)
     machine.send(call(Tunnel("u", theirs="10.3.0.0/24", shared="yes", reqid=16392), "route", child=False))

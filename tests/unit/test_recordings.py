@@ -62,6 +62,14 @@ def test_every_recorded_call_runs_dry(recording: Recording, python: List[str]) -
         assert any(line.startswith(f"ip link add {device} ") for line in plan) == makes, f"{call.name}: {plan}"
 
 
+def test_calls_made_by_hand_have_the_variables_of_recorded_ones() -> None:
+    recorded = {frozenset(call.environment) for one in recordings("libreswan-*") for call in one.calls()}
+    for recording in recordings("by-hand-libreswan"):
+        for call in recording.calls():
+            assert frozenset(call.environment) in recorded, f"{recording} {call.name}"
+            assert call.verb == call.environment["PLUTO_VERB"]
+
+
 def test_the_table_of_expectations_has_every_recorded_call_once() -> None:
     """Each recording has one sequence without a variant, which names all its calls, in order, by their verbs."""
     plain = [sequence for sequence in expectations.sequences() if not sequence.variant]
