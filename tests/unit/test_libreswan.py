@@ -311,6 +311,15 @@ BAD_SHAPES = {
     "an SPI that is none": ("SPI_IN", "12"),
     "a port that is too large": ("PLUTO_PEER_PORT", "65536"),
     "a protocol that is a name": ("PLUTO_MY_PROTOCOL", "tcp"),
+    "a kind in small letters": ("PLUTO_CONN_KIND", "permanent"),
+    "a kind that is cut off": ("PLUTO_CONN_KIND", "CK_"),
+    "a kind with more behind it": ("PLUTO_CONN_KIND", "CK_PERMANENT;reboot"),
+    "a kind with a newline": ("PLUTO_CONN_KIND", "CK_PERMANENT\n"),
+    "an SA type that is none": ("PLUTO_SA_TYPE", "esp"),
+    "an SA type with a blank": ("PLUTO_SA_TYPE", "ESP "),
+    "a policy with a blank": ("PLUTO_CONN_POLICY", "IKEv2 UP"),
+    "a policy with an escape sequence": ("PLUTO_CONN_POLICY", "IKEv2+UP\x1b[2J"),
+    "a family that is none": ("PLUTO_CLIENT_FAMILY", "ipv5"),
 }
 
 
@@ -331,6 +340,7 @@ BAD_OPTIONS = {
     "PLUTO_INTERFACE": "eth/0",
     "PLUTO_PEER_DNS_INFO": "8.8.8.8 evil.example",
     "PLUTO_INBYTES": "many",
+    "PLUTO_CONN_ADDRFAMILY": "inet",
     "PLUTO_ADDTIME": "-1",
     "NFLOG": "x",
     "CAT": "meow",
@@ -364,6 +374,20 @@ def test_free_text_of_a_peer_is_carried_without_a_word(variable: str) -> None:
     context = read(MAIN, **{variable: CARRIED[variable]})
     assert CARRIED[variable] in context
     assert context.warnings == ()
+
+
+@pytest.mark.parametrize("kind", ["CK_TEMPLATE", "CK_GROUP", "CK_LABELED_CHILD", "CK_LABELED_TEMPLATE"])
+def test_every_kind_of_libreswans_is_known(kind: str) -> None:
+    context = read(MAIN, PLUTO_CONN_KIND=kind)
+    assert context.instance
+    assert context.warnings == ()
+
+
+def test_a_kind_of_a_later_release_is_served_and_named() -> None:
+    context = read(MAIN, PLUTO_CONN_KIND="CK_OUT_OF_SPACE")
+    assert context.instance
+    (warning,) = context.warnings
+    assert warning == "PLUTO_CONN_KIND=CK_OUT_OF_SPACE: no kind of this release; taken for an instance"
 
 
 SELECTORS = ("PLUTO_MY_CLIENT", "PLUTO_PEER_CLIENT")  # which must be there in one of their two forms

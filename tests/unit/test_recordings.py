@@ -14,6 +14,7 @@ import pytest
 from tests.kernel import expectations
 from tests.kernel.expectations import Sequence
 from tests.recordings import Call, Recording, recordings
+from updown import daemons
 
 HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -60,6 +61,12 @@ def test_every_recorded_call_runs_dry(recording: Recording, python: List[str]) -
         device = call.environment["VTI_IFACE"]
         makes = bool(device) and not call.verb.startswith(("down", "unroute"))
         assert any(line.startswith(f"ip link add {device} ") for line in plan) == makes, f"{call.name}: {plan}"
+
+
+def test_no_recorded_call_has_a_variable_that_we_wonder_at() -> None:
+    calls = [call for recording in recordings("*libreswan*") for call in recording.calls()]
+    assert len(calls) >= 985
+    assert [call.name for call in calls if daemons.read(call.environment).warnings] == []
 
 
 def test_calls_made_by_hand_have_the_variables_of_recorded_ones() -> None:
