@@ -452,7 +452,7 @@ ROUTED: Dict[str, Tuple[Tunnel, Set[Tuple[str, str]]]] = {
         {("::/1", "vti5"), ("8000::/1", "vti5"), ("2001:db8:0:1::2/128", "eth0")},
     ),
     "::/0 in IPv4 needs no way to the peer": (
-        T._replace(theirs="::/0"),
+        T._replace(mine="fd00:1::/64", theirs="::/0"),
         {("::/1", "vti5"), ("8000::/1", "vti5")},
     ),
     "a prefix that holds the peer": (

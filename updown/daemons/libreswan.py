@@ -8,7 +8,7 @@ from typing import Any, Dict, Mapping, Tuple
 
 from updown import values
 from updown.context import Context, Selector
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, SHOWN, Row, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, SHOWN, Row, fitting, read_table
 from updown.errors import Refused
 from updown.state import is_any
 from updown.values import escaped
@@ -163,7 +163,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "dns_resolver": fields.get("dns_resolver", "file"),
     }
     direct = {name: value for name, value in fields.items() if name in DIRECT}
-    return Context(**{**direct, **derived})
+    return fitting(Context(**{**direct, **derived}))
 
 
 def client(fields: Dict[str, Any], side: str, variable: str) -> None:
