@@ -541,6 +541,42 @@ def test_the_way_to_the_peer_goes_with_the_last_tunnel_that_needs_it(machine: Ma
     assert machine.routes() == set()
 
 
+NESTED = Tunnel("n", peer="10.2.0.50", theirs="0.0.0.0/0", device="vti6", mark_in="6", mark_out="6", reqid=16400)
+
+
+def test_a_peer_behind_another_tunnel_stays_there(machine: Machine) -> None:
+    """A tunnel within a tunnel: the route to 10.2.0.0/24 means the peer, a default route would not."""
+    machine.send_all([*establish(T), *establish(NESTED)])
+    path = machine.kernel.path("10.2.0.50")
+    assert path is not None
+    assert path.device == "vti5"
+    assert [report.operations for report in machine.send_all(establish(NESTED))] == [()] * 3
+    machine.send_all([*withdraw(NESTED), *withdraw(T)])
+    assert machine.routes() == set()
+    assert machine.devices() == set()
+
+
+@pytest.mark.parametrize("everything", ["0.0.0.0/0", "128.0.0.0/1"])
+def test_a_peer_behind_another_tunnels_default_route_is_kept_outside_of_it(machine: Machine, everything: str) -> None:
+    """That route means everything, and nobody says that one tunnel is to go within the other."""
+    other = NESTED._replace(peer="203.0.113.9", theirs="203.0.0.0/8")
+    machine.send_all([*establish(T._replace(theirs=everything)), *establish(other)])
+    path = machine.kernel.path("203.0.113.9")
+    assert path is not None
+    assert path.device == "eth0"
+
+
+def test_a_peer_behind_another_tunnel_stays_there_when_our_address_moves(machine: Machine) -> None:
+    machine.send_all([*establish(T), *establish(NESTED)])
+    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "198.51.100.7/24")
+    there = NESTED._replace(me="198.51.100.7")
+    machine.send_all([call(NESTED, "down", wishes=("UP",)), call(NESTED, "unroute", wishes=("UP",))])
+    machine.send_all([call(there, "route", wishes=("UP",)), call(there, "up", wishes=("UP",))])
+    path = machine.kernel.path("10.2.0.50")
+    assert path is not None
+    assert path.device == "vti5"
+
+
 def test_the_administrators_own_way_to_the_peer_is_used_and_stays(machine: Machine) -> None:
     eth0 = machine.kernel.named("eth0").ifindex
     own = Route("198.51.100.2/32", "eth0", "198.51.100.9", protocol=4)
