@@ -504,10 +504,9 @@ def test_a_source_address_of_two_tunnels_outlives_the_first(
     machine: Machine, source: str, first: str, second: str
 ) -> None:
     """Each device has it: with a device the kernel takes its addresses, and with an address the routes that prefer it."""
-    one = Tunnel("one", device="vti1", mark_in="1/0xffffffff", mark_out="1/0xffffffff", theirs=first, source=source)
-    other = Tunnel(
-        "other", THIRD, device="vti2", mark_in="2/0xffffffff", mark_out="2/0xffffffff", theirs=second, source=source
-    )
+    both = Tunnel(mine="fd00:1::/64" if ":" in source else "10.1.0.0/24", source=source)
+    one = both._replace(connection="one", device="vti1", mark_in="1", mark_out="1", theirs=first)
+    other = both._replace(connection="other", me=THIRD, device="vti2", mark_in="2", mark_out="2", theirs=second)
     machine.send_all([*establish(one), *establish(other), *withdraw(one)])
     length = 128 if ":" in source else 32
     assert machine.devices() == {"vti2"}
@@ -586,10 +585,61 @@ def test_the_administrators_own_way_to_the_peer_is_used_and_stays(machine: Machi
     assert "198.51.100.2/32" in machine.kernel.routes_by("eth0")
 
 
-def test_no_way_to_the_peer_but_the_tunnel_is_a_warning(machine: Machine) -> None:
+FAR = T._replace(theirs="0.0.0.0/0", peer="203.0.113.9", next_hop=GATEWAY)
+
+
+def test_without_a_way_to_the_peer_what_would_loop_waits(machine: Machine) -> None:
+    """The half of 0.0.0.0/0 that the peer is in; with a way to it `up` again, or `reconcile`, brings the rest."""
+    before = machine.kernel.table
     machine.kernel.table = []
-    report = machine.send(call(T._replace(theirs="0.0.0.0/0", peer="203.0.113.9"), "up"))
-    assert any("no way to the peer 203.0.113.9 outside vti5" in warning for warning in report.warnings)
+    report = machine.send(call(FAR, "up"))
+    assert report.warnings == (
+        "no way to the peer 203.0.113.9 outside vti5: its packets would loop. Routes that hold it wait:"
+        " add one to the peer, then run `vti-updown reconcile`",
+    )
+    assert machine.routes() == {("0.0.0.0/1", "vti5")}
+    assert machine.send(call(FAR, "up")).operations == ()
+    machine.kernel.table += before
+    assert machine.send(call(FAR, "up")).warnings == ()
+    assert machine.routes() == {("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5"), ("203.0.113.9/32", "eth0")}
+    machine.send_all(withdraw(FAR))
+    assert machine.routes() == set()
+
+
+def test_a_way_to_the_peer_that_is_lost_takes_what_would_loop(machine: Machine) -> None:
+    """The uplink went down, and with it the machine's default route and our route to the peer."""
+    machine.send_all(establish(FAR))
+    eth0 = machine.kernel.named("eth0").ifindex
+    machine.kernel.table = [entry for entry in machine.kernel.table if entry.oif != eth0]
+    machine.send(call(FAR, "up"))
+    assert machine.routes() == {("0.0.0.0/1", "vti5")}
+    assert machine.send(call(FAR, "up")).operations == ()
+    machine.send_all(withdraw(FAR))
+    assert machine.routes() == set()
+
+
+def test_a_table_of_its_own_has_its_routes_whatever_the_way_to_the_peer(machine: Machine) -> None:
+    """Its rules may be for others than the tunnel's own packets."""
+    machine.settings("[device vti5]\ntable = 100\n")
+    machine.kernel.table = []
+    machine.send(call(FAR, "up"))
+    assert machine.routes() == {("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5")}
+
+
+def test_a_route_that_would_loop_waits_for_a_way_that_another_tunnel_brings(machine: Machine) -> None:
+    """Both want the prefix that the first one's peer is in: with the second up the peer is reached through it."""
+    machine.kernel.table = [entry for entry in machine.kernel.table if entry.route.destination != "0.0.0.0/0"]
+    first = FAR._replace(theirs="203.0.0.0/8")
+    second = U._replace(theirs="203.0.0.0/8", device="vti6", mark_in="6", mark_out="6", me="198.51.100.9")
+    machine.send_all(establish(first))
+    assert machine.routes() == set()
+    machine.send_all(establish(second))
+    path = machine.kernel.path("203.0.113.9")
+    assert path is not None
+    assert path.device == "vti6"
+    assert [report.operations for report in machine.send_all([*establish(first), *establish(second)])] == [()] * 6
+    machine.send_all(withdraw(second))
+    assert machine.routes() == set()
 
 
 def test_a_route_of_someone_elses_is_never_replaced(machine: Machine) -> None:

@@ -4,7 +4,7 @@ doubt (promise P9)."""
 import ipaddress
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
-from updown.concerns import routes, sysctls
+from updown.concerns import peers, sysctls
 from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink import Netlink, RouteSeen
@@ -34,7 +34,7 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
         if isinstance(want, Route):
             seen[route_key(want)] = exact(netlink, want, names)
         elif isinstance(want, PeerRoute):
-            slot = routes.peer_route_slot(want.peer)
+            slot = peers.peer_route_slot(want.peer)
             seen[route_key(slot)] = exact(netlink, slot, names)
         elif isinstance(want, SourceAddress):
             paths[want.address] = lasting(netlink.at(want.device), want, links[want.device])
@@ -77,10 +77,10 @@ def ways(
 ) -> Dict[str, Optional[Path]]:
     """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made."""
     found: Dict[str, Optional[Path]] = {}
-    peers = [want for want in wants if isinstance(want, PeerRoute)]
-    for want in peers:
-        slot = seen[route_key(routes.peer_route_slot(want.peer))]
-        moved = len({other.local for other in peers if other.peer == want.peer}) > 1
+    asked = [want for want in wants if isinstance(want, PeerRoute)]
+    for want in asked:
+        slot = seen[route_key(peers.peer_route_slot(want.peer))]
+        moved = len({other.local for other in asked if other.peer == want.peer}) > 1
         if slot is None or slot.device == want.device:
             found[want.peer] = outside(netlink, want)
         elif moved:
@@ -92,7 +92,7 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Pa
     """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
     match of a dump, read only after a move."""
     peer = ipaddress.ip_address(want.peer)
-    slot = routes.peer_route_slot(want.peer).destination
+    slot = peers.peer_route_slot(want.peer).destination
     matches = [
         route
         for route in netlink.routes(family(want.peer), MAIN_TABLE)
