@@ -206,9 +206,7 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
             draft.phases[phase].append(operation._replace(makes=name))
             draft.made[name] = 0
     elif isinstance(want, PeerRoute):
-        operation, warning = peers.plan(want, observed, plan_routes.moved(want, ground), devices.gone, claim)
-        draft.phases["peer"] += [operation] if operation else []
-        draft.warnings += [warning] if warning else []
+        plan_routes.plan_peer(holder, ground, observed, devices, draft)
     elif isinstance(want, Route):
         plan_routes.plan_route(holders, ground, observed, devices, draft)
     elif isinstance(want, Rule):

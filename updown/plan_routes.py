@@ -33,6 +33,18 @@ def is_looping(holder: Holder, draft: Draft) -> bool:
     return isinstance(holder.want, Route) and peers.loops(holder.want, holder.claim.wants, draft.lost)
 
 
+def plan_peer(holder: Holder, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+    """The host route to a peer; a warning where there is no way for it."""
+    want = holder.want
+    assert isinstance(want, PeerRoute)
+    if want.peer in draft.lost:
+        waiting = any(is_looping(Holder(holder.claim, one), draft) for one in holder.claim.wants)
+        draft.warnings.append(peers.no_way(want, waiting))
+        return
+    operation = peers.plan(want, observed, moved(want, ground), devices.gone, holder.claim.connection)
+    draft.phases["peer"] += [operation] if operation else []
+
+
 def plan_route(holders: List[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
     """Decide over one route: the first claim has it whose device can take it."""
     shut = devices.down | ground.signals.silent

@@ -531,6 +531,24 @@ def test_host_to_host_has_no_route_and_one_line_says_why(machine: Machine) -> No
     assert machine.devices() == {"vti5"}
 
 
+def test_host_to_host_in_a_table_of_its_own_has_its_route(machine: Machine) -> None:
+    """Only what a rule leads there goes in; the peer itself stays outside by the main table."""
+    machine.settings("[device vti5]\ntable = 100\nrule = fwmark 7\n")
+    tunnel = T._replace(mine=f"{WEST}/32", theirs=f"{T.peer}/32")
+    report = machine.send(call(tunnel, "up"))
+    assert report.remarks == ()
+    found = {
+        (entry.route.destination, entry.route.table) for entry in machine.kernel.table if entry.route.protocol == 160
+    }
+    assert found == {("198.51.100.2/32", 100), ("198.51.100.2/32", 254)}
+    assert machine.send(call(tunnel, "up")).operations == ()
+    path = machine.kernel.path(T.peer)
+    assert path is not None
+    assert path.device == "eth0"
+    machine.send_all(withdraw(tunnel))
+    assert machine.routes() == set()
+
+
 def test_the_way_to_the_peer_goes_with_the_last_tunnel_that_needs_it(machine: Machine) -> None:
     first = T._replace(theirs="0.0.0.0/0")
     second = T._replace(connection="u", theirs="198.51.0.0/16", mine="10.1.1.0/24", reqid=16392, address="")
@@ -622,7 +640,10 @@ def test_a_table_of_its_own_has_its_routes_whatever_the_way_to_the_peer(machine:
     """Its rules may be for others than the tunnel's own packets."""
     machine.settings("[device vti5]\ntable = 100\n")
     machine.kernel.table = []
-    machine.send(call(FAR, "up"))
+    assert machine.send(call(FAR, "up")).warnings == (
+        "no way to the peer 203.0.113.9 outside vti5: its packets would loop where a rule leads them there."
+        " Add a route to the peer",
+    )
     assert machine.routes() == {("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5")}
 
 

@@ -27,25 +27,26 @@ def peer_route_slot(peer: str) -> Route:
     return peer_route(PeerRoute(peer, "", "", ""), Path(""))
 
 
-def plan(
-    want: PeerRoute, observed: Observed, moved: bool, gone: Tuple[str, ...], claim: str
-) -> Tuple[Optional[Operation], Optional[str]]:
-    """The host route to the peer; a warning where there is no way to the peer but a tunnel. `moved`: our end did, so that our
-    earlier route may lead where nothing is. `gone`: devices that this plan deletes or makes anew."""
+def plan(want: PeerRoute, observed: Observed, moved: bool, gone: Tuple[str, ...], claim: str) -> Optional[Operation]:
+    """The host route to the peer, where there is a way. `moved`: our end did, so that our earlier route may lead where nothing
+    is. `gone`: devices that this plan deletes or makes anew."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
-    if stands(want, have, moved, gone):
-        return None, None  # ours from before, or the administrator's own
     path = observed.paths.get(want.peer)
-    if path is None or path.device == want.device:
-        return None, (
-            f"no way to the peer {want.peer} outside {want.device}: its packets would loop. Routes that hold it wait:"
-            " add one to the peer, then run `vti-updown reconcile`"
-        )
+    if stands(want, have, moved, gone) or path is None or path.device == want.device:
+        return None
     wanted = peer_route(want, path)
     if path.local or wanted == have:
-        return None, None
+        return None
     why = f"{claim}: ESP and IKE to the peer stay outside {want.device}"
-    return Operation("route replace" if have else "route add", wanted, have, why), None
+    return Operation("route replace" if have else "route add", wanted, have, why)
+
+
+def no_way(want: PeerRoute, waiting: bool) -> str:
+    """The warning where there is no way but the tunnel; `waiting`: routes of the main table do, so that nothing loops."""
+    found = f"no way to the peer {want.peer} outside {want.device}: its packets would loop"
+    if waiting:
+        return f"{found}. Routes that hold it wait: add one to the peer, then run `vti-updown reconcile`"
+    return f"{found} where a rule leads them there. Add a route to the peer"
 
 
 def stands(want: PeerRoute, have: Optional[Route], moved: bool, gone: Tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from updown.desired import PeerRoute
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.settings import Settings
-from updown.state import OUR_PROTOCOL, Route, family, placed
+from updown.state import MAIN_TABLE, OUR_PROTOCOL, Route, family, placed
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""
@@ -39,7 +39,7 @@ def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     for wanted in asked_for + static:
         network = ipaddress.ip_network(wanted.destination)
         holds_peer = network.version == peer.version and peer in network and not (settings.netns or settings.vrf)
-        if holds_peer and network.prefixlen == network.max_prefixlen:
+        if holds_peer and network.prefixlen == network.max_prefixlen and wanted.table == MAIN_TABLE:
             remarks.append(f"{peer} is not routed into {device}, its IKE and ESP would loop: packets to it go outside")
             continue
         if holds_peer and not peer.is_unspecified:
