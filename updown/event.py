@@ -1,7 +1,7 @@
 """The way of an event: context -> claims -> desired -> plan -> apply -> report. Dry-run and explain leave `apply` out."""
 
 from contextlib import suppress
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from updown import claims
 from updown.carry import Report, carry_out, mend
@@ -27,7 +27,7 @@ class LookUps(NamedTuple):
     stand."""
 
     vrf_table: VrfTable
-    row_on: Callable[[str, str], Optional[Row]]
+    row_on: Callable[[str, str, Sequence[int]], Optional[Row]]
 
 
 class Decided(NamedTuple):
@@ -115,9 +115,10 @@ def make(
         return Decided(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
+    dead = [claim.order for claim in claims.replaced(context, held)]
     row = (
         claims.row_of(held)
-        or look_ups.row_on(context.connection, placed(found.name, settings.netns))
+        or look_ups.row_on(context.connection, placed(found.name, settings.netns), dead)
         or device.decide_row(context, settings)
     )
     earlier = device.kept(found, context, settings, row, [want for claim in held.tunnel for want in claim.wants])

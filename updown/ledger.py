@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from types import TracebackType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Type
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type
 
 from updown.claims import SA, Claim, Ended, Held, Holder
 from updown.desired import Device, Row, device_of, dump, load, resource
@@ -118,10 +118,12 @@ class Ledger:
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
 
-    def row_on(self, connection: str, device: str) -> Optional[Row]:
-        """The row of a connection's first claim on a device: its template's, or another instance's."""
-        first = "SELECT ordering FROM claim WHERE connection = ? AND device = ? ORDER BY ordering LIMIT 1"
-        found = self.claims(f"ordering = ({first})", json.dumps(connection), device)
+    def row_on(self, connection: str, device: str, but: Sequence[int] = ()) -> Optional[Row]:
+        """The row of a connection's first claim on a device: its template's, or another instance's. `but`: claims in whose
+        place comes another, by their order."""
+        others = f"AND ordering NOT IN ({', '.join('?' * len(but))})"
+        first = f"SELECT ordering FROM claim WHERE connection = ? AND device = ? {others} ORDER BY ordering LIMIT 1"
+        found = self.claims(f"ordering = ({first})", json.dumps(connection), device, *but)
         return next((claim.row for claim in found), None)
 
     def least_mtus(self, device: str) -> Tuple[int, int]:
