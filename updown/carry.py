@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import addresses, device, mtu
-from updown.desired import Device, SourceAddress, Want, resource, split
+from updown.desired import Device, PeerRoute, SourceAddress, Want, resource, split
 from updown.draft import Ground, Plan, speaker
 from updown.errors import StateError, UpdownError
 from updown.kernel.apply import Outcome, apply
@@ -165,6 +165,9 @@ def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, 
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
     names = list(dict.fromkeys([*names, *(name for name in clamps if ledger.made(name) is not None)]))
     holders = {name: ledger.holders(name, newest) for name in names}
+    ways = ways_of([one.claim for name in names if name.startswith("route ") for one in holders[name]])
+    names += [name for name in ways if name not in holders]
+    holders = {name: holders[name] if name in holders else ledger.holders(name, newest) for name in names}
     found = signals(holders, ended, newest, ledger)
     shut = [name for name in names if name.startswith("route ") and holders[name] and shuts(found, holders[name][0])]
     if shut:  # who comes first cannot have the route now: who does?
@@ -172,6 +175,12 @@ def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, 
         found = signals(holders, ended, newest, ledger)
     mtus = {name: mtu.of_device(*ledger.least_mtus(name)) for name in devices}
     return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest, found, mtus)
+
+
+def ways_of(claims: List[Claim]) -> List[str]:
+    """The ways to the peers of these claims: they decide whether a route may stand."""
+    each = {claim.key: claim for claim in claims}.values()
+    return list(dict.fromkeys(resource(want) for one in each for want in one.wants if isinstance(want, PeerRoute)))
 
 
 def wants_in(ground: Ground) -> List[Want]:

@@ -19,6 +19,8 @@ from updown.report import JSON_VERSION, as_json, explanation, plan_lines
 from updown.settings import Line
 from updown.state import OUR_ALIAS
 
+EACH_ALONE = "each was planned from the present state, as if those before it had not been"
+
 
 def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """The sub-command, or an event by hand."""
@@ -70,6 +72,8 @@ def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
                 raise
             print("\n".join([*folded("# error: ", error.text), *folded("# hint: ", error.hint)]))
             worst = max(worst, error.status)
+    if dry and len(saved) > 1 and not arguments.json:
+        print("\n".join(folded("# ", EACH_ALONE)))
     return worst
 
 

@@ -37,10 +37,24 @@ class Plan(NamedTuple):
     made: Dict[str, Optional[int]]
 
 
+class Devices(NamedTuple):
+    """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used; and the MTU of
+    those that get one from us."""
+
+    gone: Tuple[str, ...]
+    fresh: Tuple[str, ...]
+    unusable: Tuple[str, ...]
+    foreign: Tuple[str, ...]
+    mtus: Dict[str, int]
+    down: FrozenSet[str] = frozenset()  # to be: nothing can be routed into them
+
+
 class Draft:
-    """A plan while it is being made: operations by phase, warnings, and what we will have made."""
+    """A plan while it is being made: operations by phase, warnings, and what we will have made. `lost`: peers to whom there is
+    no way but their own tunnel."""
 
     def __init__(self) -> None:
+        self.lost: FrozenSet[str] = frozenset()
         self.phases: Dict[str, List[Operation]] = {
             phase: []
             for phase in (

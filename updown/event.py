@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from functools import partial
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from updown import claims
 from updown.carry import Report, carry_out, mend
@@ -23,8 +23,13 @@ VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
 
 
-Between = Callable[[str, str], str]
-"""Gives the VTI that a claim of the same tunnel has between two ends, or nothing."""
+class LookUps(NamedTuple):
+    """What is asked for only once it is known which: the table of a VRF, the row in which a connection's claims on a device
+    stand, and the VTI that a claim of the same tunnel has between two ends (empty: none)."""
+
+    vrf_table: VrfTable
+    row_on: Callable[[str, str, Sequence[int]], Optional[Row]]
+    between: Callable[[str, str], str]
 
 
 class Decided(NamedTuple):
@@ -45,9 +50,8 @@ def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netl
     sought = rules.sought(context)
     held = ledger.held(sought)._replace(served=served)
     facts = sa.facts_for(context, lines, netlink)
-    change, remarks, warnings = decide(
-        context, rules, lines, held, now, netlink.vrf_table, partial(ledger.between, sought.tunnel), facts
-    )
+    look_ups = LookUps(netlink.vrf_table, ledger.row_on, partial(ledger.between, sought.tunnel))
+    change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
     mended = mend(ledger, netlink, dry)
     ledger.begin()
     try:
@@ -84,15 +88,14 @@ def decide(
     lines: Tuple[Line, ...],
     held: claims.Held,
     now: int,
-    vrf_table: VrfTable,
-    between: Between,
+    look_ups: LookUps,
     facts: Optional[mtu.Facts],
 ) -> Decided:
     """What this verb does to the claims."""
     if not context.verb.steps:
         return Decided(Change())
     if context.verb.makes:
-        return make(context, rules, lines, held, now, vrf_table, between, facts)
+        return make(context, rules, lines, held, now, look_ups, facts)
     if "unroute" in context.verb.steps:
         return Decided(rules.unroute(context, held))
     return Decided(rules.down(context, held))
@@ -104,8 +107,7 @@ def make(
     lines: Tuple[Line, ...],
     held: claims.Held,
     now: int,
-    vrf_table: VrfTable,
-    between: Between,
+    look_ups: LookUps,
     facts: Optional[mtu.Facts],
 ) -> Decided:
     """The claim of a verb that makes, with everything it asks for."""
@@ -114,13 +116,18 @@ def make(
         return Decided(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
-    row = claims.row_of(held) or device.decide_row(context, settings)
-    earlier = device.kept(found, context, settings, row, between)
+    dead = [claim.order for claim in claims.replaced(context, held)]
+    row = (
+        claims.row_of(held)
+        or look_ups.row_on(context.connection, placed(found.name, settings.netns), dead)
+        or device.decide_row(context, settings)
+    )
+    earlier = device.kept(found, context, settings, row, look_ups.between)
     if earlier != found:
         found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
-    settings = in_vrf(settings, vrf_table)
+    settings = in_vrf(settings, look_ups.vrf_table)
     asked = before.wants if before else ()
     wants, remarks, warnings = wants_of(context, settings, found, row, claims.routed(context, before), asked, facts)
     return Decided(rules.make(context, held, row, wants, now), remarks, warnings)

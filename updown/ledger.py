@@ -9,10 +9,10 @@ import json
 import os
 import sqlite3
 from types import TracebackType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Type
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from updown.claims import SA, Claim, Ended, Held, Holder, Sought
-from updown.desired import Device, device_of, dump, load, resource, split
+from updown.desired import Device, Row, device_of, dump, load, resource, split
 from updown.ledger_tables import child_row, claim_in
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
@@ -142,6 +142,14 @@ class Ledger:
         """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
+
+    def row_on(self, connection: str, device: str, but: Sequence[int] = ()) -> Optional[Row]:
+        """The row of a connection's first claim on a device: its template's, or another instance's. `but`: claims in whose
+        place comes another, by their order."""
+        others = f"AND ordering NOT IN ({', '.join('?' * len(but))})"
+        first = f"SELECT ordering FROM claim WHERE connection = ? AND device = ? {others} ORDER BY ordering LIMIT 1"
+        found = self.claims(f"ordering = ({first})", json.dumps(connection), device, *but)
+        return next((claim.row for claim in found), None)
 
     def least_mtus(self, device: str) -> Tuple[int, int]:
         """The least MTU that claims ask for on a device, and the least of those with IPv6 inside; 0 where there is none."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from updown.errors import StateError
 from updown.ledger import Ledger, LedgerError
-from updown.ledger_tables import CHILDREN, SIGNALS, TABLES, TO_2, VERSION, child_row
+from updown.ledger_tables import CHILDREN, PLACES, SIGNALS, TABLES, TO_2, VERSION, child_row
 from updown.lock import WAIT, take_lock
 
 STATE_DIR = "/run/vti-updown"
@@ -100,9 +100,9 @@ def prepare(base: sqlite3.Connection) -> bool:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables:
             raise LedgerError("not a database of ours")
-        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
+        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {PLACES} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
     elif version in (1, 2):
-        base.executescript(f"BEGIN; {TO_2 if version == 1 else ''} {CHILDREN}")
+        base.executescript(f"BEGIN; {TO_2 if version == 1 else ''} {PLACES} {CHILDREN}")
         try:
             rows = [child_row(claim, claim.order) for claim in Ledger(base).claims()]
         except (ValueError, LookupError) as error:

@@ -1,11 +1,12 @@
 """The plan: ordered operations that take what is observed to what the claims desire. Pure. The order is draft.py's."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-from updown.claims import SA, Holder, same_hosts
-from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
+from updown import plan_routes
+from updown.claims import Holder, same_hosts
+from updown.concerns import addresses, device, firewall, mtu, peers, routes, rules, sysctls
 from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
-from updown.draft import Draft, Ground, Plan, first, speaker
+from updown.draft import Devices, Draft, Ground, Plan, first, speaker
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.state import OUR_ALIAS, Address, Link, Route, Rule
@@ -13,22 +14,11 @@ from updown.taken_along import restore_lost
 from updown.wording import words_of
 
 
-class Devices(NamedTuple):
-    """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used; and the MTU of
-    those that get one from us."""
-
-    gone: Tuple[str, ...]
-    fresh: Tuple[str, ...]
-    unusable: Tuple[str, ...]
-    foreign: Tuple[str, ...]
-    mtus: Dict[str, int]
-    down: FrozenSet[str] = frozenset()  # to be: nothing can be routed into them
-
-
 def make_plan(ground: Ground, observed: Observed) -> Plan:
     """The plan for the touched resources; raises Conflict where something not ours stands in a device's place."""
     draft = Draft()
     devices = plan_devices(ground, observed, draft)
+    draft.lost = plan_routes.lost_peers(ground, observed, devices.gone)
     for name in ground.holders:
         kind, _ = split(name)
         if kind != "device":
@@ -221,53 +211,12 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
             draft.phases[phase].append(operation._replace(makes=name))
             draft.made[name] = 0
     elif isinstance(want, PeerRoute):
-        moved = any(
-            isinstance(old.want, PeerRoute) and old.want.local != want.local for old in ground.ended.get(name, [])
-        )
-        operation, warning = routes.plan_peer(want, observed, moved, claim)
-        draft.phases["peer"] += [operation] if operation else []
-        draft.warnings += [warning] if warning else []
+        plan_routes.plan_peer(holder, ground, observed, devices, draft)
     elif isinstance(want, Route):
-        open_to = [one for one in holders if device_of(one.want) not in devices.down | ground.signals.silent]
-        if not open_to:
-            draft.phases["unroute"] += withdrawn(want, observed, devices, ground)
-            newest = next((one for one in holders if one.claim.key == ground.newest and one.claim.kind == SA), None)
-            if newest and device_of(newest.want) in ground.signals.silent:
-                draft.warnings.append(
-                    f"the far end of {device_of(newest.want)} does not answer: nothing is routed into it"
-                )
-            return
-        holder = open_to[0]
-        assert isinstance(holder.want, Route)
-        operation, warning = routes.plan(holder.want, observed, devices.gone, holder.claim.connection)
-        draft.phases["route"] += [operation] if operation else []
-        draft.warnings += [warning] if warning else []
-        warn_waiting(open_to, ground.newest, draft)
+        plan_routes.plan_route(holders, ground, observed, devices, draft)
     elif isinstance(want, Rule):
         operation = rules.plan(want, observed, claim)
         draft.phases["rule"] += [operation] if operation else []
-
-
-def withdrawn(want: Route, observed: Observed, devices: Devices, ground: Ground) -> List[Operation]:
-    """A route that leads to a silent far end goes; those of a device that is set down go with that."""
-    have = observed.routes.get(route_key(want))
-    if have is None or have.device not in ground.signals.silent:
-        return []
-    return routes.plan_removal(have, devices.gone, f"the far end of {have.device} does not answer")
-
-
-def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:
-    """Tell the claim of this event where another holds its route, on another device."""
-    holder, ours = first(holders), first(holders, newest)
-    if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.want, Route):
-        return
-    if same_hosts(holder.claim, ours.claim) and holder.claim.tunnel == ours.claim.tunnel:
-        return  # its predecessor, soon to go (strongSwan's make-before-break)
-    if device_of(holder.want) != ours.want.device:
-        draft.warnings.append(
-            f"{ours.want.destination} is held by {holder.claim.connection} on {device_of(holder.want)};"
-            " ours waits. A metric orders the two"
-        )
 
 
 def release(name: str, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
@@ -287,7 +236,7 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
         draft.phases["unclamp"] += firewall.plan_removal(want, observed, why)
         draft.made[name] = None
     elif isinstance(want, PeerRoute):
-        have = observed.routes.get(route_key(routes.peer_route_slot(want.peer)))
+        have = observed.routes.get(route_key(peers.peer_route_slot(want.peer)))
         draft.phases["unpeer"] += routes.plan_removal(have, devices.gone, why)
     elif isinstance(want, Route):
         have = observed.routes.get(route_key(want))

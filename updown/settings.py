@@ -36,6 +36,7 @@ class Settings(NamedTuple):
     mss: str = "no"  # no, clamp
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
+    multipath: bool = False
     route: Tuple[StaticRoute, ...] = ()  # beside those for the remote selector
     rule: Tuple[StaticRule, ...] = ()  # that lead to `table`
     vrf: str = ""  # a VRF device, which is there beforehand
@@ -87,6 +88,7 @@ KEYS: Dict[str, Callable[[str], Any]] = {
     "mss": readers.choice("no", "clamp"),
     "table": readers.table,
     "metric": values.number,
+    "multipath": values.yes_no,
     "route": readers.routes,
     "rule": readers.rules,
     "vrf": values.device_name,
@@ -115,8 +117,8 @@ SAYS = {"mark": ("mark", "mark_in", "mark_out")}
 OF_ALL = ("lock_wait",)
 """Keys of [defaults] alone: what they say is needed before the connection's own lines count."""
 
-LATER = ("multipath",)
-"""Keys that are fixed but whose work a later release does: refused, since a setting that does nothing misleads."""
+LATER = (("multipath", "yes"),)
+"""What a later release does: refused, since a setting that does nothing misleads."""
 
 
 class Line(NamedTuple):
@@ -201,7 +203,7 @@ def setting(line: str, kind: str, pattern: str, where: str) -> Line:
         raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
     if not kind:
         raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
-    if key in LATER:
+    if (key, value) in LATER:
         raise Refused(f"{where}: {key} is not served by this release", "remove the line")
     if key not in KEYS:
         raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")

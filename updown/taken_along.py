@@ -12,6 +12,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
     """Plan anew what the kernel takes along with a removed address: routes that prefer it as source; with the last IPv4 address
     all IPv4 routes of the device, the administrator's too; with a subnet's primary address the subnet's others
     (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
+    withdrawn = [operation.subject for operation in draft.phases["unroute"]]
     removed = [operation.subject for operation in draft.phases["strip"] if isinstance(operation.subject, Address)]
     for address in removed:
         bare = host(address.address)
@@ -37,7 +38,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
                     Operation("address add", addresses.as_address(want), reason=why, makes=name)
                 )
                 draft.made[name] = 0
-            elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want:
+            elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want and want not in withdrawn:
                 taken = want.source in lost or (flushed and family(want.destination) == 4)
                 if taken:
                     draft.phases["route"].append(Operation("route replace", want, reason=why))

@@ -7,6 +7,7 @@ import ipaddress
 from typing import List, NamedTuple, Optional, Tuple
 
 NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+POLICY_CHARACTERS = NAME_CHARACTERS - {"."} | {"?"}
 NAME_LENGTH = 15  # IFNAMSIZ - 1, bytes
 
 AUTO = -1
@@ -207,7 +208,10 @@ def addresses(value: str) -> Tuple[str, ...]:
 
 def plus_words(value: str) -> Tuple[str, ...]:
     """`+`-separated words: PLUTO_CONN_POLICY."""
-    return tuple(word for word in value.split("+") if word)
+    found = tuple(word for word in value.split("+") if word)
+    if not all(set(word) <= POLICY_CHARACTERS for word in found):
+        raise ValueError("words of letters, digits, _ and - are expected, joined by +")
+    return found
 
 
 def interface_addresses(value: str) -> Tuple[str, ...]:

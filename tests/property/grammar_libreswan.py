@@ -104,7 +104,11 @@ CONNECTIONS: Tuple[Connection, ...] = (
     Connection((tunnel("client", 16, kind="CK_INSTANCE", source="10.97.0.1", mine="10.97.0.1/32"),), client=True),
     Connection((tunnel("shunted", 17),), shunt=True),
     Connection(
-        (PORTS._replace(peer_port="443"), PORTS._replace(peer_port="80"), PORTS._replace(theirs="fd00:18::/64")),
+        (
+            PORTS._replace(peer_port="443"),
+            PORTS._replace(peer_port="80"),
+            PORTS._replace(mine="fd00:1::/64", theirs="fd00:18::/64"),
+        ),
         joined=True,
     ),
     Connection(

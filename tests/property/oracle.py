@@ -144,17 +144,26 @@ class Oracle:
         key = key_of(one, kind)
         before = self.held.get(key)
         mates = [hold for hold in self.held.values() if same_tunnel(hold.tunnel, one)]
+        mates += sorted(
+            (hold for hold in self.held.values() if on_the_same(hold.tunnel, one) and not self.dead(hold, call)),
+            key=lambda hold: hold.since,
+        )
         row = mates[0].row if mates else row_of(one, "UP" in call.wishes)
         routes = before.routes if before else 0
         for old, hold in list(self.held.items()):
-            alike = one.kind != "CK_PERMANENT" and hold.tunnel == one._replace(reqid=hold.tunnel.reqid)
-            if call.child and alike and not same_tunnel(hold.tunnel, one):
-                del self.held[old]  # a killed daemon's: no two instances have all of that at once
+            if self.dead(hold, call):
+                del self.held[old]
                 before, routes = before or hold, routes or hold.routes
         if not routes and "route" in call.verb.split("-") + (["route"] if "up" in call.verb.split("-") else []):
             routes = self.clock
         self.held[key] = Hold(kind, one, row, before.since if before else self.clock, routes)
         self.stand(self.held[key])
+
+    def dead(self, hold: Hold, call: Call) -> bool:
+        """Whether a claim is a killed daemon's: no two instances have all of that at once."""
+        one = call.tunnel
+        alike = one.kind != "CK_PERMANENT" and hold.tunnel == one._replace(reqid=hold.tunnel.reqid)
+        return call.child and alike and not same_tunnel(hold.tunnel, one)
 
     def stand(self, hold: Hold) -> None:
         """A device is as this claim wants it."""
@@ -307,6 +316,11 @@ def row_of(one: Tunnel, initiates: bool) -> Row:
 def same_tunnel(one: Tunnel, other: Tunnel) -> bool:
     """The connection; of instances also the base reqid, or, with a configured one, which all share, the peer."""
     return tunnel_name(one) == tunnel_name(other)
+
+
+def on_the_same(one: Tunnel, other: Tunnel) -> bool:
+    """Whether these are of one connection, and on one device, which cannot be two things at once."""
+    return (one.connection, one.device) == (other.connection, other.device)
 
 
 def tunnel_name(one: Tunnel) -> Key:

@@ -424,6 +424,52 @@ def test_the_row_is_decided_at_the_first_claim(machine: Machine, case: str) -> N
     assert machine.devices() == left
 
 
+def template_and_instance(release: int) -> Tuple[List[Environment], List[Environment], List[Environment]]:
+    """narrowing=yes: `ipsec route` of the template, then `ipsec up`, which makes an instance; and the end of both."""
+    template = Tunnel(kind="CK_TEMPLATE", theirs="0.0.0.0/0", release=release)
+    instance = Tunnel(kind="CK_INSTANCE", source="10.0.1.1", mine="10.0.1.1/32", reqid=16392, release=release)
+    seen = ROUTE if release == 5 else ()
+    first = [call(template, verb, child=False, wishes=seen) for verb in ("prepare", "route")]
+    end = [call(instance, "down"), call(instance, "unroute"), call(template, "unroute", child=False)]
+    return first, establish(instance, wishes=UP + seen), end
+
+
+@pytest.mark.parametrize("release", [4, 5])
+def test_an_instance_stands_in_the_row_of_its_templates_trap(machine: Machine, release: int) -> None:
+    """It says UP, which the template could not: the device is still one."""
+    first, second, end = template_and_instance(release)
+    machine.send_all([*first, *second])
+    assert machine.kinds() == {("t", TRAP), ("t", SA)}
+    assert machine.kernel.named("vti5").remote == "0.0.0.0"
+    assert ("10.2.0.0/24", "vti5") in machine.routes()
+    assert [report.operations for report in machine.send_all(second)] == [()] * 3
+    machine.send_all(end)
+    assert machine.kinds() == set()
+    assert machine.routes() == set()
+    assert machine.devices() == {"vti5"}, "a template's stays"
+
+
+@pytest.mark.parametrize("wishes", [((), UP), (UP, ())], ids=str)
+def test_instances_of_one_name_share_the_row_on_a_device(
+    machine: Machine, wishes: Tuple[Tuple[str, ...], Tuple[str, ...]]
+) -> None:
+    """Two to one peer, one of which the peer began."""
+    one = Tunnel(kind="CK_INSTANCE")
+    other = one._replace(theirs="10.3.0.0/24", reqid=16392)
+    machine.send_all([*establish(one, wishes=wishes[0]), *establish(other, wishes=wishes[1])])
+    goes = wishes[0] == UP
+    assert machine.kernel.named("vti5").remote == (one.peer if goes else "0.0.0.0")
+    machine.send_all([call(one, "down"), call(one, "unroute"), call(other, "down"), call(other, "unroute")])
+    assert machine.devices() == (set() if goes else {"vti5"})
+
+
+def test_an_instance_on_a_device_of_its_own_has_its_own_row(machine: Machine) -> None:
+    first, second, _ = template_and_instance(5)
+    mark = {"VTI_IFACE": "vti6", "CONNMARK_IN": "6/0xffffffff", "CONNMARK_OUT": "6/0xffffffff"}
+    machine.send_all([*first, *({**one, **mark} for one in second)])
+    assert machine.kernel.named("vti6").remote == "198.51.100.2"
+
+
 def test_a_joined_call_whose_sa_was_taken_down_does_nothing(machine: Machine) -> None:
     machine.send_all([call(V5, "down"), call(V5, "unroute")])
     report = machine.send(call(V5, "prepare-route-up"))

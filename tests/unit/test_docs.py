@@ -15,7 +15,7 @@ RECORDINGS = {
     "main": "libreswan-main",
     "4.10": "libreswan-4.10",
     "charon": "strongswan-5.9.8",
-    "by-hand": "by-hand-strongswan",
+    "by-hand": "by-hand-*",
 }
 
 
@@ -63,7 +63,8 @@ def test_every_thing_at_random_in_the_table_of_orders_may_happen() -> None:
 def test_every_recording_in_the_table_of_orders_is_kept() -> None:
     named = re.findall(r"\b(main|4\.10|charon|by-hand)/([a-z0-9-]+)", (TOP / "docs/orders.md").read_text())
     assert len(named) > 50
-    missing = [name for daemon, name in named if not (TOP / "tests/recordings" / RECORDINGS[daemon] / name).is_dir()]
+    folder = TOP / "tests/recordings"
+    missing = [name for daemon, name in named if not list(folder.glob(f"{RECORDINGS[daemon]}/{name}"))]
     assert missing == []
 
 

@@ -588,9 +588,15 @@ def test_replay_runs_saved_environments_in_order(
         names.append(str(name))
     assert called(machine, {}, monkeypatch, "replay", "--dry-run", *names) == 0
     assert machine.devices() == set()
+    alone = "# each was planned from the present state, as if those before it had not been"
+    assert capsys.readouterr().out.splitlines()[-1] == alone
+    assert called(machine, {}, monkeypatch, "replay", "--dry-run", names[0]) == 0
+    assert alone not in capsys.readouterr().out
     assert called(machine, {}, monkeypatch, "replay", *names) == 0
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
-    assert "ip route add 10.2.0.0/24 dev vti5 proto 160" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ip route add 10.2.0.0/24 dev vti5 proto 160" in said
+    assert alone not in said
 
 
 def test_clean_removes_everything_of_ours_and_nothing_else(

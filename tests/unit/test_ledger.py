@@ -40,6 +40,30 @@ def test_no_statement_of_an_event_reads_a_whole_table(machine: Machine, case: st
     assert [text for text in found if not any(word in text for word in MAY_SCAN)] == []
 
 
+def test_the_row_of_a_connection_on_a_device_is_found_by_an_index(machine: Machine) -> None:
+    """However many claims the device has, and the connection."""
+    with machine.ledger() as ledger:
+        said: List[str] = []
+        ledger.base.set_trace_callback(said.append)
+        assert ledger.row_on("road", "vti5") is None
+        plan = [row[3] for row in ledger.base.execute(f"EXPLAIN QUERY PLAN {said[0]}")]
+    assert any("INDEX claim_connection (connection=? AND device=?)" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_a_ledger_of_version_2_is_taken_over(machine: Machine) -> None:
+    machine.send(call(SHARED, "up"))
+    with machine.ledger() as ledger:
+        ledger.base.executescript(TO_2)
+    before = machine.claims()
+    with machine.ledger() as ledger:
+        assert ledger.note == ""
+        assert list(ledger.claims()) == before
+        assert ledger.base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claim_connection'").fetchone() == (
+            1,
+        )
+
+
 def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
     """Thousands went down at once; ten minutes later no event pays for all of them, and in time they are gone."""
     with machine.ledger() as ledger:
@@ -77,5 +101,5 @@ def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, versi
     assert machine.devices() == set()
 
 
-TO_2 = "DROP TABLE child; DROP INDEX claim_place; PRAGMA user_version = 2;"
+TO_2 = "DROP TABLE child; DROP INDEX claim_place; DROP INDEX claim_connection; PRAGMA user_version = 2;"
 BEFORE = {2: TO_2, 1: f"{TO_2} DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1"}

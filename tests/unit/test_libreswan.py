@@ -222,7 +222,9 @@ FAMILIES = [
 def test_the_families_come_from_the_addresses_and_not_from_the_suffix(
     verb: str, me: str, theirs: str, outer: int, inner: int
 ) -> None:
-    context = read(MAIN, PLUTO_VERB=verb, PLUTO_ME=me, PLUTO_PEER_CLIENT=theirs)
+    peer, mine = "2001:db8::2" if outer == 6 else "198.51.100.2", "fd00:1::/64" if inner == 6 else "10.1.0.0/24"
+    ends = {"PLUTO_ME": me, "PLUTO_PEER": peer, "PLUTO_MY_CLIENT": mine, "PLUTO_PEER_CLIENT": theirs}
+    context = read(MAIN, PLUTO_VERB=verb, **ends)
     assert (context.outer_family, context.inner_family) == (outer, inner)
 
 
@@ -238,7 +240,8 @@ def test_the_families_come_from_the_addresses_and_not_from_the_suffix(
     ids=["with a length", "net and mask", "IPv6 net and mask", "a range", "everything"],
 )
 def test_a_selector_is_read_in_each_of_its_forms(client: str, net: str, mask: str, prefixes: Tuple[str, ...]) -> None:
-    context = read(MAIN, PLUTO_PEER_CLIENT=client, PLUTO_PEER_CLIENT_NET=net, PLUTO_PEER_CLIENT_MASK=mask)
+    theirs = {"PLUTO_PEER_CLIENT": client, "PLUTO_PEER_CLIENT_NET": net, "PLUTO_PEER_CLIENT_MASK": mask}
+    context = read(MAIN, PLUTO_MY_CLIENT="fd00:1::/64" if ":" in net else "10.1.0.0/24", **theirs)
     assert context.peer_client.network.prefixes == prefixes
 
 
@@ -314,6 +317,15 @@ BAD_SHAPES = {
     "an SPI that is none": ("SPI_IN", "12"),
     "a port that is too large": ("PLUTO_PEER_PORT", "65536"),
     "a protocol that is a name": ("PLUTO_MY_PROTOCOL", "tcp"),
+    "a kind in small letters": ("PLUTO_CONN_KIND", "permanent"),
+    "a kind that is cut off": ("PLUTO_CONN_KIND", "CK_"),
+    "a kind with more behind it": ("PLUTO_CONN_KIND", "CK_PERMANENT;reboot"),
+    "a kind with a newline": ("PLUTO_CONN_KIND", "CK_PERMANENT\n"),
+    "an SA type that is none": ("PLUTO_SA_TYPE", "esp"),
+    "an SA type with a blank": ("PLUTO_SA_TYPE", "ESP "),
+    "a policy with a blank": ("PLUTO_CONN_POLICY", "IKEv2 UP"),
+    "a policy with an escape sequence": ("PLUTO_CONN_POLICY", "IKEv2+UP\x1b[2J"),
+    "a family that is none": ("PLUTO_CLIENT_FAMILY", "ipv5"),
 }
 
 
@@ -334,6 +346,7 @@ BAD_OPTIONS = {
     "PLUTO_INTERFACE": "eth/0",
     "PLUTO_PEER_DNS_INFO": "8.8.8.8 evil.example",
     "PLUTO_INBYTES": "many",
+    "PLUTO_CONN_ADDRFAMILY": "inet",
     "PLUTO_ADDTIME": "-1",
     "NFLOG": "x",
     "CAT": "meow",
@@ -367,6 +380,49 @@ def test_free_text_of_a_peer_is_carried_without_a_word(variable: str) -> None:
     context = read(MAIN, **{variable: CARRIED[variable]})
     assert CARRIED[variable] in context
     assert context.warnings == ()
+
+
+UNFIT = {
+    "a peer of another family": ("PLUTO_PEER", {"PLUTO_PEER": "2001:db8::1"}),
+    "our end of another family": ("PLUTO_PEER", {"PLUTO_ME": "2001:db8::1"}),
+    "any address of ours": ("PLUTO_ME", {"PLUTO_ME": "0.0.0.0"}),
+    "any IPv6 address of ours": ("PLUTO_ME", {"PLUTO_ME": "::", "PLUTO_PEER": "2001:db8::1"}),
+    "a selector of another family": ("PLUTO_PEER_CLIENT", {"PLUTO_MY_CLIENT": "fd00::/64"}),
+    "a range of another family": ("PLUTO_PEER_CLIENT", {"PLUTO_PEER_CLIENT": "fd00::1-fd00::9"}),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_ends_and_selectors_of_two_families_are_refused_where_they_shape_something(case: str) -> None:
+    """Where nothing is made of them they do no harm, and what there is can go."""
+    variable, changes = UNFIT[case]
+    for verb in ("prepare-client", "route-client", "up-client", "prepare-route-up"):
+        with pytest.raises(Refused) as refusal:
+            read(MAIN, **changes, PLUTO_VERB=verb)
+        assert refusal.value.text.startswith(f"{variable}=")
+        assert len(f"vti-updown: {refusal.value.text}") <= 120
+    for verb in ("down-client", "unroute-client"):
+        assert read(MAIN, **changes, PLUTO_VERB=verb).warnings == ()
+    read(without(MAIN, "VTI_IFACE", "CONNMARK_IN", "CONNMARK_OUT"), **changes)
+
+
+@pytest.mark.parametrize("peer", ["0.0.0.0", "::"])
+def test_a_template_may_have_no_peer(peer: str) -> None:
+    assert read(MAIN, PLUTO_PEER=peer, PLUTO_CONN_KIND="CK_TEMPLATE").template
+
+
+@pytest.mark.parametrize("kind", ["CK_TEMPLATE", "CK_GROUP", "CK_LABELED_CHILD", "CK_LABELED_TEMPLATE"])
+def test_every_kind_of_libreswans_is_known(kind: str) -> None:
+    context = read(MAIN, PLUTO_CONN_KIND=kind)
+    assert context.instance
+    assert context.warnings == ()
+
+
+def test_a_kind_of_a_later_release_is_served_and_named() -> None:
+    context = read(MAIN, PLUTO_CONN_KIND="CK_OUT_OF_SPACE")
+    assert context.instance
+    (warning,) = context.warnings
+    assert warning == "PLUTO_CONN_KIND=CK_OUT_OF_SPACE: no kind of this release; taken for an instance"
 
 
 SELECTORS = ("PLUTO_MY_CLIENT", "PLUTO_PEER_CLIENT")  # which must be there in one of their two forms

@@ -338,7 +338,7 @@ def test_an_unknown_cipher_leaves_the_kernels_choice_and_says_so(machine: Machin
     [
         (T, 1146, False),
         (T._replace(address="fd00:99::1/64"), 1280, True),
-        (T._replace(theirs="fd00:2::/64"), 1280, True),
+        (T._replace(mine="fd00:1::/64", theirs="fd00:2::/64"), 1280, True),
     ],
     ids=["IPv4 alone", "an IPv6 address", "an IPv6 selector"],
 )

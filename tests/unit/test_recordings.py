@@ -15,6 +15,7 @@ from tests.kernel import expectations
 from tests.kernel.calls import fork
 from tests.kernel.expectations import Sequence
 from tests.recordings import Call, Recording, recordings
+from updown import daemons
 
 HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -73,6 +74,20 @@ def test_every_recorded_call_runs_dry(recording: Recording, python: List[str]) -
         device = call.environment["VTI_IFACE"]
         makes = bool(device) and not call.verb.startswith(("down", "unroute"))
         assert any(line.startswith(f"ip link add {device} ") for line in plan) == makes, f"{call.name}: {plan}"
+
+
+def test_no_recorded_call_has_a_variable_that_we_wonder_at() -> None:
+    calls = [call for recording in recordings("*libreswan*") for call in recording.calls()]
+    assert len(calls) >= 985
+    assert [call.name for call in calls if daemons.read(call.environment).warnings] == []
+
+
+def test_calls_made_by_hand_have_the_variables_of_recorded_ones() -> None:
+    recorded = {frozenset(call.environment) for one in recordings("libreswan-*") for call in one.calls()}
+    for recording in recordings("by-hand-libreswan"):
+        for call in recording.calls():
+            assert frozenset(call.environment) in recorded, f"{recording} {call.name}"
+            assert call.verb == call.environment["PLUTO_VERB"]
 
 
 def test_the_table_of_expectations_has_every_recorded_call_once() -> None:

@@ -88,6 +88,7 @@ ACCEPTED: Dict[str, Any] = {
     "table = main": 254,
     "table = 4294967295": 4294967295,
     "metric = 100": 100,
+    "multipath = no": False,
     "kind = xfrm": "xfrm",
     "disable_policy = auto": BY_KIND,
     "disable_policy = keep": None,
@@ -296,10 +297,14 @@ REFUSED = {
     "a percent sign for a mark": ("[device d]\nmark = %unique\n", "f:2: mark = %unique: a mark of 1 to"),
     "if_id 0": ("[device d]\nif_id = 0\n", "f:2: if_id = 0: an if_id of 1 to 4294967295"),
     "another word for link": ("[device d]\nlink = up\n", "f:2: link = up: one of keep, follow is expected"),
+    "a multipath that is neither": ("[defaults]\nmultipath = maybe\n", "f:2: multipath = maybe: yes or no is expected"),
     "a hostile line": ("[defaults]\n\x1b[2J = 1\n", "f:2: unknown key \\x1b[2J"),
     **{
-        f"{key}, a key of a later release": (f"[defaults]\n{key} = x\n", f"f:2: {key} is not served by this release")
-        for key in LATER
+        f"{key} = {value}, of a later release": (
+            f"[defaults]\n{key} = {value}\n",
+            f"f:2: {key} is not served by this release",
+        )
+        for key, value in LATER
     },
 }
 

@@ -270,6 +270,22 @@ def test_a_bad_value_that_shapes_the_tunnel_is_refused_by_its_variable(case: str
     assert refusal.value.status == 2
 
 
+@pytest.mark.parametrize(
+    ("variable", "changes"),
+    [
+        ("PLUTO_PEER", {"PLUTO_PEER": "2001:db8::1"}),
+        ("PLUTO_ME", {"PLUTO_ME": "0.0.0.0"}),
+        ("PLUTO_PEER_CLIENT", {"PLUTO_MY_CLIENT": "fd00::/64"}),
+    ],
+    ids=str,
+)
+def test_ends_and_selectors_of_two_families_are_refused(variable: str, changes: Dict[str, str]) -> None:
+    """At `up`, which would make something of them."""
+    with pytest.raises(Refused, match=f"^{variable}="):
+        read(**changes)
+    assert read(**changes, PLUTO_VERB="down-client").warnings == ()
+
+
 BAD_OPTIONS = {
     "PLUTO_INTERFACE": ("eth/0", "underlay"),
     "PLUTO_REQID": ("auto", "reqid"),

@@ -138,6 +138,9 @@ REFUSED: List[Tuple[Reader, str]] = [
     (values.mask_length, "255.0.255.0"),
     (values.mask_length, "24"),
     (values.addresses, "1.2.3.4 nonsense"),
+    (values.plus_words, "IKEv2 UP"),
+    (values.plus_words, "IKEv2+UP\n"),
+    (values.plus_words, "IKEv2+\u00dcP"),
     (values.interface_addresses, "10.0.0.1/24 nonsense"),
 ]
 

@@ -1,4 +1,4 @@
-"""Routes into the tunnel, and the host route that keeps the peer itself outside of it."""
+"""Routes into the tunnel, and which peers they must not swallow (peers.py)."""
 
 import ipaddress
 from typing import List, NamedTuple, Optional, Tuple
@@ -10,7 +10,7 @@ from updown.desired import PeerRoute
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.settings import Settings
-from updown.state import OUR_PROTOCOL, Path, Route, family, placed
+from updown.state import MAIN_TABLE, OUR_PROTOCOL, Route, family, placed
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""
@@ -40,7 +40,7 @@ def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     for wanted in asked_for + static:
         network = ipaddress.ip_network(wanted.destination)
         holds_peer = network.version == peer.version and peer in network and not (settings.netns or settings.vrf)
-        if holds_peer and network.prefixlen == network.max_prefixlen:
+        if holds_peer and network.prefixlen == network.max_prefixlen and wanted.table == MAIN_TABLE:
             remarks.append(f"{peer} is not routed into {device}, its IKE and ESP would loop: packets to it go outside")
             continue
         if holds_peer and not peer.is_unspecified:
@@ -87,23 +87,6 @@ def route(context: Context, settings: Settings, found: Wish, destination: str, g
     )
 
 
-def peer_route(want: PeerRoute, path: Path) -> Route:
-    """The host route to the peer along `path`."""
-    six = family(want.peer) == 6
-    return Route(
-        f"{want.peer}/{128 if six else 32}",
-        path.device,
-        path.gateway,
-        metric=IPV6_DEFAULT_METRIC if six else 0,
-        mtu=path.mtu,
-    )
-
-
-def peer_route_slot(peer: str) -> Route:
-    """Where a host route to the peer stands, whatever its device."""
-    return peer_route(PeerRoute(peer, "", "", ""), Path(""))
-
-
 def plan(
     want: Route, observed: Observed, gone: Tuple[str, ...], claim: str
 ) -> Tuple[Optional[Operation], Optional[str]]:
@@ -122,25 +105,6 @@ def plan(
     if have == want:
         return None, None
     return Operation("route replace", want, have, f"{claim} reaches {want.destination} by it now"), None
-
-
-def plan_peer(
-    want: PeerRoute, observed: Observed, moved: bool, claim: str
-) -> Tuple[Optional[Operation], Optional[str]]:
-    """The host route to the peer; a warning where there is no way to the peer but a tunnel. `moved`: our end did, so that our
-    earlier route may lead where nothing is."""
-    have = observed.routes.get(route_key(peer_route_slot(want.peer)))
-    stale = have is not None and have.protocol == OUR_PROTOCOL and (moved or have.device == want.device)
-    if have is not None and not stale:
-        return None, None  # ours from before, or the administrator's own
-    path = observed.paths.get(want.peer)
-    if path is None or path.device == want.device:
-        return None, f"no way to the peer {want.peer} outside {want.device}: its packets would loop"
-    wanted = peer_route(want, path)
-    if path.local or wanted == have:
-        return None, None
-    why = f"{claim}: ESP and IKE to the peer stay outside {want.device}"
-    return Operation("route replace" if have else "route add", wanted, have, why), None
 
 
 def plan_removal(have: Optional[Route], gone: Tuple[str, ...], why: str) -> List[Operation]:

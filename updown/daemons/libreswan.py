@@ -8,10 +8,41 @@ from typing import Any, Dict, Mapping, Tuple
 
 from updown import values
 from updown.context import Context, Selector
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, SHOWN, Row, fitting, read_table
 from updown.errors import Refused
 from updown.state import is_any
+from updown.values import escaped
 from updown.verbs import parse_verb
+
+KINDS = ("CK_PERMANENT", "CK_TEMPLATE", "CK_INSTANCE", "CK_GOING_AWAY", "CK_GROUP")
+LABELLED = "CK_LABELED_"
+
+CHILD_TYPES = ("ESP", "AH", "IPCOMP")
+NO_CHILD_TYPES = ("none", "unknown?")  # the latter after a refused negotiation
+
+CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+
+
+def kind_word(value: str) -> str:
+    """CK_PERMANENT and the like; also one that a later release may have."""
+    if not value.startswith("CK_") or not value[3:] or not set(value) <= CAPITALS:
+        raise ValueError("CK_ and a word in capitals is expected")
+    return value
+
+
+def sa_type(value: str) -> str:
+    """What protects the packets, or a word for nothing."""
+    if value not in CHILD_TYPES + NO_CHILD_TYPES:
+        raise ValueError(f"one of {', '.join(CHILD_TYPES + NO_CHILD_TYPES)} is expected")
+    return value
+
+
+def ip_family(value: str) -> str:
+    """ipv4 or ipv6."""
+    if value not in ("ipv4", "ipv6"):
+        raise ValueError("ipv4 or ipv6 is expected")
+    return value
+
 
 TABLE: Tuple[Row, ...] = (
     Row("PLUTO_VERB", "verb", parse_verb, NEEDED),
@@ -28,13 +59,13 @@ TABLE: Tuple[Row, ...] = (
     Row("PLUTO_PEER_CLIENT_MASK", "peer_mask", values.mask_length, OPTIONAL),
     Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, SHAPES),
     Row("PLUTO_PEER_PORT", "peer_port", values.port, SHAPES),
-    Row("PLUTO_CLIENT_FAMILY", "client_family", values.text, OPTIONAL),
-    Row("PLUTO_CONN_ADDRFAMILY", "host_family", values.text, OPTIONAL),
+    Row("PLUTO_CLIENT_FAMILY", "client_family", ip_family, SHAPES),
+    Row("PLUTO_CONN_ADDRFAMILY", "host_family", ip_family, OPTIONAL),
     Row("PLUTO_CONNECTION_TYPE", "connection_type", values.text, OPTIONAL),
-    Row("PLUTO_CONN_KIND", "connection_kind", values.text, SHAPES),
+    Row("PLUTO_CONN_KIND", "connection_kind", kind_word, SHAPES),
     Row("PLUTO_CONN_POLICY", "policy", values.plus_words, SHAPES),
     Row("PLUTO_STACK", "stack", values.text, OPTIONAL),
-    Row("PLUTO_SA_TYPE", "sa_type", values.text, SHAPES),
+    Row("PLUTO_SA_TYPE", "sa_type", sa_type, SHAPES),
     Row("PLUTO_SA_REQID", "reqid", values.number, SHAPES),
     Row("SPI_IN", "peer_spi", values.spi, SHAPES),
     Row("SPI_OUT", "own_spi", values.spi, SHAPES),
@@ -81,8 +112,6 @@ DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
 FIRST_AUTOMATIC_REQID = 16384
 """Automatic reqids are above 16383 and multiples of 4; 5.x adds 1 (ESP) or 2 (IPCOMP) once there is a child SA."""
 
-CHILD_TYPES = ("ESP", "AH", "IPCOMP")  # else `none`, or `unknown?` after a refused negotiation
-
 IPSEC0_IF_ID = 16384  # ipsec0 cannot have if_id 0 (programs/pluto/ipsec_interface.c)
 
 
@@ -93,6 +122,8 @@ def read(environ: Mapping[str, str]) -> Context:
     client(fields, "my", "PLUTO_MY_CLIENT")
     client(fields, "peer", "PLUTO_PEER_CLIENT")
     kind = fields.get("connection_kind", "CK_PERMANENT")
+    if kind not in KINDS and not kind.startswith(LABELLED):
+        warnings.append(f"PLUTO_CONN_KIND={escaped(kind, SHOWN)}: no kind of this release; taken for an instance")
     reqid = fields.get("reqid", 0)
     automatic = reqid >= FIRST_AUTOMATIC_REQID
     policy = frozenset(fields.get("policy", ()))
@@ -132,7 +163,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "dns_resolver": fields.get("dns_resolver", "file"),
     }
     direct = {name: value for name, value in fields.items() if name in DIRECT}
-    return Context(**{**direct, **derived})
+    return fitting(Context(**{**direct, **derived}))
 
 
 def client(fields: Dict[str, Any], side: str, variable: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from updown import values
 from updown.context import Context, Selector
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, fitting, read_table
 from updown.errors import Refused
 from updown.state import family
 from updown.verbs import Verb, parse_verb
@@ -111,7 +111,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "way_unknown": "underlay" in fields and fields["underlay"] is None,
         "source_address": source_of(my_client, collected["virtual_addresses"]),
     }
-    return Context(**{**direct, **derived})
+    return fitting(Context(**{**direct, **derived}))
 
 
 def read_series(series: Series, environ: Mapping[str, str]) -> Tuple[Tuple[str, ...], List[str]]:

@@ -2,7 +2,9 @@
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
 
+from updown.context import Context
 from updown.errors import Refused
+from updown.state import family, is_any
 from updown.values import escaped
 
 NEEDED = "needed"
@@ -12,6 +14,7 @@ SHAPES = "shapes"
 OPTIONAL = "optional"
 """A bad value costs a warning and counts as absent: a peer may have chosen it, or nothing of ours hangs on it."""
 
+HINT = "it comes from the connection's configuration: mend it there, and load it again"
 SHOWN = 40  # characters of a refused value that a message repeats
 
 
@@ -41,7 +44,23 @@ def read_table(rows: Tuple[Row, ...], environ: Mapping[str, str]) -> Tuple[Dict[
             if row.weight == OPTIONAL:
                 warnings.append(f"{said}; ignored")
             else:
-                raise Refused(
-                    said, "it comes from the connection's configuration: mend it there, and load it again"
-                ) from None
+                raise Refused(said, HINT) from None
     return fields, warnings
+
+
+def fitting(context: Context) -> Context:
+    """The context; raises Refused where ends or selectors that a device or route would be made of do not fit each other. Verbs
+    that end make nothing of them: what there is must be able to go."""
+    keys = (context.mark_in, context.mark_out, context.if_id_in, context.if_id_out)
+    if not context.verb.makes or not (context.interface or context.daemon_device or any(keys)):
+        return context
+    if is_any(context.me):
+        raise Refused(f"PLUTO_ME={context.me}: an address of this machine is expected", HINT)
+    if family(context.me) != family(context.peer) and not is_any(context.peer):
+        raise Refused(f"PLUTO_PEER={context.peer}: of another family than PLUTO_ME={context.me}", HINT)
+    mine, theirs = context.my_client, context.peer_client
+    if mine.family != theirs.family:
+        said = escaped(theirs.network.text, SHOWN)
+        other = escaped(mine.network.text, SHOWN)
+        raise Refused(f"PLUTO_PEER_CLIENT={said}: of another family than PLUTO_MY_CLIENT={other}", HINT)
+    return context

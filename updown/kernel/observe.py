@@ -4,7 +4,7 @@ doubt (promise P9)."""
 import ipaddress
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 
-from updown.concerns import routes, sysctls
+from updown.concerns import peers, sysctls
 from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink import Netlink, RouteSeen
@@ -34,7 +34,7 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
         if isinstance(want, Route):
             seen[route_key(want)] = exact(netlink, want, names)
         elif isinstance(want, PeerRoute):
-            slot = routes.peer_route_slot(want.peer)
+            slot = peers.peer_route_slot(want.peer)
             seen[route_key(slot)] = exact(netlink, slot, names)
         elif isinstance(want, SourceAddress):
             paths[want.address] = lasting(netlink.at(want.device), want, links[want.device])
@@ -77,10 +77,10 @@ def ways(
 ) -> Dict[str, Optional[Path]]:
     """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made."""
     found: Dict[str, Optional[Path]] = {}
-    peers = [want for want in wants if isinstance(want, PeerRoute)]
-    for want in peers:
-        slot = seen[route_key(routes.peer_route_slot(want.peer))]
-        moved = len({other.local for other in peers if other.peer == want.peer}) > 1
+    asked = [want for want in wants if isinstance(want, PeerRoute)]
+    for want in asked:
+        slot = seen[route_key(peers.peer_route_slot(want.peer))]
+        moved = len({other.local for other in asked if other.peer == want.peer}) > 1
         if slot is None or slot.device == want.device:
             found[want.peer] = outside(netlink, want)
         elif moved:
@@ -89,12 +89,16 @@ def ways(
 
 
 def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Path]:
-    """The way to the peer as if our routes were not there: the longest match of a dump, read only after a move."""
+    """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
+    match of a dump, read only after a move."""
     peer = ipaddress.ip_address(want.peer)
+    slot = peers.peer_route_slot(want.peer).destination
     matches = [
         route
         for route in netlink.routes(family(want.peer), MAIN_TABLE)
-        if route.protocol != OUR_PROTOCOL and route.oif and peer in ipaddress.ip_network(route.destination)
+        if route.oif and peer in ipaddress.ip_network(route.destination)
+        if route.protocol != OUR_PROTOCOL
+        or (is_narrow(route) and route.destination != slot and names.get(("", route.oif)) != want.device)
     ]
     if not matches:
         return None
@@ -145,18 +149,25 @@ def values(wants: List[Want], upset: Sequence[str]) -> Dict[str, Optional[str]]:
 
 
 def outside(netlink: Netlink, want: PeerRoute) -> Optional[Path]:
-    """The way to the peer; where that is a tunnel, this one or another one's default route, the way by the physical device the
-    daemon names."""
+    """The way to the peer; where that is this tunnel, or another one's default route (or half of one), the way by the physical
+    device the daemon names. A narrower route into another tunnel is where the peer is: one tunnel within another."""
     path = netlink.path(want.peer)
     if path is not None and path.device != want.underlay:
         link = netlink.link(path.device)
         if link is not None and link.kind in TUNNELS:
-            path = netlink.path(want.peer, want.underlay) if want.underlay else None
+            match = netlink.match(want.peer).route
+            if path.device == want.device or match is None or not is_narrow(match):
+                path = netlink.path(want.peer, want.underlay) if want.underlay else None
     link = netlink.link(path.device) if path is not None else None
     if path is None or link is None:
         return path
     seen = netlink.match(want.peer, link.ifindex).route  # of the route itself: a learned MTU would expire
     return path._replace(mtu=seen.mtu) if seen is not None else path
+
+
+def is_narrow(route: RouteSeen) -> bool:
+    """Whether a route is more than a default route, or half of one: somebody means these addresses."""
+    return int(route.destination.split("/")[1]) > 1
 
 
 def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:

@@ -1,0 +1,94 @@
+"""The routes of the plan: who of several claims has one, and which have to wait. Pure."""
+
+from typing import FrozenSet, List, Tuple
+
+from updown.claims import SA, Holder, same_hosts
+from updown.concerns import peers, routes
+from updown.desired import PeerRoute, device_of, split
+from updown.draft import Devices, Draft, Ground, first
+from updown.observed import Observed, route_key
+from updown.operations import Operation
+from updown.state import Route
+
+
+def moved(want: PeerRoute, ground: Ground) -> bool:
+    """Whether the tunnel's own end was another one before this event."""
+    before = ground.ended.get(f"peer {want.peer}", [])
+    return any(isinstance(old.want, PeerRoute) and old.want.local != want.local for old in before)
+
+
+def lost_peers(ground: Ground, observed: Observed, gone: Tuple[str, ...]) -> FrozenSet[str]:
+    """The peers to whom there is no way but their own tunnel."""
+    asked = [first(holders) for name, holders in ground.holders.items() if split(name)[0] == "peer"]
+    wants = [holder.want for holder in asked if holder is not None]
+    return frozenset(
+        want.peer
+        for want in wants
+        if isinstance(want, PeerRoute) and peers.is_lost(want, observed, moved(want, ground), gone)
+    )
+
+
+def is_looping(holder: Holder, draft: Draft) -> bool:
+    """Whether a claim's route would lead its own tunnel's packets into the tunnel."""
+    return isinstance(holder.want, Route) and peers.loops(holder.want, holder.claim.wants, draft.lost)
+
+
+def plan_peer(holder: Holder, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+    """The host route to a peer; a warning where there is no way for it."""
+    want = holder.want
+    assert isinstance(want, PeerRoute)
+    if want.peer in draft.lost:
+        waiting = any(is_looping(Holder(holder.claim, one), draft) for one in holder.claim.wants)
+        draft.warnings.append(peers.no_way(want, waiting))
+        return
+    operation = peers.plan(want, observed, moved(want, ground), devices.gone, holder.claim.connection)
+    draft.phases["peer"] += [operation] if operation else []
+
+
+def plan_route(holders: List[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+    """Decide over one route: the first claim has it whose device can take it."""
+    shut = devices.down | ground.signals.silent
+    open_to = [one for one in holders if device_of(one.want) not in shut and not is_looping(one, draft)]
+    if not open_to:
+        draft.phases["unroute"] += withdrawn(holders, ground, observed, devices, draft)
+        newest = next((one for one in holders if one.claim.key == ground.newest and one.claim.kind == SA), None)
+        if newest and device_of(newest.want) in ground.signals.silent:
+            draft.warnings.append(f"the far end of {device_of(newest.want)} does not answer: nothing is routed into it")
+        return
+    holder = open_to[0]
+    assert isinstance(holder.want, Route)
+    operation, warning = routes.plan(holder.want, observed, devices.gone, holder.claim.connection)
+    draft.phases["route"] += [operation] if operation else []
+    draft.warnings += [warning] if warning else []
+    warn_waiting(open_to, ground.newest, draft)
+
+
+def withdrawn(
+    holders: List[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft
+) -> List[Operation]:
+    """A route that leads to a silent far end, or a tunnel's own packets into it, goes; those of a device that is set down go
+    with that."""
+    want = holders[0].want
+    assert isinstance(want, Route)
+    have = observed.routes.get(route_key(want))
+    if have is None:
+        return []
+    if have.device in ground.signals.silent:
+        return routes.plan_removal(have, devices.gone, f"the far end of {have.device} does not answer")
+    if any(one.want == have and is_looping(one, draft) for one in holders):
+        return routes.plan_removal(have, devices.gone, f"no way to the peer outside {have.device}")
+    return []
+
+
+def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:
+    """Tell the claim of this event where another holds its route, on another device."""
+    holder, ours = first(holders), first(holders, newest)
+    if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.want, Route):
+        return
+    if same_hosts(holder.claim, ours.claim) and holder.claim.tunnel == ours.claim.tunnel:
+        return  # its predecessor, soon to go (strongSwan's make-before-break)
+    if device_of(holder.want) != ours.want.device:
+        draft.warnings.append(
+            f"{ours.want.destination} is held by {holder.claim.connection} on {device_of(holder.want)};"
+            " ours waits. A metric orders the two"
+        )
