@@ -292,9 +292,8 @@ def notes(claims: Sequence[Claim], facts: Facts) -> Tuple[Tuple[str, ...], Tuple
         if said.state == ABSENT and daemon in held:
             remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
         elif said.state not in (ABSENT, ANSWERED):
+            rest = ": only claims that the kernel knows nothing of end; run it again later"
             text = f"{name} runs but says nothing ({said.why})"
-            if daemon in held:
-                warnings.append(f"{text}: only claims that the kernel knows nothing of end; run it again later")
-            else:
-                remarks.append(f"{text}; no claim is of it")
+            told = warnings if daemon in held else remarks
+            told.append(text + (rest if daemon in held else "; no claim is of it"))
     return tuple(remarks), tuple(warnings)

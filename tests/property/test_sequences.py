@@ -6,7 +6,7 @@ VTI_UPDOWN_SEED=... takes another seed than the fixed one; --full takes a new on
 
 import os
 import random
-from typing import List, Tuple, cast
+from typing import Any, List, Tuple, Type, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -67,43 +67,51 @@ def test_reconcile_has_nothing_to_do_where_the_daemon_told_everything(daemon: Da
             run.machine.base.close()
 
 
-class Events(RuleBasedStateMachine):
+def state_machine(daemon: Daemon) -> Type[RuleBasedStateMachine]:
     """The same by hypothesis, which looks for other things than chance does, and keeps what it learns while it shrinks."""
 
-    daemon: Daemon = Libreswan
+    class Events(RuleBasedStateMachine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch = pytest.MonkeyPatch()
+            self.run = Run(daemon, self.patch)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.patch = pytest.MonkeyPatch()
-        self.run = Run(self.daemon, self.patch)
+        def teardown(self) -> None:
+            self.run.machine.base.close()
+            self.patch.undo()
 
-    def teardown(self) -> None:
-        self.run.machine.base.close()
-        self.patch.undo()
+        mishap = st.builds(Mishap, st.sampled_from(MISHAPS), st.integers(0, 5), st.integers(0, 25))
 
-    mishap = st.builds(Mishap, st.sampled_from(MISHAPS), st.integers(0, 5), st.integers(0, 25))
+        @rule(
+            thing=st.sampled_from(sorted(set(daemon.things))),
+            who=st.integers(0, len(daemon.connections) - 1),
+            initiator=st.booleans(),
+            again=st.booleans(),
+            mishap=st.one_of(st.none(), mishap),
+        )
+        def happens(self, thing: str, who: int, initiator: bool, again: bool, mishap: Mishap) -> None:
+            self.run.perform((Step(thing, who, initiator, again, mishap),))
 
-    @rule(
-        thing=st.sampled_from(sorted(set(Libreswan.things))),
-        who=st.integers(0, len(Libreswan.connections) - 1),
-        initiator=st.booleans(),
-        again=st.booleans(),
-        mishap=st.one_of(st.none(), mishap),
+    return Events
+
+
+def tests_of(daemon: Daemon, examples: int) -> Any:
+    """A test case for pytest."""
+    made = pytest.mark.filterwarnings("ignore")(state_machine(daemon).TestCase)
+    made.settings = settings(
+        max_examples=examples,
+        stateful_step_count=20,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    def happens(self, thing: str, who: int, initiator: bool, again: bool, mishap: Mishap) -> None:
-        self.run.perform((Step(thing, who, initiator, again, mishap),))
+    return made
 
 
-TestEvents = pytest.mark.filterwarnings("ignore")(Events.TestCase)
-TestEvents.settings = settings(
-    max_examples=50,
-    stateful_step_count=20,
-    phases=(Phase.explicit, Phase.generate, Phase.shrink),
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+TestLibreswan = tests_of(Libreswan, 50)
+TestStrongSwan = tests_of(StrongSwan, 20)
 
 
 @pytest.mark.parametrize("shared", ["yes", "no"])

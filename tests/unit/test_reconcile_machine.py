@@ -170,6 +170,19 @@ def test_a_trap_whose_unroute_was_omitted_ends_by_reconcile(machine: Machine) ->
     assert machine.devices() == set()
 
 
+def test_a_late_joined_call_of_a_tunnel_that_was_rekeyed_meanwhile_is_made_good(machine: Machine) -> None:
+    """`down` and `unroute` have the newest SPIs, nothing tells that the call's SA was that tunnel's too."""
+    ends = [call(T, "down", spi=0x2000), call(T, "unroute", spi=0x2000)]
+    machine.send_all([*ends, call(T, "prepare-route-up", spi=0x1000)])
+    assert machine.kinds() == {("t", "sa")}
+    assert machine.devices() == {"vti5"}
+    reconcile(machine, said(), database())
+    assert machine.claims() == []
+    assert machine.devices() == set()
+    assert machine.routes() == set()
+    settled(machine, said(), database())
+
+
 def test_after_a_crash_the_kernel_decides(machine: Machine) -> None:
     """--leave-state: the SAs are still there, and so is the device; flushed, both go."""
     machine.send_all(establish(T))
