@@ -29,9 +29,7 @@ class Ledger:
         self.base = base
         self.lock = lock
         self.note = note
-        self.seen: Dict[
-            int, Claim
-        ] = {}  # claims read since the last write: several of its resources ask for the same ones
+        self.seen: Dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
 
     def __enter__(self) -> "Ledger":
         return self
