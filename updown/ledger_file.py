@@ -119,8 +119,9 @@ def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
     """Set the damaged file in `where` aside and go on with an empty one; raises StateError where `error` says something
     else, or says it again."""
     path = os.path.join(where, "ledger")
-    if ledger.note or not any(word in str(error) for word in DAMAGE):
-        raise unusable(path, str(error)) from None
+    said = str(error) or "malformed text"  # Pythons before 3.11 lose a message that is no UTF-8, as a damaged name's
+    if ledger.note or not any(word in said for word in DAMAGE):
+        raise unusable(path, said) from None
     aside = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
     ledger.base.close()
     try:
@@ -128,7 +129,7 @@ def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
         attach(ledger, path)
     except (OSError, LedgerError) as problem:
         raise unusable(path, str(problem)) from None
-    ledger.note = f"the ledger was damaged ({error}); set aside as {aside}, begun anew. {ANEW}"
+    ledger.note = f"the ledger was damaged ({said}); set aside as {aside}, begun anew. {ANEW}"
 
 
 def unusable(what: str, why: str) -> StateError:
