@@ -160,3 +160,26 @@ def test_a_trap_policy_behind_a_device_made_beforehand(
         wait_for(lambda: moon.claims() == [], "the end of the tunnel")
         assert moon.links()[name]["ifindex"] == before
         assert moon.routed_into(name) == {SUN.net}
+
+
+def test_a_trap_policy_behind_a_device_that_make_made(ground: Ground, moon: Charon, sun: Charon) -> None:
+    """From settings alone, before charon starts: device and route are there for the first packet, and stay for the next."""
+    settings = "[connection *]\ninterface = ipsec42\nrouting = yes\n"
+    described = f"{settings}[device ipsec42]\nkind = xfrm\nif_id = 42\nroute = {SUN.net}\n"
+    sun.load(settings, one_child(SUN, MOON, **ID42))
+    moon.settings(described)
+    moon.hook("make", "ipsec42")
+    assert moon.routed_into("ipsec42") == {SUN.net}
+    before = moon.links()["ipsec42"]["ifindex"]
+    moon.load(described, one_child(MOON, SUN, **ID42, start_action="trap"))
+    for _ in range(2):
+        assert [claim["kind"] for claim in moon.claims()] == ["made"]
+        moon.ping(SUN.host, MOON.host, count=1, patience=1)  # the packet that asks for the tunnel may be lost
+        wait_for(lambda: len(moon.claims()) == 2, "the tunnel that traffic asked for")
+        encrypted_ping(ground, moon, SUN.host, MOON.host)
+        moon.terminate("net")
+        wait_for(lambda: len(moon.claims()) == 1, "the end of the tunnel")
+        assert moon.links()["ipsec42"]["ifindex"] == before
+        assert moon.routed_into("ipsec42") == {SUN.net}
+    moon.hook("release", "ipsec42")
+    moon.ip("link del ipsec42")
