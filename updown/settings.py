@@ -54,7 +54,6 @@ class Settings(NamedTuple):
     link: str = "keep"  # keep, or follow: down while no tunnel is up
     probe: str = ""  # the far address that `vti-updown probe` pings
     lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
-    routing_named: bool = False  # no key: `routing` stands in a section that names this connection or device alone
 
 
 def interface(value: str) -> str:
@@ -256,10 +255,7 @@ def nearest(word: str, known: Any) -> str:
 
 def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Settings:
     """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
-    found = counting(lines, connection, device)
-    routing = found.get("routing")
-    named = routing is not None and routing.kind != "defaults" and not is_glob(routing.pattern)
-    return Settings(**{field: line.value for field, line in found.items()}, routing_named=named)
+    return Settings(**{field: line.value for field, line in counting(lines, connection, device).items()})
 
 
 def counting(lines: Tuple[Line, ...], connection: str, device: str = "") -> Dict[str, Line]:

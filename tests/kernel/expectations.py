@@ -136,9 +136,6 @@ class _Section:
             self.changes.update((name, None) for name in rest.split())
         elif word == "set":
             self.settings += _settings(rest)
-        elif word == "named":
-            name, _, said = rest.partition(" ")
-            self.settings += _settings(said, name)
         elif word == "on":
             device = _device(rest)
             self.devices[device.name] = device
@@ -191,9 +188,9 @@ def _node(text: str) -> Node:
     return Node(addresses, addresses.pop("via", ()))
 
 
-def _settings(text: str, connection: str = "*") -> str:
+def _settings(text: str) -> str:
     """A section of its own, since one key may stand once in each."""
-    return f"[connection {connection}]\n" + "".join(f"{line.strip()}\n" for line in text.split(";"))
+    return "[connection *]\n" + "".join(f"{line.strip()}\n" for line in text.split(";"))
 
 
 def _device(text: str) -> Device:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.property.charon import Child, charon_call, charon_calls
+from tests.property.charon import Child, charon_call
 from tests.property.machine import EAST, Machine, Tunnel, call, establish, withdraw
 from updown.errors import KernelError, Refused
 from updown.state import Rule
@@ -39,46 +39,6 @@ def test_a_tunnel_is_no_default_route_unless_asked(machine: Machine) -> None:
     machine.settings("[connection c]\ninterface = vti5\naddress = 10.6.106.1/30, fe80::1/64\nroute = 10.9.0.0/16\n")
     machine.send(charon_call(everything, "up"))
     assert machine.routes() == {("10.9.0.0/16", "vti5")}
-
-
-EVERYTHING = Child(pairs=(("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0")))
-HALVES = {(half, "vti5") for half in ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")}
-
-
-@pytest.mark.parametrize("section", ["defaults", "connection *", "device vti*"])
-def test_everything_at_both_ends_is_no_default_route_where_only_a_pattern_asks(machine: Machine, section: str) -> None:
-    machine.settings(f"[connection *]\ninterface = vti5\n[{section}]\nrouting = yes\n")
-    first, second = machine.send_all(charon_calls(EVERYTHING, "up"))
-    assert machine.routes() == set()
-    said = "both ends are {}: nothing routed into vti5; `routing = yes` under [connection c], no pattern, does"
-    assert first.remarks == (said.format("0.0.0.0/0"),)
-    assert second.remarks == (said.format("::/0"),)
-    machine.send(charon_call(Child("d", pairs=(("10.1.0.0/24", "10.3.0.0/24"),), my_id="w"), "up"))
-    assert machine.routes() == {("10.3.0.0/24", "vti5")}, "other selectors are routed all the same"
-
-
-@pytest.mark.parametrize("section", ["connection c", "device vti5"])
-def test_everything_at_both_ends_is_the_default_route_where_its_own_section_asks(
-    machine: Machine, section: str
-) -> None:
-    machine.settings(f"[connection *]\ninterface = vti5\nrouting = yes\n[{section}]\nrouting = yes\n")
-    machine.send_all(charon_calls(EVERYTHING, "up"))
-    assert machine.routes() == HALVES | {(f"{EAST}/32", "eth0")}
-
-
-def test_everything_at_the_far_end_alone_is_asked_for_by_the_selector(machine: Machine) -> None:
-    machine.settings("[connection *]\ninterface = vti5\nrouting = yes\n")
-    machine.send(charon_call(Child(pairs=(("10.1.0.0/24", "0.0.0.0/0"),)), "up"))
-    assert ("0.0.0.0/1", "vti5") in machine.routes()
-
-
-def test_libreswan_by_the_settings_is_no_default_route_either_unless_asked(machine: Machine) -> None:
-    everything = T._replace(mine="0.0.0.0/0", theirs="0.0.0.0/0", device="", routing="", shared="", address="")
-    machine.settings("[connection *]\ninterface = vti5\nrouting = yes\n")
-    machine.send(call(everything, "up"))
-    assert machine.routes() == set()
-    machine.send(call(everything._replace(device="vti5", routing="yes", shared="no"), "up"))
-    assert ("0.0.0.0/1", "vti5") in machine.routes(), "vti-routing=yes is said of this connection"
 
 
 def test_a_static_default_route_is_two_halves_and_the_peer_stays_outside(machine: Machine) -> None:

@@ -147,25 +147,7 @@ def test_an_accepted_line_has_its_value(line: str) -> None:
 
 
 def test_every_key_is_a_field_of_the_settings_with_a_default() -> None:
-    assert {*KEYS, "routing_named"} == set(Settings._fields) == set(Settings._field_defaults)
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("[connection t]\nrouting = yes\n", True),
-        ("[connection t/1x2]\nrouting = yes\n", True),
-        ("[device vti5]\nrouting = yes\n", True),
-        ("[connection t]\nrouting = yes\n[connection *]\nrouting = no\n", True),
-        ("[connection *]\nrouting = yes\n", False),
-        ("[connection t]\nmtu = 1400\n[device vti*]\nrouting = yes\n", False),
-        ("[connection t]\nrouting = yes\n[device vti*]\nrouting = yes\n", False),
-        ("[defaults]\nrouting = yes\n[connection t]\nmtu = 1400\n", False),
-        ("", False),
-    ],
-)
-def test_whether_routing_is_said_of_this_one(text: str, named: bool) -> None:
-    assert resolve(tuple(parse(text, "f")), "t/1x2", "vti5").routing_named is named
+    assert set(KEYS) == set(Settings._fields) == set(Settings._field_defaults)
 
 
 def test_mark_is_both_of_its_directions_and_the_later_line_counts() -> None:

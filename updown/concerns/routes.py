@@ -3,7 +3,6 @@
 import ipaddress
 from typing import List, NamedTuple, Optional, Tuple
 
-from updown import values
 from updown.concerns.device import Wish
 from updown.context import Context
 from updown.desired import PeerRoute
@@ -53,22 +52,11 @@ def selector_routes(context: Context, settings: Settings, found: Wish, device: s
     """Those for the remote selector, and remarks."""
     if not (context.routing if context.routing is not None else settings.routing):
         return [], []
-    if is_by_accident(context, settings, found):
-        same, name = context.peer_client.text, values.escaped(context.connection, 40)
-        does = f"`routing = yes` under [connection {name}], no pattern, does"
-        return [], [f"both ends are {same}: nothing routed into {device}; {does}"]
+    if found.by_daemon and context.my_client.network == context.peer_client.network and not settings.routing:
+        # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
+        same = context.peer_client.text
+        return [], [f"both ends are {same}: nothing routed into {device}; `routing = yes` in settings does"]
     return [route(context, settings, found, prefix) for prefix in context.peer_client.network.prefixes], []
-
-
-def is_by_accident(context: Context, settings: Settings, found: Wish) -> bool:
-    """Whether both selectors are everything, and nobody asked for that as the way of this very tunnel: such are those of most
-    route-based tunnels, whose administrator does not mean his default route. vti-routing= is said of one connection; pluto asks
-    for routes of every ipsec-interface=, whatever its selectors, so there any two that are equal count."""
-    asked = settings.routing and settings.routing_named
-    if asked or (context.routing and not found.by_daemon):
-        return False
-    theirs = context.peer_client.network.prefixes
-    return context.my_client.network.prefixes == theirs and (found.by_daemon or set(theirs) <= set(HALVES))
 
 
 def route(context: Context, settings: Settings, found: Wish, destination: str, gateway: str = "") -> Route:
