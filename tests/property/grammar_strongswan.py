@@ -126,10 +126,6 @@ class StrongSwanOracle(Oracle):
         for three in {key[:3] for key in self.held}:
             self.stand(max((hold for key, hold in self.held.items() if key[:3] == three), key=lambda hold: hold.since))
 
-    def restarts(self) -> None:
-        """A new charon counts from 1 again: an IKE SA with a number that was there before is another one."""
-        self.ended.clear()
-
     def refuses(self, call: Any) -> bool:  # noqa: ARG002
         """Nobody else's devices are asked for."""
         return False

@@ -95,7 +95,7 @@ def state_machine(daemon: Daemon) -> Type[RuleBasedStateMachine]:
     return Events
 
 
-def tests_of(daemon: Daemon, examples: int) -> Any:
+def machine_of(daemon: Daemon, examples: int) -> Any:
     """A test case for pytest."""
     made = pytest.mark.filterwarnings("ignore")(state_machine(daemon).TestCase)
     made.settings = settings(
@@ -110,8 +110,8 @@ def tests_of(daemon: Daemon, examples: int) -> Any:
     return made
 
 
-TestLibreswan = tests_of(Libreswan, 50)
-TestStrongSwan = tests_of(StrongSwan, 20)
+TestLibreswan = machine_of(Libreswan, 50)
+TestStrongSwan = machine_of(StrongSwan, 20)
 
 
 @pytest.mark.parametrize("shared", ["yes", "no"])
