@@ -76,7 +76,7 @@ class Gateway(Endpoint):
         for name in connections:
             self.run(str(EXECUTABLES / "addconn"), name)
 
-    # `ipsec auto` is a script that calls these two, which takes an emulated machine seven times as long; see contrib/demo for it
+    # `ipsec auto`, as contrib/demo has it, is a script around addconn and whack: emulated, it takes seven times as long
 
     def ipsec(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run("env", f"PATH={PATH}", "ipsec", *words, check=check)
