@@ -56,7 +56,8 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
 
 
 def joined_again(have: Route, draft: Draft, why: str) -> List[Operation]:
-    """A multipath route put back as it is, unless the plan changes it anyway."""
+    """A multipath route put back as it is, unless the plan changes it anyway. It has to go first: one with the same hops would
+    be the same to the kernel, and keep the dead one (net/ipv4/fib_semantics.c fib_find_info)."""
     if have.protocol != OUR_PROTOCOL or any(operation.before == have for operation in draft.phases["route"]):
         return []
-    return [Operation("route replace", have, reason=why)]
+    return [Operation("route replace", have, have, why)]

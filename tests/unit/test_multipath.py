@@ -13,8 +13,7 @@ from updown.iproute2 import command
 from updown.signals import set_missed
 from updown.state import Route
 
-FOURTH = "198.51.100.4"
-ENDS = {"a": EAST, "b": THIRD, "c": FOURTH}
+ENDS = {"a": EAST, "b": THIRD, **{name: f"198.51.100.{number}" for number, name in enumerate("cdef", 4)}}
 
 
 def tunnel(name: str, prefix: str = "10.2.0.0/24") -> Tunnel:
@@ -176,3 +175,33 @@ def test_an_old_wish_reads_as_before() -> None:
     assert load(dump(plain)) == plain
     shared = plain._replace(joins=True)
     assert load(json.loads(json.dumps(dump(shared)))) == shared
+
+
+def test_six_devices_share_it(machine: Machine) -> None:
+    up(machine, *"abcdef")
+    assert devices(machine) == {tunnel(name).device for name in "abcdef"}
+    machine.send_all(withdraw(tunnel("c")))
+    assert devices(machine) == {tunnel(name).device for name in "abdef"}
+
+
+def test_the_order_of_the_hops_says_nothing(machine: Machine) -> None:
+    up(machine, *"abc")
+    (entry,) = [entry for entry in machine.kernel.table if entry.more]
+    machine.kernel.table.remove(entry)
+    machine.kernel.table.append(entry._replace(oif=entry.more[1], more=(entry.oif, entry.more[0])))
+    assert machine.send(call(tunnel("a"), "up")).operations == ()
+    machine.send_all(withdraw(tunnel("a")))
+    assert devices(machine) == {"vti6", "vti7"}
+
+
+def test_a_hop_is_made_anew_where_the_last_address_of_its_device_goes(machine: Machine) -> None:
+    other = tunnel("a")._replace(
+        connection="other", theirs="10.4.0.0/24", shared="yes", address="10.99.0.1/30", reqid=7
+    )
+    machine.send_all(establish(tunnel("a")._replace(shared="yes")))
+    up(machine, "b")
+    machine.send_all(establish(other))
+    report = machine.send(call(other, "down"))
+    (again,) = [one for one in report.operations if one.action == "route replace"]
+    assert again.before == again.subject
+    assert devices(machine) == {"vti5", "vti6"}
