@@ -1,7 +1,7 @@
 """A small honest kernel in memory: what `updown.kernel.netlink.Netlink` asks of the real one, with the real one's rules.
 
 The rules are peers-and-field.md section 5 of the contracts; each refusal here is one that Linux 6.1 gives. What is not
-modelled: multipath, neighbours, VRFs, and of namespaces only that a device which left still holds its identity.
+modelled: dead hops, neighbours, VRFs, and of namespaces only that a device which left still holds its identity.
 tests/kernel/test_model.py compares the model with the real kernel.
 """
 
