@@ -19,7 +19,7 @@ from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import make_plan
 from updown.signals import follows, shuts, signals
-from updown.state import Address, Link, family, host
+from updown.state import Address, Link, Route, family, host
 
 
 class Report(NamedTuple):
@@ -165,6 +165,10 @@ def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, 
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
     names = list(dict.fromkeys([*names, *(name for name in clamps if ledger.made(name) is not None)]))
     holders = {name: ledger.holders(name, newest) for name in names}
+    shared = [
+        name for name, found in holders.items() if found and isinstance(found[0].want, Route) and found[0].want.joins
+    ]
+    holders.update({name: ledger.holders(name, newest, each_device=True) for name in shared})
     ways = ways_of([one.claim for name in names if name.startswith("route ") for one in holders[name]])
     names += [name for name in ways if name not in holders]
     holders = {name: holders[name] if name in holders else ledger.holders(name, newest) for name in names}

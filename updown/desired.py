@@ -116,7 +116,10 @@ def device_of(want: Want) -> str:
 def dump(want: Want) -> List[Any]:
     """`want` for JSON."""
     kind = next(word for word, record in KINDS.items() if isinstance(want, record))
-    return [kind, *(list(field) if isinstance(field, Link) else field for field in want)]
+    fields = [list(field) if isinstance(field, Link) else field for field in want]
+    if isinstance(want, Route) and not want.joins:
+        fields = fields[:-2]  # as an earlier release wrote it, so that equal wishes have one text
+    return [kind, *fields]
 
 
 def load(stored: List[Any]) -> Want:
@@ -127,6 +130,8 @@ def load(stored: List[Any]) -> Want:
         raise ValueError(f"no want is of kind {kind}")
     if record is Device:
         fields[0] = Link(*fields[0])
+    if record is Route and len(fields) == len(Route._fields):
+        fields[-2] = tuple(fields[-2])
     try:
         made: Want = record(*fields)
     except TypeError:

@@ -6,7 +6,7 @@ from updown.concerns import firewall
 from updown.desired import Clamp, Sysctl
 from updown.lines import WIDTH
 from updown.operations import Operation
-from updown.state import MAIN_TABLE, Address, Link, Route, Rule, bare, is_any, netns_of
+from updown.state import HOP_GATEWAY, MAIN_TABLE, Address, Link, Route, Rule, bare, is_any, netns_of
 from updown.values import escaped
 
 EMPTY = "''"
@@ -80,7 +80,8 @@ def route(action: str, wanted: Route) -> str:
         words.append(f"encap xfrm if_id {wanted.if_id}")
     if wanted.gateway:
         words.append(f"via {wanted.gateway}")
-    words.append(f"dev {bare(wanted.device)}")
+    if not wanted.hops or "delete" in action:
+        words.append(f"dev {bare(wanted.device)}")
     if wanted.table != MAIN_TABLE:
         words.append(f"table {wanted.table}")
     words.append(f"proto {wanted.protocol}")
@@ -90,6 +91,9 @@ def route(action: str, wanted: Route) -> str:
         words.append(f"mtu {wanted.mtu}")
     if wanted.source:
         words.append(f"src {wanted.source}")
+    if wanted.hops and "delete" not in action:
+        via = f"via {HOP_GATEWAY} " if ":" in wanted.destination else ""
+        words += [f"nexthop {via}dev {bare(name)}" for name in wanted.devices]
     return " ".join(words)
 
 

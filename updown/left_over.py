@@ -46,7 +46,9 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
         names = {link.ifindex: link.name for link in here}
         links += here
         seen = dumps.routes(OUR_PROTOCOL, netns)
-        routes += [as_route(route, names[route.oif]) for route in seen if route.oif in names]
+        for route in seen:
+            devices = [names[index] for index in route.hops or (route.oif,) if index in names]
+            routes += [as_route(route, devices)] if devices else []
         for family in (4, 6):
             own = netlink.at(placed("", netns)).rules(family)
             rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
@@ -134,9 +136,9 @@ def names_of(route: Route) -> Set[str]:
     return names
 
 
-def as_route(seen: RouteSeen, name: str) -> Route:
-    """The route as a wish, on the device with this name."""
-    return Route(seen.destination, name, seen.gateway, seen.table, seen.metric, seen.mtu, seen.source)
+def as_route(seen: RouteSeen, devices: List[str]) -> Route:
+    """The route as a wish, on the first of the devices it leads into."""
+    return Route(seen.destination, devices[0], seen.gateway, seen.table, seen.metric, seen.mtu, seen.source)
 
 
 def address_of(name: str) -> Optional[Union[Address, SourceAddress]]:

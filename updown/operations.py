@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
         return {
             "action": self.action,
-            **{key: value for key, value in self.subject._asdict().items() if value not in ("", 0)},
+            **{key: value for key, value in self.subject._asdict().items() if value not in ("", 0, ())},
             "command": command(self),
             "reason": self.reason,
         }

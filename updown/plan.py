@@ -240,7 +240,7 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
         draft.phases["unpeer"] += routes.plan_removal(have, devices.gone, why)
     elif isinstance(want, Route):
         have = observed.routes.get(route_key(want))
-        if have is not None and have.device == want.device:
+        if have is not None and want.device in have.devices:
             draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
     elif isinstance(want, Rule):
         draft.phases["unrule"] += rules.plan_removal(want, observed, why)

@@ -1,6 +1,6 @@
 """The routes of the plan: who of several claims has one, and which have to wait. Pure."""
 
-from typing import FrozenSet, List, Tuple
+from typing import Dict, FrozenSet, List, Tuple
 
 from updown.claims import SA, Holder, same_hosts
 from updown.concerns import peers, routes
@@ -57,10 +57,41 @@ def plan_route(holders: List[Holder], ground: Ground, observed: Observed, device
         return
     holder = open_to[0]
     assert isinstance(holder.want, Route)
-    operation, warning = routes.plan(holder.want, observed, devices.gone, holder.claim.connection)
-    draft.phases["route"] += [operation] if operation else []
+    want = joined(open_to)
+    operation, warning = routes.plan(want, observed, devices.gone, holder.claim.connection)
+    if operation and isinstance(operation.before, Route) and set(operation.before.devices) & set(devices.gone):
+        parted(operation, devices.gone, draft)
+    else:
+        draft.phases["route"] += [operation] if operation else []
     draft.warnings += [warning] if warning else []
-    warn_waiting(open_to, ground.newest, draft)
+    if not any(one.claim.key == ground.newest and device_of(one.want) in want.devices for one in open_to):
+        warn_waiting(open_to, ground.newest, draft)
+
+
+def joined(holders: List[Holder]) -> Route:
+    """The route of the first, or into the devices of all that share it with the first."""
+    want = holders[0].want
+    assert isinstance(want, Route)
+    each: Dict[str, Route] = {}
+    for one in holders:
+        if isinstance(one.want, Route):
+            each.setdefault(one.want.device, one.want)
+    mates = [other for other in each.values() if other.joins] if want.joins else [want]
+    names = sorted(other.device for other in mates)
+    least = min((other.mtu for other in mates if other.mtu), default=0)
+    return want._replace(device=names[0], hops=tuple(names[1:]), mtu=least, joins=False)
+
+
+def parted(operation: Operation, gone: Tuple[str, ...], draft: Draft) -> None:
+    """Change a multipath route before one of its devices is deleted: with that the kernel takes all of an IPv4 route, and of an
+    IPv6 route the one hop (net/ipv4/fib_semantics.c fib_sync_down_dev, net/ipv6/route.c fib6_ifdown)."""
+    have, want = operation.before, operation.subject
+    assert isinstance(have, Route) and isinstance(want, Route)
+    if set(want.devices) <= set(have.devices) - set(gone):
+        draft.phases["unroute"].append(operation)
+        return
+    draft.phases["unroute"].append(Operation("route delete", have, reason=operation.reason))
+    draft.phases["route"].append(operation._replace(action="route add", before=None))
 
 
 def withdrawn(
@@ -73,9 +104,10 @@ def withdrawn(
     have = observed.routes.get(route_key(want))
     if have is None:
         return []
-    if have.device in ground.signals.silent:
+    if set(have.devices) & ground.signals.silent:
         return routes.plan_removal(have, devices.gone, f"the far end of {have.device} does not answer")
-    if any(one.want == have and is_looping(one, draft) for one in holders):
+    ours = [one for one in holders if one.want == have or (have.hops and device_of(one.want) in have.devices)]
+    if any(is_looping(one, draft) for one in ours):
         return routes.plan_removal(have, devices.gone, f"no way to the peer outside {have.device}")
     return []
 

@@ -116,9 +116,6 @@ SAYS = {"mark": ("mark", "mark_in", "mark_out")}
 OF_ALL = ("lock_wait",)
 """Keys of [defaults] alone: what they say is needed before the connection's own lines count."""
 
-LATER = (("multipath", "yes"),)
-"""What a later release does: refused, since a setting that does nothing misleads."""
-
 
 class Line(NamedTuple):
     """One `key = value`: where it stands, and which section it stands in."""
@@ -202,8 +199,6 @@ def setting(line: str, kind: str, pattern: str, where: str) -> Line:
         raise Refused(f"{where}: {values.escaped(line, 40)!r} is no `key = value`")
     if not kind:
         raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
-    if (key, value) in LATER:
-        raise Refused(f"{where}: {key} is not served by this release", "remove the line")
     if key not in KEYS:
         raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
     if key in OF_ALL and kind not in ("defaults", UNKNOWN):

@@ -5,7 +5,7 @@ Addresses are canonical text (`ipaddress` form), numbers are host-order integers
 the hook's own is named with it, `vti5@red`: `@` is in no device name, so the two never mix.
 """
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 OUR_PROTOCOL = 160
 """Route protocol number (rtm_protocol) of every route we make; no routing daemon in iproute2's rt_protos has it."""
@@ -14,6 +14,10 @@ OUR_ALIAS = "vti-updown"
 """Interface alias (ifalias) of every device we make: it survives our crash and the loss of the ledger."""
 
 MAIN_TABLE = 254
+
+HOP_GATEWAY = "fe80::a0"
+"""Of each hop of an IPv6 multipath route: the kernel joins none without a gateway, and a tunnel device asks for no neighbour
+(net/ipv6/route.c ip6_route_multipath_add, IFF_NOARP)."""
 
 
 class Link(NamedTuple):
@@ -55,6 +59,13 @@ class Route(NamedTuple):
     source: str = ""
     protocol: int = OUR_PROTOCOL
     if_id: int = 0  # into an external XFRM interface: of what goes by it (LWTUNNEL_ENCAP_XFRM)
+    hops: Tuple[str, ...] = ()  # further devices, of a multipath route
+    joins: bool = False  # as a wish: it shares its prefix with others that say so too
+
+    @property
+    def devices(self) -> Tuple[str, ...]:
+        """Every device it leads into."""
+        return (self.device, *self.hops)
 
 
 class Rule(NamedTuple):

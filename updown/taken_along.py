@@ -1,11 +1,13 @@
 """What the kernel takes along with a removed address, and how it is put back."""
 
+from typing import List
+
 from updown.concerns import addresses
 from updown.desired import SourceAddress, device_of
 from updown.draft import Draft, Ground, first
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import Address, Route, family, host
+from updown.state import OUR_PROTOCOL, Address, Route, family, host
 
 
 def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
@@ -30,6 +32,12 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
         flushed = four and len(along) == len(left)
         for name, holders in ground.holders.items():
             holder = first(holders)
+            if holder is not None and isinstance(holder.want, Route):
+                have = observed.routes.get(route_key(holder.want))
+                taken = have is not None and (have.source in lost or (flushed and family(have.destination) == 4))
+                if have and have.hops and taken and address.device in have.devices and have not in withdrawn:
+                    why = f"{holder.claim.connection}: a hop of it goes with {address.address}"
+                    draft.phases["route"] += joined_again(have, draft, why)
             if holder is None or device_of(holder.want) != address.device:
                 continue
             want, why = holder.want, f"{holder.claim.connection}: it goes with {address.address}"
@@ -45,3 +53,11 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
         for route in observed.others.get(address.device, ()) if flushed else ():
             why = f"it is not ours and goes with {address.address}"
             draft.phases["route"].append(Operation("route add", route, reason=why))
+
+
+def joined_again(have: Route, draft: Draft, why: str) -> List[Operation]:
+    """A multipath route put back as it is, unless the plan changes it anyway. It has to go first: one with the same hops would
+    be the same to the kernel, and keep the dead one (net/ipv4/fib_semantics.c fib_find_info)."""
+    if have.protocol != OUR_PROTOCOL or any(operation.before == have for operation in draft.phases["route"]):
+        return []
+    return [Operation("route replace", have, have, why)]

@@ -84,7 +84,7 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     operations: List[Operation] = []
     for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)):
         if seen.oif == link.ifindex:
-            theirs = as_route(seen, name)._replace(protocol=STATIC)
+            theirs = as_route(seen, [name])._replace(protocol=STATIC)
             operations.append(Operation("route replace", theirs, reason="it is ours no more"))
     # last, since without it a second call would take the device for another's
     operations.append(Operation("link set", link._replace(alias=""), link, "it is ours no more"))

@@ -1,7 +1,7 @@
 """A small honest kernel in memory: what `updown.kernel.netlink.Netlink` asks of the real one, with the real one's rules.
 
 The rules are peers-and-field.md section 5 of the contracts; each refusal here is one that Linux 6.1 gives. What is not
-modelled: multipath, neighbours, VRFs, and of namespaces only that a device which left still holds its identity.
+modelled: dead hops, neighbours, VRFs, and of namespaces only that a device which left still holds its identity.
 tests/kernel/test_model.py compares the model with the real kernel.
 """
 
@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 from functools import lru_cache
-from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Set, Tuple, Union
+from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Set, Tuple, Union
 
 from updown.desired import Clamp
 from updown.errors import KernelError
@@ -39,6 +39,7 @@ class Entry(NamedTuple):
 
     route: Route
     oif: int
+    more: Tuple[int, ...] = ()  # further devices
 
 
 Fault = Callable[[int, str], None]
@@ -223,7 +224,7 @@ class Kernel:
         if mtu and not 68 <= mtu <= 65536:
             refuse(f"link set {have.name}", errno.EINVAL)
         if up is False and have.up:
-            self.table = [entry for entry in self.table if entry.oif != index]
+            self.table = [entry for entry in self.table if entry.more or entry.oif != index]  # such a hop only rests
             self._flush_ipv6(index, have.name)
         self.by_index[index] = have._replace(
             up=have.up if up is None else up,
@@ -270,13 +271,13 @@ class Kernel:
         if ":" not in address and not any(":" not in other for other in self.addressed[index]):
             self.table = [entry for entry in self.table if entry.oif != index or ":" in entry.route.destination]
 
-    def add_route(self, route: Route, oif: int = 0, replace: bool = False) -> None:
+    def add_route(self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = ()) -> None:
         what = f"route add {route.destination}"
         self._change(what)
         link = self.by_index.get(oif or self.named(route.device).ifindex)
         if link is None:
             refuse(what, errno.ENODEV)
-        if not link.up:
+        if not link.up or any(not self.by_index[index].up for index in hops):
             refuse(what, errno.ENETDOWN)
         if route.source and route.source not in self._local_addresses():
             refuse(what, errno.EINVAL)
@@ -284,7 +285,9 @@ class Kernel:
         slot = [entry for entry in self.table if place(entry.route) == place(asked)]
         if slot and not replace:
             refuse(what, errno.EEXIST)
-        self.table = [entry for entry in self.table if entry not in slot[:1]] + [Entry(asked, link.ifindex)]
+        self.table = [entry for entry in self.table if entry not in slot[:1]] + [
+            Entry(asked, link.ifindex, tuple(hops))
+        ]
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
         what = f"route delete {route.destination}"
@@ -382,7 +385,9 @@ class Kernel:
         """A device goes, with everything on it."""
         link = self.by_index.pop(index)
         self.addressed.pop(index)
-        self.table = [entry for entry in self.table if entry.oif != index]
+        six = [without(entry, index) for entry in self.table if ":" in entry.route.destination and entry.more]
+        self.table = [entry for entry in self.table if index not in (entry.oif, *entry.more)]
+        self.table += [entry for entry in six if entry is not None]
         self._lose({entry.route.source for entry in self.table} - {""}, index)
         for path in [path for path in self.files if f"/conf/{link.name}/" in path]:
             del self.files[path]
@@ -465,10 +470,10 @@ class Kernel:
                     yield RouteSeen(
                         network, index, table=MAIN_TABLE, metric=metric, source=source, protocol=KERNEL_PROTOCOL
                     )
-        for route, oif in self.table:
+        for route, oif, more in self.table:
             yield RouteSeen(
                 route.destination,
-                oif,
+                0 if more else oif,
                 route.gateway,
                 route.table,
                 route.metric,
@@ -476,6 +481,7 @@ class Kernel:
                 route.source,
                 route.protocol,
                 UNICAST,
+                hops=(oif, *more) if more else (),
             )
 
     def _best(self, address: str, oif: int) -> Optional[RouteSeen]:
@@ -516,6 +522,12 @@ def identity(link: Link) -> Tuple[object, ...]:
     if link.kind == "vti6":
         return (link.local, link.remote)
     return (link.if_id,) if link.kind == "xfrm" else (link.name,)
+
+
+def without(entry: Entry, index: int) -> Optional[Entry]:
+    """What is left of an IPv6 route when a device goes; None where that changes nothing."""
+    left = [hop for hop in (entry.oif, *entry.more) if hop != index]
+    return Entry(entry.route, left[0], tuple(left[1:])) if len(left) <= len(entry.more) else None
 
 
 def place(route: Route) -> Tuple[str, int, int]:

@@ -257,7 +257,10 @@ class Machine:
         """Destination and device of every route of ours."""
         names = {index: link.name for index, link in self.kernel.by_index.items()}
         return {
-            (entry.route.destination, names[entry.oif]) for entry in self.kernel.table if entry.route.protocol == 160
+            (entry.route.destination, names[index])
+            for entry in self.kernel.table
+            if entry.route.protocol == 160
+            for index in (entry.oif, *entry.more)
         }
 
     def addresses(self, device: str) -> List[str]:

@@ -4,7 +4,7 @@ Costs are counts, not times: steps of SQLite's virtual machine, questions to the
 """
 
 import ipaddress
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from tests.property.kernel_model import DEFAULT_SYSCTLS, LOCAL_TABLE, Entry, Kernel, identity, kept, place, refuse
 from updown.kernel.route_messages import LOCAL, RouteSeen
@@ -74,7 +74,8 @@ class LargeKernel(Kernel):
         self.addressed[index].remove(address)
         del self.hosts[address.split("/")[0]]
 
-    def add_route(self, route: Route, oif: int = 0, replace: bool = False) -> None:
+    def add_route(self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = ()) -> None:
+        assert not hops
         what = f"route add {route.destination}"
         self._change(what)
         link = self.by_index[oif or self.named(route.device).ifindex]
@@ -101,7 +102,7 @@ class LargeKernel(Kernel):
             return RouteSeen(f"{address}/{full}", self.names["lo"], table=LOCAL_TABLE, protocol=2, type=LOCAL)
         version, length, bits = prefix(address)
         for shorter in range(length, -1, -1):
-            for route, index in self.prefixes.get((version, shorter, bits >> (length - shorter)), []):
+            for route, index, _ in self.prefixes.get((version, shorter, bits >> (length - shorter)), []):
                 if oif in (0, index):
                     return RouteSeen(
                         route.destination, index, route.gateway, MAIN_TABLE, route.metric, protocol=route.protocol

@@ -396,7 +396,7 @@ def foreign(kernel: Kernel, world: World) -> FrozenSet[Tuple[object, ...]]:
             found.add(("link", link._replace(up=link.up or link.name in world.adopted)))
             claimed = FOREIGN_ADDRESSES if link.name in world.adopted else kernel.addressed[index]
             found |= {("address", link.name, text) for text in kernel.addressed[index] if text in claimed}
-    for route, oif in kernel.table:
+    for route, oif, _ in kernel.table:
         if route.protocol != OUR_PROTOCOL:
             found.add(("route", route, names.get(oif)))
     found |= {item for item in kernel.files.items() if item[0].split("/")[3] in others}

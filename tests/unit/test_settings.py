@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from updown.errors import Refused
 from updown.readers import StaticRoute, StaticRule
-from updown.settings import BY_KIND, KEYS, LATER, Line, Settings, parse, read_all, read_files, resolve, wait_of
+from updown.settings import BY_KIND, KEYS, Line, Settings, parse, read_all, read_files, resolve, wait_of
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
 CONNECTION_GLOB = "[connection *]\nmtu = 1100\n"
@@ -89,6 +89,7 @@ ACCEPTED: Dict[str, Any] = {
     "table = 4294967295": 4294967295,
     "metric = 100": 100,
     "multipath = no": False,
+    "multipath = yes": True,
     "kind = xfrm": "xfrm",
     "disable_policy = auto": BY_KIND,
     "disable_policy = keep": None,
@@ -281,13 +282,6 @@ REFUSED = {
     "another word for link": ("[device d]\nlink = up\n", "f:2: link = up: one of keep, follow is expected"),
     "a multipath that is neither": ("[defaults]\nmultipath = maybe\n", "f:2: multipath = maybe: yes or no is expected"),
     "a hostile line": ("[defaults]\n\x1b[2J = 1\n", "f:2: unknown key \\x1b[2J"),
-    **{
-        f"{key} = {value}, of a later release": (
-            f"[defaults]\n{key} = {value}\n",
-            f"f:2: {key} is not served by this release",
-        )
-        for key, value in LATER
-    },
 }
 
 

@@ -3,7 +3,7 @@
 import errno
 import ipaddress
 import struct
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -388,6 +388,29 @@ def test_a_route_of_ours_reads_back(route: Route, oif: int) -> None:
     assert routing.decode_route(routing.route_add(route, oif).payload) == routing.RouteSeen(
         route.destination, oif, route.gateway, route.table, route.metric, route.mtu, route.source, route.protocol, 1
     )
+
+
+@pytest.mark.parametrize(("destination", "via"), [("10.2.0.0/24", None), ("fd00:2::/64", "fe80::a0")])
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_multipath_route_has_a_hop_for_each_device(destination: str, via: Optional[str], replace: bool) -> None:
+    route = Route(destination, "vti5", mtu=1400, metric=7, hops=("vti6", "vti7"))
+    request = routing.route_add(route, 5, replace, hops=(6, 7))
+    assert request.flags & (NLM_F_REPLACE | NLM_F_EXCL) == (NLM_F_REPLACE if replace else NLM_F_EXCL)
+    message = theirs(rtmsg, request)
+    assert message.get_attr("RTA_OIF") is None
+    assert message.get_attr("RTA_PRIORITY") == 7
+    hops = message.get_attr("RTA_MULTIPATH")
+    assert [(hop["oif"], hop["hops"], hop.get_attr("RTA_GATEWAY")) for hop in hops] == [(n, 0, via) for n in (5, 6, 7)]
+    seen = routing.decode_route(request.payload)
+    assert (seen.oif, seen.hops, seen.gateway, seen.mtu) == (0, (5, 6, 7), "", 1400)
+
+
+@pytest.mark.parametrize("length", [0, 7, 9, 200])
+def test_a_hop_of_a_wrong_length_is_malformed(length: int) -> None:
+    hop = struct.pack("=HBBi", length, 0, 0, 5)
+    payload = struct.pack("=BBBBBBBBI", 2, 24, 0, 0, 254, 160, 0, 1, 0) + struct.pack("=HH", 12, 9) + hop
+    with pytest.raises(KernelError):
+        routing.decode_route(payload)
 
 
 def test_a_table_without_attribute_is_the_headers() -> None:

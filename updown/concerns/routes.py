@@ -63,6 +63,7 @@ def route(context: Context, settings: Settings, found: Wish, destination: str, g
     """The route to one prefix."""
     six = family(destination) == 6
     source = context.source_address
+    if_id = context.if_id_out if found.kind == "xfrm" and settings.external else 0
     return Route(
         destination,
         placed(found.name or "", settings.netns),
@@ -71,7 +72,8 @@ def route(context: Context, settings: Settings, found: Wish, destination: str, g
         metric=settings.metric or context.metric or (IPV6_DEFAULT_METRIC if six else 0),
         mtu=context.mtu or settings.mtu,
         source=source if source and family(source) == family(destination) else "",
-        if_id=context.if_id_out if found.kind == "xfrm" and settings.external else 0,
+        if_id=if_id,
+        joins=settings.multipath and not (if_id or gateway),
     )
 
 
@@ -83,20 +85,28 @@ def plan(
     `gone`: devices that this plan deletes or makes anew, and their routes with them.
     """
     have = observed.routes.get(route_key(want))
-    if have is None or have.device in gone:
+    if have is None or set(have.devices) <= set(gone):
         return Operation("route add", want, reason=f"{claim} reaches {want.destination} by it"), None
     if have.protocol != OUR_PROTOCOL:
-        if have.device == want.device:
+        if set(want.devices) <= set(have.devices):
             return None, None
         where = f"dev {have.device}" if have.device else "elsewhere"
         return None, f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
-    if have == want:
+    if is_like(have, want) and not set(have.devices) & set(gone):
         return None, None
     return Operation("route replace", want, have, f"{claim} reaches {want.destination} by it now"), None
 
 
+def is_like(have: Route, want: Route) -> bool:
+    """Whether two routes are the same; the kernel may name the devices of one in another order."""
+    return have == want or (
+        sorted(have.devices) == sorted(want.devices)
+        and have._replace(device="", hops=()) == want._replace(device="", hops=())
+    )
+
+
 def plan_removal(have: Optional[Route], gone: Tuple[str, ...], why: str) -> List[Operation]:
     """Remove a route that no claim wants any more, if it is ours and does not go with its device."""
-    if have is None or have.protocol != OUR_PROTOCOL or have.device in gone:
+    if have is None or have.protocol != OUR_PROTOCOL or set(have.devices) <= set(gone):
         return []
     return [Operation("route delete", have, reason=why)]

@@ -131,7 +131,9 @@ def perform_route(action: str, route: Route, before: object, netlink: Netlink) -
     index = index_of(netlink, bare(route.device))
     if action == "route delete":
         netlink.delete_route(route, index)
-    elif action == "route replace" and isinstance(before, Route):
+        return
+    hops = [index_of(netlink, bare(name)) for name in route.hops]
+    if action == "route replace" and isinstance(before, Route):
         behind = index_of(netlink, bare(before.device))
         try:
             netlink.delete_route(before, behind)
@@ -139,12 +141,12 @@ def perform_route(action: str, route: Route, before: object, netlink: Netlink) -
             if error.errno != errno.ESRCH:  # it may have gone with an address of its device just now
                 raise
         try:
-            netlink.add_route(route, index)
+            netlink.add_route(route, index, hops=hops)
         except KernelError:
-            netlink.add_route(before, behind)
+            netlink.add_route(before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops])
             raise
     else:
-        netlink.add_route(route, index, replace=action == "route replace")
+        netlink.add_route(route, index, replace=action == "route replace", hops=hops)
 
 
 def index_of(netlink: Netlink, name: str) -> int:

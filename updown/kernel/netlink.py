@@ -4,7 +4,7 @@ Point queries instead of dumps, since a daemon stands still meanwhile; how a req
 """
 
 import errno
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from updown.errors import KernelError
 from updown.kernel import messages as rt
@@ -209,13 +209,13 @@ class Netlink(Lookup):
 
     # Routes
 
-    def add_route(self, route: Route, oif: int = 0, replace: bool = False) -> None:
+    def add_route(self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = ()) -> None:
         """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `messages.route_add`.
 
         `replace` takes the place of the first route with this destination, table and metric, through any device.
         """
         what = f"route {'replace' if replace else 'add'} {_route_text(route)}"
-        self._change(routing.route_add(route, oif or self._oif(route, what), replace), what)
+        self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops), what)
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
         """Remove a route that agrees in `messages.route_delete`'s fields; ESRCH if there is none."""

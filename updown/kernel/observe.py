@@ -196,13 +196,16 @@ def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:
 
 def named(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
     """`seen` in the namespace `netns`, with its device's name."""
-    where = (netns, seen.oif)
-    if seen.oif and where not in names:
-        link = netlink.at(placed("", netns)).link_at(seen.oif)
-        names[where] = placed(link.name, netns) if link else ""
+    devices: List[str] = []
+    for index in seen.hops or (seen.oif,):
+        where = (netns, index)
+        if index and where not in names:
+            link = netlink.at(placed("", netns)).link_at(index)
+            names[where] = placed(link.name, netns) if link else ""
+        devices.append(names.get(where, ""))
     return Route(
         seen.destination,
-        names.get(where, ""),
+        devices[0],
         seen.gateway,
         seen.table,
         seen.metric,
@@ -210,4 +213,5 @@ def named(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
         seen.source,
         seen.protocol,
         seen.if_id,
+        tuple(devices[1:]),
     )

@@ -5,7 +5,7 @@ Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see message
 
 import _socket
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, Sequence, Tuple
 
 from updown.kernel.messages import CHANGE, af, family_number
 from updown.kernel.wire import (
@@ -26,7 +26,7 @@ from updown.kernel.wire import (
     u32,
     unpack_address,
 )
-from updown.state import Route
+from updown.state import HOP_GATEWAY, Route
 
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 
@@ -39,6 +39,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _RTA_METRICS, _RTA_TABLE, _RTA_MARK, _RTA_VIA, _RTA_ENCAP_TYPE, _RTA_ENCAP = 8, 15, 16, 18, 21, 22
 _NESTED = 0x8000  # NLA_F_NESTED, which xfrmi_build_state insists on
 _ENCAP_XFRM, _LWT_XFRM_IF_ID = 10, 1  # include/uapi/linux/lwtunnel.h
+_RTA_MULTIPATH = 9
+_HOP = struct.Struct("=HBBi")  # struct rtnexthop: length, flags, weight - 1, device
 _RTAX_MTU = 2
 _UNIVERSE, _ON_LINK, _NOWHERE = 0, 253, 255  # rtm_scope
 _TABLE_IN_ATTRIBUTE = 252  # RT_TABLE_COMPAT
@@ -58,16 +60,21 @@ class RouteSeen(NamedTuple):
     protocol: int = 0
     type: int = UNICAST
     if_id: int = 0  # of an external XFRM interface
+    hops: Tuple[int, ...] = ()  # of a multipath route, the index of each device
 
 
-def route_add(route: Route, oif: int, replace: bool = False) -> Request:
+def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int] = ()) -> Request:
     """A unicast route through the device with index `oif`; EEXIST unless `replace`.
 
     The kernel's idea of "the same" leaves out the device: destination, metric and table, in IPv4 also TOS.
     """
     packed, length = split_prefix(route.destination)
     scope = _ON_LINK if len(packed) == 4 and not route.gateway else _UNIVERSE
-    payload = _route_header(packed, length, route, scope) + _route_key(packed, length, route, oif)
+    payload = _route_header(packed, length, route, scope) + _route_key(packed, length, route, 0 if hops else oif)
+    if hops:
+        gateway = attribute(_RTA_GATEWAY, pack_address(HOP_GATEWAY)) if len(packed) > 4 else b""
+        each = [_HOP.pack(_HOP.size + len(gateway), 0, 0, index) + gateway for index in (oif, *hops)]
+        payload += attribute(_RTA_MULTIPATH, b"".join(each))
     if route.source:
         payload += attribute(_RTA_PREFSRC, pack_address(route.source))
     if route.mtu:
@@ -92,7 +99,7 @@ def _route_header(packed: bytes, length: int, route: Route, scope: int) -> bytes
 
 def _route_key(packed: bytes, length: int, route: Route, oif: int) -> bytes:
     key = attribute(_RTA_DST, packed) if length else b""
-    key += attribute_u32(_RTA_TABLE, route.table) + attribute_u32(_RTA_OIF, oif)
+    key += attribute_u32(_RTA_TABLE, route.table) + (attribute_u32(_RTA_OIF, oif) if oif else b"")
     if route.gateway:
         gateway = pack_address(route.gateway)
         if len(gateway) == len(packed):
@@ -136,10 +143,11 @@ def decode_route(payload: bytes) -> RouteSeen:
     found = attributes(payload, _ROUTE.size)
     anywhere = "::" if family == _socket.AF_INET6 else "0.0.0.0"
     via = found.get(_RTA_VIA)
+    hops, through = _hops(found.get(_RTA_MULTIPATH, b""))
     return RouteSeen(
         destination=f"{address(found, _RTA_DST) or anywhere}/{length}",
         oif=u32(found, _RTA_OIF),
-        gateway=address(found, _RTA_GATEWAY) if via is None else unpack_address(via[2:]),
+        gateway=(through or address(found, _RTA_GATEWAY)) if via is None else unpack_address(via[2:]),
         table=u32(found, _RTA_TABLE) or table,
         metric=u32(found, _RTA_PRIORITY),
         mtu=u32(attributes(found.get(_RTA_METRICS, b"")), _RTAX_MTU),
@@ -147,7 +155,22 @@ def decode_route(payload: bytes) -> RouteSeen:
         protocol=protocol,
         type=kind,
         if_id=_if_id(found),
+        hops=hops,
     )
+
+
+def _hops(packed: bytes) -> Tuple[Tuple[int, ...], str]:
+    """The devices of a multipath route, and the first one's gateway where it is somebody's."""
+    indexes = []
+    gateways = []
+    while len(packed) >= _HOP.size:
+        length, _, _, index = _HOP.unpack_from(packed)
+        if not _HOP.size <= length <= len(packed):
+            raise malformed("route")
+        indexes.append(index)
+        gateways.append(address(attributes(packed[_HOP.size : length]), _RTA_GATEWAY))
+        packed = packed[-(-length // 4) * 4 :]
+    return tuple(indexes), next((gateway for gateway in gateways if gateway != HOP_GATEWAY), "")
 
 
 def _if_id(found: Attributes) -> int:
