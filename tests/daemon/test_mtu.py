@@ -24,7 +24,12 @@ TUNNELS = {
 }
 
 
-@pytest.mark.parametrize("name", TUNNELS)
+EACH_TIME = ("cbc in UDP", "gcm over IPv6")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in EACH_TIME else [pytest.mark.slow]) for name in TUNNELS]
+)
 def test_auto_gives_the_edge(ground: Ground, west: Gateway, east: Gateway, name: str) -> None:
     """At both ends; rekeying changes nothing."""
     options, mtu = TUNNELS[name]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.kernel
 
 WEST, EAST = "198.51.100.1", "198.51.100.2"
 LAST = "[defaults]\ndelete = last\n"
-KILLS = 4  # of each event
+KILLS = [2, pytest.param(8, marks=pytest.mark.slow)]  # of each event
 SEED = 20261121
 
 
@@ -328,12 +328,13 @@ def kinds(state: Path) -> str:
         return " ".join(sorted(claim.kind for claim in ledger.claims()))
 
 
+@pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("case", EVENTS)
-def test_killed_at_a_random_moment_and_sent_again(state: Path, tmp_path: Path, case: str) -> None:
+def test_killed_at_a_random_moment_and_sent_again(state: Path, tmp_path: Path, case: str, kills: int) -> None:
     """The same event, or a later one, ends in the right state, and nothing stays unfinished."""
     before, event, wanted, claims, text = EVENTS[case]
     config = settings(tmp_path, text)
-    moments = random.Random(f"{SEED} {case}")
+    moments = random.Random(f"{SEED} {case} {kills}")
     words = ("--state-dir", str(state), "--config", config)
     takes = 0.0
     killed = 0
@@ -352,20 +353,23 @@ def test_killed_at_a_random_moment_and_sent_again(state: Path, tmp_path: Path, c
         assert (node(), kinds(state)) == (wanted, claims), f"{case}: attempt {attempt}"
         send(state, *END, config=config)
         assert (node(), kinds(state)) == (NOTHING, ""), f"{case}: left over"
-        if killed == KILLS:
+        if killed == kills:
             break
-    assert killed == KILLS, f"only {killed} calls were killed before they were over"
+    assert killed == kills, f"only {killed} calls were killed before they were over"
 
 
+@pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("case", ["up alone", "joined", "charon's up"])
-def test_killed_at_a_random_moment_another_tunnels_event_mends_it(state: Path, tmp_path: Path, case: str) -> None:
+def test_killed_at_a_random_moment_another_tunnels_event_mends_it(
+    state: Path, tmp_path: Path, case: str, kills: int
+) -> None:
     """The daemon may never send the killed event again."""
     other = Tunnel("u", peer="198.51.100.77", theirs="10.7.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff")
     other = other._replace(reqid=16500)
     config = settings(tmp_path, EVENTS[case].settings)
     moments = random.Random(SEED)
     killed = 0
-    while killed < KILLS:
+    while killed < kills:
         words = ("--state-dir", str(state), "--config", config)
         said = fork(*words, environment=EVENTS[case].event, lives=moments.uniform(0.001, 0.1))
         killed += said.status == -14
