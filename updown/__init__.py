@@ -5,6 +5,8 @@
 Importing the package imports nothing else: the hook pays for every module, and the daemon waits meanwhile.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Tuple
 
 from updown.version import VERSION

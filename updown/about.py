@@ -2,10 +2,13 @@
 after an end has moved. Pure.
 """
 
+from __future__ import annotations
+
 import json
-from typing import List, NamedTuple, Optional
+from typing import List, Optional
 
 from updown.context import Context
+from updown.record import NamedTuple
 from updown.state import family
 
 

@@ -1,8 +1,11 @@
 """The command line. Read without argparse: the hook is called with the same flags, and argparse costs it 10 ms."""
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from __future__ import annotations
+
+from typing import List, Optional, Sequence, Tuple
 
 from updown.errors import Refused
+from updown.record import NamedTuple
 
 USAGE = """\
 vti-updown: updown hook for libreswan and strongSwan; device, addresses and routes of a route-based tunnel.

@@ -1,12 +1,15 @@
 """Whether the kernel's XFRM database has what a claim stands for. Pure."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
+from __future__ import annotations
+
+from typing import Dict, FrozenSet, List, Optional, Set, Tuple
 
 from updown import values
 from updown.claims import SA, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.desired import Device
 from updown.kernel.xfrm import Database, Key, Policy
+from updown.record import NamedTuple
 from updown.state import Link
 
 WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite: elsewhere ports are types, or nothing

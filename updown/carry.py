@@ -4,7 +4,9 @@ What is touched is written to the ledger as unfinished before the kernel is, and
 leaves a note from which the next event mends everything.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
 from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import addresses, device, mtu
@@ -18,6 +20,7 @@ from updown.ledger import Ledger, LedgerError
 from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import make_plan
+from updown.record import NamedTuple
 from updown.signals import follows, shuts, signals
 from updown.state import Address, Link, Route, family, host
 

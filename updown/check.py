@@ -3,6 +3,8 @@
 What claims ask for is read by a dry run of `reconcile` on a copy of the ledger. Nothing is changed, and no lock is taken.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shutil

@@ -4,12 +4,15 @@ Pure: the ledger's content in, the change out.
 The rules are design's section 6; docs/claims.md gives the reason for each variable that identifies a claim.
 """
 
+from __future__ import annotations
+
 import json
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from updown.about import NOBODY, About, Sa, about, at, moved_to, same_side
 from updown.context import Context
 from updown.desired import Device, Row, Want, Wants
+from updown.record import NamedTuple
 
 SA = "sa"
 TRAP = "trap"

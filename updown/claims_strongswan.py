@@ -4,6 +4,8 @@ charon calls for each pair of selectors of a child SA, never at a rekeying or a 
 docs/claims.md has the reason for each variable, and the recordings that show it.
 """
 
+from __future__ import annotations
+
 import ipaddress
 import json
 from typing import List, Optional, Tuple

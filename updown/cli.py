@@ -1,5 +1,7 @@
 """What people type."""
 
+from __future__ import annotations
+
 import json
 from typing import List, Mapping, Tuple
 

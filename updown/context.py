@@ -1,7 +1,10 @@
 """The context: everything one invocation told us, immutable and validated, the same for both daemons."""
 
-from typing import FrozenSet, NamedTuple, Optional, Tuple
+from __future__ import annotations
 
+from typing import FrozenSet, Optional, Tuple
+
+from updown.record import NamedTuple
 from updown.state import family
 from updown.values import Mark, Network
 from updown.verbs import Verb

@@ -3,8 +3,11 @@
 Two claims share a resource when their keys are equal; it goes with the last of them (promise P4).
 """
 
-from typing import Any, Dict, List, NamedTuple, Tuple, Type, Union
+from __future__ import annotations
 
+from typing import Any, Dict, List, Tuple, Type, Union
+
+from updown.record import NamedTuple
 from updown.state import MAIN_TABLE, Address, Link, Route, Rule, netns_of
 
 FOLLOW_ALL = "auto"

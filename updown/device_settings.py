@@ -3,6 +3,8 @@
 Each function is one accepted form; anything else is a ValueError that says what was expected.
 """
 
+from __future__ import annotations
+
 import ipaddress
 
 from updown import values

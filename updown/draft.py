@@ -1,10 +1,13 @@
 """A plan while it is being made, and what it is made from."""
 
+from __future__ import annotations
+
 from types import MappingProxyType
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from updown.claims import Ended, Holder
 from updown.operations import Operation
+from updown.record import NamedTuple
 
 
 class Signals(NamedTuple):

@@ -3,6 +3,8 @@
 Every failure names the thing, the reason and the next step (promise P10).
 """
 
+from __future__ import annotations
+
 DONE = 0
 FAILED = 1
 USAGE = 2

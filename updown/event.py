@@ -1,8 +1,10 @@
 """The way of an event: context -> claims -> desired -> plan -> apply -> report. Dry-run and explain leave `apply` out."""
 
+from __future__ import annotations
+
 from contextlib import suppress
 from functools import partial
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from updown import claims
 from updown.carry import Report, carry_out, mend
@@ -14,6 +16,7 @@ from updown.errors import Conflict, KernelError
 from updown.kernel import sa
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, LedgerError
+from updown.record import NamedTuple
 from updown.settings import Line, Settings, resolve
 from updown.state import MAIN_TABLE, placed
 

@@ -1,12 +1,15 @@
 """What `vti-updown check` gathers, and a finding; records alone."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Tuple
 
 from updown.claims import Claim
 from updown.desired import Device
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.xfrm import Database
 from updown.operations import Operation
+from updown.record import NamedTuple
 from updown.settings import Line
 from updown.signals import Missed
 from updown.state import Link

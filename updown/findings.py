@@ -4,6 +4,8 @@ Each check is one function of `Facts`; CHECKS is the list. A finding says in one
 it. What claims ask for is not looked at here: `reconcile` reads that, and its plan is one of the facts.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Callable, Iterator, Optional, Tuple
 

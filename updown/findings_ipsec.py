@@ -1,5 +1,7 @@
 """Findings about IPsec policies, states and charon's routes beside the tunnel devices. Pure, as findings.py."""
 
+from __future__ import annotations
+
 import ipaddress
 from typing import Iterator, List, Optional, Tuple
 

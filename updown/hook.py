@@ -1,5 +1,7 @@
 """An invocation from its environment to its exit status: as the daemon's hook, and by hand."""
 
+from __future__ import annotations
+
 import os
 import sys
 from typing import Dict, List, Mapping, Optional, Tuple

@@ -1,5 +1,7 @@
 """Operations as the iproute2 commands that would do them: the one renderer, for logs, --dry-run and explain."""
 
+from __future__ import annotations
+
 from typing import List
 
 from updown.concerns import firewall

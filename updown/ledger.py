@@ -5,6 +5,8 @@ many there are. `synchronous` is off: a killed process loses nothing that way, a
 and routes go with.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sqlite3
@@ -31,7 +33,7 @@ class Ledger:
         self.note = note
         self.seen: Dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
 
-    def __enter__(self) -> "Ledger":
+    def __enter__(self) -> Ledger:
         return self
 
     def __exit__(

@@ -1,5 +1,7 @@
 """Where the ledger lies, and opening it: locked for an event, as a copy in memory for a dry run."""
 
+from __future__ import annotations
+
 import os
 import sqlite3
 import time

@@ -1,5 +1,7 @@
 """The ledger's tables, how those of an earlier version become ours, and a claim from its row."""
 
+from __future__ import annotations
+
 import json
 from typing import Any, List, Optional, Tuple
 

@@ -1,6 +1,8 @@
 """What is ours and no claim asks for any more: devices, routes, addresses. For `reconcile`."""
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Set, Tuple, Union
 
 from updown.backing import in_use
 from updown.claims import Ended
@@ -11,6 +13,7 @@ from updown.kernel.netlink import Netlink
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.xfrm import Database
 from updown.ledger import Ledger
+from updown.record import NamedTuple
 from updown.settings import Line, resolve
 from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
 

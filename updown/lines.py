@@ -1,5 +1,7 @@
 """Lines for the daemon's log and for people; nothing else is needed to tell a failure."""
 
+from __future__ import annotations
+
 from typing import List
 
 from updown.values import escaped

@@ -4,10 +4,12 @@ Everything is read and imported before the lock is taken; events from the spool 
 held.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from updown import daemons, event, spool
 from updown.arguments import Arguments
@@ -19,6 +21,7 @@ from updown.kernel import journal
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, LedgerError
 from updown.ledger_file import STATE_DIR, begin_anew, copy_ledger, folder, open_ledger, unusable
+from updown.record import NamedTuple
 from updown.settings import DEFAULT_FILE, Line, read_files, wait_of
 from updown.spool import Kept, Served
 

@@ -1,5 +1,7 @@
 """The lock: events of one network namespace come one after the other, and waiting is bounded (promise P7)."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import time

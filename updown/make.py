@@ -3,9 +3,11 @@
 Each is held by a claim of its own (standing.py), so that it stays however many tunnels come and go.
 """
 
+from __future__ import annotations
+
 import json
 import time
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from updown import errors, values
 from updown.arguments import Arguments
@@ -16,6 +18,7 @@ from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.lines import folded
 from updown.live import ledger_of, settings_lines
+from updown.record import NamedTuple
 from updown.report import JSON_VERSION, plan_lines
 from updown.settings import Line, is_glob, resolve
 from updown.standing import WHO, claim_of, lacking

@@ -1,8 +1,11 @@
 """What the kernel shows for the resources one event touches, and nothing more (promise P9)."""
 
-from typing import Dict, FrozenSet, NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import Dict, FrozenSet, Optional, Tuple
 
 from updown.desired import Clamp
+from updown.record import NamedTuple
 from updown.state import Address, Link, Path, Route, Rule, netns_of
 
 RouteKey = Tuple[str, int, int, str]

@@ -1,8 +1,11 @@
 """An operation: one change of the kernel, with its reason and what undoes it."""
 
-from typing import Any, Dict, NamedTuple, Optional, Union
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Union
 
 from updown.desired import Clamp, Sysctl
+from updown.record import NamedTuple
 from updown.state import Address, Link, Route, Rule
 
 Subject = Union[Link, Address, Route, Rule, Sysctl, Clamp]
@@ -44,7 +47,7 @@ class Operation(NamedTuple):
         """Without its device a tunnel cannot work; without a route or a sysctl it may, and with a device that stays up."""
         return self.action.startswith("link") and self.action not in ("link down", "link state")
 
-    def undo(self) -> "Operation":
+    def undo(self) -> Operation:
         """The operation that takes this one back."""
         return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, f"undo: {self.reason}")
 

@@ -1,5 +1,7 @@
 """The plan: ordered operations that take what is observed to what the claims desire. Pure. The order is draft.py's."""
 
+from __future__ import annotations
+
 from typing import Dict, List, Optional, Tuple
 
 from updown import plan_routes

@@ -1,5 +1,7 @@
 """The routes of the plan: who of several claims has one, and which have to wait. Pure."""
 
+from __future__ import annotations
+
 from typing import Dict, FrozenSet, List, Tuple
 
 from updown.claims import SA, Holder, same_hosts

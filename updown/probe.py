@@ -5,10 +5,12 @@ takes others), and it becomes dormant; with the first answer both are undone. Th
 nothing in through one that is down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 import time
-from typing import Dict, List, Mapping, NamedTuple, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from updown import errors
 from updown.arguments import Arguments
@@ -20,6 +22,7 @@ from updown.ledger import Ledger
 from updown.ledger_file import STATE_DIR, copy_ledger
 from updown.lines import folded
 from updown.live import ledger_of, namespace_name, settings_lines
+from updown.record import NamedTuple
 from updown.report import JSON_VERSION, plan_lines
 from updown.settings import Line, resolve
 from updown.signals import MISSES, carrying, is_silent, is_up, missed, set_missed

@@ -1,9 +1,12 @@
 """Readers of what the settings say: words, switches and numbers, static routes and policy rules. They raise ValueError."""
 
+from __future__ import annotations
+
 import ipaddress
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from updown import values
+from updown.record import NamedTuple
 from updown.state import MAIN_TABLE
 
 LONGEST_WAIT = 60  # seconds

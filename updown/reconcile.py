@@ -4,9 +4,11 @@ The rules, with their reasons, are docs/reconcile.md. In short: a daemon that an
 XFRM database has it; where one runs and is silent, only a claim of which the kernel has nothing at all ends.
 """
 
+from __future__ import annotations
+
 import json
 from types import MappingProxyType
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from updown.about import at
 from updown.backing import Known, backed, known, policies_of, reqids_of, traces
@@ -16,6 +18,7 @@ from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.desired import Device, PeerRoute, Want
 from updown.kernel.sa import Outgoing
 from updown.kernel.xfrm import Database
+from updown.record import NamedTuple
 from updown.state import family, is_any
 
 GRACE = 60

@@ -1,5 +1,7 @@
 """`vti-updown reconcile`: facts, decision (reconcile.py), and carrying it out by the same plans as an event's."""
 
+from __future__ import annotations
+
 import json
 import os
 import time

@@ -1,6 +1,8 @@
 """What `vti-updown reconcile` prints: for people and for programs."""
 
-from typing import Dict, List, NamedTuple, Tuple
+from __future__ import annotations
+
+from typing import Dict, List, Tuple
 
 from updown.carry import Report
 from updown.daemons import pluto_status
@@ -8,6 +10,7 @@ from updown.desired import Mtu
 from updown.ledger import as_json
 from updown.lines import folded
 from updown.reconcile import DAEMONS, Decision, End, Facts
+from updown.record import NamedTuple
 from updown.report import JSON_VERSION, plan_lines
 
 

@@ -1,6 +1,8 @@
 """What `mtu = auto` comes to now, for claims that are there already: a rekeying may bring other algorithms, and a move another
 way or a NAT, while no daemon calls the hook. For `reconcile`."""
 
+from __future__ import annotations
+
 from typing import Iterable, List, Mapping, Optional, Tuple
 
 from updown.claims import SA, Claim

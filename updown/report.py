@@ -1,5 +1,7 @@
 """What an event says: short lines for the daemon's log, commands for people, JSON for programs."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, List
 
 from updown.carry import Report

@@ -5,13 +5,16 @@ Device beats connection beats defaults, exact beats glob, later beats earlier. R
 does not tell the line of a wrong key. docs/settings.md is this table for people.
 """
 
+from __future__ import annotations
+
 import os
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
 from updown import device_settings, readers, values
 from updown.errors import Refused
 from updown.lock import WAIT
 from updown.readers import StaticRoute, StaticRule
+from updown.record import NamedTuple
 from updown.state import MAIN_TABLE
 
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"

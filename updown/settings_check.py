@@ -1,10 +1,13 @@
 """Every mistake in the settings files, without a tunnel: for `check`, alone and with --settings."""
 
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Tuple
 
 from updown.concerns.ends import remote_said
 from updown.concerns.mtu import IPV6_LEAST
 from updown.errors import Refused
+from updown.record import NamedTuple
 from updown.settings import PLACEHOLDERS, UNKNOWN, Line, Settings, counting, is_glob, matches, read_all, resolve
 from updown.standing import kind_of, lacking
 from updown.state import MAIN_TABLE, family

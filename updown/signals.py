@@ -3,13 +3,16 @@
 Facts of the ledger, each found by one look into an index, however many claims there are.
 """
 
+from __future__ import annotations
+
 import json
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
+from typing import Dict, List, Mapping, Sequence, Set
 
 from updown.claims import Ended, Holder
 from updown.desired import Device, device_of
 from updown.draft import Signals, speaker
 from updown.ledger import Ledger
+from updown.record import NamedTuple
 
 MISSES = 3
 """Probes in a row that the far end has to miss before routes leave the device."""

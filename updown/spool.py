@@ -6,16 +6,19 @@ next renames it. A process may die while it applies one: then it is applied agai
 event is set aside, never deleted.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
 import time
 from contextlib import suppress
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from updown.carry import Report
 from updown.errors import StateError, UpdownError
 from updown.ledger import LedgerError
+from updown.record import NamedTuple
 
 FOLDER = "spool"
 ASIDE = "spool-aside"

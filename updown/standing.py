@@ -4,6 +4,8 @@ The claim asks for what a tunnel on the device would ask for beside its own rout
 (event.wants_of).
 """
 
+from __future__ import annotations
+
 import json
 from typing import Tuple
 

@@ -5,7 +5,11 @@ Addresses are canonical text (`ipaddress` form), numbers are host-order integers
 the hook's own is named with it, `vti5@red`: `@` is in no device name, so the two never mix.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import Optional, Tuple
+
+from updown.record import NamedTuple
 
 OUR_PROTOCOL = 160
 """Route protocol number (rtm_protocol) of every route we make; no routing daemon in iproute2's rt_protos has it."""

@@ -1,5 +1,7 @@
 """`vti-updown status`: devices, and the claims that hold them."""
 
+from __future__ import annotations
+
 import json
 import time
 from typing import Any, Dict, List, Optional, Sequence, Set

@@ -1,5 +1,7 @@
 """What the kernel takes along with a removed address, and how it is put back."""
 
+from __future__ import annotations
+
 from typing import List
 
 from updown.concerns import addresses

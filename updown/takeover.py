@@ -1,5 +1,7 @@
 """`vti-updown adopt DEV` and `release DEV`: whose a device is, without touching what it does."""
 
+from __future__ import annotations
+
 import json
 from typing import Dict, List, Optional, Sequence, Tuple
 

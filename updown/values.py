@@ -3,8 +3,12 @@
 Each function is one accepted form. Who names the variable and decides what a refusal means is the caller.
 """
 
+from __future__ import annotations
+
 import ipaddress
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, Optional, Tuple
+
+from updown.record import NamedTuple
 
 NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 POLICY_CHARACTERS = NAME_CHARACTERS - {"."} | {"?"}

@@ -4,9 +4,12 @@ libreswan 4.10 and 5.x: one step with `-host` or `-client`, and `-v6`; from 5.4 
 suffix. strongSwan: up and down only. Source: libreswan programs/pluto/updown_names.c, strongSwan updown_listener.c.
 """
 
-from typing import NamedTuple, Tuple
+from __future__ import annotations
+
+from typing import Tuple
 
 from updown.errors import Refused
+from updown.record import NamedTuple
 
 MAKING = ("prepare", "route", "up")
 ENDING = ("down", "unroute")

@@ -1,6 +1,8 @@
 """What each daemon calls the things that our messages speak of."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from updown.record import NamedTuple
 
 
 class Words(NamedTuple):

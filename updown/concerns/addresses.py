@@ -1,5 +1,7 @@
 """Addresses on the tunnel device: leftvti= of every connection that uses it, `address` in settings, and source addresses."""
 
+from __future__ import annotations
+
 import ipaddress
 from typing import List, Optional, Tuple, Union
 

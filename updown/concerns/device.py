@@ -1,12 +1,15 @@
 """The tunnel device: which one a tunnel asks for, and what brings the kernel there."""
 
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import Callable, List, Optional, Tuple
 
 from updown.concerns.ends import anyone, check_key, ends_of
 from updown.context import Context
 from updown.desired import Device, Row, resource
 from updown.errors import Conflict, Refused
 from updown.operations import Operation
+from updown.record import NamedTuple
 from updown.settings import Settings
 from updown.state import OUR_ALIAS, Link, bare, is_any, netns_of, placed
 from updown.values import device_name

@@ -1,5 +1,7 @@
 """Ends and keys of a device as the settings say them, against those of the tunnel."""
 
+from __future__ import annotations
+
 from typing import List, Tuple
 
 from updown.claims import Claim

@@ -4,11 +4,14 @@ A SYN that leaves by the device is clamped to what its route carries; one that c
 the answer has to go back that way. The kernel only ever lowers a segment size (net/netfilter/nft_exthdr.c).
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
 
 from updown.desired import Clamp, Device
 from updown.observed import Observed
 from updown.operations import Operation
+from updown.record import NamedTuple
 from updown.settings import Settings
 from updown.state import bare, netns_of
 

@@ -4,10 +4,13 @@ The arithmetic is the kernel's own (net/xfrm/xfrm_state.c xfrm_state_mtu; header
 written as the sum that a person reads. docs/mtu.md says what it cannot know.
 """
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from __future__ import annotations
+
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from updown.context import Context
 from updown.desired import Device, Mtu, Want, Wants
+from updown.record import NamedTuple
 from updown.settings import Settings
 from updown.state import Route, family
 from updown.values import AUTO

@@ -1,5 +1,7 @@
 """The way to the peer: the host route that keeps a tunnel's own packets outside of it, and what waits where there is none."""
 
+from __future__ import annotations
+
 import ipaddress
 from typing import FrozenSet, Optional, Tuple
 

@@ -1,13 +1,16 @@
 """Routes into the tunnel, and which peers they must not swallow (peers.py)."""
 
+from __future__ import annotations
+
 import ipaddress
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from updown.concerns.device import Wish
 from updown.context import Context
 from updown.desired import PeerRoute
 from updown.observed import Observed, route_key
 from updown.operations import Operation
+from updown.record import NamedTuple
 from updown.settings import Settings
 from updown.state import MAIN_TABLE, OUR_PROTOCOL, Route, family, placed
 

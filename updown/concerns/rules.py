@@ -1,5 +1,7 @@
 """Policy rules that lead packets to the tunnel's table: by mark, source or the device they come in by."""
 
+from __future__ import annotations
+
 from typing import List, Optional, Tuple
 
 from updown.context import Context

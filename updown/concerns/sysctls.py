@@ -3,6 +3,8 @@
 disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-and-field 5.6). IPv6 has no rp_filter.
 """
 
+from __future__ import annotations
+
 from typing import Iterable, List, Optional, Tuple
 
 from updown.concerns.mtu import IPV6_LEAST

@@ -1,5 +1,7 @@
 """Which daemon calls is detected from its variables, never configured."""
 
+from __future__ import annotations
+
 from typing import Dict, Mapping
 
 from updown.context import Context

@@ -4,6 +4,8 @@ Sources: programs/pluto/updown.c build_updown_environ (5.x), programs/pluto/kern
 of live daemons (tests/recordings). The quirks undone here are listed in docs/libreswan.md.
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict, Mapping, Tuple
 
 from updown import values

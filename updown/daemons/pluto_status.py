@@ -12,11 +12,14 @@ A line with SPIs stands for an installed child SA; the first SPI is that of pack
 what was read: a status that we do not understand is a silence, never a word that nothing is up.
 """
 
+from __future__ import annotations
+
 import re
 import subprocess
-from typing import Dict, NamedTuple, Optional, Set
+from typing import Dict, Optional, Set
 
 from updown.daemons.said import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, end, processes, several, silent
+from updown.record import NamedTuple
 
 DAEMON = "libreswan"
 WHACK = ("/usr/libexec/ipsec/whack", "/usr/lib/ipsec/whack")

@@ -1,10 +1,13 @@
 """What a running IKE daemon says of itself, the same for both: records, and whether one runs at all. For `reconcile`."""
 
+from __future__ import annotations
+
 import os
 import time
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, Tuple
 
 from updown import values
+from updown.record import NamedTuple
 
 ANSWER_SECONDS = 3.0  # a daemon that takes longer is taken to be silent
 

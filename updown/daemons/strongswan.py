@@ -4,13 +4,16 @@ Sources: src/libcharon/plugins/updown/updown_listener.c, and recordings of a liv
 here are listed in docs/strongswan.md.
 """
 
+from __future__ import annotations
+
 import ipaddress
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from updown import values
 from updown.context import Context, Selector
 from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, fitting, read_table
 from updown.errors import Refused
+from updown.record import NamedTuple
 from updown.state import family
 from updown.verbs import Verb, parse_verb
 

@@ -1,9 +1,12 @@
 """Reading an environment by a daemon's table: one row a variable."""
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from updown.context import Context
 from updown.errors import Refused
+from updown.record import NamedTuple
 from updown.state import family, is_any
 from updown.values import escaped
 

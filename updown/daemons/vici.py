@@ -7,12 +7,14 @@ byte; requests, events and their registration carry a name. A message is a row o
 that it is not, only where `stats` counts no more IKE SAs than were listed: the caller asks several times.
 """
 
+from __future__ import annotations
+
 import _socket
 import errno
 import os
 import struct
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from updown.daemons.said import (
     ABSENT,
@@ -26,6 +28,7 @@ from updown.daemons.said import (
     several,
     silent,
 )
+from updown.record import NamedTuple
 
 DAEMON = "strongswan"
 SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
@@ -91,7 +94,7 @@ class Session:
             self._socket.close()
             raise
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,9 @@
 """Carrying a plan out: each operation to the room that can do it, and back again where one of them fails for good."""
 
+from __future__ import annotations
+
 import errno
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 from updown.concerns.device import is_fallback
 from updown.desired import Clamp, Sysctl
@@ -9,6 +11,7 @@ from updown.errors import Conflict, KernelError, UpdownError
 from updown.kernel import namespace, nft, sysctl
 from updown.kernel.netlink import Netlink
 from updown.operations import Operation
+from updown.record import NamedTuple
 from updown.state import OUR_ALIAS, Address, Link, Route, Rule, bare, netns_of, placed
 
 Owner = Callable[[str], str]

@@ -3,6 +3,8 @@
 The only module that imports pyroute2 (0.7.2 to 0.9.x), and only when called: the import costs 110 to 150 ms.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 from typing import Any, Callable, List, TypeVar

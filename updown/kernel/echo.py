@@ -4,6 +4,8 @@ Raw sockets bound to a device (CAP_NET_RAW), so that neither routes nor rules of
 it comes in by the same device from the address that was asked, and brings back what was sent.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select

@@ -5,6 +5,8 @@ send itself waits for the kernel's locks, which nothing can bound.
 Every refusal is a `KernelError`: what was asked, the extended-ack text if there is one, the error; and a hint.
 """
 
+from __future__ import annotations
+
 import _socket
 import errno
 import os

@@ -1,5 +1,7 @@
 """Lines for the systemd journal, by its native protocol; where there is no journal, nothing is lost but the copy."""
 
+from __future__ import annotations
+
 import _socket
 from typing import Sequence
 

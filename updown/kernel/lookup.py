@@ -1,14 +1,17 @@
 """What the kernel looks into to route a packet, as questions and dumps: routes and policy rules of one namespace."""
 
+from __future__ import annotations
+
 import errno
 import os
-from typing import List, NamedTuple, Optional
+from typing import List, Optional
 
 from updown.errors import KernelError
 from updown.kernel import route_messages as routing
 from updown.kernel import rule_messages as policy
 from updown.kernel.exchange import Exchange
 from updown.kernel.route_messages import RouteSeen
+from updown.record import NamedTuple
 from updown.state import Rule
 
 _NO_ROUTE = (errno.ENETUNREACH, errno.EOPNOTSUPP)

@@ -4,6 +4,8 @@ Layouts and numbers: include/uapi/linux/if_link.h, if_addr.h, if_tunnel.h, rtnet
 raise `KernelError` (EINVAL) for text that is no address, decoders raise it (EBADMSG) for bytes that are no message.
 """
 
+from __future__ import annotations
+
 import _socket
 import struct
 from typing import Optional, Tuple

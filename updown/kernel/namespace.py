@@ -1,5 +1,7 @@
 """Other network namespaces, by the names `ip netns` gives them: entered for a moment, to open a socket or a file there."""
 
+from __future__ import annotations
+
 import errno
 import os
 from contextlib import contextmanager

@@ -3,6 +3,8 @@
 Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in exchange.py.
 """
 
+from __future__ import annotations
+
 import errno
 from typing import Dict, List, Optional, Sequence
 
@@ -42,7 +44,7 @@ class Netlink(Lookup):
         self._others.clear()
         super().close()
 
-    def at(self, device: str) -> "Netlink":
+    def at(self, device: str) -> Netlink:
         """The socket of the namespace that `device` is in. Raises KernelError: ENOENT without one, EPERM."""
         name = netns_of(device)
         if not name:

@@ -3,17 +3,20 @@
 What is done is one transaction of the kernel's. Nobody else's tables are touched.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os
 import select
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, Optional
 
 from updown.concerns import firewall
 from updown.concerns.firewall import Rule
 from updown.desired import Clamp
 from updown.errors import KernelError
 from updown.kernel import namespace
+from updown.record import NamedTuple
 from updown.state import netns_of, placed
 from updown.values import escaped
 

@@ -1,6 +1,8 @@
 """What the kernel shows for the resources of one event: point queries, and a dump of our own routes only where those leave a
 doubt (promise P9)."""
 
+from __future__ import annotations
+
 import ipaddress
 from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
 

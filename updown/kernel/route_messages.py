@@ -3,9 +3,11 @@
 Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see messages.py.
 """
 
+from __future__ import annotations
+
 import _socket
 import struct
-from typing import NamedTuple, Sequence, Tuple
+from typing import Sequence, Tuple
 
 from updown.kernel.messages import CHANGE, af, family_number
 from updown.kernel.wire import (
@@ -26,6 +28,7 @@ from updown.kernel.wire import (
     u32,
     unpack_address,
 )
+from updown.record import NamedTuple
 from updown.state import HOP_GATEWAY, Route
 
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26

@@ -3,6 +3,8 @@
 Layouts and numbers: include/uapi/linux/fib_rules.h. What is raised: see messages.py.
 """
 
+from __future__ import annotations
+
 import struct
 from typing import Optional
 

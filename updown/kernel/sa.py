@@ -3,9 +3,11 @@
 An event never reads all SAs. libreswan tells the SPI; for strongSwan the kernel gives those between our two ends alone.
 """
 
+from __future__ import annotations
+
 import errno
 import struct
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 from updown.concerns import device
 from updown.concerns.mtu import AH, ESP, TRANSPORT, Facts, Sa
@@ -16,6 +18,7 @@ from updown.kernel.exchange import Exchange
 from updown.kernel.netlink import Netlink
 from updown.kernel.wire import DUMP, REQUEST, Attributes, Request, attribute, attributes, malformed, pack_address, u32
 from updown.kernel.xfrm import AF_INET6, GET_STATE, MARK, NETLINK_XFRM, NEW_STATE, Key, decode_state, key_of
+from updown.record import NamedTuple
 from updown.settings import Line, resolve
 from updown.state import family, placed
 from updown.values import AUTO

@@ -4,6 +4,8 @@ Paths, never dotted keys: a device's name may hold a dot (`net/ipv4/conf/vti0.5/
 there (`net/ipv4/conf/vti5@red/rp_filter`).
 """
 
+from __future__ import annotations
+
 import errno
 import os
 from typing import Optional

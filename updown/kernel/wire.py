@@ -4,12 +4,15 @@ Written by ourselves because `import pyroute2` costs 110 to 150 ms, and the daem
 Layouts: include/uapi/linux/netlink.h. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG).
 """
 
+from __future__ import annotations
+
 import _socket
 import errno
 import struct
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 from updown.errors import KernelError
+from updown.record import NamedTuple
 
 REQUEST, ACK, DUMP_INTERRUPTED = 0x1, 0x4, 0x10
 DUMP = 0x300

@@ -4,11 +4,14 @@ pyroute2 has no XFRM. Layouts: include/uapi/linux/xfrm.h. Reading needs CAP_NET_
 only `KernelError` (EBADMSG).
 """
 
+from __future__ import annotations
+
 import struct
-from typing import List, NamedTuple, Tuple
+from typing import List, Tuple
 
 from updown.kernel.exchange import Exchange
 from updown.kernel.wire import DUMP, REQUEST, Attributes, Request, attributes, malformed, u32, unpack_address
+from updown.record import NamedTuple
 
 NETLINK_XFRM = 6
 NEW_STATE, GET_STATE, NEW_POLICY, GET_POLICY = 16, 18, 19, 21

@@ -1,0 +1,69 @@
+"""Records: NamedTuple as `typing` has it, but without code compiled for each class, which was a quarter of a hook's start.
+
+To a type checker this is typing.NamedTuple. At run time a class is made from the names of its annotations and the C getters
+that namedtuple uses too; tests/unit/test_record.py holds it against the original.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or sys.version_info >= (3, 14):  # where annotations are no dictionary any more
+    from typing import NamedTuple as NamedTuple
+else:
+    from _collections import _tuplegetter
+
+    class _Made(type):
+        """Makes the class of a record: a tuple with a getter for each field."""
+
+        def __new__(cls, name, bases, inside):
+            if any(getattr(base, "_fields", ()) for base in bases):  # a record with more behaviour: no fields are added
+                return type.__new__(cls, name, bases, inside)
+            fields = tuple(inside.get("__annotations__", ()))
+            inside["_field_defaults"] = {field: inside[field] for field in fields if field in inside}
+            inside.update({field: _tuplegetter(place, None) for place, field in enumerate(fields)})
+            inside["_fields"] = inside["__match_args__"] = fields
+            inside["__slots__"] = ()
+            return type.__new__(cls, name, bases, inside)
+
+    class NamedTuple(tuple, metaclass=_Made):
+        """The base of all records; it has no fields itself."""
+
+        def __new__(cls, *values, **named):
+            fields = cls._fields
+            if named or len(values) != len(fields):
+                values = (*values, *cls._rest(fields[len(values) :], named))
+                if len(values) != len(fields):
+                    raise TypeError(f"{cls.__name__} takes {len(fields)} values, not {len(values)}")
+            return tuple.__new__(cls, values)
+
+        @classmethod
+        def _rest(cls, fields, named):
+            """The values of the last fields, by name or default."""
+            if not named.keys() <= set(fields):
+                raise TypeError(f"{cls.__name__} takes no {', '.join(sorted(named.keys() - set(fields)))} here")
+            try:
+                return [named[field] if field in named else cls._field_defaults[field] for field in fields]
+            except KeyError as missing:
+                raise TypeError(f"{cls.__name__} needs {missing}") from None
+
+        @classmethod
+        def _make(cls, values):
+            return cls(*values)
+
+        def _replace(self, **changed):
+            made = tuple.__new__(type(self), [changed.pop(field, value) for field, value in zip(self._fields, self)])
+            if changed:
+                raise ValueError(f"{type(self).__name__} has no {', '.join(changed)}")
+            return made
+
+        def _asdict(self) -> dict[str, Any]:
+            return dict(zip(self._fields, self))
+
+        def __repr__(self):
+            said = ", ".join(f"{field}={value!r}" for field, value in zip(self._fields, self))
+            return f"{type(self).__name__}({said})"
+
+        def __getnewargs__(self):
+            return tuple(self)
