@@ -283,20 +283,3 @@ def moved_want(want: Want, claim: Claim, me: str, peer: str) -> Want:
 def device_in(claim: Claim) -> Optional[Device]:
     """The device that a claim asks for."""
     return next((want for want in claim.wants if isinstance(want, Device)), None)
-
-
-def notes(claims: Sequence[Claim], facts: Facts) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    """Remarks and warnings on what could not be asked."""
-    remarks: List[str] = []
-    warnings: List[str] = []
-    held: Set[str] = {claim.about.daemon for claim in claims}
-    for daemon, said in facts.said.items():
-        name = DAEMONS.get(daemon, daemon)
-        if said.state == ABSENT and daemon in held:
-            remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
-        elif said.state not in (ABSENT, ANSWERED):
-            rest = ": only claims that the kernel knows nothing of end; run it again later"
-            text = f"{name} runs but says nothing ({said.why})"
-            told = warnings if daemon in held else remarks
-            told.append(text + (rest if daemon in held else "; no claim is of it"))
-    return tuple(remarks), tuple(warnings)

@@ -24,8 +24,8 @@ from updown.ledger import Ledger
 from updown.ledger_file import STATE_DIR, copy_ledger, folder
 from updown.live import ledger_of, namespace_name, settings_lines
 from updown.operations import Operation
-from updown.reconcile import Decision, Facts, decide, notes
-from updown.reconcile_report import Outcome, outcome_json, outcome_lines, uncounted
+from updown.reconcile import Decision, Facts, decide
+from updown.reconcile_report import Outcome, notes, outcome_json, outcome_lines, uncounted
 from updown.recount import counts_itself, outdated
 from updown.settings import Line
 from updown.state import Link

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 from updown.carry import Report
+from updown.claims import Claim
 from updown.daemons import pluto_status
+from updown.daemons.said import ABSENT, ANSWERED
 from updown.desired import Mtu
 from updown.ledger import as_json
 from updown.lines import folded
@@ -75,3 +77,20 @@ def outcome_json(outcome: Outcome) -> Dict[str, object]:
         "warnings": list(outcome.report.warnings),
         "remarks": list(outcome.report.remarks),
     }
+
+
+def notes(claims: Sequence[Claim], facts: Facts) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """Remarks and warnings on what could not be asked."""
+    remarks: List[str] = []
+    warnings: List[str] = []
+    held: Set[str] = {claim.about.daemon for claim in claims}
+    for daemon, said in facts.said.items():
+        name = DAEMONS.get(daemon, daemon)
+        if said.state == ABSENT and daemon in held:
+            remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
+        elif said.state not in (ABSENT, ANSWERED):
+            rest = ": only claims that the kernel knows nothing of end; run it again later"
+            text = f"{name} runs but says nothing ({said.why})"
+            told = warnings if daemon in held else remarks
+            told.append(text + (rest if daemon in held else "; no claim is of it"))
+    return tuple(remarks), tuple(warnings)

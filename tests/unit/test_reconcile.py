@@ -12,7 +12,8 @@ from updown.claims import REVIVE, SA, TRAP, Claim
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
 from updown.desired import Device, PeerRoute, Row, Want
 from updown.kernel.xfrm import Database, Key, Policy, State
-from updown.reconcile import GRACE, Facts, decide, notes
+from updown.reconcile import GRACE, Facts, decide
+from updown.reconcile_report import notes
 from updown.state import Address, Link, Route
 
 NOW = 1_700_000_000
