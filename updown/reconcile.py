@@ -45,12 +45,13 @@ class End(NamedTuple):
 
 class Decision(NamedTuple):
     """`moved`: claims with the ends that their tunnels have now. `waiting`: `sa` claims whose `down` got lost and that are
-    `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `behind`: by a
-    claim's key the child that is certainly its own."""
+    `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `young`:
+    claims that nothing backs and that grace keeps. `behind`: by a claim's key the child that is certainly its own."""
 
     ended: Tuple[End, ...] = ()
     moved: Tuple[Claim, ...] = ()
     waiting: Tuple[Claim, ...] = ()
+    young: Tuple[Claim, ...] = ()
     uncounted: Tuple[Child, ...] = ()
     recounted: Tuple[Claim, ...] = ()
     behind: Mapping[str, Child] = MappingProxyType({})
@@ -65,6 +66,7 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
     ended: List[End] = []
     moved: List[Claim] = []
     waiting: List[Claim] = []
+    young: List[Claim] = []
     for claim in claims:
         child = found.get(claim.key)
         if claim.kind == MADE:
@@ -74,7 +76,9 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
             there = follow(claim, here.get(claim.device, ""), claim.about.peer)
         reason = "" if child else why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
-        if not reason or in_grace(claim, facts, now, before_start):
+        kept = bool(reason) and in_grace(claim, facts, now, before_start)
+        young += [there] if kept else []
+        if not reason or kept:
             moved += [there] if there != claim else []
         elif claim.kind == SA and is_permanent(claim) and claim.connection in held_by(claim, facts):
             waiting.append(there._replace(kind=REVIVE))
@@ -89,7 +93,7 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         if child.ours and id(child) not in counted and child.connection not in names
     ]
     behind = {key: child for key, child in found.items() if key in sure}
-    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(uncounted), behind=behind)
+    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), behind=behind)
 
 
 def held_by(claim: Claim, facts: Facts) -> Tuple[str, ...]:

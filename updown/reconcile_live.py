@@ -182,6 +182,7 @@ def sparing(decision: Decision, spared: FrozenSet[str]) -> Decision:
         tuple(end for end in decision.ended if end.claim.key not in spared),
         tuple(claim for claim in decision.moved if claim.key not in spared),
         tuple(claim for claim in decision.waiting if claim.key not in spared),
+        tuple(claim for claim in decision.young if claim.key not in spared),
         behind={key: child for key, child in decision.behind.items() if key not in spared},
     )
 

@@ -11,7 +11,7 @@ from updown.daemons.said import ABSENT, ANSWERED
 from updown.desired import Mtu
 from updown.ledger import as_json
 from updown.lines import folded
-from updown.reconcile import DAEMONS, Decision, End, Facts
+from updown.reconcile import DAEMONS, GRACE, Decision, End, Facts
 from updown.record import NamedTuple
 from updown.report import JSON_VERSION, plan_lines
 
@@ -49,6 +49,9 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
         lines += folded(
             "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
         )
+    for claim in outcome.decision.young:
+        why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
+        lines += folded("# ", f"{claim.connection}: claim {claim.kind}: {why}")
     for claim in outcome.decision.moved:
         lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
     for claim in outcome.decision.recounted:
@@ -70,6 +73,7 @@ def outcome_json(outcome: Outcome) -> Dict[str, object]:
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
         "claims_ended": [ended(end) for end in outcome.decision.ended],
         "claims_waiting": [as_json(claim) for claim in outcome.decision.waiting],
+        "claims_young": [as_json(claim) for claim in outcome.decision.young],
         "claims_moved": [as_json(claim) for claim in outcome.decision.moved],
         "claims_recounted": [as_json(claim) for claim in outcome.decision.recounted],
         "uncounted": [child._asdict() for child in outcome.decision.uncounted],

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class Endpoint(Node):
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def let_claims_age(self) -> None:
+        """Until a daemon started now is known to be younger than each claim: times are kept in whole seconds."""
+        newest = max(claim["since"] for claim in self.claims())
+        wait_for(lambda: time.time() >= newest + 2, "the claims' seconds to pass")
 
     def shut_down(self) -> None:
         """Let the daemon end in good order, and wait for its end."""

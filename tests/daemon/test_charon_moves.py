@@ -92,6 +92,7 @@ def test_charon_killed_and_started_again(ground: Ground, moon: Charon, sun: Char
     for node in (moon, sun):
         without_trace(node)
     initiated(moon)
+    moon.let_claims_age()
     moon.kill()
     moon.load(VTI, one_child(MOON, SUN, **MARK5))
     assert "ip link del vti5" in moon.reconcile()

@@ -144,7 +144,7 @@ def test_after_sigkill_the_kernel_decides_and_before_a_start_what_it_lost_goes(w
 @pytest.mark.usefixtures("tunnel")
 def test_a_pluto_that_was_killed_and_started_knows_nothing_of_its_tunnels(ground: Ground, west: Gateway) -> None:
     """It flushes the kernel's states and policies itself, and says so when it is asked: no grace for an earlier one's."""
-    time.sleep(1)
+    west.let_claims_age()
     west.kill()
     west.start()
     said = reconcile(west)

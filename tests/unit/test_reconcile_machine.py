@@ -25,7 +25,7 @@ from updown.kernel.xfrm import Database, Key, Policy, State
 from updown.ledger_file import copy_ledger
 from updown.reconcile import GRACE, Facts
 from updown.reconcile_live import run
-from updown.reconcile_report import Outcome, outcome_lines
+from updown.reconcile_report import Outcome, outcome_json, outcome_lines
 from updown.state import OUR_ALIAS, Link, Route
 
 LATER = NOW + GRACE
@@ -211,8 +211,16 @@ def test_both_tunnels_on_a_device_go_at_once(machine: Machine) -> None:
 
 def test_a_young_claim_s_device_stays(machine: Machine) -> None:
     machine.send_all(establish(T))
-    assert reconcile(machine, said(), now=NOW + GRACE - 1).report.operations == ()
+    outcome = reconcile(machine, said(), now=NOW + GRACE - 1)
+    assert outcome.report.operations == ()
     assert machine.kinds() == {("t", "sa")}
+    (line,) = outcome_lines(outcome, False)
+    assert line == (
+        "# t: claim sa: no tunnel is behind it, but younger than 60 s it is left alone: its event may be under way"
+    )
+    told: Any = outcome_json(outcome)["claims_young"]
+    assert [claim["connection"] for claim in told] == ["t"]
+    assert outcome_lines(reconcile(machine, said(), now=NOW + GRACE), False)[0].startswith("# t: claim sa (10.1.0.0/24")
 
 
 def test_a_silent_daemon_s_tunnels_stay_and_that_is_told(machine: Machine) -> None:
