@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Generator
+from collections.abc import Generator
 
 import pytest
 

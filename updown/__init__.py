@@ -7,11 +7,12 @@ Importing the package imports nothing else: the hook pays for every module, and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Tuple
-
 from updown.version import VERSION
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from updown.context import Context as Context
     from updown.daemons import read as read_context
     from updown.errors import Conflict as Conflict
@@ -32,7 +33,7 @@ _FACE = {
     "run_event": ("updown.event", "run"),
 }
 
-__all__: Tuple[str, ...] = (
+__all__: tuple[str, ...] = (
     "Conflict",
     "Context",
     "Refused",

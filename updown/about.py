@@ -5,7 +5,6 @@ after an end has moved. Pure.
 from __future__ import annotations
 
 import json
-from typing import List, Optional
 
 from updown.context import Context
 from updown.record import NamedTuple
@@ -58,7 +57,7 @@ def same_side(was: str, end: str, now: str, new: str) -> bool:
     return was == now or from_end(was, end) == from_end(now, new) is not None
 
 
-def from_end(selector: str, end: str) -> Optional[str]:
+def from_end(selector: str, end: str) -> str | None:
     """What a selector says of protocol and port, where its network is `end` alone; else None."""
     network, _, rest = selector.partition(" ")
     return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
@@ -66,7 +65,7 @@ def from_end(selector: str, end: str) -> Optional[str]:
 
 def at(was: About, me: str, peer: str) -> About:
     """The same with these ends; a selector that is an end itself moves with it, so that later verbs find it."""
-    sides: List[str] = []
+    sides: list[str] = []
     for selector, old, new in ((was.my_client, was.me, me), (was.peer_client, was.peer, peer)):
         rest = from_end(selector, old)
         sides.append(selector if rest is None else f"{new}/{32 if family(new) == 4 else 128} {rest}".rstrip())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 from updown.errors import Refused
 from updown.record import NamedTuple
@@ -43,10 +43,10 @@ STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepte
 class Arguments(NamedTuple):
     """`command` None is hook mode, or, with `files` or `dry_run`, an event by hand."""
 
-    command: Optional[str] = None
-    files: Tuple[str, ...] = ()
-    config: Optional[str] = None
-    state_dir: Optional[str] = None
+    command: str | None = None
+    files: tuple[str, ...] = ()
+    config: str | None = None
+    state_dir: str | None = None
     json: bool = False
     dry_run: bool = False
     verbose: bool = False
@@ -60,8 +60,8 @@ class Arguments(NamedTuple):
 def parse(words: Sequence[str], verb_given: bool) -> Arguments:
     """The arguments in `words`; raises Refused. `verb_given`: PLUTO_VERB is set, so a daemon may have chosen the words."""
     found = Arguments()
-    rest: List[str] = list(words)
-    files: List[str] = []
+    rest: list[str] = list(words)
+    files: list[str] = []
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")

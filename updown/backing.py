@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Optional, Set, Tuple
-
 from updown import values
 from updown.claims import SA, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
@@ -18,7 +16,7 @@ WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite: elsewhere 
 class Side(NamedTuple):
     """One selector of a claim: the prefixes that cover it, its IP protocol and port, 0 is any."""
 
-    prefixes: Tuple[str, ...]
+    prefixes: tuple[str, ...]
     protocol: int
     port: int
 
@@ -27,16 +25,16 @@ class Known(NamedTuple):
     """The XFRM database by what is looked for: outbound policies by their prefixes, the reqids that these lead to, and the
     reqids and SPIs of all states."""
 
-    policies: Dict[Tuple[str, str], List[Policy]]
-    led_to: FrozenSet[int]
-    reqids: FrozenSet[int]
-    spis: FrozenSet[int]
+    policies: dict[tuple[str, str], list[Policy]]
+    led_to: frozenset[int]
+    reqids: frozenset[int]
+    spis: frozenset[int]
 
 
 def known(xfrm: Database) -> Known:
     """The index of a database: thousands of claims are looked up in it."""
-    policies: Dict[Tuple[str, str], List[Policy]] = {}
-    led_to: Set[int] = set()
+    policies: dict[tuple[str, str], list[Policy]] = {}
+    led_to: set[int] = set()
     for policy in xfrm.policies:
         if policy.direction == "out":
             policies.setdefault((policy.source, policy.destination), []).append(policy)
@@ -45,7 +43,7 @@ def known(xfrm: Database) -> Known:
     return Known(policies, frozenset(led_to), reqids, frozenset(state.spi for state in xfrm.states))
 
 
-def side(text: str) -> Optional[Side]:
+def side(text: str) -> Side | None:
     """`10.2.0.0/24` or `10.2.0.0/24 6/443`; None for anything else."""
     network, _, rest = text.partition(" ")
     protocol, _, port = rest.partition("/")
@@ -59,7 +57,7 @@ def side(text: str) -> Optional[Side]:
         return None
 
 
-def policies_of(claim: Claim, xfrm: Known) -> Tuple[Policy, ...]:
+def policies_of(claim: Claim, xfrm: Known) -> tuple[Policy, ...]:
     """The outbound policies with the claim's selectors and its device's key."""
     mine, theirs = side(claim.about.my_client), side(claim.about.peer_client)
     link = next((want.link for want in claim.wants if isinstance(want, Device)), None)
@@ -100,7 +98,7 @@ def in_use(link: Link, xfrm: Database) -> bool:
     return any(policy.direction == "out" and fits(policy.key, link) for policy in xfrm.policies)
 
 
-def reqids_of(claim: Claim) -> FrozenSet[int]:
+def reqids_of(claim: Claim) -> frozenset[int]:
     """The reqids its states may have: libreswan counts ESP and IPCOMP from an automatic base."""
     reqid = claim.about.reqid
     if claim.about.daemon == "libreswan" and reqid >= FIRST_AUTOMATIC_REQID:

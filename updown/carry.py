@@ -6,7 +6,7 @@ leaves a note from which the next event mends everything.
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from collections.abc import Sequence
 
 from updown.claims import REVIVE, Change, Claim, Ended
 from updown.concerns import addresses, device, mtu
@@ -29,10 +29,10 @@ class Report(NamedTuple):
     """What an event did, or would do: `remarks` are facts that need nothing, `warnings` something that people should mend."""
 
     connection: str
-    operations: Tuple[Operation, ...] = ()
-    warnings: Tuple[str, ...] = ()
-    remarks: Tuple[str, ...] = ()
-    claims: Tuple[Claim, ...] = ()  # written or ended
+    operations: tuple[Operation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()  # written or ended
 
 
 def carry_out(connection: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
@@ -70,12 +70,12 @@ def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
 def settle(
     connection: str,
     touched: Sequence[str],
-    ended: Dict[str, List[Ended]],
+    ended: dict[str, list[Ended]],
     newest: str,
     ledger: Ledger,
     netlink: Netlink,
     dry: bool,
-    before: Dict[str, Claim],
+    before: dict[str, Claim],
 ) -> Report:
     """Bring the touched resources to what the claims, as now written, desire; `before` is what to write again on failure."""
     if not touched:
@@ -122,10 +122,10 @@ def settle(
     return Report(connection, outcome.done, warnings)
 
 
-def touched_by(change: Change, before: Dict[str, Claim]) -> List[str]:
+def touched_by(change: Change, before: dict[str, Claim]) -> list[str]:
     """Resources whose claims change. A claim that only begins to wait touches nothing, but for a device that
     follows its tunnels."""
-    names: List[str] = []
+    names: list[str] = []
     for claim in change.put:
         old = before.get(claim.key)
         if old is not None and old.wants == claim.wants and claim.kind == REVIVE and not follows(claim.wants):
@@ -136,9 +136,9 @@ def touched_by(change: Change, before: Dict[str, Claim]) -> List[str]:
     return list(dict.fromkeys(names))
 
 
-def asked_before(before: Dict[str, Claim]) -> Dict[str, List[Ended]]:
+def asked_before(before: dict[str, Claim]) -> dict[str, list[Ended]]:
     """What the changed claims asked for before this event."""
-    ended: Dict[str, List[Ended]] = {}
+    ended: dict[str, list[Ended]] = {}
     for claim in before.values():
         for want in claim.wants:
             ended.setdefault(resource(want), []).append(Ended(claim.connection, want))
@@ -146,8 +146,8 @@ def asked_before(before: Dict[str, Claim]) -> Dict[str, List[Ended]]:
 
 
 def survey(
-    touched: Sequence[str], ended: Dict[str, List[Ended]], newest: str, ledger: Ledger, netlink: Netlink
-) -> Tuple[Ground, Observed]:
+    touched: Sequence[str], ended: dict[str, list[Ended]], newest: str, ledger: Ledger, netlink: Netlink
+) -> tuple[Ground, Observed]:
     """Who asks for what is touched, and what the kernel shows of it. Where a device must be made anew, was found without its
     routes, or loses an address, everything that hangs on it is touched too."""
     names = list(dict.fromkeys(touched))
@@ -162,7 +162,7 @@ def survey(
     return ground, observed
 
 
-def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, ledger: Ledger) -> Ground:
+def ground_of(names: Sequence[str], ended: dict[str, list[Ended]], newest: str, ledger: Ledger) -> Ground:
     """What the ledger knows of these resources."""
     devices = [split(name)[1] for name in names if name.startswith("device ")]
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
@@ -184,30 +184,30 @@ def ground_of(names: Sequence[str], ended: Dict[str, List[Ended]], newest: str, 
     return Ground(holders, ended, {name: ledger.made(name) for name in names}, newest, found, mtus)
 
 
-def ways_of(claims: List[Claim]) -> List[str]:
+def ways_of(claims: list[Claim]) -> list[str]:
     """The ways to the peers of these claims: they decide whether a route may stand."""
     each = {claim.key: claim for claim in claims}.values()
     return list(dict.fromkeys(resource(want) for one in each for want in one.wants if isinstance(want, PeerRoute)))
 
 
-def wants_in(ground: Ground) -> List[Want]:
+def wants_in(ground: Ground) -> list[Want]:
     """Everything the ground speaks of, so that all of it is observed."""
     asked = [holder.want for holders in ground.holders.values() for holder in holders]
     return asked + [old.want for name in ground.holders for old in ground.ended.get(name, [])]
 
 
-def in_work(ground: Ground) -> List[Ended]:
+def in_work(ground: Ground) -> list[Ended]:
     """Each touched resource with one who asks, or asked, for it."""
-    found: List[Ended] = []
+    found: list[Ended] = []
     for name, holders in ground.holders.items():
         last = ground.ended.get(name, [])
         found += last[-1:] if last else [Ended(holder.claim.connection, holder.want) for holder in holders[:1]]
     return found
 
 
-def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
+def upset(ground: Ground, observed: Observed) -> tuple[str, ...]:
     """Devices on which more than the touched resources needs a look."""
-    found: List[str] = []
+    found: list[str] = []
     for name, holders in ground.holders.items():
         kind, rest = split(name)
         if kind == "device" and holders:
@@ -226,9 +226,9 @@ def upset(ground: Ground, observed: Observed) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def leaving(ground: Ground, observed: Observed) -> Dict[str, List[Address]]:
+def leaving(ground: Ground, observed: Observed) -> dict[str, list[Address]]:
     """By device, the addresses of ours that nobody asks for any more; not of devices that go themselves."""
-    found: Dict[str, List[Address]] = {}
+    found: dict[str, list[Address]] = {}
     for name, holders in ground.holders.items():
         last = ground.ended.get(name, [])
         want = last[-1].want if last and not holders and ground.made.get(name) is not None else None
@@ -247,10 +247,10 @@ def goes(device_name: str, ground: Ground, observed: Observed) -> bool:
     return all(want.goes for want in wants) and device.is_ours(have, ground.made.get(name), wants[-1].link)
 
 
-def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> List[str]:
+def bereft(ground: Ground, observed: Observed, devices: Sequence[str]) -> list[str]:
     """The source addresses whose routes the kernel takes along with an address that goes, where the device keeps others, so
     that only these need a look."""
-    found: List[str] = []
+    found: list[str] = []
     for device_name, gone in leaving(ground, observed).items():
         for one in gone if device_name not in devices else ():
             along = [other for other in observed.addresses[device_name] if addresses.same_subnet(other, one)]
@@ -264,7 +264,7 @@ def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> No
     not be set down: the next event tries again."""
     indexes = dict(outcome.indexes)
     not_made = {operation.makes for operation in plan.operations} - {operation.makes for operation in outcome.done}
-    left: Set[str] = set()
+    left: set[str] = set()
     if any(operation.action.endswith("delete") for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
     left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
@@ -275,13 +275,13 @@ def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> No
             left.add(name)
     for name in plan.made.keys() - left:
         value = plan.made[name]
-        index: Optional[int] = indexes.get(split(name)[1], value) if name.startswith("device ") else value
+        index: int | None = indexes.get(split(name)[1], value) if name.startswith("device ") else value
         ledger.set_made(name, None if name in not_made else index)
     ledger.finish(ground.holders.keys() - left)
     ledger.commit()
 
 
-def restore(before: Dict[str, Claim], newest: str, ground: Ground, plan: Plan, ledger: Ledger) -> None:
+def restore(before: dict[str, Claim], newest: str, ground: Ground, plan: Plan, ledger: Ledger) -> None:
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
     ledger.begin()

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from collections.abc import Iterable, Iterator, Mapping
 
 from updown import errors, left_over, reconcile_live, spool
 from updown.arguments import Arguments
@@ -58,9 +58,9 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
     return errors.FOUND if found else errors.DONE
 
 
-def text(found: Iterable[Finding]) -> List[str]:
+def text(found: Iterable[Finding]) -> list[str]:
     """For people: what is wrong, and below it how to mend it."""
-    lines: List[str] = []
+    lines: list[str] = []
     for finding in found:
         lines += folded("", finding.text)
         lines += folded("    mend: ", finding.mend)
@@ -78,13 +78,13 @@ def settings_of(arguments: Arguments) -> Checked:
 def gather(arguments: Arguments, checked: Checked) -> Facts:
     """Everything that the checks look at. What cannot be read is a fact too."""
     state_dir = arguments.state_dir or STATE_DIR
-    notes: List[Tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
     with Netlink() as netlink, copy_ledger(state_dir, namespace_name(netlink)) as ledger:
         claims, silent = tuple(ledger.claims()), missed(ledger)
         if ledger.note and os.geteuid() == 0:
             notes.append((ledger.note, "the next event begins it anew; docs/troubleshooting.md, the ledger"))
         asked = reconcile_live.gather(claims)
-        links: Tuple[Link, ...] = ()
+        links: tuple[Link, ...] = ()
         reconciled = Reconciled()
         try:
             netnses = ("", *left_over.netnses(ledger, checked.lines))
@@ -113,17 +113,17 @@ def gather(arguments: Arguments, checked: Checked) -> Facts:
     )
 
 
-def values(links: Iterable[Link]) -> Dict[str, Optional[str]]:
+def values(links: Iterable[Link]) -> dict[str, str | None]:
     """The sysctls that the checks look at."""
-    paths: List[str] = []
+    paths: list[str] = []
     for link in links:
         paths += [all_of(link.name), *(conf("ipv4", link.name, key) for key in ("rp_filter", "disable_xfrm"))]
     return {path: sysctl.read(path) for path in paths}
 
 
-def modules(facts: Facts) -> Iterator[Tuple[str, str, str]]:
+def modules(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Kernel modules that claims or described devices need, and that are neither there nor to be had."""
-    users: Dict[str, str] = {}
+    users: dict[str, str] = {}
     for name, wants in facts.devices.items():
         users.setdefault(wants[0].link.kind, name)
     for line in facts.lines:
@@ -154,7 +154,7 @@ def has_module(module: str) -> bool:
     return False
 
 
-def programs(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str, str]]:
+def programs(lines: tuple[Line, ...]) -> Iterator[tuple[str, str, str]]:
     """Programs that a key of the settings needs."""
     for line in lines:
         program = PROGRAMS.get(line.key)

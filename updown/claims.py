@@ -7,7 +7,7 @@ The rules are design's section 6; docs/claims.md gives the reason for each varia
 from __future__ import annotations
 
 import json
-from typing import Callable, List, Optional, Tuple
+from collections.abc import Callable
 
 from updown.about import NOBODY, About, Sa, about, at, moved_to, same_side
 from updown.context import Context
@@ -45,15 +45,15 @@ class Sought(NamedTuple):
 
     tunnel: str
     group: str = ""
-    keys: Tuple[str, ...] = ()
-    sa: Optional[Sa] = None
+    keys: tuple[str, ...] = ()
+    sa: Sa | None = None
 
 
 class Held(NamedTuple):
     """What the ledger has that one context may speak of."""
 
-    tunnel: Tuple[Claim, ...] = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
-    group: Tuple[Claim, ...] = ()  # of the same remote selector and marks
+    tunnel: tuple[Claim, ...] = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
+    group: tuple[Claim, ...] = ()  # of the same remote selector and marks
     served: bool = False  # the end of this very SA was told in the last ten minutes
 
 
@@ -74,8 +74,8 @@ class Ended(NamedTuple):
 class Change(NamedTuple):
     """Claims to write (new, renewed or of another kind) and claims to end."""
 
-    put: Tuple[Claim, ...] = ()
-    end: Tuple[Claim, ...] = ()
+    put: tuple[Claim, ...] = ()
+    end: tuple[Claim, ...] = ()
 
 
 class Rules(NamedTuple):
@@ -83,8 +83,8 @@ class Rules(NamedTuple):
 
     sought: Callable[[Context], Sought]
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
-    anew: Callable[[Context], Tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
-    renewed: Callable[[Context, Held], Optional[Claim]]
+    anew: Callable[[Context], tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
+    renewed: Callable[[Context, Held], Claim | None]
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
     unroute: Callable[[Context, Held], Change]
@@ -140,7 +140,7 @@ def sa_of(context: Context) -> str:
     return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
 
 
-def anew(_context: Context) -> Tuple[str, str]:
+def anew(_context: Context) -> tuple[str, str]:
     """SPIs are random: no SA comes again."""
     return "", ""
 
@@ -156,7 +156,7 @@ def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Chan
     return Change(put=(claim, *follow(claim, [one for one in held.tunnel if one not in ended])), end=ended)
 
 
-def replaced(context: Context, held: Held) -> Tuple[Claim, ...]:
+def replaced(context: Context, held: Held) -> tuple[Claim, ...]:
     """Claims of another instance with the same name, ends, selectors and marks: what a daemon that was killed left, since the
     next one counts reqids anew. At one time the kernel has but one policy for all of that."""
     if not (context.instance and context.child):
@@ -169,7 +169,7 @@ def replaced(context: Context, held: Held) -> Tuple[Claim, ...]:
     )
 
 
-def filled(new: Claim, context: Context, before: Optional[Claim], wants: Wants, now: int) -> Claim:
+def filled(new: Claim, context: Context, before: Claim | None, wants: Wants, now: int) -> Claim:
     """`new`, which says only who it is, with what it asks for; a renewal keeps the time and the place of the one before."""
     return new._replace(
         device=next((want.link.name for want in wants if isinstance(want, Device)), ""),
@@ -181,17 +181,17 @@ def filled(new: Claim, context: Context, before: Optional[Claim], wants: Wants, 
     )
 
 
-def routed(context: Context, before: Optional[Claim]) -> bool:
+def routed(context: Context, before: Claim | None) -> bool:
     """Whether the claim holds routes: a renewal by `prepare` never takes back what `route` or `up` gave."""
     return context.verb.routes or (before is not None and before.routed)
 
 
-def row_of(held: Held) -> Optional[Row]:
+def row_of(held: Held) -> Row | None:
     """The row its tunnel stands in since its first claim."""
     return held.tunnel[0].row if held.tunnel else None
 
 
-def renewed(context: Context, held: Held) -> Optional[Claim]:
+def renewed(context: Context, held: Held) -> Claim | None:
     """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
     return own(context, held, SA if context.child else TRAP) or next(iter(replaced(context, held)), None)
 
@@ -226,7 +226,7 @@ def unroute(context: Context, held: Held) -> Change:
     return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
 
-def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
+def own(context: Context, held: Held, kind: str) -> Claim | None:
     """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
     itself. Never a sibling's: a repeated `down` finds nothing."""
     exact = same_key(held.tunnel, key_of(context, kind))
@@ -236,7 +236,7 @@ def own(context: Context, held: Held, kind: str) -> Optional[Claim]:
     return exact or (moved[0] if len(moved) == 1 else None) or elsewhere(context, held, kind)
 
 
-def elsewhere(context: Context, held: Held, kind: str) -> Optional[Claim]:
+def elsewhere(context: Context, held: Held, kind: str) -> Claim | None:
     """The claim of an instance with a configured reqid whose peer moved, among those with its selectors and marks: by the SPIs,
     or by the peer, where `reconcile` told of it; for a `down` that is not the second one it may be the only one too."""
     if not context.instance or context.reqid_automatic:
@@ -262,16 +262,16 @@ def same_hosts(one: Claim, other: Claim) -> bool:
     return one.about.daemon == other.about.daemon == STRONGSWAN and one.group == other.group
 
 
-def same_key(claims: Tuple[Claim, ...], key: str) -> Optional[Claim]:
+def same_key(claims: tuple[Claim, ...], key: str) -> Claim | None:
     """The claim with this key."""
     return next((claim for claim in claims if claim.key == key), None)
 
 
-def follow(claim: Claim, others: List[Claim]) -> Tuple[Claim, ...]:
+def follow(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
     """Other claims of the same tunnel (pairs of selectors, the trap) ask for the device as `claim` now does: an address that
     moved moved for them all, and for some of them the daemon calls nothing."""
     devices = [want for want in claim.wants if isinstance(want, Device)]
-    changed: List[Claim] = []
+    changed: list[Claim] = []
     for other in others:
         if other.key == claim.key or other.tunnel != claim.tunnel:
             continue

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from typing import List, Optional, Tuple
 
 from updown.about import Sa, about, moved_to, pair_of, place_of
 from updown.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, Sought, filled, same_key
@@ -47,7 +46,7 @@ def sa_of(context: Context) -> str:
     return f"{pair} {context.unique_id:010}"
 
 
-def anew(context: Context) -> Tuple[str, str]:
+def anew(context: Context) -> tuple[str, str]:
     """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it was
     restarted and began at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
     first = sa_of(context)
@@ -61,7 +60,7 @@ def sought(context: Context) -> Sought:
     return Sought(tunnel_of(context), sa=Sa(child_of(context), context.unique_id, pair_of(now), place_of(now)))
 
 
-def renewed(context: Context, held: Held) -> Optional[Claim]:
+def renewed(context: Context, held: Held) -> Claim | None:
     """The claim that an `up` repeats."""
     return same_key(held.tunnel, key_of(context))
 
@@ -81,7 +80,7 @@ def down(context: Context, held: Held) -> Change:
     return Change(put=tuple(left[-1:]), end=(ended,))
 
 
-def ended_by(context: Context, held: Held) -> Optional[Claim]:
+def ended_by(context: Context, held: Held) -> Claim | None:
     """The claim of the IKE SA that `down` names; else, since that number changes when the IKE SA is rekeyed, the oldest of the
     same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
     does a `down` that comes again."""
@@ -96,7 +95,7 @@ def ended_by(context: Context, held: Held) -> Optional[Claim]:
     return next(iter(same), None) or narrowed(context, childs)
 
 
-def narrowed(context: Context, claims: List[Claim]) -> Optional[Claim]:
+def narrowed(context: Context, claims: list[Claim]) -> Claim | None:
     """The only claim of the IKE SA, where each selector has addresses in common with that of `context`: a rekeying of the child
     may narrow selectors, or widen them again, and is not told."""
     mine = [claim for claim in claims if claim.about.unique_id == context.unique_id]
@@ -114,7 +113,7 @@ def overlaps(was: str, now: str) -> bool:
     return rest == new and any(a.version == b.version and a.overlaps(b) for a in networks[0] for b in networks[1])
 
 
-def exact_first(context: Context, claims: List[Claim]) -> List[Claim]:
+def exact_first(context: Context, claims: list[Claim]) -> list[Claim]:
     """The claims with the selectors of `context`, oldest first; after them those whose selectors are an end that moved."""
     pair = (context.my_client.text, context.peer_client.text)
     exact = [claim for claim in claims if (claim.about.my_client, claim.about.peer_client) == pair]

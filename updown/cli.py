@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import List, Mapping, Tuple
+from collections.abc import Mapping
 
 from updown import daemons, errors
 from updown.arguments import Arguments
@@ -57,7 +57,7 @@ def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """--dry-run, explain and replay: this environment, or saved ones in order. The worst status is ours."""
-    saved: List[Tuple[str, Mapping[str, str]]] = [(name, read_environment(name)) for name in arguments.files]
+    saved: list[tuple[str, Mapping[str, str]]] = [(name, read_environment(name)) for name in arguments.files]
     if not saved:
         if "PLUTO_VERB" not in environ:
             raise Refused("PLUTO_VERB is not set: no event to look at", "name a file with a saved environment")
@@ -146,7 +146,7 @@ def clean(arguments: Arguments) -> int:
     return errors.FAILED if report.warnings else errors.DONE
 
 
-def once(operations: Tuple[Operation, ...]) -> Tuple[Operation, ...]:
+def once(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """Each command once: a dry run sees what both halves would delete."""
     return tuple({command(operation): operation for operation in reversed(operations)}.values())[::-1]
 
@@ -157,13 +157,13 @@ def going(claim: Claim) -> Claim:
     return claim._replace(wants=tuple(wants))
 
 
-def left_over(ledger: Ledger, netlink: Netlink, lines: Tuple[Line, ...]) -> List[Ended]:
+def left_over(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...]) -> list[Ended]:
     """Devices, routes, rules and nftables tables of ours, claimed or not, as things that go."""
     from updown.left_over import netnses, there
 
     names = {split(name)[1] for name in ledger.all_made() if name.startswith("device ")}
     here = there(netlink, netnses(ledger, lines))
     ours = [link for link in here.links if link.name in names or link.alias.startswith(OUR_ALIAS)]
-    gone: List[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
-    rest: Tuple[Want, ...] = (*here.routes, *here.rules, *here.tables)
+    gone: list[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
+    rest: tuple[Want, ...] = (*here.routes, *here.rules, *here.tables)
     return gone + [Ended("clean", want) for want in rest]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import FrozenSet, Optional, Tuple
-
 from updown.record import NamedTuple
 from updown.state import family
 from updown.values import Mark, Network
@@ -47,25 +45,25 @@ class Context(NamedTuple):
     peer_client: Selector
     instance: bool = False  # of a template: a road warrior at its server, or a client that may be narrowed
     template: bool = False  # the template itself: its peer may be unknown
-    policy: FrozenSet[str] = frozenset()
+    policy: frozenset[str] = frozenset()
     reqid: int = 0
     reqid_automatic: bool = False
     child: bool = False  # a child SA exists
     spi_in: int = 0
     spi_out: int = 0
     unique_id: int = 0  # of the IKE SA (strongSwan); a new one when that is rekeyed
-    mark_in: Optional[Mark] = None
-    mark_out: Optional[Mark] = None
+    mark_in: Mark | None = None
+    mark_out: Mark | None = None
     if_id_in: int = 0
     if_id_out: int = 0
-    interface: Optional[str] = None  # the device the daemon's configuration asks us to make (VTI_IFACE)
-    daemon_device: Optional[str] = None  # the device that the daemon makes itself (ipsec-interface)
-    routing: Optional[bool] = None
-    shared: Optional[bool] = None
-    interface_addresses: Tuple[str, ...] = ()  # with prefix lengths
-    underlay: Optional[str] = None  # physical device towards the peer
-    next_hop: Optional[str] = None
-    source_address: Optional[str] = None
+    interface: str | None = None  # the device the daemon's configuration asks us to make (VTI_IFACE)
+    daemon_device: str | None = None  # the device that the daemon makes itself (ipsec-interface)
+    routing: bool | None = None
+    shared: bool | None = None
+    interface_addresses: tuple[str, ...] = ()  # with prefix lengths
+    underlay: str | None = None  # physical device towards the peer
+    next_hop: str | None = None
+    source_address: str | None = None
     metric: int = 0
     mtu: int = 0  # bytes
     initiates: bool = False  # the daemon wishes this connection up, so it knows the peer's address
@@ -73,7 +71,7 @@ class Context(NamedTuple):
     down_ends_trap: bool = False  # a `down` with no such wish is the end of an on-demand connection too
     way_unknown: bool = False  # strongSwan has lost track of the child: perhaps a `down` too many
     suspended: bool = False  # an `unroute` that belongs to a move of address: the tunnel lives on
-    warnings: Tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     # For concerns beyond device and routes, and for people who debug:
     connection_type: str = ""
     connection_kind: str = ""
@@ -83,8 +81,8 @@ class Context(NamedTuple):
     peer_ca: str = ""
     username: str = ""
     banner: str = ""
-    dns_servers: Tuple[str, ...] = ()
-    dns_domains: Tuple[str, ...] = ()
+    dns_servers: tuple[str, ...] = ()
+    dns_domains: tuple[str, ...] = ()
     dns_resolver: str = ""
     nflog_group: int = 0
     client_translation: bool = False  # CAT
@@ -93,9 +91,9 @@ class Context(NamedTuple):
     cisco_peer: bool = False
     network_manager: bool = False
     xauth_failed: bool = False
-    fwmark: Optional[Mark] = None  # output mark that keeps ESP out of an XFRM interface
-    virtual_addresses: Tuple[str, ...] = ()  # assigned to us; `source_address` is the one this pair of selectors uses
-    peer_virtual_addresses: Tuple[str, ...] = ()  # that we assigned to the peer
+    fwmark: Mark | None = None  # output mark that keeps ESP out of an XFRM interface
+    virtual_addresses: tuple[str, ...] = ()  # assigned to us; `source_address` is the one this pair of selectors uses
+    peer_virtual_addresses: tuple[str, ...] = ()  # that we assigned to the peer
     encapsulation_port: int = 0  # the peer's UDP port where ESP is in UDP
     compressed: bool = False  # IPComp was negotiated
     host_access: bool = False  # the firewall is to let this machine itself use the tunnel

@@ -5,10 +5,12 @@ Two claims share a resource when their keys are equal; it goes with the last of 
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple, Type, Union
-
 from updown.record import NamedTuple
 from updown.state import MAIN_TABLE, Address, Link, Route, Rule, netns_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
 
 FOLLOW_ALL = "auto"
 """An rp_filter value: 0, or 2 where `all` is 1, since the kernel takes the larger of the two (net/ipv4/fib_frontend.c). Of
@@ -65,9 +67,12 @@ class Clamp(NamedTuple):
     mtu: int = 0  # bytes; the plan fills it in
 
 
-Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule, Mtu, Clamp]
+if TYPE_CHECKING:
+    Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule, Mtu, Clamp]
+else:
+    Want = object
 
-KINDS: Dict[str, Type[Any]] = {
+KINDS: dict[str, type[Any]] = {
     "device": Device,
     "sysctl": Sysctl,
     "address": Address,
@@ -105,7 +110,7 @@ def resource(want: Want) -> str:
     return f"route {table} {want.destination} {want.metric}{there}"
 
 
-def split(name: str) -> Tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
     """Kind and rest of a resource's key."""
     kind, _, rest = name.partition(" ")
     return kind, rest
@@ -116,7 +121,7 @@ def device_of(want: Want) -> str:
     return want.link.name if isinstance(want, Device) else want.device
 
 
-def dump(want: Want) -> List[Any]:
+def dump(want: Want) -> list[Any]:
     """`want` for JSON."""
     kind = next(word for word, record in KINDS.items() if isinstance(want, record))
     fields = [list(field) if isinstance(field, Link) else field for field in want]
@@ -125,7 +130,7 @@ def dump(want: Want) -> List[Any]:
     return [kind, *fields]
 
 
-def load(stored: List[Any]) -> Want:
+def load(stored: list[Any]) -> Want:
     """What `dump` stored; raises ValueError for anything else."""
     kind, *fields = stored
     record = KINDS.get(kind)
@@ -149,4 +154,4 @@ class Row(NamedTuple):
     goes: bool  # with its last claim
 
 
-Wants = Tuple[Want, ...]
+Wants = tuple[Want, ...]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from updown.claims import Ended, Holder
 from updown.operations import Operation
@@ -14,8 +14,8 @@ class Signals(NamedTuple):
     """Devices that are to be down, since they follow their tunnels and have none (ours alone are set down), and devices whose
     far end is silent: routes into them wait."""
 
-    idle: FrozenSet[str] = frozenset()
-    silent: FrozenSet[str] = frozenset()
+    idle: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
 
 
 class Ground(NamedTuple):
@@ -24,9 +24,9 @@ class Ground(NamedTuple):
     `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
     """
 
-    holders: Dict[str, List[Holder]]
-    ended: Dict[str, List[Ended]]
-    made: Dict[str, Optional[int]]
+    holders: dict[str, list[Holder]]
+    ended: dict[str, list[Ended]]
+    made: dict[str, int | None]
     newest: str = ""
     signals: Signals = Signals()
     mtus: Mapping[str, int] = MappingProxyType({})  # by device: the least that its claims ask for, in bytes
@@ -35,21 +35,21 @@ class Ground(NamedTuple):
 class Plan(NamedTuple):
     """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
 
-    operations: Tuple[Operation, ...]
-    warnings: Tuple[str, ...]
-    made: Dict[str, Optional[int]]
+    operations: tuple[Operation, ...]
+    warnings: tuple[str, ...]
+    made: dict[str, int | None]
 
 
 class Devices(NamedTuple):
     """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used; and the MTU of
     those that get one from us."""
 
-    gone: Tuple[str, ...]
-    fresh: Tuple[str, ...]
-    unusable: Tuple[str, ...]
-    foreign: Tuple[str, ...]
-    mtus: Dict[str, int]
-    down: FrozenSet[str] = frozenset()  # to be: nothing can be routed into them
+    gone: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unusable: tuple[str, ...]
+    foreign: tuple[str, ...]
+    mtus: dict[str, int]
+    down: frozenset[str] = frozenset()  # to be: nothing can be routed into them
 
 
 class Draft:
@@ -57,8 +57,8 @@ class Draft:
     no way but their own tunnel."""
 
     def __init__(self) -> None:
-        self.lost: FrozenSet[str] = frozenset()
-        self.phases: Dict[str, List[Operation]] = {
+        self.lost: frozenset[str] = frozenset()
+        self.phases: dict[str, list[Operation]] = {
             phase: []
             for phase in (
                 "unrule",
@@ -80,8 +80,8 @@ class Draft:
                 "lower",
             )
         }
-        self.warnings: List[str] = []
-        self.made: Dict[str, Optional[int]] = {}
+        self.warnings: list[str] = []
+        self.made: dict[str, int | None] = {}
 
     def done(self) -> Plan:
         """The plan, in order."""
@@ -89,7 +89,7 @@ class Draft:
         return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
 
 
-def speaker(holders: List[Holder], newest: str) -> Optional[Holder]:
+def speaker(holders: list[Holder], newest: str) -> Holder | None:
     """Whose word counts on a device: the claim of this event, else the latest of the tunnel that was the first to come: a
     child's newest SA may have another key."""
     if not holders:
@@ -98,7 +98,7 @@ def speaker(holders: List[Holder], newest: str) -> Optional[Holder]:
     return next((holder for holder in holders if holder.claim.key == newest), mates[-1])
 
 
-def first(holders: List[Holder], newest: str = "") -> Optional[Holder]:
+def first(holders: list[Holder], newest: str = "") -> Holder | None:
     """Whose word counts: the claim of this event, else the first to come."""
     for holder in holders:
         if holder.claim.key == newest:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Callable, List, Optional, Sequence, Tuple
 
 from updown import claims
 from updown.carry import Report, carry_out, mend
@@ -31,7 +31,7 @@ class LookUps(NamedTuple):
     stand, and the VTI that a claim of the same tunnel has between two ends (empty: none)."""
 
     vrf_table: VrfTable
-    row_on: Callable[[str, str, Sequence[int]], Optional[Row]]
+    row_on: Callable[[str, str, Sequence[int]], Row | None]
     between: Callable[[str, str], str]
 
 
@@ -39,11 +39,11 @@ class Decided(NamedTuple):
     """What a verb does to the claims, and what is to be said of it."""
 
     change: Change
-    remarks: Tuple[str, ...] = ()
-    warnings: Tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def run(context: Context, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
+def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
     rules = claims.rules_of(context)
     ended = rules.sa_of(context)
@@ -88,11 +88,11 @@ def untake(ledger: Ledger, ended: str) -> None:
 def decide(
     context: Context,
     rules: claims.Rules,
-    lines: Tuple[Line, ...],
+    lines: tuple[Line, ...],
     held: claims.Held,
     now: int,
     look_ups: LookUps,
-    facts: Optional[mtu.Facts],
+    facts: mtu.Facts | None,
 ) -> Decided:
     """What this verb does to the claims."""
     if not context.verb.steps:
@@ -107,11 +107,11 @@ def decide(
 def make(
     context: Context,
     rules: claims.Rules,
-    lines: Tuple[Line, ...],
+    lines: tuple[Line, ...],
     held: claims.Held,
     now: int,
     look_ups: LookUps,
-    facts: Optional[mtu.Facts],
+    facts: mtu.Facts | None,
 ) -> Decided:
     """The claim of a verb that makes, with everything it asks for."""
     found = device.wish(context, resolve(lines, context.connection))
@@ -151,15 +151,15 @@ def wants_of(
     row: Row,
     routed: bool,
     before: Wants = (),
-    facts: Optional[mtu.Facts] = None,
-) -> Tuple[Wants, Tuple[str, ...], Tuple[str, ...]]:
+    facts: mtu.Facts | None = None,
+) -> tuple[Wants, tuple[str, ...], tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked for
     until now."""
     name = placed(found.name or "", settings.netns)
     devices = device.wants(context, settings, found, row)
     sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)
     settings = settings._replace(mtu=sizes.routes)
-    wants: List[Want] = [*devices, *sizes.wants, *firewall.wants(settings, devices)]
+    wants: list[Want] = [*devices, *sizes.wants, *firewall.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(context, settings, name)

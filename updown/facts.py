@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
-
 from updown.claims import Claim
 from updown.desired import Device
 from updown.kernel.route_messages import RouteSeen
@@ -31,10 +29,10 @@ class Reconciled(NamedTuple):
     """What `reconcile` would do now: claims that no tunnel backs with the reason, those that wait, those whose ends moved, and
     the operations."""
 
-    ended: Tuple[Tuple[Claim, str], ...] = ()
-    waiting: Tuple[Claim, ...] = ()
-    moved: Tuple[Claim, ...] = ()
-    operations: Tuple[Operation, ...] = ()
+    ended: tuple[tuple[Claim, str], ...] = ()
+    waiting: tuple[Claim, ...] = ()
+    moved: tuple[Claim, ...] = ()
+    operations: tuple[Operation, ...] = ()
 
 
 class Facts(NamedTuple):
@@ -42,22 +40,22 @@ class Facts(NamedTuple):
     modules and programs that are missing, each with what needs it."""
 
     root: bool = True
-    claims: Tuple[Claim, ...] = ()
-    lines: Tuple[Line, ...] = ()
-    mistakes: Tuple[Tuple[str, str], ...] = ()
-    links: Tuple[Link, ...] = ()
-    sysctls: Dict[str, Optional[str]] = {}  # noqa: RUF012
-    charon_routes: Tuple[RouteSeen, ...] = ()
-    xfrm: Optional[Database] = None
+    claims: tuple[Claim, ...] = ()
+    lines: tuple[Line, ...] = ()
+    mistakes: tuple[tuple[str, str], ...] = ()
+    links: tuple[Link, ...] = ()
+    sysctls: dict[str, str | None] = {}  # noqa: RUF012
+    charon_routes: tuple[RouteSeen, ...] = ()
+    xfrm: Database | None = None
     reconciled: Reconciled = Reconciled()
-    missed: Dict[str, Missed] = {}  # noqa: RUF012
-    lacking: Tuple[Tuple[str, str, str], ...] = ()
-    notes: Tuple[Tuple[str, str], ...] = ()
+    missed: dict[str, Missed] = {}  # noqa: RUF012
+    lacking: tuple[tuple[str, str, str], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
     @property
-    def devices(self) -> Dict[str, List[Device]]:
+    def devices(self) -> dict[str, list[Device]]:
         """What claims ask for of each device, oldest first."""
-        found: Dict[str, List[Device]] = {}
+        found: dict[str, list[Device]] = {}
         for claim in self.claims:
             for want in claim.wants:
                 if isinstance(want, Device):
@@ -65,12 +63,12 @@ class Facts(NamedTuple):
         return found
 
     @property
-    def by_name(self) -> Dict[str, Link]:
+    def by_name(self) -> dict[str, Link]:
         """The links there are."""
         return {link.name: link for link in self.links}
 
     @property
-    def tunnels(self) -> List[Link]:
+    def tunnels(self) -> list[Link]:
         """Devices that claims ask for and that are there, without those of a daemon."""
         links = self.by_name
         return [

@@ -6,8 +6,8 @@ it. What claims ask for is not looked at here: `reconcile` reads that, and its p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Callable, Iterator, Optional, Tuple
 
 from updown.claims import MADE, Claim
 from updown.concerns.device import is_fallback
@@ -74,7 +74,7 @@ def resources(facts: Facts) -> Iterator[Finding]:
             yield Finding("resources", name, text, f"{RECONCILE} ({command(operation)})")
 
 
-def difference(operation: Operation, have: Optional[Link]) -> str:
+def difference(operation: Operation, have: Link | None) -> str:
     """What an operation of reconcile's would mend."""
     subject, action = operation.subject, operation.action
     if isinstance(subject, Link):
@@ -182,7 +182,7 @@ def needs(facts: Facts) -> Iterator[Finding]:
         yield Finding("needs", subject, text, mend)
 
 
-CHECKS: Tuple[Check, ...] = (
+CHECKS: tuple[Check, ...] = (
     rights,
     settings,
     state,
@@ -201,6 +201,6 @@ CHECKS: Tuple[Check, ...] = (
 """Another check is one more function here."""
 
 
-def find(facts: Facts) -> Tuple[Finding, ...]:
+def find(facts: Facts) -> tuple[Finding, ...]:
     """All findings, in the order of the list."""
     return tuple(dict.fromkeys(finding for check in CHECKS for finding in check(facts)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Iterator, List, Optional, Tuple
+from collections.abc import Iterator
 
 from updown.backing import fits
 from updown.claims import MADE
@@ -30,7 +30,7 @@ def ends(facts: Facts) -> Iterator[Finding]:
             yield Finding("ends", claim.device, text, RECONCILE)
 
 
-def stray_ends(link: Link, xfrm: Optional[Database]) -> List[Tuple[str, str]]:
+def stray_ends(link: Link, xfrm: Database | None) -> list[tuple[str, str]]:
     """The ends in policies with a VTI's output key that are not its own, where none has its own."""
     if link.kind not in VTIS or is_fallback(link) or xfrm is None or not link.okey:
         return []

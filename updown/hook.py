@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
 
 from updown import errors
 from updown.arguments import USAGE, Arguments, parse
@@ -26,7 +26,7 @@ def main() -> int:
 
 def invocation(environ: Mapping[str, str]) -> int:
     """What was asked for, and its exit status; every failure is told on standard error and in the journal."""
-    arguments: Optional[Arguments] = None
+    arguments: Arguments | None = None
     try:
         arguments = parse(sys.argv[1:], "PLUTO_VERB" in environ)
         return dispatch(arguments, environ)
@@ -54,7 +54,7 @@ def drop_output(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def decoded(environ: Mapping[bytes, bytes]) -> Dict[str, str]:
+def decoded(environ: Mapping[bytes, bytes]) -> dict[str, str]:
     """The environment as text, whatever the locale; bytes that are not UTF-8 are carried as surrogates."""
     return {
         name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
@@ -135,7 +135,7 @@ def say_defect(connection: str, error: Exception, verbose: bool) -> int:
 
     from updown.kernel.journal import send
 
-    trace: List[Tuple[str, int]] = [
+    trace: list[tuple[str, int]] = [
         (frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)
     ]
     where = f"{os.path.basename(trace[-1][0])}:{trace[-1][1]}" if trace else "?"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from updown.concerns import firewall
 from updown.desired import Clamp, Sysctl
 from updown.lines import WIDTH
@@ -114,9 +112,9 @@ def rule(action: str, wanted: Rule) -> str:
     return " ".join(words)
 
 
-def wrapped(text: str, width: int = WIDTH) -> List[str]:
+def wrapped(text: str, width: int = WIDTH) -> list[str]:
     """`text` in lines of at most `width` characters, broken at blanks; all but the last end in a backslash."""
-    lines: List[str] = []
+    lines: list[str] = []
     rest = text
     while len(rest) > width:
         cut = rest.rfind(" ", 1, width - 2)

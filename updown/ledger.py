@@ -7,15 +7,19 @@ and routes go with.
 
 from __future__ import annotations
 
+import _sqlite3 as sqlite3
 import json
 import os
-import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, Type
 
 from updown.claims import SA, Claim, Ended, Held, Holder, Sought
 from updown.desired import Device, Row, device_of, dump, load, resource, split
 from updown.ledger_tables import child_row, claim_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
@@ -27,17 +31,17 @@ LedgerError = sqlite3.Error
 class Ledger:
     """An open ledger. `note` says, where that is so, why it was taken as empty."""
 
-    def __init__(self, base: sqlite3.Connection, lock: Optional[int] = None, note: str = "") -> None:
+    def __init__(self, base: sqlite3.Connection, lock: int | None = None, note: str = "") -> None:
         self.base = base
         self.lock = lock
         self.note = note
-        self.seen: Dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
+        self.seen: dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -57,7 +61,7 @@ class Ledger:
         mine = tuple(self.claims(f"tunnel = ? OR key IN ({keys})", sought.tunnel, *sought.keys))
         return Held(mine, tuple(self.claims("grp = ?", sought.group)))
 
-    def places(self, sought: Sought) -> Set[int]:
+    def places(self, sought: Sought) -> set[int]:
         """Of a tunnel of strongSwan's the places of the first claim and of the last two (of which one may end), of the child's
         those of the same IKE SA, and the oldest with the same selectors, also if an end moved with them."""
         assert sought.sa is not None
@@ -92,7 +96,7 @@ class Ledger:
             except (ValueError, TypeError) as error:
                 raise LedgerError(f"malformed claim: {error}") from None
 
-    def holders(self, name: str, newest: str, each_device: bool = False) -> List[Holder]:
+    def holders(self, name: str, newest: str, each_device: bool = False) -> list[Holder]:
         """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
         something else than it, at most two. That decides everything, and it stays as cheap when thousands hold it. With
         `each_device` the first claim of each device as well, where the first of all may not do."""
@@ -122,28 +126,28 @@ class Ledger:
             if resource(want) == name
         ]
 
-    def first_of_each(self, name: str) -> List[int]:
+    def first_of_each(self, name: str) -> list[int]:
         """Of each device that a resource is asked for on, the first claim; by leaps in an index from one device to the next."""
-        found: List[int] = []
+        found: list[int] = []
         leap = "SELECT device, claim FROM want WHERE resource = ? AND device > ? ORDER BY device, claim LIMIT 1"
-        row: Optional[Tuple[str, int]] = ("", 0)
+        row: tuple[str, int] | None = ("", 0)
         while row is not None:
             row = self.base.execute(leap, (name, row[0])).fetchone()
             found += [row[1]] if row is not None else []
         return found
 
-    def claim_at(self, order: int) -> List[Claim]:
+    def claim_at(self, order: int) -> list[Claim]:
         """The claim with this place in the order, if there is one; read once between writes."""
         if order not in self.seen:
             self.seen.update({claim.order: claim for claim in self.claims("ordering = ?", order)})
         return [self.seen[order]] if order in self.seen else []
 
-    def on_device(self, device: str) -> List[str]:
+    def on_device(self, device: str) -> list[str]:
         """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
 
-    def row_on(self, connection: str, device: str, but: Sequence[int] = ()) -> Optional[Row]:
+    def row_on(self, connection: str, device: str, but: Sequence[int] = ()) -> Row | None:
         """The row of a connection's first claim on a device: its template's, or another instance's. `but`: claims in whose
         place comes another, by their order."""
         others = f"AND ordering NOT IN ({', '.join('?' * len(but))})"
@@ -151,9 +155,9 @@ class Ledger:
         found = self.claims(f"ordering = ({first})", json.dumps(connection), device, *but)
         return next((claim.row for claim in found), None)
 
-    def least_mtus(self, device: str) -> Tuple[int, int]:
+    def least_mtus(self, device: str) -> tuple[int, int]:
         """The least MTU that claims ask for on a device, and the least of those with IPv6 inside; 0 where there is none."""
-        found: List[int] = []
+        found: list[int] = []
         for kind in ("any", "six"):
             head = f"mtu {device} {kind} "
             least = "SELECT min(resource) FROM want WHERE device = ? AND resource > ? AND resource < ?"
@@ -161,7 +165,7 @@ class Ledger:
             found.append(int(name[len(head) :]) if name else 0)
         return found[0], found[1]
 
-    def beside(self, name: str) -> List[str]:
+    def beside(self, name: str) -> list[str]:
         """The keys of everything on the same device that the holders of a resource ask for."""
         rows = self.base.execute(
             "SELECT DISTINCT other.resource FROM want AS mine JOIN want AS other ON other.claim = mine.claim"
@@ -170,7 +174,7 @@ class Ledger:
         )
         return [name for (name,) in rows]
 
-    def made(self, name: str) -> Optional[int]:
+    def made(self, name: str) -> int | None:
         """None where we did not make the resource; a device's index, or 0 where a killed call may have made it."""
         row = self.base.execute("SELECT value FROM made WHERE resource = ?", (name,)).fetchone()
         return None if row is None else int(row[0])
@@ -183,11 +187,11 @@ class Ledger:
         ]
         return f"for {names[0]}" if names else "ours" if self.made(f"device {device}") is not None else "not ours"
 
-    def all_made(self) -> Dict[str, int]:
+    def all_made(self) -> dict[str, int]:
         """Everything we made, for status and clean."""
         return {name: int(value) for name, value in self.base.execute("SELECT resource, value FROM made")}
 
-    def unfinished(self) -> Dict[str, Ended]:
+    def unfinished(self) -> dict[str, Ended]:
         """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
         rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
         try:
@@ -261,7 +265,7 @@ class Ledger:
             self.base.execute(f"DELETE FROM {table} WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
         self.base.execute("DELETE FROM claim WHERE key = ?", (key,))
 
-    def set_made(self, name: str, value: Optional[int]) -> None:
+    def set_made(self, name: str, value: int | None) -> None:
         """Note that we made a resource (with a device's index, else 0), or, by None, that it is gone."""
         if value is None:
             self.base.execute("DELETE FROM made WHERE resource = ?", (name,))
@@ -289,7 +293,7 @@ class Ledger:
         self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))
 
 
-def as_json(claim: Claim) -> Dict[str, Any]:
+def as_json(claim: Claim) -> dict[str, Any]:
     """A claim for `status --json`."""
     return {
         "connection": claim.connection,

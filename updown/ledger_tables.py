@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, List, Optional, Tuple
 
 from updown.about import About, pair_of, place_of
 from updown.claims import SA, STRONGSWAN, Claim
 from updown.desired import Device, Row, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = 3  # of the tables below (PRAGMA user_version)
 
@@ -63,7 +66,7 @@ CREATE INDEX claim_place ON claim (tunnel, device);
 3."""
 
 
-def child_row(claim: Claim, order: int) -> Optional[Tuple[Any, ...]]:
+def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
     """The row of a claim in `child`; None for one that is not strongSwan's."""
     if claim.about.daemon != STRONGSWAN:
         return None
@@ -73,7 +76,7 @@ def child_row(claim: Claim, order: int) -> Optional[Tuple[Any, ...]]:
     return order, child, claim.about.unique_id, pair_of(claim.about), place_of(claim.about), claim.tunnel, ends
 
 
-def claim_in(row: Tuple[Any, ...], wants: List[str]) -> Claim:
+def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
     """A claim from its row; raises ValueError or TypeError for one that we did not write."""
     return Claim(
         order=row[0],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Set, Tuple, Union
+from collections.abc import Iterable
 
 from updown.backing import in_use
 from updown.claims import Ended
@@ -23,27 +23,27 @@ WHO = "nobody"
 class LeftOver(NamedTuple):
     """By device, what goes; names of devices we made that are not there; and lines on what stays though nobody asks for it."""
 
-    gone: Dict[str, List[Ended]]
-    forgotten: Tuple[str, ...]
-    remarks: Tuple[str, ...]
+    gone: dict[str, list[Ended]]
+    forgotten: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 class There(NamedTuple):
     """All links of the namespaces we have to do with, and in them the routes, rules and nftables tables that are ours; names
     are placed."""
 
-    links: Tuple[Link, ...]
-    routes: Tuple[Route, ...]
-    rules: Tuple[Rule, ...]
-    tables: Tuple[Clamp, ...]
+    links: tuple[Link, ...]
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+    tables: tuple[Clamp, ...]
 
 
 def there(netlink: Netlink, netnses: Iterable[str]) -> There:
     """What is there now in the hook's own namespace and in `netnses`. Raises KernelError, or UpdownError without pyroute2."""
-    links: List[Link] = []
-    routes: List[Route] = []
-    rules: List[Rule] = []
-    tables: List[Clamp] = []
+    links: list[Link] = []
+    routes: list[Route] = []
+    rules: list[Rule] = []
+    tables: list[Clamp] = []
     for netns in ("", *netnses):
         here = dumps.links(netns)
         names = {link.ifindex: link.name for link in here}
@@ -59,7 +59,7 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
     return There(tuple(links), tuple(routes), tuple(rules), tuple(tables))
 
 
-def netnses(ledger: Ledger, lines: Tuple[Line, ...]) -> Tuple[str, ...]:
+def netnses(ledger: Ledger, lines: tuple[Line, ...]) -> tuple[str, ...]:
     """The namespaces other than the hook's own in which something of ours may be."""
     devices = [split(name)[1].split(" ")[0] for name in ledger.all_made()]
     devices += [device_of(want) for claim in ledger.claims() for want in claim.wants]
@@ -67,17 +67,15 @@ def netnses(ledger: Ledger, lines: Tuple[Line, ...]) -> Tuple[str, ...]:
     return tuple(sorted(name for name in names if name and namespace.exists(name)))
 
 
-def find(
-    ledger: Ledger, netlink: Netlink, lines: Tuple[Line, ...], xfrm: Optional[Database], going: Set[str]
-) -> LeftOver:
+def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Database | None, going: set[str]) -> LeftOver:
     """What is there now, but for devices that are about to go. A device whose key is in the kernel's IPsec policies stays, with
     everything on it: a tunnel that the ledger lost uses it."""
     wanted = {resource(want) for claim in ledger.claims() for want in claim.wants}
     made = ledger.all_made()
     here = there(netlink, netnses(ledger, lines))
-    kept: Set[str] = set()
-    remarks: List[str] = []
-    gone: Dict[str, List[Ended]] = {}
+    kept: set[str] = set()
+    remarks: list[str] = []
+    gone: dict[str, list[Ended]] = {}
     for link in here.links:
         if f"device {link.name}" in wanted or not device.is_ours(link, made.get(f"device {link.name}"), None):
             continue
@@ -113,12 +111,12 @@ def find(
     return LeftOver(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks))
 
 
-def add(gone: Dict[str, List[Ended]], name: str, want: Want) -> None:
+def add(gone: dict[str, list[Ended]], name: str, want: Want) -> None:
     """One more thing of this device goes."""
     gone.setdefault(name, []).append(Ended(WHO, want))
 
 
-def goes(link: Link, lines: Tuple[Line, ...]) -> bool:
+def goes(link: Link, lines: tuple[Line, ...]) -> bool:
     """Whether a device without claims goes by the deletion table, as far as the device itself shows its row: remote `any` is
     one that serves several peers. A connection's own `delete = never` could have been its, so any such line keeps it."""
     delete = resolve(lines, "", link.name).delete
@@ -130,7 +128,7 @@ def goes(link: Link, lines: Tuple[Line, ...]) -> bool:
 NEVER = ("delete", "never")
 
 
-def names_of(route: Route) -> Set[str]:
+def names_of(route: Route) -> set[str]:
     """The resources that a route may stand for: itself, or the way to a peer."""
     address, _, length = route.destination.partition("/")
     names = {resource(route)}
@@ -139,12 +137,12 @@ def names_of(route: Route) -> Set[str]:
     return names
 
 
-def as_route(seen: RouteSeen, devices: List[str]) -> Route:
+def as_route(seen: RouteSeen, devices: list[str]) -> Route:
     """The route as a wish, on the first of the devices it leads into."""
     return Route(seen.destination, devices[0], seen.gateway, seen.table, seen.metric, seen.mtu, seen.source)
 
 
-def address_of(name: str) -> Optional[Union[Address, SourceAddress]]:
+def address_of(name: str) -> Address | SourceAddress | None:
     """The address that a resource's key names; None for another kind."""
     kind, rest = split(name)
     holder, _, text = rest.partition(" ")

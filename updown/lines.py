@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from updown.values import escaped
 
 WIDTH = 118  # characters; a daemon logs lines of up to 120 bytes whole (strongSwan cuts at 127)
@@ -14,10 +12,10 @@ def prefix(connection: str) -> str:
     return f"vti-updown: {escaped(connection, 30)}: " if connection else "vti-updown: "
 
 
-def folded(head: str, text: str) -> List[str]:
+def folded(head: str, text: str) -> list[str]:
     """`text` behind `head` in lines of at most 118 bytes, later ones indented; a word longer than a line is broken."""
     room = max(WIDTH - len(head) - 2, 20)
-    lines: List[str] = []
+    lines: list[str] = []
     line = head
     empty = True
     for word in text.split():

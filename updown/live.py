@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from updown import daemons, event, spool
 from updown.arguments import Arguments
@@ -25,7 +25,7 @@ from updown.record import NamedTuple
 from updown.settings import DEFAULT_FILE, Line, read_files, wait_of
 from updown.spool import Kept, Served
 
-Lines = Tuple[Line, ...]
+Lines = tuple[Line, ...]
 
 
 class Stuck(StateError):
@@ -38,7 +38,7 @@ class Place(NamedTuple):
     state_dir: str
     namespace: str
     netlink: Netlink
-    files: Dict[str, Union[Lines, Refused]]
+    files: dict[str, Lines | Refused]
 
     @property
     def path(self) -> str:
@@ -67,7 +67,7 @@ def lines_of(config: str) -> Lines:
     return read_files(DEFAULT_FILE)
 
 
-def read_once(config: str, files: Dict[str, Union[Lines, Refused]]) -> Lines:
+def read_once(config: str, files: dict[str, Lines | Refused]) -> Lines:
     """The same, read once in a call. Raises Refused for a file with a mistake, each time it is asked for."""
     path = os.path.abspath(config) if config else ""
     if path not in files:
@@ -81,7 +81,7 @@ def read_once(config: str, files: Dict[str, Union[Lines, Refused]]) -> Lines:
     return found
 
 
-def lines_for(context: Context, config: str, files: Dict[str, Union[Lines, Refused]]) -> Lines:
+def lines_for(context: Context, config: str, files: dict[str, Lines | Refused]) -> Lines:
     """The settings of an event. Verbs that end need none: a broken file keeps no tunnel alive."""
     try:
         return read_once(config, files)
@@ -92,11 +92,11 @@ def lines_for(context: Context, config: str, files: Dict[str, Union[Lines, Refus
 
 
 def live_event(
-    arguments: Arguments, context: Context, dry: bool = False, environ: Optional[Mapping[str, str]] = None
+    arguments: Arguments, context: Context, dry: bool = False, environ: Mapping[str, str] | None = None
 ) -> Report:
     """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had."""
     name = spool.arrival()
-    files: Dict[str, Union[Lines, Refused]] = {}
+    files: dict[str, Lines | Refused] = {}
     lines = lines_for(context, arguments.config or "", files)
     rules_of(context)  # imports those of its daemon, before the lock
     now = int(time.time())
@@ -108,7 +108,7 @@ def live_event(
                     return noted(ledger, event.run(context, lines, ledger, netlink, now, dry))
                 except LedgerError as error:
                     raise unusable(place.path, str(error)) from None
-        late: List[Served] = []
+        late: list[Served] = []
         try:
             try:
                 with locked(place, wait_of(lines), late) as ledger:
@@ -124,7 +124,7 @@ def live_event(
         return report._replace(warnings=report.warnings + failures(late, name))
 
 
-def place_of(arguments: Arguments, netlink: Netlink, files: Dict[str, Union[Lines, Refused]]) -> Place:
+def place_of(arguments: Arguments, netlink: Netlink, files: dict[str, Lines | Refused]) -> Place:
     """The state of the present network namespace."""
     return Place(arguments.state_dir or STATE_DIR, namespace_name(netlink), netlink, files)
 
@@ -138,7 +138,7 @@ def ledger_of(arguments: Arguments, netlink: Netlink, dry: bool) -> Iterator[Led
         with copy_ledger(place.state_dir, place.namespace) as ledger:
             yield ledger
         return
-    late: List[Served] = []
+    late: list[Served] = []
     try:
         wait = wait_of(settings_lines(arguments))
     except Refused:
@@ -163,7 +163,7 @@ def readable(ledger: Ledger, place: Place) -> None:
 
 
 @contextmanager
-def locked(place: Place, wait: float, late: List[Served]) -> Iterator[Ledger]:
+def locked(place: Place, wait: float, late: list[Served]) -> Iterator[Ledger]:
     """The ledger, locked. What waits in the spool is applied before, after, and once more when the lock was let go: an event
     that was kept after the last look found the lock still held. Raises Locked; Stuck, where what waits cannot be applied."""
     stopped = True
@@ -183,7 +183,7 @@ def locked(place: Place, wait: float, late: List[Served]) -> Iterator[Ledger]:
                 break  # whoever has it now looks as well
 
 
-def drain(place: Place, ledger: Ledger, late: List[Served], before: bool = False) -> bool:
+def drain(place: Place, ledger: Ledger, late: list[Served], before: bool = False) -> bool:
     """Serve all that waits; whether something goes on waiting. Raises Stuck, where it is to come `before` another event."""
 
     def serve_kept(kept: Kept) -> Report:
@@ -216,7 +216,7 @@ def noted(ledger: Ledger, report: Report) -> Report:
 
 
 def keep(
-    place: Place, name: str, environ: Mapping[str, str], config: str, busy: Union[Locked, Stuck], late: List[Served]
+    place: Place, name: str, environ: Mapping[str, str], config: str, busy: Locked | Stuck, late: list[Served]
 ) -> Report:
     """Spool an event that got no lock, and try once more: who held it may have let go before the file was there. Raises Locked
     where the event has to wait, StateError where the spool cannot be emptied."""
@@ -226,7 +226,7 @@ def keep(
         why = f"{busy.text}; this event is lost, it could not be kept: {error.strerror}"
         hint = f"see to {place.path} (df, mount); then take the tunnel up or down again"
         raise type(busy)(why, hint) from None
-    left: List[Optional[UpdownError]] = []
+    left: list[UpdownError | None] = []
     try:
         with locked(place, 0, late):
             pass
@@ -252,12 +252,12 @@ def keep(
     )
 
 
-def failures(late: List[Served], own: str) -> Tuple[str, ...]:
+def failures(late: list[Served], own: str) -> tuple[str, ...]:
     """What the present call has to say of events that waited."""
     return tuple(text for served in late if served.name != own and served.error for text in served.report.warnings)
 
 
-def tell(late: List[Served], own: str) -> None:
+def tell(late: list[Served], own: str) -> None:
     """What became of events that waited goes to the journal: the calls that brought them are over."""
     if not late:
         return

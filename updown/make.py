@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from typing import List, Optional, Tuple
 
 from updown import errors, values
 from updown.arguments import Arguments
@@ -29,7 +28,7 @@ class Made(NamedTuple):
 
     name: str
     report: Report = Report("")
-    error: Optional[UpdownError] = None
+    error: UpdownError | None = None
     lacks: str = ""
 
 
@@ -60,12 +59,12 @@ def named(name: str) -> str:
         raise Refused(f"{values.escaped(name, 30)}: {error}", "name a device, as in [device vti5]") from None
 
 
-def exact_names(lines: Tuple[Line, ...]) -> List[str]:
+def exact_names(lines: tuple[Line, ...]) -> list[str]:
     """The devices that a section names, in the order of the file."""
     return list(dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern)))
 
 
-def one(name: str, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Made:
+def one(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Made:
     """Make one device, or bring it in line; what is in the way is kept for the caller to tell."""
     settings = resolve(lines, "", name)
     lacks = lacking(settings)
@@ -84,7 +83,7 @@ def one(name: str, lines: Tuple[Line, ...], ledger: Ledger, netlink: Netlink, no
     return Made(name, report._replace(remarks=remarks + report.remarks))
 
 
-def text(earlier: Report, made: List[Made], reasons: bool) -> List[str]:
+def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
     """For people: the commands, and a comment on what was not made."""
     lines = [] if earlier == Report("") else plan_lines(earlier, reasons)
     for name, report, error, lacks in made:
@@ -99,7 +98,7 @@ def text(earlier: Report, made: List[Made], reasons: bool) -> List[str]:
     return lines or ["# no [device NAME] section names a device"]
 
 
-def as_json(earlier: Report, made: List[Made]) -> object:
+def as_json(earlier: Report, made: list[Made]) -> object:
     """For programs."""
     reports = [earlier, *(each.report for each in made)]
     return {

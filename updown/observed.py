@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, Optional, Tuple
-
 from updown.desired import Clamp
 from updown.record import NamedTuple
 from updown.state import Address, Link, Path, Route, Rule, netns_of
 
-RouteKey = Tuple[str, int, int, str]
+RouteKey = tuple[str, int, int, str]
 """Destination, table, metric: what makes two routes one in the kernel; and their namespace."""
 
 
 class Observed(NamedTuple):
     """Answers of the kernel; a missing key was not asked, None means it is not there."""
 
-    links: Dict[str, Optional[Link]]
-    addresses: Dict[str, Tuple[Address, ...]]  # by device
-    routes: Dict[RouteKey, Optional[Route]]
-    paths: Dict[str, Optional[Path]]  # by address: how a packet would go now, outside our devices
-    sysctls: Dict[str, Optional[str]]  # by path below /proc/sys
-    rules: FrozenSet[Rule]  # of ours and of others, that are as one of those asked for
-    others: Dict[str, Tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
-    tables: Dict[str, Optional[Clamp]]  # by device: the nftables table of ours
+    links: dict[str, Link | None]
+    addresses: dict[str, tuple[Address, ...]]  # by device
+    routes: dict[RouteKey, Route | None]
+    paths: dict[str, Path | None]  # by address: how a packet would go now, outside our devices
+    sysctls: dict[str, str | None]  # by path below /proc/sys
+    rules: frozenset[Rule]  # of ours and of others, that are as one of those asked for
+    others: dict[str, tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
+    tables: dict[str, Clamp | None]  # by device: the nftables table of ours
 
 
 def route_key(route: Route) -> RouteKey:

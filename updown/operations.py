@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Union
-
 from updown.desired import Clamp, Sysctl
 from updown.record import NamedTuple
 from updown.state import Address, Link, Route, Rule
 
-Subject = Union[Link, Address, Route, Rule, Sysctl, Clamp]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    Subject = Union[Link, Address, Route, Rule, Sysctl, Clamp]
+else:
+    Subject = object
+
 
 OPPOSITES = {
     "link add": "link delete",
@@ -38,7 +43,7 @@ class Operation(NamedTuple):
 
     action: str
     subject: Subject
-    before: Optional[Subject] = None
+    before: Subject | None = None
     reason: str = ""
     makes: str = ""  # the resource that is ours once this is done, where the kernel has no place to note it
 
@@ -51,7 +56,7 @@ class Operation(NamedTuple):
         """The operation that takes this one back."""
         return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, f"undo: {self.reason}")
 
-    def json(self) -> Dict[str, Any]:
+    def json(self) -> dict[str, Any]:
         """For `--json`: the action, the subject's fields, the command and the reason."""
         from updown.iproute2 import command
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Optional, Tuple
-
 from updown import plan_routes
 from updown.claims import Holder, same_hosts
 from updown.concerns import addresses, device, firewall, mtu, peers, routes, rules, sysctls
@@ -36,11 +34,11 @@ def make_plan(ground: Ground, observed: Observed) -> Plan:
 
 def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
     """Decide over each touched device."""
-    gone: List[str] = []
-    fresh: List[str] = []
-    unusable: List[str] = []
-    foreign: List[str] = []
-    mtus: Dict[str, int] = {}
+    gone: list[str] = []
+    fresh: list[str] = []
+    unusable: list[str] = []
+    foreign: list[str] = []
+    mtus: dict[str, int] = {}
     for name, holders in ground.holders.items():
         kind, device_name = split(name)
         if kind != "device":
@@ -92,7 +90,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
     return Devices(tuple(gone), tuple(fresh), tuple(unusable), tuple(foreign), mtus, down)
 
 
-def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft) -> bool:
+def release_device(name: str, have: Link | None, ground: Ground, draft: Draft) -> bool:
     """The last claim went: delete the device if it is ours and its row says so."""
     if have is None:
         draft.made[name] = None
@@ -113,7 +111,7 @@ def release_device(name: str, have: Optional[Link], ground: Ground, draft: Draft
     return True
 
 
-def daemon_device_trouble(want: Device, have: Optional[Link]) -> str:
+def daemon_device_trouble(want: Device, have: Link | None) -> str:
     """Why the daemon's own device cannot be used, if so."""
     if have is None:
         return f"{want.link.name} is not here: the daemon makes it, in its own namespace; nothing routed"
@@ -121,7 +119,7 @@ def daemon_device_trouble(want: Device, have: Optional[Link]) -> str:
     return f"{have.name} has {'; '.join(different)}; nothing routed" if different else ""
 
 
-def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> None:
+def check_others(holder: Holder, holders: list[Holder], observed: Observed) -> None:
     """Other connections' claims on the device must ask for the same."""
     want = holder.want
     assert isinstance(want, Device)
@@ -129,20 +127,20 @@ def check_others(holder: Holder, holders: List[Holder], observed: Observed) -> N
         if other.claim.tunnel == holder.claim.tunnel or not isinstance(other.want, Device):
             continue
         path = observed.paths.get(other.want.link.local)
-        outdated: Tuple[str, ...] = ("local",) if path is None or not path.local else ()
+        outdated: tuple[str, ...] = ("local",) if path is None or not path.local else ()
         if same_hosts(holder.claim, other.claim):
             outdated = ("kind", "local", "remote")
         words = words_of(holder.claim.about.daemon)
         device.check_claims(want, other.want, other.claim.connection, outdated, words, holder.claim.connection)
 
 
-def least_mtu(holders: List[Holder], least: int) -> int:
+def least_mtu(holders: list[Holder], least: int) -> int:
     """What fits all who share the device; 0 where none says. Claims of an earlier release have it in the device itself."""
     asked = [holder.want.link.mtu for holder in holders if isinstance(holder.want, Device)]
     return min(filter(None, [*asked, least]), default=0)
 
 
-def where_it_is(want: Device, have: Optional[Link], newest: bool, observed: Observed) -> Device:
+def where_it_is(want: Device, have: Link | None, newest: bool, observed: Observed) -> Device:
     """A device is not re-pointed to an address that this machine lost: MOBIKE told another connection of the new one."""
     if have is None or newest or have.local == want.link.local:
         return want

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Tuple
-
 from updown.claims import SA, Holder, same_hosts
 from updown.concerns import peers, routes
 from updown.desired import PeerRoute, device_of, split
@@ -19,7 +17,7 @@ def moved(want: PeerRoute, ground: Ground) -> bool:
     return any(isinstance(old.want, PeerRoute) and old.want.local != want.local for old in before)
 
 
-def lost_peers(ground: Ground, observed: Observed, gone: Tuple[str, ...]) -> FrozenSet[str]:
+def lost_peers(ground: Ground, observed: Observed, gone: tuple[str, ...]) -> frozenset[str]:
     """The peers to whom there is no way but their own tunnel."""
     asked = [first(holders) for name, holders in ground.holders.items() if split(name)[0] == "peer"]
     wants = [holder.want for holder in asked if holder is not None]
@@ -47,7 +45,7 @@ def plan_peer(holder: Holder, ground: Ground, observed: Observed, devices: Devic
     draft.phases["peer"] += [operation] if operation else []
 
 
-def plan_route(holders: List[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+def plan_route(holders: list[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
     """Decide over one route: the first claim has it whose device can take it."""
     shut = devices.down | ground.signals.silent
     open_to = [one for one in holders if device_of(one.want) not in shut and not is_looping(one, draft)]
@@ -70,11 +68,11 @@ def plan_route(holders: List[Holder], ground: Ground, observed: Observed, device
         warn_waiting(open_to, ground.newest, draft)
 
 
-def joined(holders: List[Holder]) -> Route:
+def joined(holders: list[Holder]) -> Route:
     """The route of the first, or into the devices of all that share it with the first."""
     want = holders[0].want
     assert isinstance(want, Route)
-    each: Dict[str, Route] = {}
+    each: dict[str, Route] = {}
     for one in holders:
         if isinstance(one.want, Route):
             each.setdefault(one.want.device, one.want)
@@ -84,7 +82,7 @@ def joined(holders: List[Holder]) -> Route:
     return want._replace(device=names[0], hops=tuple(names[1:]), mtu=least, joins=False)
 
 
-def parted(operation: Operation, gone: Tuple[str, ...], draft: Draft) -> None:
+def parted(operation: Operation, gone: tuple[str, ...], draft: Draft) -> None:
     """Change a multipath route before one of its devices is deleted: with that the kernel takes all of an IPv4 route, and of an
     IPv6 route the one hop (net/ipv4/fib_semantics.c fib_sync_down_dev, net/ipv6/route.c fib6_ifdown)."""
     have, want = operation.before, operation.subject
@@ -97,8 +95,8 @@ def parted(operation: Operation, gone: Tuple[str, ...], draft: Draft) -> None:
 
 
 def withdrawn(
-    holders: List[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft
-) -> List[Operation]:
+    holders: list[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft
+) -> list[Operation]:
     """A route that leads to a silent far end, or a tunnel's own packets into it, goes; those of a device that is set down go
     with that."""
     want = holders[0].want
@@ -114,7 +112,7 @@ def withdrawn(
     return []
 
 
-def warn_waiting(holders: List[Holder], newest: str, draft: Draft) -> None:
+def warn_waiting(holders: list[Holder], newest: str, draft: Draft) -> None:
     """Tell the claim of this event where another holds its route, on another device."""
     holder, ours = first(holders), first(holders, newest)
     if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.want, Route):

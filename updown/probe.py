@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Dict, List, Mapping, Tuple
+from collections.abc import Mapping
 
 from updown import errors
 from updown.arguments import Arguments
@@ -57,7 +57,7 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
     return say(arguments, answers, report)
 
 
-def targets(ledger: Ledger, lines: Tuple[Line, ...]) -> Dict[str, str]:
+def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
     """The far address of each device that has a tunnel up and a `probe` in its settings."""
     said = {device: resolve(lines, name, bare(device)).probe for device, name in carrying(ledger).items()}
     return {device: far for device, far in sorted(said.items()) if far}
@@ -70,12 +70,12 @@ def note(
     netlink: Netlink,
     now: int,
     dry: bool,
-) -> Tuple[List[Answer], Report]:
+) -> tuple[list[Answer], Report]:
     """Count what was not answered, and plan the routes of those devices anew for which that changes anything.
 
     `heard`: by device empty where it answered, else why not."""
     report = mend(ledger, netlink, dry)
-    answers: List[Answer] = []
+    answers: list[Answer] = []
     before = missed(ledger)
     for device in sorted({*before, *asked}):
         there = device in heard and is_up(ledger, device)  # else it went down, or lost its `probe`: nothing to go by
@@ -105,7 +105,7 @@ def joined(one: Report, other: Report) -> Report:
     return one._replace(operations=one.operations + other.operations, warnings=one.warnings + other.warnings)
 
 
-def say(arguments: Arguments, answers: List[Answer], report: Report) -> int:
+def say(arguments: Arguments, answers: list[Answer], report: Report) -> int:
     """What was asked, and what changed; status 1 where something went wrong."""
     talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
     if arguments.json:
@@ -117,7 +117,7 @@ def say(arguments: Arguments, answers: List[Answer], report: Report) -> int:
         }
         print(json.dumps(said))
     else:
-        lines: List[str] = []
+        lines: list[str] = []
         for device, far, count, why in answers:
             if not count:
                 lines += [f"# {device}: {far} answers"] if talks else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Callable, List, Optional, Tuple
+from collections.abc import Callable
 
 from updown import values
 from updown.record import NamedTuple
@@ -39,9 +39,9 @@ class StaticRule(NamedTuple):
     priority: int = RULE_PRIORITY
 
 
-def routes(value: str) -> Tuple[StaticRoute, ...]:
+def routes(value: str) -> tuple[StaticRoute, ...]:
     """Destinations between commas: `10.9.0.0/16, 2001:db8:9::/48 via fe80::2, default` (both families)."""
-    found: List[StaticRoute] = []
+    found: list[StaticRoute] = []
     for text in value.split(","):
         words = text.split()
         if len(words) not in (1, 3) or words[1:2] not in ([], ["via"]):
@@ -67,12 +67,12 @@ def beyond(destination: str) -> str:
     return str(network)
 
 
-def rules(value: str) -> Tuple[StaticRule, ...]:
+def rules(value: str) -> tuple[StaticRule, ...]:
     """Rules in iproute2's words between commas: `fwmark 0x10/0xff`, `from 10.1.0.0/16 iif eth1 priority 900`."""
     return tuple(dict.fromkeys(rule(text.split()) for text in value.split(",")))
 
 
-def rule(words: List[str]) -> StaticRule:
+def rule(words: list[str]) -> StaticRule:
     """One rule from its words."""
     found = StaticRule()
     if not words or len(words) % 2:
@@ -134,12 +134,12 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
-def switch(value: str) -> Optional[int]:
+def switch(value: str) -> int | None:
     """yes or 1, no or 0, or keep: leave the kernel's value alone."""
     return None if value == "keep" else int(values.flag(value))
 
 
-def tri_state(value: str) -> Optional[bool]:
+def tri_state(value: str) -> bool | None:
     """yes, no, or auto: what the daemon says."""
     return None if value == "auto" else values.yes_no(value)
 

@@ -7,8 +7,8 @@ XFRM database has it; where one runs and is silent, only a claim of which the ke
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from updown.about import at
 from updown.backing import Known, backed, known, policies_of, reqids_of, traces
@@ -31,9 +31,9 @@ class Facts(NamedTuple):
     """What was found out before the ledger was locked; `xfrm` None: it could not be read. `sas`: the SAs by what receives them
     and SPI, where a claim's MTU is counted from its SA."""
 
-    said: Dict[str, Said]
-    xfrm: Optional[Database]
-    sas: Mapping[Tuple[str, int], Outgoing] = MappingProxyType({})
+    said: dict[str, Said]
+    xfrm: Database | None
+    sas: Mapping[tuple[str, int], Outgoing] = MappingProxyType({})
 
 
 class End(NamedTuple):
@@ -48,12 +48,12 @@ class Decision(NamedTuple):
     `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `young`:
     claims that nothing backs and that grace keeps. `behind`: by a claim's key the child that is certainly its own."""
 
-    ended: Tuple[End, ...] = ()
-    moved: Tuple[Claim, ...] = ()
-    waiting: Tuple[Claim, ...] = ()
-    young: Tuple[Claim, ...] = ()
-    uncounted: Tuple[Child, ...] = ()
-    recounted: Tuple[Claim, ...] = ()
+    ended: tuple[End, ...] = ()
+    moved: tuple[Claim, ...] = ()
+    waiting: tuple[Claim, ...] = ()
+    young: tuple[Claim, ...] = ()
+    uncounted: tuple[Child, ...] = ()
+    recounted: tuple[Claim, ...] = ()
     behind: Mapping[str, Child] = MappingProxyType({})
 
 
@@ -63,10 +63,10 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
     xfrm = known(facts.xfrm) if facts.xfrm is not None else None
     found, sure = pairs(claims, facts, xfrm)
     here = {claim.device: found[claim.key].me for claim in claims if claim.key in sure}
-    ended: List[End] = []
-    moved: List[Claim] = []
-    waiting: List[Claim] = []
-    young: List[Claim] = []
+    ended: list[End] = []
+    moved: list[Claim] = []
+    waiting: list[Claim] = []
+    young: list[Claim] = []
     for claim in claims:
         child = found.get(claim.key)
         if claim.kind == MADE:
@@ -96,7 +96,7 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
     return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), behind=behind)
 
 
-def held_by(claim: Claim, facts: Facts) -> Tuple[str, ...]:
+def held_by(claim: Claim, facts: Facts) -> tuple[str, ...]:
     """The connections that the claim's daemon keeps the way open for."""
     said = facts.said.get(claim.about.daemon, Said(ABSENT))
     return said.held if said.state == ANSWERED else ()
@@ -107,7 +107,7 @@ def is_permanent(claim: Claim) -> bool:
     return claim.tunnel == json.dumps([claim.connection])
 
 
-def why_it_ends(claim: Claim, said: Said, xfrm: Optional[Known]) -> str:
+def why_it_ends(claim: Claim, said: Said, xfrm: Known | None) -> str:
     """Why a claim for which no daemon reports a child ends; empty where it does not."""
     name = DAEMONS.get(claim.about.daemon, claim.about.daemon)
     if said.state == ANSWERED and said.whole:
@@ -137,12 +137,12 @@ def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
 # Which child is behind which claim
 
 
-def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Optional[Known]) -> Tuple[Dict[str, Child], Set[str]]:
+def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Known | None) -> tuple[dict[str, Child], set[str]]:
     """The child behind each claim that has one, by the claim's key; and the keys of those where that is certain."""
-    found: Dict[str, Child] = {}
-    sure: Set[str] = set()
+    found: dict[str, Child] = {}
+    sure: set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
-    libreswan: Dict[str, List[Child]] = {}
+    libreswan: dict[str, list[Child]] = {}
     for child in facts.said.get("libreswan", Said(ABSENT)).children:
         libreswan.setdefault(child.connection, []).append(child)
     for claim in claims:
@@ -156,7 +156,7 @@ def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Optional[Known]) -> Tuple
     return {**found, **charons}, sure | set(charons)
 
 
-def likeness(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int], xfrm: Optional[Known]) -> int:
+def likeness(claim: Claim, child: Child, reqids: dict[tuple[str, int], int], xfrm: Known | None) -> int:
     """How surely one of the children with the claim's name is the claim's: 4 by its SPI; of a template's instances, which share
     the name, 3 where the kernel has a policy of the claim that leads to the child's state; 2 by the peer, or since a permanent
     connection has but one; 1 for want of a reqid that could tell; 0 is another's. A configured reqid leads to all of them."""
@@ -175,14 +175,14 @@ def likeness(claim: Claim, child: Child, reqids: Dict[Tuple[str, int], int], xfr
     return 2 if child.peer == claim.about.peer or not (automatic or claim.row.any_remote) else int(automatic)
 
 
-def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str, Child]:
+def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> dict[str, Child]:
     """By child name, marks and if_ids; in these as `matched` says."""
-    found: Dict[str, Child] = {}
-    groups: Dict[Tuple[object, ...], List[Claim]] = {}
+    found: dict[str, Child] = {}
+    groups: dict[tuple[object, ...], list[Claim]] = {}
     for claim in claims:
         if claim.about.daemon == "strongswan" and claim.kind == SA:
             groups.setdefault((claim.connection, *keys_of(claim)), []).append(claim)
-    named: Dict[object, List[Child]] = {}
+    named: dict[object, list[Child]] = {}
     for child in children:
         named.setdefault(child.connection, []).append(child)
     for group, members in groups.items():
@@ -193,11 +193,11 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> Dict[str
     return found
 
 
-def matched(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Child]:
+def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
     """Each pair of selectors for itself, with the children that have it; then what is left, with children of the same peer of
     which a selector is left: selectors move with an end, and ranges are not told alike."""
-    found: Dict[str, Child] = {}
-    pairs_of: Dict[Tuple[str, str], List[Claim]] = {}
+    found: dict[str, Child] = {}
+    pairs_of: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
         pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
     left = {number: set(child.theirs) for number, child in children.items()}
@@ -206,7 +206,7 @@ def matched(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Ch
         found.update(by_number(mine, {number: child for number, child in children.items() if network in child.theirs}))
         for networks in left.values():
             networks.discard(network)
-    rest: Dict[str, List[Claim]] = {}
+    rest: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.key not in found:
             rest.setdefault(claim.group, []).append(claim)
@@ -221,10 +221,10 @@ def same_peer(group: str, child: Child) -> bool:
     return not all(child.ids) or group == json.dumps([STRONGSWAN, *child.ids])
 
 
-def by_number(claims: Sequence[Claim], children: Dict[int, Child]) -> Dict[str, Child]:
+def by_number(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
     """By the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids that stand on one side only belong together
     newest to newest; the oldest claims beyond their number have no child. Claims in order of arrival."""
-    mine: Dict[int, List[Claim]] = {}
+    mine: dict[int, list[Claim]] = {}
     for claim in claims:
         mine.setdefault(unique_id(claim), []).append(claim)
     found = {number: children[number] for number in mine if number in children}
@@ -240,7 +240,7 @@ def unique_id(claim: Claim) -> int:
     return int(getattr(claim.about, "unique_id", 0) or 0)
 
 
-def keys_of(claim: Claim) -> Tuple[object, ...]:
+def keys_of(claim: Claim) -> tuple[object, ...]:
     """What ties a claim's device to its child: both marks, or the if_id; nothing where the device is for all if_ids."""
     device = device_in(claim)
     if device is None or device.link.external:
@@ -248,9 +248,9 @@ def keys_of(claim: Claim) -> Tuple[object, ...]:
     return (device.link.if_id,) if device.link.kind == "xfrm" else (device.link.ikey, device.link.okey)
 
 
-def child_group(child: Child, length: int) -> Tuple[object, ...]:
+def child_group(child: Child, length: int) -> tuple[object, ...]:
     """A child's name and keys, in the form of a group of claims with `length` parts."""
-    keys: Dict[int, Tuple[object, ...]] = {
+    keys: dict[int, tuple[object, ...]] = {
         1: (),
         2: (child.if_id_out or child.if_id_in,),
         3: (child.mark_in, child.mark_out),
@@ -284,6 +284,6 @@ def moved_want(want: Want, claim: Claim, me: str, peer: str) -> Want:
     return want
 
 
-def device_in(claim: Claim) -> Optional[Device]:
+def device_in(claim: Claim) -> Device | None:
     """The device that a claim asks for."""
     return next((want for want in claim.wants if isinstance(want, Device)), None)

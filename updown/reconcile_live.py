@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from collections.abc import Mapping, Sequence
 
 from updown import errors, left_over
 from updown.arguments import Arguments
@@ -56,7 +56,7 @@ def live(arguments: Arguments) -> Outcome:
     lines = settings_lines(arguments)
     with Netlink() as netlink:
         path = os.path.join(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink)), "ledger")
-        noted: Tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
+        noted: tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
         attempt = 0
         while True:
             attempt += 1
@@ -76,7 +76,7 @@ def live(arguments: Arguments) -> Outcome:
             time.sleep(0.5 * attempt)
 
 
-def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> FrozenSet[str]:
+def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> frozenset[str]:
     """The keys of claims of which the facts may say nothing: new ones, changed ones, and those that an event may have renewed
     without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
     same = set(before) & set(now)
@@ -96,10 +96,10 @@ def written(path: str) -> int:
 
 def gather(claims: Sequence[Claim]) -> Facts:
     """What both daemons and the kernel's XFRM database say now."""
-    said: Dict[str, Said] = {pluto_status.DAEMON: pluto_status.ask(), vici.DAEMON: vici.ask()}
+    said: dict[str, Said] = {pluto_status.DAEMON: pluto_status.ask(), vici.DAEMON: vici.ask()}
     try:
         with Xfrm() as socket:
-            xfrm: Optional[Database] = socket.database()
+            xfrm: Database | None = socket.database()
     except UpdownError:
         xfrm = None
     facts = Facts(said, xfrm, associations() if any(map(counts_itself, claims)) else {})
@@ -113,7 +113,7 @@ def gather(claims: Sequence[Claim]) -> Facts:
     return facts
 
 
-def associations() -> Mapping[Tuple[str, int], Outgoing]:
+def associations() -> Mapping[tuple[str, int], Outgoing]:
     """The SAs with their algorithms; none where they cannot be read, which the database tells."""
     try:
         with States() as socket:
@@ -133,12 +133,12 @@ def both(earlier: Said, later: Said) -> Said:
 def run(
     ledger: Ledger,
     netlink: Netlink,
-    lines: Tuple[Line, ...],
+    lines: tuple[Line, ...],
     facts: Facts,
     now: int,
     dry: bool = False,
     before_start: bool = False,
-    spared: FrozenSet[str] = frozenset(),
+    spared: frozenset[str] = frozenset(),
 ) -> Outcome:
     """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due. Claims
     with `spared` keys are left as they are."""
@@ -174,7 +174,7 @@ def run(
     )
 
 
-def sparing(decision: Decision, spared: FrozenSet[str]) -> Decision:
+def sparing(decision: Decision, spared: frozenset[str]) -> Decision:
     """The decision without these claims; which tunnels no claim counts is not known where there are any."""
     if not spared:
         return decision
@@ -187,7 +187,7 @@ def sparing(decision: Decision, spared: FrozenSet[str]) -> Decision:
     )
 
 
-def going(reports: Sequence[Report]) -> Set[str]:
+def going(reports: Sequence[Report]) -> set[str]:
     """Devices that these reports delete, in a dry run not yet."""
     operations = [operation for report in reports for operation in report.operations]
     return {
@@ -197,7 +197,7 @@ def going(reports: Sequence[Report]) -> Set[str]:
     }
 
 
-def by_device(claims: Sequence[Claim], decision: Decision) -> Dict[str, Change]:
+def by_device(claims: Sequence[Claim], decision: Decision) -> dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.wants}
     for claim in (*decision.moved, *decision.waiting, *decision.recounted):
@@ -225,9 +225,9 @@ def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: 
         return failed(error)
 
 
-def without(gone: List[Ended], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+def without(gone: list[Ended], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Take away what is left over on one device, or the device itself."""
-    asked: Dict[str, List[Ended]] = {}
+    asked: dict[str, list[Ended]] = {}
     for old in gone:
         asked.setdefault(resource(old.want), []).append(old)
     ledger.begin()

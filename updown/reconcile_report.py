@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Sequence, Set, Tuple
+from collections.abc import Sequence
 
 from updown.carry import Report
 from updown.claims import Claim
@@ -24,9 +24,9 @@ class Outcome(NamedTuple):
     facts: Facts
 
 
-def uncounted(decision: Decision) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+def uncounted(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
-    told: Dict[str, str] = {}
+    told: dict[str, str] = {}
     for child in decision.uncounted:
         name = DAEMONS.get(child.daemon, child.daemon)
         told[child.connection] = (
@@ -39,9 +39,9 @@ def uncounted(decision: Decision) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
     )
 
 
-def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
+def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     """For people: which claims end and why, then the commands as everywhere."""
-    lines: List[str] = []
+    lines: list[str] = []
     for claim, reason in outcome.decision.ended:
         selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
         lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
@@ -62,10 +62,10 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> List[str]:
     return lines + said if said != ["# nothing to do"] or not lines else lines
 
 
-def outcome_json(outcome: Outcome) -> Dict[str, object]:
+def outcome_json(outcome: Outcome) -> dict[str, object]:
     """For programs."""
 
-    def ended(end: End) -> Dict[str, object]:
+    def ended(end: End) -> dict[str, object]:
         return {**as_json(end.claim), "reason": end.reason}
 
     return {
@@ -83,11 +83,11 @@ def outcome_json(outcome: Outcome) -> Dict[str, object]:
     }
 
 
-def notes(claims: Sequence[Claim], facts: Facts) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+def notes(claims: Sequence[Claim], facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Remarks and warnings on what could not be asked."""
-    remarks: List[str] = []
-    warnings: List[str] = []
-    held: Set[str] = {claim.about.daemon for claim in claims}
+    remarks: list[str] = []
+    warnings: list[str] = []
+    held: set[str] = {claim.about.daemon for claim in claims}
     for daemon, said in facts.said.items():
         name = DAEMONS.get(daemon, daemon)
         if said.state == ABSENT and daemon in held:

@@ -2,12 +2,18 @@
 
 To a type checker this is typing.NamedTuple. At run time a class is made from the names of its annotations and the C getters
 that namedtuple uses too; tests/unit/test_record.py holds it against the original.
+
+Nothing of ours imports `typing` at run time, which would be a tenth of a hook's start: type checkers also know a module's own
+TYPE_CHECKING.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 if TYPE_CHECKING or sys.version_info >= (3, 14):  # where annotations are no dictionary any more
     from typing import NamedTuple as NamedTuple

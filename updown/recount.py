@@ -3,7 +3,7 @@ way or a NAT, while no daemon calls the hook. For `reconcile`."""
 
 from __future__ import annotations
 
-from typing import Iterable, List, Mapping, Optional, Tuple
+from collections.abc import Iterable, Mapping
 
 from updown.claims import SA, Claim
 from updown.concerns.mtu import Sum, measured, recounted
@@ -15,7 +15,7 @@ from updown.kernel.sa import Outgoing, Way, facts_of
 from updown.reconcile import device_in
 from updown.state import family
 
-Sas = Mapping[Tuple[str, int], Outgoing]
+Sas = Mapping[tuple[str, int], Outgoing]
 """Outgoing SAs by the address that receives them and their SPI."""
 
 
@@ -24,10 +24,10 @@ def counts_itself(claim: Claim) -> bool:
     return claim.kind == SA and any(isinstance(want, Mtu) and want.reason for want in claim.wants)
 
 
-def outdated(claims: Iterable[Claim], behind: Mapping[str, Child], sas: Sas, netlink: Netlink) -> Tuple[Claim, ...]:
+def outdated(claims: Iterable[Claim], behind: Mapping[str, Child], sas: Sas, netlink: Netlink) -> tuple[Claim, ...]:
     """The claims whose child has room for packets of another size now, with that size. A claim whose SA is not found, or cannot
     be counted, stays as it is: the next event tells of it."""
-    found: List[Claim] = []
+    found: list[Claim] = []
     for claim in filter(counts_itself, claims):
         child = behind.get(claim.key)
         outgoing = sas.get((child.peer, child.spi_out)) if child else None
@@ -38,7 +38,7 @@ def outdated(claims: Iterable[Claim], behind: Mapping[str, Child], sas: Sas, net
     return tuple(found)
 
 
-def room(claim: Claim, child: Child, outgoing: Outgoing, netlink: Netlink) -> Optional[Sum]:
+def room(claim: Claim, child: Child, outgoing: Outgoing, netlink: Netlink) -> Sum | None:
     """The sum for a claim's SA as it is now; None where it cannot be counted."""
     device = device_in(claim)
     if device is None:

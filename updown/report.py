@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
-
 from updown.carry import Report
 from updown.claims import Claim
 from updown.context import Context
@@ -11,13 +9,17 @@ from updown.desired import Device, Mtu, resource
 from updown.iproute2 import command, wrapped
 from updown.lines import WIDTH, folded, prefix
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 JSON_VERSION = 1
 
 
-def hook_lines(report: Report) -> List[str]:
+def hook_lines(report: Report) -> list[str]:
     """One line an effect, as the command that would do it; then warnings and remarks."""
     head = prefix(report.connection)
-    lines: List[str] = []
+    lines: list[str] = []
     for operation in report.operations:
         first, *more = wrapped(command(operation), WIDTH - len(head))
         lines += [head + first, *(head + line for line in more)]
@@ -28,9 +30,9 @@ def hook_lines(report: Report) -> List[str]:
     return lines
 
 
-def plan_lines(report: Report, reasons: bool) -> List[str]:
+def plan_lines(report: Report, reasons: bool) -> list[str]:
     """The plan for people: commands to paste, everything else as comments."""
-    lines: List[str] = []
+    lines: list[str] = []
     for operation in report.operations:
         lines.append(command(operation))
         if reasons:
@@ -42,7 +44,7 @@ def plan_lines(report: Report, reasons: bool) -> List[str]:
     return lines or ["# nothing to do"]
 
 
-def explanation(context: Context, report: Report) -> List[str]:
+def explanation(context: Context, report: Report) -> list[str]:
     """Which event this is, which claims it makes or ends, and by which row of the deletion table their device goes."""
     lines = folded("# ", f"{context.daemon}, {context.verb.text}, connection {context.connection}")
     lines += folded(
@@ -67,7 +69,7 @@ def claim_text(claim: Claim) -> str:
     return text
 
 
-def as_json(context: Context, report: Report) -> Dict[str, Any]:
+def as_json(context: Context, report: Report) -> dict[str, Any]:
     """The report for programs."""
     return {
         "version": JSON_VERSION,

@@ -8,7 +8,7 @@ does not tell the line of a wrong key. docs/settings.md is this table for people
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
+from collections.abc import Callable, Iterator
 
 from updown import device_settings, readers, values
 from updown.errors import Refused
@@ -16,6 +16,10 @@ from updown.lock import WAIT
 from updown.readers import StaticRoute, StaticRule
 from updown.record import NamedTuple
 from updown.state import MAIN_TABLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import
@@ -27,25 +31,25 @@ BY_KIND = -1
 class Settings(NamedTuple):
     """What holds for one connection and device. None: not said, so the daemon's word or the documented default counts."""
 
-    interface: Optional[str] = None  # a device name or a template with {mark}, {if_id}, {connection}, ...
-    kind: Optional[str] = None  # vti or xfrm; None: marks make a VTI, if_ids an XFRM interface
+    interface: str | None = None  # a device name or a template with {mark}, {if_id}, {connection}, ...
+    kind: str | None = None  # vti or xfrm; None: marks make a VTI, if_ids an XFRM interface
     external: bool = False  # one XFRM interface for all if_ids
     shared: bool = False
-    template: Optional[bool] = None  # None: what the daemon says of the connection
+    template: bool | None = None  # None: what the daemon says of the connection
     routing: bool = False
     delete: str = "rule"  # rule, last, never
-    address: Tuple[str, ...] = ()
+    address: tuple[str, ...] = ()
     mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice; AUTO
     mss: str = "no"  # no, clamp
     table: int = MAIN_TABLE
     metric: int = 0  # 0: the daemon's metric, else the kernel's default
     multipath: bool = False
-    route: Tuple[StaticRoute, ...] = ()  # beside those for the remote selector
-    rule: Tuple[StaticRule, ...] = ()  # that lead to `table`
+    route: tuple[StaticRoute, ...] = ()  # beside those for the remote selector
+    rule: tuple[StaticRule, ...] = ()  # that lead to `table`
     vrf: str = ""  # a VRF device, which is there beforehand
     netns: str = ""  # a network namespace, likewise
-    disable_policy: Optional[int] = BY_KIND  # None: leave alone
-    forwarding: Optional[int] = 1
+    disable_policy: int | None = BY_KIND  # None: leave alone
+    forwarding: int | None = 1
     rp_filter: str = "auto"  # auto, 0, 1, 2, keep
     accept_ra: str = "auto"  # likewise
     local: str = ""  # a VTI's own end, whatever the connection says
@@ -70,14 +74,14 @@ def interface(value: str) -> str:
     return value
 
 
-def policy_switch(value: str) -> Optional[int]:
+def policy_switch(value: str) -> int | None:
     """The same, or auto: by the kind of the device."""
     return BY_KIND if value == "auto" else readers.switch(value)
 
 
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
-KEYS: Dict[str, Callable[[str], Any]] = {
+KEYS: dict[str, Callable[[str], Any]] = {
     "interface": interface,
     "kind": readers.choice("vti", "xfrm"),
     "external": values.yes_no,
@@ -130,19 +134,19 @@ class Line(NamedTuple):
     where: str  # file:line
 
 
-def read_files(path: str) -> Tuple[Line, ...]:
+def read_files(path: str) -> tuple[Line, ...]:
     """Every line of `path` and of conf.d/*.conf beside it; a missing file is empty. Raises Refused with file and line."""
     return tuple(good(said) for said in read_all(path))
 
 
-def good(said: Union[Line, Refused]) -> Line:
+def good(said: Line | Refused) -> Line:
     """A line; raises what is none."""
     if isinstance(said, Refused):
         raise said
     return said
 
 
-def read_all(path: str) -> Iterator[Union[Line, Refused]]:
+def read_all(path: str) -> Iterator[Line | Refused]:
     """The same with every mistake in its place."""
     folder = os.path.join(os.path.dirname(path), "conf.d")
     try:
@@ -163,15 +167,15 @@ def read_all(path: str) -> Iterator[Union[Line, Refused]]:
         yield from parse_all(text, name)
 
 
-def parse(text: str, name: str) -> List[Line]:
+def parse(text: str, name: str) -> list[Line]:
     """The lines of one file's text; raises Refused naming file, line and the nearest known key."""
     return [good(said) for said in parse_all(text, name)]
 
 
-def parse_all(text: str, name: str) -> Iterator[Union[Line, Refused]]:
+def parse_all(text: str, name: str) -> Iterator[Line | Refused]:
     """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""
-    stands: Dict[str, int] = {}
+    stands: dict[str, int] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         where = f"{name}:{number}"
         line = raw.strip()
@@ -214,7 +218,7 @@ def setting(line: str, kind: str, pattern: str, where: str) -> Line:
         raise Refused(f"{where}: {key} = {values.escaped(value, 40)}: {error}", hint) from None
 
 
-def section(line: str, where: str) -> Tuple[str, str]:
+def section(line: str, where: str) -> tuple[str, str]:
     """Kind and pattern of a section's head."""
     if not line.endswith("]"):
         raise Refused(f"{where}: the section head lacks its ]")
@@ -251,15 +255,15 @@ def nearest(word: str, known: Any) -> str:
     return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(known)}"
 
 
-def resolve(lines: Tuple[Line, ...], connection: str, device: str = "") -> Settings:
+def resolve(lines: tuple[Line, ...], connection: str, device: str = "") -> Settings:
     """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
     return Settings(**{field: line.value for field, line in counting(lines, connection, device).items()})
 
 
-def counting(lines: Tuple[Line, ...], connection: str, device: str = "") -> Dict[str, Line]:
+def counting(lines: tuple[Line, ...], connection: str, device: str = "") -> dict[str, Line]:
     """By field of the settings, the line that counts."""
     names = {connection, connection.rsplit("/", 1)[0]}
-    found: Dict[str, Line] = {}
+    found: dict[str, Line] = {}
     for kind in ("defaults", "connection", "device"):
         wanted = {device} if kind == "device" else names
         ours = [line for line in lines if line.kind == kind]
@@ -272,7 +276,7 @@ def counting(lines: Tuple[Line, ...], connection: str, device: str = "") -> Dict
     return found
 
 
-def wait_of(lines: Tuple[Line, ...]) -> float:
+def wait_of(lines: tuple[Line, ...]) -> float:
     """How long to wait for the lock."""
     return resolve(lines, "").lock_wait
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Tuple
+from collections.abc import Iterator
 
 from updown.concerns.ends import remote_said
 from updown.concerns.mtu import IPV6_LEAST
@@ -16,14 +16,14 @@ from updown.state import MAIN_TABLE, family
 class Checked(NamedTuple):
     """The lines that are good, and each mistake: what is wrong, with file and line, and what to do."""
 
-    lines: Tuple[Line, ...]
-    mistakes: Tuple[Tuple[str, str], ...]
+    lines: tuple[Line, ...]
+    mistakes: tuple[tuple[str, str], ...]
 
 
 def check_files(path: str) -> Checked:
     """Read `path` and conf.d/*.conf beside it, however many mistakes there are."""
-    lines: List[Line] = []
-    mistakes: List[Tuple[str, str]] = []
+    lines: list[Line] = []
+    mistakes: list[tuple[str, str]] = []
     for said in read_all(path):
         if isinstance(said, Refused):
             mistakes.append((said.text, said.hint))
@@ -33,7 +33,7 @@ def check_files(path: str) -> Checked:
     return Checked(good, (*mistakes, *contradictions(good), *dict.fromkeys(clashes(good))))
 
 
-def clashes(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:
+def clashes(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
     """What cannot be together for a connection and its device. Where the section does not tell which device, or which
     connections, only what is wrong with every one that the files know."""
     devices, connections = sections(lines, "device"), sections(lines, "connection")
@@ -47,17 +47,17 @@ def clashes(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:
         yield from clash(lines, "", "").values()
 
 
-def sections(lines: Tuple[Line, ...], kind: str) -> List[str]:
+def sections(lines: tuple[Line, ...], kind: str) -> list[str]:
     """The names and patterns of all sections of a kind."""
     return list(dict.fromkeys(line.pattern for line in lines if line.kind == kind))
 
 
-def alone(patterns: List[str]) -> List[str]:
+def alone(patterns: list[str]) -> list[str]:
     """Names, and those patterns that no other section falls under: there it is the narrower one that has to be whole."""
     return [one for one in patterns if not is_glob(one) or not matches(one, [more for more in patterns if more != one])]
 
 
-def devices_of(lines: Tuple[Line, ...], connection: str, devices: List[str]) -> List[str]:
+def devices_of(lines: tuple[Line, ...], connection: str, devices: list[str]) -> list[str]:
     """The devices that a connection may have: the one that `interface` names, or those that a template may give; without
     `interface` the daemon names it."""
     template = resolve(lines, connection).interface
@@ -69,15 +69,15 @@ def devices_of(lines: Tuple[Line, ...], connection: str, devices: List[str]) -> 
     return ["", *(name for name in devices if is_glob(name) or matches(pattern, [name]))]
 
 
-Clash = Dict[str, Tuple[str, str]]
+Clash = dict[str, tuple[str, str]]
 
 
-def in_every(found: List[Clash]) -> Iterator[Tuple[str, str]]:
+def in_every(found: list[Clash]) -> Iterator[tuple[str, str]]:
     """What is wrong with each of them, as the first has it."""
     return (said for what, said in found[0].items() if all(what in one for one in found))
 
 
-def clash(lines: Tuple[Line, ...], connection: str, device: str) -> Clash:
+def clash(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
     """What the lines that count for a connection and a device say that cannot be together, by what it is."""
     by, said = counting(lines, connection, device), resolve(lines, connection, device)
     named = resolve(lines, connection)  # as `interface` is looked for
@@ -97,10 +97,10 @@ def clash(lines: Tuple[Line, ...], connection: str, device: str) -> Clash:
     return found
 
 
-def contradictions(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:
+def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
     """What the sections of named devices say that cannot be together."""
     names = dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern))
-    taken: Dict[object, str] = {}
+    taken: dict[object, str] = {}
     for name in names:
         said = resolve(lines, "", name)
         remote = said.remote if said.remote != "any" else ""
@@ -123,7 +123,7 @@ def contradictions(lines: Tuple[Line, ...]) -> Iterator[Tuple[str, str]]:
         taken.setdefault(mine, name)
 
 
-def idle_keys(said: Settings) -> Tuple[str, ...]:
+def idle_keys(said: Settings) -> tuple[str, ...]:
     """Keys that are given and mean nothing for the kind that is given."""
     if said.kind == "vti":
         return ("if_id",) if said.if_id else ()
@@ -139,7 +139,7 @@ def identity(said: Settings) -> object:
     return said.if_id if kind_of(said) == "xfrm" else (said.local, remote_said(said))
 
 
-def where(lines: Tuple[Line, ...], name: str, key: str) -> str:
+def where(lines: tuple[Line, ...], name: str, key: str) -> str:
     """File and line of the last word on a device's key."""
     keys = (key, "mark") if key.startswith("mark") else (key,)
     mine = [line for line in lines if line.key in keys and (line.kind, line.pattern) == ("device", name)]

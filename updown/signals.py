@@ -6,7 +6,7 @@ Facts of the ledger, each found by one look into an index, however many claims t
 from __future__ import annotations
 
 import json
-from typing import Dict, List, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 from updown.claims import Ended, Holder
 from updown.desired import Device, device_of
@@ -26,12 +26,12 @@ class Missed(NamedTuple):
 
 
 def signals(
-    holders: Mapping[str, List[Holder]], ended: Mapping[str, List[Ended]], newest: str, ledger: Ledger
+    holders: Mapping[str, list[Holder]], ended: Mapping[str, list[Ended]], newest: str, ledger: Ledger
 ) -> Signals:
     """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
     silent."""
-    idle: Set[str] = set()
-    silent: Set[str] = set()
+    idle: set[str] = set()
+    silent: set[str] = set()
     asked = [holder.want for found in holders.values() for holder in found]
     for device in dict.fromkeys(
         device_of(want) for want in asked + [old.want for name in holders for old in ended.get(name, ())]
@@ -69,7 +69,7 @@ def is_silent(ledger: Ledger, device: str) -> bool:
     return bool(row and row[0])
 
 
-def carrying(ledger: Ledger) -> Dict[str, str]:
+def carrying(ledger: Ledger) -> dict[str, str]:
     """The devices on which there is an SA, each with the connection of the first to come."""
     rows = ledger.base.execute(
         "SELECT first.device, claim.connection FROM claim JOIN"
@@ -78,7 +78,7 @@ def carrying(ledger: Ledger) -> Dict[str, str]:
     return {device: json.loads(connection) for device, connection in rows}
 
 
-def missed(ledger: Ledger) -> Dict[str, Missed]:
+def missed(ledger: Ledger) -> dict[str, Missed]:
     """The devices whose far end did not answer the last probe."""
     rows = ledger.base.execute("SELECT device, misses, since FROM probe ORDER BY device")
     return {device: Missed(misses, since) for device, misses, since in rows}

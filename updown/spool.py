@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 from updown.carry import Report
 from updown.errors import StateError, UpdownError
@@ -32,7 +32,7 @@ ABANDONED = 60  # seconds after which a file that is still being written has los
 class Kept(NamedTuple):
     """An event from the spool: its variables, the settings file it was given, and when it was kept (seconds)."""
 
-    environ: Dict[str, str]
+    environ: dict[str, str]
     config: str
     at: int
 
@@ -42,14 +42,14 @@ class Served(NamedTuple):
 
     name: str
     report: Report
-    error: Optional[UpdownError] = None
+    error: UpdownError | None = None
 
 
 class Drained(NamedTuple):
     """What was served, and why something had to be left; `first`: it has to be applied before anything that comes later."""
 
-    served: Tuple[Served, ...] = ()
-    stopped: Optional[UpdownError] = None
+    served: tuple[Served, ...] = ()
+    stopped: UpdownError | None = None
     first: bool = False
 
 
@@ -107,7 +107,7 @@ def remove(path: str) -> None:
         return
 
 
-def waiting(place: str) -> List[str]:
+def waiting(place: str) -> list[str]:
     """Names in the spool, first come first; a file that is still being written is none."""
     folder = os.path.join(place, FOLDER)
     try:
@@ -167,7 +167,7 @@ def read(path: str) -> Kept:
 def drain(place: str, serve: Serve) -> Drained:
     """Apply what waits until nothing does; the caller holds the lock. Of an event that fails only the failure is left; where
     the ledger or the spool itself fails, the rest stays."""
-    served: List[Served] = []
+    served: list[Served] = []
     while True:
         rename_complete(place)
         names = waiting(place)
@@ -201,7 +201,7 @@ def leave(place: str, served: Served) -> None:
         write(os.path.join(folder, served.name), words.encode("utf-8", "surrogateescape"))
 
 
-def failure(place: str, name: str) -> Optional[UpdownError]:
+def failure(place: str, name: str) -> UpdownError | None:
     """The word that another process left of this call's event, if it failed there."""
     path = os.path.join(place, FAILED, name)
     try:

@@ -7,7 +7,6 @@ The claim asks for what a tunnel on the device would ask for beside its own rout
 from __future__ import annotations
 
 import json
-from typing import Tuple
 
 from updown import event
 from updown.about import NOBODY
@@ -55,7 +54,7 @@ def lacking(settings: Settings) -> str:
     return f"a VTI needs {words} (an XFRM interface `if_id`)" if missing else ""
 
 
-def claim_of(name: str, settings: Settings, now: int, vrf_table: event.VrfTable) -> Tuple[Claim, Tuple[str, ...]]:
+def claim_of(name: str, settings: Settings, now: int, vrf_table: event.VrfTable) -> tuple[Claim, tuple[str, ...]]:
     """The claim that holds a device by itself, and what is to be said of it. Raises Refused where the settings do not fit."""
     settings = event.in_vrf(settings, vrf_table)
     row = Row(any_remote=remote_said(settings) in ("", ANY), goes=False)

@@ -7,8 +7,6 @@ the hook's own is named with it, `vti5@red`: `@` is in no device name, so the tw
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
-
 from updown.record import NamedTuple
 
 OUR_PROTOCOL = 160
@@ -63,11 +61,11 @@ class Route(NamedTuple):
     source: str = ""
     protocol: int = OUR_PROTOCOL
     if_id: int = 0  # into an external XFRM interface: of what goes by it (LWTUNNEL_ENCAP_XFRM)
-    hops: Tuple[str, ...] = ()  # further devices, of a multipath route
+    hops: tuple[str, ...] = ()  # further devices, of a multipath route
     joins: bool = False  # as a wish: it shares its prefix with others that say so too
 
     @property
-    def devices(self) -> Tuple[str, ...]:
+    def devices(self) -> tuple[str, ...]:
         """Every device it leads into."""
         return (self.device, *self.hops)
 
@@ -121,6 +119,6 @@ def host(address: str) -> str:
     return address.split(" ")[0].split("/")[0]
 
 
-def is_any(address: Optional[str]) -> bool:
+def is_any(address: str | None) -> bool:
     """Whether a tunnel end is unspecified."""
     return address in (None, "", "0.0.0.0", "::")

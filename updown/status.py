@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Dict, List, Optional, Sequence, Set
+from collections.abc import Sequence
 
 from updown import errors, spool
 from updown.arguments import Arguments
@@ -21,6 +21,10 @@ from updown.report import JSON_VERSION
 from updown.signals import follows, is_silent, is_up
 from updown.state import OUR_ALIAS, Link, is_any
 from updown.values import escaped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def show(arguments: Arguments) -> int:
@@ -67,19 +71,19 @@ def show(arguments: Arguments) -> int:
     return errors.DONE
 
 
-def made_devices(ledger: Ledger) -> Set[str]:
+def made_devices(ledger: Ledger) -> set[str]:
     """Names of devices that we made, claimed or not."""
     return {name.split(" ", 1)[1] for name in ledger.all_made() if name.startswith("device ")}
 
 
-def device_row(name: str, link: Optional[Link], held: Sequence[Claim], ledger: Ledger) -> Dict[str, Any]:
+def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:
     """One device: what the kernel shows, who made it, and when it goes."""
     asked = [(claim, want) for claim in held for want in claim.wants if isinstance(want, Device)]
     wants = [want for _, want in asked if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and link.alias.startswith(OUR_ALIAS))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
-    row: Dict[str, Any] = {
+    row: dict[str, Any] = {
         "name": name,
         "present": link is not None,
         "made_by": by,
@@ -99,7 +103,7 @@ def signal_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
     return "idle" if follows(wants) and not is_up(ledger, name) else ""
 
 
-def device_cells(row: Dict[str, Any]) -> List[str]:
+def device_cells(row: dict[str, Any]) -> list[str]:
     """A device's row of the table."""
     if not row["present"]:
         return [row["name"], "-", "-", "-", "-", "MISSING", row["made_by"], row["goes"], str(row["claims"])]
@@ -113,7 +117,7 @@ def device_cells(row: Dict[str, Any]) -> List[str]:
     return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]
 
 
-def claim_cells(claim: Claim) -> List[str]:
+def claim_cells(claim: Claim) -> list[str]:
     """A claim's row of the table."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since))
     selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
@@ -127,7 +131,7 @@ def claim_cells(claim: Claim) -> List[str]:
     ]
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as their widest cell."""
     widths = [max(len(cell) for cell in column) for column in zip(heads, *rows)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (heads, *rows)]

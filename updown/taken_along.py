@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from updown.concerns import addresses
 from updown.desired import SourceAddress, device_of
 from updown.draft import Draft, Ground, first
@@ -57,7 +55,7 @@ def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:
             draft.phases["route"].append(Operation("route add", route, reason=why))
 
 
-def joined_again(have: Route, draft: Draft, why: str) -> List[Operation]:
+def joined_again(have: Route, draft: Draft, why: str) -> list[Operation]:
     """A multipath route put back as it is, unless the plan changes it anyway. It has to go first: one with the same hops would
     be the same to the kernel, and keep the dead one (net/ipv4/fib_semantics.c fib_find_info)."""
     if have.protocol != OUR_PROTOCOL or any(operation.before == have for operation in draft.phases["route"]):

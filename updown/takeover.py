@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 from updown import errors, readers, values
 from updown.arguments import Arguments
@@ -64,7 +64,7 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     made = ledger.made(f"device {name}")
     if link.alias == OUR_ALIAS and made == link.ifindex:
         return Report("", remarks=(f"{name} is ours already",))
-    remarks: Tuple[str, ...] = (
+    remarks: tuple[str, ...] = (
         f"{name} is ours now, with {len(held)} claims: it goes by the table in docs/deletion.md",
     )
     if link.alias and link.alias != OUR_ALIAS:
@@ -83,7 +83,7 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         raise Refused(f"{name}: no such device here", "`vti-updown status` lists ours")
     if not device.is_ours(link, made, None):
         raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
-    operations: List[Operation] = []
+    operations: list[Operation] = []
     for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)):
         if seen.oif == link.ifindex:
             theirs = as_route(seen, [name])._replace(protocol=STATIC)
@@ -92,7 +92,7 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     operations.append(Operation("link set", link._replace(alias=""), link, "it is ours no more"))
     made_here = [claim for claim in ledger.claims("device = ?", name) if claim.kind == MADE]
     held = [claim for claim in ledger.claims("device = ?", name) if claim.kind != MADE]
-    remarks: Tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
+    remarks: tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
     if held:
         remarks += (f"{len(held)} claims hold it as a device of others; `vti-updown status` lists them",)
     return do(name, None, operations, remarks, ledger, netlink, dry, made_here)
@@ -100,9 +100,9 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
 
 def do(
     name: str,
-    made: Optional[int],
-    operations: List[Operation],
-    remarks: Tuple[str, ...],
+    made: int | None,
+    operations: list[Operation],
+    remarks: tuple[str, ...],
     ledger: Ledger,
     netlink: Netlink,
     dry: bool,
@@ -112,7 +112,7 @@ def do(
     can be called again. Where an operation fails the ledger is as before."""
     if dry:
         return Report("", tuple(operations), (), remarks)
-    changed: Dict[str, Optional[int]] = {f"device {name}": made}
+    changed: dict[str, int | None] = {f"device {name}": made}
     if made is None:
         changed.update(dict.fromkeys(addresses_on(name, ledger)))
     before = {key: ledger.made(key) for key in changed}
@@ -125,9 +125,7 @@ def do(
     return Report("", outcome.done, outcome.warnings, remarks)
 
 
-def write(
-    made: Dict[str, Optional[int]], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()
-) -> None:
+def write(made: dict[str, int | None], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()) -> None:
     """Note what is ours, and what is not, and which claims go or come. Raises LedgerError; nothing is noted then."""
     ledger.begin()
     try:
@@ -143,6 +141,6 @@ def write(
         raise
 
 
-def addresses_on(name: str, ledger: Ledger) -> List[str]:
+def addresses_on(name: str, ledger: Ledger) -> list[str]:
     """The keys of the addresses that we put on a device."""
     return [key for key in ledger.all_made() if key.split(" ")[:2] in (["address", name], ["source", name])]

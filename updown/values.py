@@ -6,7 +6,6 @@ Each function is one accepted form. Who names the variable and decides what a re
 from __future__ import annotations
 
 import ipaddress
-from typing import List, Optional, Tuple
 
 from updown.record import NamedTuple
 
@@ -29,7 +28,7 @@ class Network(NamedTuple):
     """A traffic selector's addresses: `text` as the daemon wrote it, `prefixes` that cover it exactly."""
 
     text: str
-    prefixes: Tuple[str, ...]
+    prefixes: tuple[str, ...]
 
 
 def escaped(text: str, limit: int = 0) -> str:
@@ -56,7 +55,7 @@ def text(value: str) -> str:
     return value
 
 
-def words(value: str) -> Tuple[str, ...]:
+def words(value: str) -> tuple[str, ...]:
     """Blank-separated words, each once: libreswan 5.3 to main gives the first one twice (lib/libswan/alloc.c)."""
     return tuple(dict.fromkeys(value.split()))
 
@@ -72,7 +71,7 @@ def device_name(value: str) -> str:
     return value
 
 
-def daemon_device(value: str) -> Optional[str]:
+def daemon_device(value: str) -> str | None:
     """A device the daemon names: the words NULL (libreswan) and unknown (strongSwan) are none, `eth0:1` is eth0."""
     if value in ("NULL", "unknown"):
         return None
@@ -205,12 +204,12 @@ def mask_length(value: str) -> int:
     return ones
 
 
-def addresses(value: str) -> Tuple[str, ...]:
+def addresses(value: str) -> tuple[str, ...]:
     """Blank-separated addresses, each once."""
     return tuple(dict.fromkeys(address(word) for word in value.split()))
 
 
-def plus_words(value: str) -> Tuple[str, ...]:
+def plus_words(value: str) -> tuple[str, ...]:
     """`+`-separated words: PLUTO_CONN_POLICY."""
     found = tuple(word for word in value.split("+") if word)
     if not all(set(word) <= POLICY_CHARACTERS for word in found):
@@ -218,10 +217,10 @@ def plus_words(value: str) -> Tuple[str, ...]:
     return found
 
 
-def interface_addresses(value: str) -> Tuple[str, ...]:
+def interface_addresses(value: str) -> tuple[str, ...]:
     """Addresses with prefix lengths, separated by blanks or commas; `peer` stands between an address and its peer."""
     words = value.replace(",", " ").split()
-    texts: List[str] = []
+    texts: list[str] = []
     while words:
         word = words.pop(0)
         if words[:1] == ["peer"]:

@@ -6,8 +6,6 @@ suffix. strongSwan: up and down only. Source: libreswan programs/pluto/updown_na
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from updown.errors import Refused
 from updown.record import NamedTuple
 
@@ -20,7 +18,7 @@ class Verb(NamedTuple):
     """What happened: `steps` in order, `scope` host, client or empty, `family` 4, 6 or 0 where the verb does not say."""
 
     text: str
-    steps: Tuple[str, ...]
+    steps: tuple[str, ...]
     scope: str
     family: int
 

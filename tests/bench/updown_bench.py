@@ -15,8 +15,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 TOP = Path(__file__).resolve().parents[2]
 RECORDED = TOP / "tests/recordings/libreswan-4.10/vti-basic/west.jsonl"

@@ -6,7 +6,8 @@ import contextlib
 import os
 import re
 import signal
-from typing import Mapping, Union
+from collections.abc import Mapping
+from typing import Union
 
 from tests.daemon.endpoint import FORGET, Endpoint, replaced
 from tests.daemon.nodes import wait_for

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from tests.daemon.charon import Charon, Tree
 from tests.daemon.connections import EAST, EAST6, WEST, WEST6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 from tests.daemon.endpoint import FORGET, HOOK, OURS, TOP, WORTHLESS, Endpoint, replaced
 from tests.daemon.nodes import PATH, wait_for

@@ -4,7 +4,7 @@ nine BIRDs take an emulated machine minutes."""
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import pytest
 

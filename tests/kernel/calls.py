@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Iterator, List, Mapping, NamedTuple, Tuple
+from typing import NamedTuple
 
 import updown
 from updown.hook import main
@@ -25,7 +26,7 @@ class Said(NamedTuple):
     """What one call of the hook returned and printed."""
 
     status: int
-    lines: Tuple[str, ...]
+    lines: tuple[str, ...]
 
     def __str__(self) -> str:
         return "".join(f"\n        hook: {line}" for line in self.lines) + f"\n        status {self.status}"
@@ -56,7 +57,7 @@ def ip(*arguments: str, batch: str = "") -> str:
     return done.stdout
 
 
-def command(*arguments: str) -> List[str]:
+def command(*arguments: str) -> list[str]:
     """The command line of the hook."""
     return [sys.executable, "-I", str(HOOK), *arguments]
 
@@ -89,7 +90,7 @@ def fork(*arguments: str, environment: Mapping[str, str], lives: float = 0) -> S
         return Said(os.waitstatus_to_exitcode(status), _lines(output.read()))
 
 
-def _hook(arguments: Tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
+def _hook(arguments: tuple[str, ...], environment: Mapping[str, str], output: int) -> int:
     """In the child: what the hook does; its exit status."""
     try:
         os.chdir("/")
@@ -111,7 +112,7 @@ def _hook(arguments: Tuple[str, ...], environment: Mapping[str, str], output: in
         return 99
 
 
-def _lines(output: bytes) -> Tuple[str, ...]:
+def _lines(output: bytes) -> tuple[str, ...]:
     return tuple(output.decode("utf-8", "backslashreplace").splitlines())
 
 

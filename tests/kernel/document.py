@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 
 class Command(NamedTuple):
@@ -24,10 +24,10 @@ class Command(NamedTuple):
     line: int
     text: str
     fails: bool = False
-    wants: Tuple[str, ...] = ()
+    wants: tuple[str, ...] = ()
     silent: bool = False
 
-    def differences(self, status: int, output: str) -> List[str]:
+    def differences(self, status: int, output: str) -> list[str]:
         """What is not as the page says."""
         found = [] if bool(status) == self.fails else [f"status {status}"]
         said = _plain(output)
@@ -37,12 +37,12 @@ class Command(NamedTuple):
 
 class Chapter(NamedTuple):
     title: str
-    commands: Tuple[Command, ...]
+    commands: tuple[Command, ...]
 
 
-def chapters(page: Path) -> List[Chapter]:
+def chapters(page: Path) -> list[Chapter]:
     """Those with commands; each but the first begins with the commands of the first."""
-    found: Dict[str, List[Command]] = {}
+    found: dict[str, list[Command]] = {}
     title, inside = "", False
     for number, line in enumerate(page.read_text(encoding="ascii").splitlines(), 1):
         if inside:
@@ -58,7 +58,7 @@ def chapters(page: Path) -> List[Chapter]:
     return [first, *(one._replace(commands=first.commands + one.commands) for one in others)]
 
 
-def _read(commands: List[Command], number: int, line: str) -> None:
+def _read(commands: list[Command], number: int, line: str) -> None:
     match = re.fullmatch(r"# (shows|fails): (.+)|# (shows nothing)", line)
     if match and not commands:
         raise ValueError(f"line {number}: no command before it")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from tests.recordings import Call, Recording
 
@@ -21,7 +22,7 @@ class Device(NamedTuple):
     ikey: int = 0
     okey: int = 0
     if_id: int = 0
-    addresses: FrozenSet[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         own = f"{self.if_id}" if self.kind == "xfrm" else f"{self.local} > {self.remote} {self.ikey}/{self.okey}"
@@ -44,9 +45,9 @@ class Route(NamedTuple):
 class State(NamedTuple):
     """What the node holds of ours; a device may be pluto's."""
 
-    devices: FrozenSet[Device] = frozenset()
-    routes: FrozenSet[Route] = frozenset()
-    claims: Optional[Mapping[str, int]] = {}  # None: the documents do not say
+    devices: frozenset[Device] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    claims: Mapping[str, int] | None = {}  # None: the documents do not say
 
     def __str__(self) -> str:
         devices = ", ".join(map(str, sorted(self.devices, key=str))) or "no device"
@@ -68,8 +69,8 @@ class Step(NamedTuple):
 class Node(NamedTuple):
     """Addresses by device, and the gateways of the default routes."""
 
-    addresses: Mapping[str, Tuple[str, ...]]
-    gateways: Tuple[str, ...]
+    addresses: Mapping[str, tuple[str, ...]]
+    gateways: tuple[str, ...]
 
 
 class Made(NamedTuple):
@@ -77,7 +78,7 @@ class Made(NamedTuple):
 
     name: str
     if_id: int
-    addresses: Tuple[str, ...]
+    addresses: tuple[str, ...]
 
 
 class Sequence(NamedTuple):
@@ -86,15 +87,15 @@ class Sequence(NamedTuple):
     recording: Recording
     variant: str
     node: Node
-    made: Optional[Made]
-    changes: Mapping[str, Optional[str]]  # None: without the variable
+    made: Made | None
+    changes: Mapping[str, str | None]  # None: without the variable
     settings: str  # the administrator's file; empty: none
-    steps: List[Step]
+    steps: list[Step]
 
     def __str__(self) -> str:
         return f"{self.recording}" + (f":{self.variant}" if self.variant else "")
 
-    def environment(self, call: Call) -> Dict[str, str]:
+    def environment(self, call: Call) -> dict[str, str]:
         """What the call has in its environment, with the changes of the variant."""
         environment = {name: value for name, value in call.environment.items() if name not in self.changes}
         environment.update({name: value for name, value in self.changes.items() if value is not None})
@@ -111,13 +112,13 @@ class _Section:
         self.version, self.name, scenarios, self.variant = match.groups()
         self.scenarios = scenarios.split()
         self.node = nodes[self.name]
-        self.made: Optional[Made] = None
-        self.changes: Dict[str, Optional[str]] = {}
+        self.made: Made | None = None
+        self.changes: dict[str, str | None] = {}
         self.settings = settings
-        self.devices: Dict[str, Device] = {}
+        self.devices: dict[str, Device] = {}
         self.device = ""  # what "dev" is
         self.state = State()
-        self.steps: List[Step] = []
+        self.steps: list[Step] = []
 
     def read(self, number: int, line: str) -> None:
         word, _, rest = line.partition(" ")
@@ -153,8 +154,8 @@ class _Section:
         if held == "-":
             self.state = State(claims=_claims(claims))
         elif held != "=":
-            devices: List[Device] = []
-            routes: List[Route] = []
+            devices: list[Device] = []
+            routes: list[Route] = []
             for part in held.split(" | "):
                 word, *destinations = part.split()
                 name = self.device if word == "dev" else word
@@ -165,7 +166,7 @@ class _Section:
             self.state = State(frozenset(devices), frozenset(routes), _claims(claims))
         return Step(line, call, verb, self.state, match[2] or "", int(match[3] or 0))
 
-    def sequences(self) -> List[Sequence]:
+    def sequences(self) -> list[Sequence]:
         return [
             Sequence(
                 Recording(self.version, scenario, self.name),
@@ -181,7 +182,7 @@ class _Section:
 
 
 def _node(text: str) -> Node:
-    addresses: Dict[str, Tuple[str, ...]] = {}
+    addresses: dict[str, tuple[str, ...]] = {}
     for part in text.split(";"):
         device, *rest = part.split()
         addresses[device] = tuple(rest)
@@ -222,7 +223,7 @@ def _route(text: str, device: str) -> Route:
     return route
 
 
-def _claims(text: str) -> Optional[Mapping[str, int]]:
+def _claims(text: str) -> Mapping[str, int] | None:
     if text == "?":
         return None
     claims: Counter[str] = Counter()
@@ -235,16 +236,16 @@ def _claims(text: str) -> Optional[Mapping[str, int]]:
     return claims
 
 
-def sequences() -> List[Sequence]:
+def sequences() -> list[Sequence]:
     """Both tables, in their order."""
     return [sequence for table in TABLES for sequence in _sequences(table)]
 
 
-def _sequences(table: Path) -> List[Sequence]:
-    nodes: Dict[str, Node] = {}
-    section: Optional[_Section] = None
+def _sequences(table: Path) -> list[Sequence]:
+    nodes: dict[str, Node] = {}
+    section: _Section | None = None
     settings = ""
-    found: List[Sequence] = []
+    found: list[Sequence] = []
     for number, line in enumerate(table.read_text(encoding="ascii").splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#") or line == "[nodes]":

@@ -7,8 +7,9 @@ import os
 import shlex
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import pytest
 
@@ -42,14 +43,14 @@ class Node:
             said = self.run(**environment)
             assert said.status == 0, said
 
-    def check(self, *words: str) -> List[Dict[str, Any]]:
+    def check(self, *words: str) -> list[dict[str, Any]]:
         """The findings; the status and the lines for people say the same."""
         said = self.run("check", "--json", *words)
-        found: List[Dict[str, Any]] = json.loads("".join(said.lines))["findings"]
+        found: list[dict[str, Any]] = json.loads("".join(said.lines))["findings"]
         assert said.status == (5 if found else 0), said
         return found
 
-    def only(self, *words: str) -> Dict[str, Any]:
+    def only(self, *words: str) -> dict[str, Any]:
         """The one finding there is."""
         (found,) = self.check(*words)
         return found

@@ -7,8 +7,9 @@ import json
 import socket
 import struct
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any
 
 import pytest
 
@@ -33,14 +34,14 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.state, self.config = folder / "state", folder / "vti-updown.conf"
-        self.inside: List[str] = []  # what begins a command in the far namespace
+        self.inside: list[str] = []  # what begins a command in the far namespace
 
     def run(self, *words: str, **environment: str) -> Said:
         return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
 
-    def send(self, *environments: Environment) -> List[str]:
+    def send(self, *environments: Environment) -> list[str]:
         """Events that succeed; what they say, with nothing to mend."""
-        lines: List[str] = []
+        lines: list[str] = []
         for environment in environments:
             said = self.run(**environment)
             assert said.status == 0, said
@@ -65,14 +66,14 @@ def is_up(name: str) -> bool:
     return "UP" in json.loads(ip("-j", "link", "show", "dev", name))[0]["flags"]
 
 
-def addresses(name: str) -> Set[str]:
+def addresses(name: str) -> set[str]:
     (found,) = json.loads(ip("-j", "addr", "show", "dev", name))
     return {f"{a['local']}/{a['prefixlen']}" for a in found["addr_info"]}
 
 
-def routes(name: str) -> Set[str]:
+def routes(name: str) -> set[str]:
     """Destinations of our routes through a device, of both families."""
-    found: Set[str] = set()
+    found: set[str] = set()
     for family in ("-4", "-6"):
         text = ip("-j", "-N", family, "route", "show", "table", "all", "proto", "160") or "[]"
         found |= {route["dst"] for route in json.loads(text) if route["dev"] == name}
@@ -174,7 +175,7 @@ def two(tmp_path: Path) -> Iterator[Node]:
             process.wait()
 
 
-def ipsec(inside: List[str], me: str, peer: str) -> None:
+def ipsec(inside: list[str], me: str, peer: str) -> None:
     """States of both directions, and policies for everything with mark 5."""
     for source, destination in ((me, peer), (peer, me)):
         ends = ["src", source, "dst", destination, "proto", "esp", "spi", "0x100" if source == WEST else "0x200"]
@@ -196,7 +197,7 @@ def until_answered(address: str) -> None:
     raise AssertionError(f"{address} never answers")
 
 
-def state(name: str) -> Tuple[str, bool]:
+def state(name: str) -> tuple[str, bool]:
     """A device's operational state, and whether it is RUNNING for who reads SIOCGIFFLAGS or netlink's flags."""
     (link,) = json.loads(ip("-j", "link", "show", "dev", name))
     with socket.socket() as channel:
@@ -222,11 +223,11 @@ def test_a_dormant_device_is_set_down_awake_and_made_anew_dormant(two: Node) -> 
     assert state("vti5") == ("UP", True)
 
 
-def probe(node: Node) -> List[Dict[str, Any]]:
+def probe(node: Node) -> list[dict[str, Any]]:
     """What one run of `vti-updown probe` has to say of each device."""
     said = node.run("probe", "--json")
     assert said.status == 0, said
-    answers: List[Dict[str, Any]] = json.loads("".join(said.lines))["probes"]
+    answers: list[dict[str, Any]] = json.loads("".join(said.lines))["probes"]
     return answers
 
 

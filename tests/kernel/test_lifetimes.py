@@ -7,8 +7,9 @@ import os
 import random
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -47,9 +48,9 @@ def state(tmp_path: Path) -> Iterator[Path]:
 class Node(NamedTuple):
     """What is there: tunnel devices with keys and whether up, their addresses, and our routes."""
 
-    devices: FrozenSet[Tuple[str, str, str, bool]]
-    addresses: FrozenSet[Tuple[str, str]]
-    routes: FrozenSet[Tuple[str, str]]
+    devices: frozenset[tuple[str, str, str, bool]]
+    addresses: frozenset[tuple[str, str]]
+    routes: frozenset[tuple[str, str]]
 
 
 NOTHING = Node(frozenset(), frozenset(), frozenset())
@@ -57,9 +58,9 @@ NOTHING = Node(frozenset(), frozenset(), frozenset())
 
 def node() -> Node:
     """What `ip` shows."""
-    links: List[Dict[str, Any]] = json.loads(ip("-j", "-d", "addr", "show"))
+    links: list[dict[str, Any]] = json.loads(ip("-j", "-d", "addr", "show"))
     tunnels = [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("vti", "vti6") and _made(link)]
-    routes: List[Dict[str, Any]] = []
+    routes: list[dict[str, Any]] = []
     for family in ("-4", "-6"):
         routes += json.loads(
             ip("-j", "-N", family, "route", "show", "table", "all", "proto", str(OUR_PROTOCOL)) or "[]"
@@ -84,7 +85,7 @@ def node() -> Node:
     )
 
 
-def _made(link: Dict[str, Any]) -> bool:
+def _made(link: dict[str, Any]) -> bool:
     """Whether it is no fallback device of the kernel's."""
     data = link["linkinfo"]["info_data"]
     return data["local"] not in ("any", "0.0.0.0", "::") or data["remote"] not in ("any", "0.0.0.0", "::")
@@ -107,7 +108,7 @@ def settings(tmp_path: Path, text: str) -> str:
 # -- crowds
 
 
-def tunnels(count: int) -> List[Tunnel]:
+def tunnels(count: int) -> list[Tunnel]:
     """Connections to several peers that share one device."""
     return [
         Tunnel(f"t{number}", peer=f"198.51.100.{100 + number}", theirs=f"10.{number}.0.0/24", shared="yes")._replace(
@@ -117,7 +118,7 @@ def tunnels(count: int) -> List[Tunnel]:
     ]
 
 
-def send_at_once(state: Path, environments: List[Environment], config: str) -> None:
+def send_at_once(state: Path, environments: list[Environment], config: str) -> None:
     """All of them as processes that run at the same time."""
     words = command("--state-dir", str(state), "--config", config)
     running = [
@@ -172,7 +173,7 @@ def numbered(number: int) -> Tunnel:
 def test_many_tunnels_up_and_down(state: Path, count: int) -> None:
     """Nothing is left, and the last event asks the kernel no more than the tenth."""
     before = ip("-j", "route", "show", "table", "all")
-    asked: Dict[Tuple[str, int], int] = {}
+    asked: dict[tuple[str, int], int] = {}
     with Netlink() as netlink, open_ledger(str(state), "1") as ledger:
 
         def send(number: int, verb: str) -> None:
@@ -209,10 +210,10 @@ ALL = {("10.11.0.0/24", "vti5"), ("10.12.0.0/24", "vti5"), ("10.13.0.0/24", "vti
 
 @pytest.mark.parametrize("rule", ["rule", "last"])
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)], ids=str)
-def test_three_instances_with_staggered_downs(state: Path, tmp_path: Path, rule: str, order: Tuple[int, ...]) -> None:
+def test_three_instances_with_staggered_downs(state: Path, tmp_path: Path, rule: str, order: tuple[int, ...]) -> None:
     """After each event exactly the live routes; the device stays by libreswan's rule, and goes with delete = last."""
     config = settings(tmp_path, f"[defaults]\ndelete = {rule}\n")
-    live: Set[Tuple[str, str]] = set()
+    live: set[tuple[str, str]] = set()
     for number in order:
         send(state, *establish(ROADS[number]), config=config)
         live.add((ROADS[number].theirs, "vti5"))
@@ -263,7 +264,7 @@ MARKED = NET._replace(mark_in="9/0xffffffff", mark_out="9/0xffffffff")
 class Case(NamedTuple):
     """What was before, the event that is killed, what must be there in the end, and the kinds of the claims."""
 
-    before: List[Environment]
+    before: list[Environment]
     event: Environment
     wanted: Node
     kinds: str = "sa"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ class Node:
         """What the hook says to these words."""
         return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
 
-    def send(self, *environments: Dict[str, str]) -> None:
+    def send(self, *environments: dict[str, str]) -> None:
         for environment in environments:
             said = self.run(**environment)
             assert said.status == 0, said
@@ -54,13 +55,13 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield Node(tmp_path)
 
 
-def device(name: str) -> Dict[str, Any]:
+def device(name: str) -> dict[str, Any]:
     """A device as `ip` shows it."""
-    found: List[Dict[str, Any]] = json.loads(ip("-j", "-d", "addr", "show", "dev", name))
+    found: list[dict[str, Any]] = json.loads(ip("-j", "-d", "addr", "show", "dev", name))
     return found[0]
 
 
-def addresses(name: str) -> List[str]:
+def addresses(name: str) -> list[str]:
     return [f"{a['local']}/{a['prefixlen']}" for a in device(name)["addr_info"] if not a["local"].startswith("fe80")]
 
 

@@ -7,7 +7,8 @@ model, then through the real kernel in a namespace of its own; the ledger is in 
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Iterator, List, Tuple, Union, cast
+from collections.abc import Iterator
+from typing import Callable, Union, cast
 
 import pytest
 
@@ -32,13 +33,13 @@ pytestmark = pytest.mark.kernel
 
 SEQUENCES = 210
 LOTS = 7
-Picture = Tuple[Tuple[object, ...], ...]
+Picture = tuple[tuple[object, ...], ...]
 Send = Callable[[Union[Call, Reconcile]], bool]
 
 
-def picture(kernel: Room, names: List[str]) -> Picture:
+def picture(kernel: Room, names: list[str]) -> Picture:
     """Links, addresses and routes, without indexes and what is link-local."""
-    found: List[Tuple[object, ...]] = []
+    found: list[tuple[object, ...]] = []
     known = {}
     for name in names:
         link = kernel.link(name)
@@ -56,7 +57,7 @@ def picture(kernel: Room, names: List[str]) -> Picture:
     return tuple(sorted(found, key=str))
 
 
-def story(daemon: Daemon, steps: Steps, kernel: Room, send: Send, names: List[str]) -> Iterator[Tuple[str, Picture]]:
+def story(daemon: Daemon, steps: Steps, kernel: Room, send: Send, names: list[str]) -> Iterator[tuple[str, Picture]]:
     """Each call, and what is there after it."""
     pluto = daemon()
     for step in steps:
@@ -73,14 +74,14 @@ def story(daemon: Daemon, steps: Steps, kernel: Room, send: Send, names: List[st
                 yield f"{doing} -> {answer}", picture(kernel, names)
 
 
-def on_the_model(daemon: Daemon, steps: Steps, names: List[str]) -> List[Tuple[str, Picture]]:
+def on_the_model(daemon: Daemon, steps: Steps, names: list[str]) -> list[tuple[str, Picture]]:
     """The sequence in memory."""
     with pytest.MonkeyPatch.context() as patch:
         machine = SwiftMachine(patch)
         machine.settings(daemon.settings)
         prepare_world(machine.kernel)
 
-        def send(call: Union[Call, Reconcile]) -> bool:
+        def send(call: Call | Reconcile) -> bool:
             with contextlib.suppress(UpdownError):
                 if isinstance(call, Reconcile):
                     with machine.ledger() as ledger:
@@ -93,7 +94,7 @@ def on_the_model(daemon: Daemon, steps: Steps, names: List[str]) -> List[Tuple[s
         return list(story(daemon, steps, machine.kernel, send, names))
 
 
-def on_the_real_kernel(daemon: Daemon, steps: Steps, names: List[str]) -> Iterator[Tuple[str, Picture]]:
+def on_the_real_kernel(daemon: Daemon, steps: Steps, names: list[str]) -> Iterator[tuple[str, Picture]]:
     """The sequence in the present namespace."""
     base = connect(":memory:")
     prepare(base)
@@ -102,7 +103,7 @@ def on_the_real_kernel(daemon: Daemon, steps: Steps, names: List[str]) -> Iterat
         build(netlink)
         prepare_world(netlink)
 
-        def send(call: Union[Call, Reconcile]) -> bool:
+        def send(call: Call | Reconcile) -> bool:
             with contextlib.suppress(UpdownError):
                 if isinstance(call, Reconcile):
                     reconciled(call, daemon, Ledger(base), netlink)
@@ -140,7 +141,7 @@ def test_the_model_does_what_the_kernel_does(lot: int) -> None:
         devices = {pair.device for step in steps for pair in daemon.connections[step.who].pairs}
         names = sorted({"lo", "eth0", "vti21", *devices})
         wanted = on_the_model(daemon, steps, names)
-        told: List[str] = []
+        told: list[str] = []
         with namespace():
             for (said, model), (really, real) in zip(wanted, on_the_real_kernel(daemon, steps, names)):
                 told.append(really)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 from pathlib import Path
-from typing import List, Set, Tuple
 
 import pytest
 
@@ -47,7 +46,7 @@ class Hub:
     def raw(self) -> object:
         return json.loads(ip("-j", self.six, "route", "show", self.prefix) or "[]")
 
-    def hops(self) -> List[Tuple[str, str]]:
+    def hops(self) -> list[tuple[str, str]]:
         """Device and gateway of each hop."""
         found = self.raw()
         assert isinstance(found, list)
@@ -56,7 +55,7 @@ class Hub:
         assert {route["protocol"] for route in found} <= {"160"}
         return sorted((hop["dev"], hop.get("gateway", "")) for hop in hops)
 
-    def devices(self) -> Set[str]:
+    def devices(self) -> set[str]:
         return {device for device, _ in self.hops()}
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, List, Set, Tuple
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ class Gateway:
         self.config.write_text(text.replace("RED", self.red))
 
     @property
-    def arguments(self) -> Tuple[str, ...]:
+    def arguments(self) -> tuple[str, ...]:
         return ("--state-dir", str(self.state), "--config", str(self.config))
 
     def send(self, child: Child, verb: str, unique_id: int = 1) -> Said:
@@ -52,7 +53,7 @@ class Gateway:
     def does(self, *words: str) -> Said:
         return fork(*self.arguments, *words, environment={"PATH": os.environ["PATH"]})
 
-    def links(self, netns: str = "") -> Set[str]:
+    def links(self, netns: str = "") -> set[str]:
         """The tunnel devices there, but for the kernel's own."""
         found = self.json("link", "show", netns=netns)
         kinds = {link["ifname"]: link.get("linkinfo", {}).get("info_kind", "") for link in found}
@@ -61,14 +62,14 @@ class Gateway:
     def json(self, *words: str, netns: str = "") -> Any:
         return json.loads(ip(*(["-n", netns] if netns else []), "-d", "-j", *words) or "[]")
 
-    def routes(self, netns: str = "", table: str = "main") -> Set[Tuple[str, str]]:
+    def routes(self, netns: str = "", table: str = "main") -> set[tuple[str, str]]:
         """Our routes: destination and device."""
-        found: List[Any] = []
+        found: list[Any] = []
         for six in ("-4", "-6"):
             found += self.json(six, "route", "show", "table", table, "proto", "160", netns=netns)
         return {(route["dst"], route["dev"]) for route in found}
 
-    def addresses(self, device: str, netns: str = "") -> Set[str]:
+    def addresses(self, device: str, netns: str = "") -> set[str]:
         (found,) = self.json("addr", "show", "dev", device, netns=netns)
         return {f"{one['local']}/{one['prefixlen']}" for one in found["addr_info"]}
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -30,24 +31,24 @@ LINE = 120  # bytes; what the daemons log whole
 SHOW = "addr show\nroute show table all\nrule show\n"
 DEFAULT_METRIC = {4: 0, 6: 1024}
 
-Fact = Tuple[str, ...]
+Fact = tuple[str, ...]
 
 
 class Snapshot(NamedTuple):
     """What a node holds: of ours (or pluto's devices), everything else, and all of it in detail."""
 
-    tunnels: FrozenSet[Device]
-    routes: FrozenSet[Route]
-    others: FrozenSet[Fact]
-    details: FrozenSet[Fact]
-    faults: Tuple[str, ...]
+    tunnels: frozenset[Device]
+    routes: frozenset[Route]
+    others: frozenset[Fact]
+    details: frozenset[Fact]
+    faults: tuple[str, ...]
 
     def __str__(self) -> str:
         tunnels = ", ".join(map(str, sorted(self.tunnels, key=str))) or "no device"
         return f"{tunnels} | {' '.join(map(str, sorted(self.routes))) or 'no route'}"
 
 
-def build(node: Node, made: Optional[Made]) -> None:
+def build(node: Node, made: Made | None) -> None:
     """The node as it is before the first call."""
     lines = ["link set lo up"]
     for device, addresses in node.addresses.items():
@@ -65,7 +66,7 @@ def snapshot(plutos: str = "") -> Snapshot:
     """Everything that `ip` shows, by one process; `plutos`: a device that is not ours."""
     text = ip("-j", "-d", "-N", batch=SHOW).strip()
     decoder = json.JSONDecoder()
-    documents: List[Any] = []
+    documents: list[Any] = []
     while text:
         document, end = decoder.raw_decode(text)
         documents.append(document)
@@ -73,10 +74,10 @@ def snapshot(plutos: str = "") -> Snapshot:
     links, routes, rules = documents
     names = {link["ifname"] for link in links if _tunnel(link)}
     ours = [route for route in routes if str(route.get("protocol")) == str(OUR_PROTOCOL)]
-    others: Set[Fact] = {("rule", json.dumps(rule, sort_keys=True)) for rule in rules}
+    others: set[Fact] = {("rule", json.dumps(rule, sort_keys=True)) for rule in rules}
     others |= {_route_fact(route) for route in routes if route not in ours and route.get("dev") not in names}
     details = {_route_fact(route) for route in routes}
-    faults: List[str] = []
+    faults: list[str] = []
     tunnels = set()
     for link in links:
         facts = _link_facts(link)
@@ -127,7 +128,7 @@ def _key(text: str) -> int:
     return int.from_bytes(bytes(map(int, text.split("."))), "big") if "." in text else int(text, 0)
 
 
-def _faults(link: Mapping[str, Any], plutos: bool) -> List[str]:
+def _faults(link: Mapping[str, Any], plutos: bool) -> list[str]:
     """What is wrong with a tunnel device whatever its purpose. A VTI has checked the policy by its keys; an XFRM interface
     leaves the check to the kernel's usual place."""
     name = link["ifname"]
@@ -171,10 +172,10 @@ def _route_fact(route: Mapping[str, Any]) -> Fact:
     return ("route", json.dumps(route, sort_keys=True))
 
 
-def _link_facts(link: Mapping[str, Any]) -> FrozenSet[Fact]:
+def _link_facts(link: Mapping[str, Any]) -> frozenset[Fact]:
     """A link and its addresses, without what changes by itself."""
     kept = ("ifindex", "ifname", "mtu", "ifalias", "address", "master", "link", "linkinfo")
-    facts: Set[Fact] = {("link", json.dumps({name: link.get(name) for name in kept} | {"up": "UP" in link["flags"]}))}
+    facts: set[Fact] = {("link", json.dumps({name: link.get(name) for name in kept} | {"up": "UP" in link["flags"]}))}
     facts |= {
         ("address", link["ifname"], f"{address['local']}/{address['prefixlen']}", str(address["scope"]))
         for address in link["addr_info"]
@@ -189,7 +190,7 @@ def claims(state: Path) -> Mapping[str, int]:
         return Counter(claim.kind for claim in ledger.claims())
 
 
-def differences(step: Step, verb: str, said: Said, before: Snapshot, after: Snapshot) -> List[str]:
+def differences(step: Step, verb: str, said: Said, before: Snapshot, after: Snapshot) -> list[str]:
     """What is not as the table says after a call was sent once."""
     found = list(after.faults)
     if after.tunnels != step.state.devices or after.routes != step.state.routes:
@@ -206,7 +207,7 @@ def differences(step: Step, verb: str, said: Said, before: Snapshot, after: Snap
     return found
 
 
-def claim_differences(step: Step, state: Path) -> List[str]:
+def claim_differences(step: Step, state: Path) -> list[str]:
     """What the ledger holds otherwise than the table says."""
     if step.state.claims is None:
         return []
@@ -214,7 +215,7 @@ def claim_differences(step: Step, state: Path) -> List[str]:
     return [] if held == step.state.claims else [f"expected claims {dict(step.state.claims)}, found {dict(held)}"]
 
 
-def _changes(before: FrozenSet[Fact], after: FrozenSet[Fact]) -> str:
+def _changes(before: frozenset[Fact], after: frozenset[Fact]) -> str:
     gone = [f"\n        - {' '.join(fact)}" for fact in sorted(before - after)]
     return "".join(gone + [f"\n        + {' '.join(fact)}" for fact in sorted(after - before)])
 
@@ -224,7 +225,7 @@ def modules() -> None:
     load_modules()
 
 
-def cases() -> List[Any]:
+def cases() -> list[Any]:
     """Every sequence; as a process of its own the hook runs in a few of 4.10's, in the others only when there is time. So it is
     with mirrors: what happens there happens at the other end too, and unit tests run them dry each time."""
     found = []
@@ -247,7 +248,7 @@ def test_what_each_call_leaves(sequence: Sequence, real: bool, tmp_path: Path) -
         (tmp_path / "settings.conf").write_text(sequence.settings)
         words += ["--config", str(tmp_path / "settings.conf")]
     look = partial(snapshot, sequence.made.name.partition("@")[0] if sequence.made else "")
-    found: List[str] = []
+    found: list[str] = []
     with private_namespace():
         build(sequence.node, sequence.made)
         before = look()

@@ -1,6 +1,6 @@
 """strongSwan's calls for tests/property/machine.py: what charon 5.9.8 and 6 give to their hook."""
 
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 from tests.property.machine import EAST, WEST, Environment
 
@@ -14,19 +14,19 @@ class Child(NamedTuple):
     peer: str = EAST
     my_id: str = "west"
     peer_id: str = "east"
-    pairs: Tuple[Tuple[str, str], ...] = (("10.1.0.0/24", "10.2.0.0/24"),)
+    pairs: tuple[tuple[str, str], ...] = (("10.1.0.0/24", "10.2.0.0/24"),)
     mark_in: str = "5/0xffffffff"
     mark_out: str = "5/0xffffffff"
     if_id_in: str = ""
     if_id_out: str = ""
     reqid: int = 1
     underlay: str = "eth0"
-    virtual: Tuple[str, ...] = ()  # addresses assigned to us
-    peer_virtual: Tuple[str, ...] = ()  # that we assigned
+    virtual: tuple[str, ...] = ()  # addresses assigned to us
+    peer_virtual: tuple[str, ...] = ()  # that we assigned
 
 
 def charon_call(
-    child: Child, verb: str, unique_id: int = 1, pair: int = 0, protocol: int = 0, ports: Tuple[str, str] = ("0", "0")
+    child: Child, verb: str, unique_id: int = 1, pair: int = 0, protocol: int = 0, ports: tuple[str, str] = ("0", "0")
 ) -> Environment:
     """The environment of one call: `verb` is up or down, `pair` which of the child's pairs of selectors it is for."""
     mine, theirs = child.pairs[pair]
@@ -67,6 +67,6 @@ def charon_call(
     return {name: value for name, value in environment.items() if value}
 
 
-def charon_calls(child: Child, verb: str, unique_id: int = 1) -> List[Environment]:
+def charon_calls(child: Child, verb: str, unique_id: int = 1) -> list[Environment]:
     """All calls of one event: one for each pair of selectors."""
     return [charon_call(child, verb, unique_id, pair) for pair in range(len(child.pairs))]

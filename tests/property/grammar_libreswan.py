@@ -4,7 +4,8 @@ Each method of `Libreswan` is one thing that happens to one connection; it yield
 back whether the hook succeeded. A thing that cannot happen now yields nothing, so that any list of steps is a sequence.
 """
 
-from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Optional, Tuple, Union
+from collections.abc import Generator
+from typing import Any, ClassVar, NamedTuple, Optional, Union
 
 from tests.property.machine import EAST6, GATEWAY, WEST, WEST6, Environment, Tunnel, call
 from tests.property.oracle import Alive, Call, Oracle, Truth, World
@@ -40,7 +41,7 @@ SPOILS = ("delete", "set down", "unroute", "bare")
 class Connection(NamedTuple):
     """A connection, or one instance of a template; several `pairs` of selectors are one child SA."""
 
-    pairs: Tuple[Tunnel, ...]
+    pairs: tuple[Tunnel, ...]
     joined: bool = False  # leftupdown-config=async
     shunt: bool = False  # failureshunt=drop
     keep: bool = False
@@ -64,8 +65,8 @@ def tunnel(name: str, number: int, **more: Any) -> Tunnel:
     return own._replace(**more)
 
 
-SAME: Dict[str, Any] = {"me": SIXTH_END, "device": "vti3", "mark_in": "3/0xff", "mark_out": "3/0xff", "shared": "yes"}
-ROAD: Dict[str, Any] = {
+SAME: dict[str, Any] = {"me": SIXTH_END, "device": "vti3", "mark_in": "3/0xff", "mark_out": "3/0xff", "shared": "yes"}
+ROAD: dict[str, Any] = {
     "me": THIRD_END,  # there is one device with remote any for each local address
     "device": "vti6",
     "mark_in": "6/0xff",
@@ -73,12 +74,12 @@ ROAD: Dict[str, Any] = {
     "kind": "CK_INSTANCE",
 }
 MANUAL = {**ROAD, "me": FOURTH_END, "device": "vti14", "reqid": 100, "release": 4}
-OLD: Dict[str, Any] = {"me": FIFTH_END, "release": 4, "shared": "yes"}
+OLD: dict[str, Any] = {"me": FIFTH_END, "release": 4, "shared": "yes"}
 TWO = tunnel("pairs", 11, address="10.99.11.1/30")
 PORTS = tunnel("ports", 18, protocol="6", metric="77")
-SIX: Dict[str, Any] = {"me": WEST6, "peer": EAST6, "mine": "fd00:1::/64"}
+SIX: dict[str, Any] = {"me": WEST6, "peer": EAST6, "mine": "fd00:1::/64"}
 
-CONNECTIONS: Tuple[Connection, ...] = (
+CONNECTIONS: tuple[Connection, ...] = (
     Connection((tunnel("permanent", 1, address="10.99.1.1/30", source="10.98.0.1"),), mobile=True),
     Connection((tunnel("old", 2, release=4, address="10.99.2.1/30", source="10.98.0.1"),)),
     Connection((tunnel("shared-1", 3, **SAME, address="10.99.3.1/24"),), sibling="sibling"),
@@ -124,7 +125,7 @@ CONNECTIONS: Tuple[Connection, ...] = (
     Connection((tunnel("rival-4", 27, release=4, theirs="10.1.0.0/24"),)),
 )
 NUMBERS = {one.pairs[0].connection: number for number, one in enumerate(CONNECTIONS)}
-TOGETHER: Tuple[Tuple[str, ...], ...] = (
+TOGETHER: tuple[tuple[str, ...], ...] = (
     ("shared-1", "shared-2", "sibling"),
     ("road", "road-6"),
     ("manual",),
@@ -142,7 +143,7 @@ class Now(NamedTuple):
     """A connection as the daemon sees it: idle, up, waiting (for revival, or since it could not be installed), routed (on
     demand), or prospective (4.10)."""
 
-    pairs: Tuple[Tunnel, ...]
+    pairs: tuple[Tunnel, ...]
     state: str = "idle"
     wished: bool = False  # the daemon was told to bring it up
     on_demand: bool = False  # the user said `ipsec route`
@@ -161,7 +162,7 @@ class Libreswan:
         for names in TOGETHER
     )
     world = FOREIGN
-    files: ClassVar[Dict[str, str]] = {}
+    files: ClassVar[dict[str, str]] = {}
     """Sysctls that the kernel model shows beside its own."""
     settings = ""
     things = (
@@ -220,7 +221,7 @@ class Libreswan:
                     yield from self.abort(who)
                     return
 
-    def verbs(self, who: int, now: Now) -> List[str]:
+    def verbs(self, who: int, now: Now) -> list[str]:
         """In which order the steps come."""
         if now.state == "idle" and self.sibling_is_there(who):
             return ["up"]
@@ -437,12 +438,12 @@ class Libreswan:
 
     # -- parts of it
 
-    def config(self, who: int) -> Tuple[str, ...]:
+    def config(self, who: int) -> tuple[str, ...]:
         """What the policy always has."""
         one = CONNECTIONS[who]
         return (("KEEP",) if one.keep else ()) + (("failureDROP",) if one.shunt else ())
 
-    def wishes(self, who: int) -> Tuple[str, ...]:
+    def wishes(self, who: int) -> tuple[str, ...]:
         """What the policy has now; 4.10 does not show ROUTE."""
         now = self.now[who]
         up = ("UP",) if now.wished else ()
@@ -472,7 +473,7 @@ class Libreswan:
         return bool(sibling) and self.now[NUMBERS[sibling]].state != "idle"
 
 
-def alone(pair: Tunnel, pairs: Tuple[Tunnel, ...]) -> bool:
+def alone(pair: Tunnel, pairs: tuple[Tunnel, ...]) -> bool:
     """Whether no other pair of the child has this remote selector."""
     return sum((one.theirs, one.peer_port) == (pair.theirs, pair.peer_port) for one in pairs) == 1
 

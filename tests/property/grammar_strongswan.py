@@ -3,7 +3,8 @@
 Built as grammar_libreswan.py; the oracle's rules for its calls are design section 6's last paragraph.
 """
 
-from typing import Any, ClassVar, Dict, Generator, List, NamedTuple, Set, Tuple
+from collections.abc import Generator
+from typing import Any, ClassVar, NamedTuple
 
 from tests.property.charon import Child, charon_call
 from tests.property.grammar_libreswan import FOREIGN, OURS, SPOILS, Doings, Meddling, Reconcile, tunnel
@@ -36,7 +37,7 @@ class Ring(NamedTuple):
 
     tunnel: Tunnel
     verb: str
-    ids: Tuple[str, str]
+    ids: tuple[str, str]
     unique_id: int
     known: bool = True
 
@@ -49,7 +50,7 @@ class Ring(NamedTuple):
 class Sketch(NamedTuple):
     """A child as it is configured; a `mark` of %unique is another one for each SA."""
 
-    pairs: Tuple[Tunnel, ...]
+    pairs: tuple[Tunnel, ...]
     mark: str
     peer_id: str
 
@@ -65,7 +66,7 @@ def pool(name: str, number: int, me: str, device: str) -> Sketch:
     return sketch(name, number, device, "34", f"10.34.0.{number}/32", me=me, shared="yes")
 
 
-CHILDREN: Tuple[Sketch, ...] = (
+CHILDREN: tuple[Sketch, ...] = (
     sketch("net", 31, "vti31", "31", "10.31.0.0/24", "10.31.1.0/24", address="10.99.31.1/30"),
     sketch("other", 32, "vti32", "32", "10.31.0.0/24"),
     sketch("uniq", 33, "vti33", UNIQUE, "10.33.0.0/24", "10.33.1.0/24"),
@@ -81,7 +82,7 @@ class Sa(NamedTuple):
 
     who: int
     unique_id: int
-    pairs: Tuple[Tunnel, ...]
+    pairs: tuple[Tunnel, ...]
 
 
 class StrongSwanOracle(Oracle):
@@ -89,7 +90,7 @@ class StrongSwanOracle(Oracle):
 
     def __init__(self, *world: Any) -> None:
         super().__init__(*world)
-        self.ended: Set[Key] = set()
+        self.ended: set[Key] = set()
 
     def copy(self) -> "Oracle":
         """Another one that knows the same."""
@@ -174,7 +175,7 @@ class StrongSwan:
     connections = CHILDREN
     together = ((0, 1), (3, 4), (5, 6))
     world = FOREIGN
-    files: ClassVar[Dict[str, str]] = {}
+    files: ClassVar[dict[str, str]] = {}
     """Sysctls that the kernel model shows beside its own."""
     settings = SETTINGS
     things = (
@@ -189,9 +190,9 @@ class StrongSwan:
         self.numbers = 0
         self.marks = 100
         self.spoils = 0
-        self.up: List[Sa] = []
-        self.relics: List[Sa] = []
-        self.gone: List[Sa] = []
+        self.up: list[Sa] = []
+        self.relics: list[Sa] = []
+        self.gone: list[Sa] = []
 
     @staticmethod
     def environment(said: Any) -> Environment:
@@ -307,7 +308,7 @@ class StrongSwan:
         )
         yield Reconcile("strongswan", Truth(up, relics=relics))
 
-    def of(self, who: int) -> List[Sa]:
+    def of(self, who: int) -> list[Sa]:
         """The SAs of a child, oldest first."""
         return [sa for sa in self.up if sa.who == who]
 

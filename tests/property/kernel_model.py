@@ -9,8 +9,9 @@ import errno
 import ipaddress
 import os
 import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Set, Tuple, Union
+from typing import Callable, NamedTuple, NoReturn, Optional, Union
 
 from updown.desired import Clamp
 from updown.errors import KernelError
@@ -39,7 +40,7 @@ class Entry(NamedTuple):
 
     route: Route
     oif: int
-    more: Tuple[int, ...] = ()  # further devices
+    more: tuple[int, ...] = ()  # further devices
 
 
 Fault = Callable[[int, str], None]
@@ -50,17 +51,17 @@ class Kernel:
     """Links, addresses, routes and /proc/sys of one network namespace."""
 
     def __init__(self) -> None:
-        self.table: List[Entry] = []
-        self.policy: Set[Rule] = set()
-        self.addressed: Dict[int, List[str]] = {}
-        self.by_index: Dict[int, Link] = {}
-        self.away: List[Link] = []  # made here, moved to another namespace
-        self.files: Dict[str, str] = {}
-        self.tables: Dict[str, Clamp] = {}  # nftables tables of ours, by device
+        self.table: list[Entry] = []
+        self.policy: set[Rule] = set()
+        self.addressed: dict[int, list[str]] = {}
+        self.by_index: dict[int, Link] = {}
+        self.away: list[Link] = []  # made here, moved to another namespace
+        self.files: dict[str, str] = {}
+        self.tables: dict[str, Clamp] = {}  # nftables tables of ours, by device
         self.read_only_sysctls = False
         self.promotes = False  # promote_secondaries
-        self.changes: List[str] = []
-        self.dumped: List[str] = []
+        self.changes: list[str] = []
+        self.dumped: list[str] = []
         self.asked = 0  # questions, dumps among them
         self.fault: Optional[Fault] = None
         self.next_index = 1
@@ -94,12 +95,12 @@ class Kernel:
         self.remove(link.ifindex)
         self.away.append(link)
 
-    def routes_by(self, name: str) -> Set[str]:
+    def routes_by(self, name: str) -> set[str]:
         """Destinations of the routes through a device that the kernel did not make by itself."""
         link = self.link(name)
         return {entry.route.destination for entry in self.table if link and entry.oif == link.ifindex}
 
-    def picture(self, indexes: bool = True) -> Tuple[object, ...]:
+    def picture(self, indexes: bool = True) -> tuple[object, ...]:
         """Everything there is, for comparison."""
         names = {index: link.name for index, link in self.by_index.items()}
         return (
@@ -138,7 +139,7 @@ class Kernel:
         self.at(name)
         refuse(f"vrf {name}", errno.ENODEV)
 
-    def rules(self, family: int) -> List[Rule]:
+    def rules(self, family: int) -> list[Rule]:
         self.asked += 1
         return sorted(rule for rule in self.policy if rule.family == family)
 
@@ -163,7 +164,7 @@ class Kernel:
         found = self.by_index.get(index)
         return found and told(found)
 
-    def links(self, netns: str = "") -> List[Link]:
+    def links(self, netns: str = "") -> list[Link]:
         """The dump of updown.kernel.dumps."""
         assert not netns
         self.asked += 1
@@ -241,7 +242,7 @@ class Kernel:
         if not self._is_fallback(have):
             self.remove(index)
 
-    def addresses(self, index: int, family: int = 0) -> List[str]:
+    def addresses(self, index: int, family: int = 0) -> list[str]:
         self.asked += 1
         if index not in self.by_index:
             refuse(f"addresses of link {index}", errno.ENODEV)
@@ -330,7 +331,7 @@ class Kernel:
         link = self.link_at(seen.oif)
         return Path(link.name if link else "", seen.gateway, seen.source, seen.type == LOCAL)
 
-    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
+    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> list[RouteSeen]:
         self.asked += 1
         self.dumped.append(f"routes {family} {table}")
         return [
@@ -342,7 +343,7 @@ class Kernel:
             and protocol in (0, seen.protocol)
         ]
 
-    def routes_of(self, protocol: int, netns: str = "") -> List[RouteSeen]:
+    def routes_of(self, protocol: int, netns: str = "") -> list[RouteSeen]:
         """The dump of updown.kernel.dumps."""
         assert not netns
         return self.routes(4, protocol=protocol) + self.routes(6, protocol=protocol)
@@ -392,11 +393,11 @@ class Kernel:
         for path in [path for path in self.files if f"/conf/{link.name}/" in path]:
             del self.files[path]
 
-    def _lose(self, addresses: Set[str], index: int) -> None:
+    def _lose(self, addresses: set[str], index: int) -> None:
         """IPv4 routes that prefer a lost address go (fib_sync_down_addr); IPv6 routes of the device only forget it
         (fib6_remove_prefsrc)."""
         lost = addresses - self._local_addresses()
-        table: List[Entry] = []
+        table: list[Entry] = []
         for entry in self.table:
             if entry.route.source in lost and ":" in entry.route.destination:
                 entry = Entry(entry.route._replace(source=""), entry.oif) if entry.oif == index else entry
@@ -445,7 +446,7 @@ class Kernel:
     def _is_fallback(self, link: Link) -> bool:
         return link.kind in HEADERS and is_any(link.local) and is_any(link.remote)
 
-    def _local_addresses(self) -> Set[str]:
+    def _local_addresses(self) -> set[str]:
         return {address.split("/")[0] for found in self.addressed.values() for address in found}
 
     def _preferred(self, oif: int, towards: str) -> str:
@@ -456,7 +457,7 @@ class Kernel:
         """All routes: the local ones, the connected ones, and those in the table."""
         lo = self.named("lo").ifindex
         for index, found in self.addressed.items():
-            subnets: Set[object] = set()  # an IPv4 subnet's secondary addresses have no route of their own
+            subnets: set[object] = set()  # an IPv4 subnet's secondary addresses have no route of their own
             for address in found:
                 host, length = address.split("/")
                 full = 128 if ":" in host else 32
@@ -488,7 +489,7 @@ class Kernel:
         """The longest match in the local table, then in main; the lowest metric of those."""
         wanted = bare(address)
         for table in (LOCAL_TABLE, MAIN_TABLE):
-            fit: List[Tuple[int, int, RouteSeen]] = []
+            fit: list[tuple[int, int, RouteSeen]] = []
             for seen in self._everything():
                 if seen.table != table:
                     continue
@@ -515,7 +516,7 @@ def bare(address: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
     return ipaddress.ip_address(address)
 
 
-def identity(link: Link) -> Tuple[object, ...]:
+def identity(link: Link) -> tuple[object, ...]:
     """What may be there once; keys are no part of it."""
     if link.kind == "vti":
         return (link.local, link.remote, link.parent)
@@ -530,7 +531,7 @@ def without(entry: Entry, index: int) -> Optional[Entry]:
     return Entry(entry.route, left[0], tuple(left[1:])) if len(left) <= len(entry.more) else None
 
 
-def place(route: Route) -> Tuple[str, int, int]:
+def place(route: Route) -> tuple[str, int, int]:
     """What makes two routes one: not the device."""
     return (route.destination, route.table, route.metric)
 

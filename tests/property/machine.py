@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Tuple, cast
+from typing import Callable, NamedTuple, Optional, cast
 
 import pytest
 
@@ -29,7 +29,7 @@ NOW = 1_700_000_000
 
 REFUSALS = (errno.EBUSY, errno.ENOMEM, errno.EPERM, errno.ENOSPC)
 
-Environment = Dict[str, str]
+Environment = dict[str, str]
 
 
 class Tunnel(NamedTuple):
@@ -63,7 +63,7 @@ def call(
     tunnel: Tunnel,
     verb: str,
     child: bool = True,
-    wishes: Tuple[str, ...] = (),
+    wishes: tuple[str, ...] = (),
     spi: int = 0x1000,
     sa_type: str = "",
     mobike: str = "",
@@ -117,13 +117,13 @@ def call(
     return {name: value for name, value in environment.items() if value}
 
 
-def establish(tunnel: Tunnel, **more: object) -> List[Environment]:
+def establish(tunnel: Tunnel, **more: object) -> list[Environment]:
     """What the daemon calls when a tunnel comes up from nothing."""
     order = ("up", "prepare", "route") if tunnel.release == 4 else ("prepare", "route", "up")
     return [call(tunnel, verb, **more) for verb in order]  # type: ignore[arg-type]
 
 
-def withdraw(tunnel: Tunnel) -> List[Environment]:
+def withdraw(tunnel: Tunnel) -> list[Environment]:
     """What the daemon calls when a tunnel goes for good: main's `ipsec down`, 4.10's `ipsec delete`."""
     return [call(tunnel, "down"), call(tunnel, "unroute")]
 
@@ -151,11 +151,11 @@ class Machine:
         self.kernel.add_route(Route("0.0.0.0/0", "eth0", GATEWAY, protocol=3), eth0)
         self.kernel.add_route(Route("::/0", "eth0", "2001:db8:0:1::fe", protocol=3), eth0)
         self.kernel.fault = lambda _number, text: self.moment(text)
-        self.lines: Tuple[Line, ...] = ()
+        self.lines: tuple[Line, ...] = ()
         self.now = NOW
-        self.moments: List[str] = []
+        self.moments: list[str] = []
         self.dies_at: Optional[int] = None
-        self.fails_at: Optional[Tuple[int, Exception]] = None
+        self.fails_at: Optional[tuple[int, Exception]] = None
         self.dead = False
         patch.setattr(sysctl, "read", self.kernel.read_sysctl)
         patch.setattr(sysctl, "write", self.kernel.write_sysctl)
@@ -192,7 +192,7 @@ class Machine:
         with self.ledger() as ledger:
             return event.run(context, self.lines, ledger, cast(Netlink, self.kernel), self.now, dry)
 
-    def send_all(self, environments: List[Environment]) -> List[Report]:
+    def send_all(self, environments: list[Environment]) -> list[Report]:
         """Several events, one after the other."""
         return [self.send(environment) for environment in environments]
 
@@ -230,30 +230,30 @@ class Machine:
 
     # -- pictures
 
-    def claims(self) -> List[Claim]:
+    def claims(self) -> list[Claim]:
         """All claims."""
         with self.ledger() as ledger:
             return list(ledger.claims())
 
-    def kinds(self) -> Set[Tuple[str, str]]:
+    def kinds(self) -> set[tuple[str, str]]:
         """Connection and kind of every claim."""
         return {(claim.connection, claim.kind) for claim in self.claims()}
 
-    def made(self) -> Dict[str, int]:
+    def made(self) -> dict[str, int]:
         """What the ledger says we made."""
         with self.ledger() as ledger:
             return ledger.all_made()
 
-    def unfinished(self) -> List[str]:
+    def unfinished(self) -> list[str]:
         """Resources of events that were begun and not finished."""
         with self.ledger() as ledger:
             return list(ledger.unfinished())
 
-    def devices(self) -> Set[str]:
+    def devices(self) -> set[str]:
         """Names of the tunnel devices there are."""
         return {link.name for link in self.kernel.by_index.values() if link.kind}
 
-    def routes(self) -> Set[Tuple[str, str]]:
+    def routes(self) -> set[tuple[str, str]]:
         """Destination and device of every route of ours."""
         names = {index: link.name for index, link in self.kernel.by_index.items()}
         return {
@@ -263,7 +263,7 @@ class Machine:
             for index in (entry.oif, *entry.more)
         }
 
-    def addresses(self, device: str) -> List[str]:
+    def addresses(self, device: str) -> list[str]:
         """Addresses of a device."""
         return self.kernel.addresses(self.kernel.named(device).ifindex)
 

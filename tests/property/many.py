@@ -4,14 +4,15 @@ Costs are counts, not times: steps of SQLite's virtual machine, questions to the
 """
 
 import ipaddress
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional
 
 from tests.property.kernel_model import DEFAULT_SYSCTLS, LOCAL_TABLE, Entry, Kernel, identity, kept, place, refuse
 from updown.kernel.route_messages import LOCAL, RouteSeen
 from updown.ledger import Ledger
 from updown.state import MAIN_TABLE, Link, Route
 
-Prefix = Tuple[int, int, int]
+Prefix = tuple[int, int, int]
 QUESTIONS = ("link", "link_at", "addresses", "match", "path", "routes", "read_sysctl", "links")
 
 
@@ -28,11 +29,11 @@ class LargeKernel(Kernel):
     """The model's rules as far as plain tunnels need them: no replaced routes, no lost sources, no fallback devices."""
 
     def __init__(self) -> None:
-        self.names: Dict[str, int] = {}
-        self.identities: Dict[Tuple[object, ...], int] = {}
-        self.hosts: Dict[str, int] = {}
-        self.prefixes: Dict[Prefix, List[Entry]] = {}
-        self.through: Dict[int, List[Entry]] = {}
+        self.names: dict[str, int] = {}
+        self.identities: dict[tuple[object, ...], int] = {}
+        self.hosts: dict[str, int] = {}
+        self.prefixes: dict[Prefix, list[Entry]] = {}
+        self.through: dict[int, list[Entry]] = {}
         super().__init__()
 
     def link(self, name: str) -> Optional[Link]:
@@ -109,7 +110,7 @@ class LargeKernel(Kernel):
                     )
         return None
 
-    def everything(self) -> Tuple[object, ...]:
+    def everything(self) -> tuple[object, ...]:
         """What is there now, but for indexes."""
         routes = sorted(entry.route for slot in self.prefixes.values() for entry in slot)
         return sorted(self.names), sorted(self.hosts), routes, dict(self.files)

@@ -3,13 +3,14 @@
 It keeps which claims are held, by whom and since when, and says from that which devices, routes and addresses there must be.
 """
 
-from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Set, Tuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from tests.property.machine import Tunnel
 
 ANY = {4: "0.0.0.0", 6: "::"}
 WISHES = {"UP", "KEEP", "ROUTE"}
-Key = Tuple[str, ...]
+Key = tuple[str, ...]
 
 
 class Call(NamedTuple):
@@ -18,7 +19,7 @@ class Call(NamedTuple):
     tunnel: Tunnel
     verb: str
     child: bool = True
-    wishes: Tuple[str, ...] = ()
+    wishes: tuple[str, ...] = ()
     spi: int = 0
     sa_type: str = ""
     mobike: str = ""
@@ -51,28 +52,28 @@ class Hold(NamedTuple):
 class Alive(NamedTuple):
     """A child SA that a daemon has: its pairs of selectors with the ends they have now. `unique_id` and `ids` are charon's."""
 
-    pairs: Tuple[Tunnel, ...]
+    pairs: tuple[Tunnel, ...]
     spi: int = 0
     unique_id: int = 0
-    ids: Tuple[str, str] = ("", "")
+    ids: tuple[str, str] = ("", "")
 
 
 class Truth(NamedTuple):
     """What there is, whoever was told of it: children that are up, connections that the daemon keeps the way open for, its trap
     policies; and what the kernel has of children that no daemon knows any more."""
 
-    up: Tuple[Alive, ...] = ()
-    open: FrozenSet[str] = frozenset()
-    traps: Tuple[Tunnel, ...] = ()
-    relics: Tuple[Alive, ...] = ()
+    up: tuple[Alive, ...] = ()
+    open: frozenset[str] = frozenset()
+    traps: tuple[Tunnel, ...] = ()
+    relics: tuple[Alive, ...] = ()
 
 
 class World(NamedTuple):
     """What somebody else made beforehand."""
 
-    adopted: FrozenSet[str] = frozenset()  # devices that fit
-    unfit: FrozenSet[str] = frozenset()  # devices that do not
-    routes: FrozenSet[str] = frozenset()  # destinations
+    adopted: frozenset[str] = frozenset()  # devices that fit
+    unfit: frozenset[str] = frozenset()  # devices that do not
+    routes: frozenset[str] = frozenset()  # destinations
 
 
 class Device(NamedTuple):
@@ -100,9 +101,9 @@ class Oracle:
     def __init__(self, world: World) -> None:
         self.world = world
         self.clock = 0
-        self.held: Dict[Key, Hold] = {}
-        self.stands: Dict[str, Device] = {}  # devices of ours, as the last making call wanted them
-        self.taken: Set[int] = set()
+        self.held: dict[Key, Hold] = {}
+        self.stands: dict[str, Device] = {}  # devices of ours, as the last making call wanted them
+        self.taken: set[int] = set()
 
     def copy(self) -> "Oracle":
         """Another one that knows the same."""
@@ -200,7 +201,7 @@ class Oracle:
             if own or (group(hold.tunnel) == group(one) and not (failed and hold.kind == "sa")):
                 del self.held[key]
 
-    def clear(self, before: Dict[Key, Hold]) -> None:
+    def clear(self, before: dict[Key, Hold]) -> None:
         """Devices that were held, and now are not, go if the row of those who left says so."""
         left = [hold for key, hold in before.items() if key not in self.held]
         for name in {hold.tunnel.device for hold in left} - {hold.tunnel.device for hold in self.held.values()}:
@@ -251,11 +252,11 @@ class Oracle:
 
     # -- what must be there
 
-    def holders(self) -> List[Hold]:
+    def holders(self) -> list[Hold]:
         """All claims, first come first."""
         return sorted(self.held.values(), key=lambda hold: hold.since)
 
-    def devices(self) -> Dict[str, Device]:
+    def devices(self) -> dict[str, Device]:
         """Devices of ours."""
         return self.stands
 
@@ -263,16 +264,16 @@ class Oracle:
         """Whether a device of ours is to be up."""
         return True
 
-    def addresses(self, device: str) -> Set[str]:
+    def addresses(self, device: str) -> set[str]:
         """What we put on a device: the addresses of the connections that hold it, and their source addresses."""
         there = [hold.tunnel for hold in self.held.values() if hold.tunnel.device == device]
         return {one.address for one in there if one.address} | {
             host(one.source) for one in there if one.source and one.source != one.address.split("/")[0]
         }
 
-    def routes(self) -> Set[RouteSeen]:
+    def routes(self) -> set[RouteSeen]:
         """One for each remote selector and metric, through the device of the first to ask for it."""
-        found: Dict[Tuple[str, int], RouteSeen] = {}
+        found: dict[tuple[str, int], RouteSeen] = {}
         asking = sorted((hold for hold in self.held.values() if hold.routes), key=lambda hold: hold.routes)
         for hold in asking:
             for route in routes_of(hold.tunnel):

@@ -9,7 +9,8 @@ daemon has then (witnesses.py): where nothing happened behind our back it must f
 import random
 import sqlite3
 from collections import Counter
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple, Type, Union, cast
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple, Optional, Union, cast
 
 import pytest
 
@@ -48,9 +49,9 @@ class Step(NamedTuple):
     mishap: Optional[Mishap] = None
 
 
-Steps = Tuple[Step, ...]
+Steps = tuple[Step, ...]
 Room = Union[Kernel, Netlink]
-Daemon = Union[Type[Libreswan], Type[StrongSwan]]
+Daemon = Union[type[Libreswan], type[StrongSwan]]
 
 
 class Wrong(AssertionError):
@@ -63,7 +64,7 @@ def made_from(daemon: Daemon, seed: str, calm: bool = False) -> Steps:
     who = chance.sample(range(len(daemon.connections)), chance.randint(1, 3))
     if chance.random() < 0.6:
         who += chance.choice(daemon.together)
-    steps: List[Step] = []
+    steps: list[Step] = []
     for _ in range(chance.randint(3, 7 if calm else 12)):
         mishap = None
         if not calm and chance.random() < 0.3:
@@ -132,10 +133,10 @@ class Run:
         prepare_world(self.machine.kernel)
         self.machine.settings(daemon.settings + "[defaults]\nmss = clamp\n")
         self.daemon = daemon()
-        self.oracles: List[Oracle] = [daemon.oracle(daemon.world)]
+        self.oracles: list[Oracle] = [daemon.oracle(daemon.world)]
         self.foreign = foreign(self.machine.kernel, daemon.world)
-        self.log: List[str] = []
-        self.deleted: Set[str] = set()  # by somebody, since the last call
+        self.log: list[str] = []
+        self.deleted: set[str] = set()  # by somebody, since the last call
         self.since = self.machine.now  # when the daemon was started
         self.runs = 0  # of `reconcile`
         self.idle = 0  # those for which there was nothing to do
@@ -327,17 +328,17 @@ class Run:
             raise Wrong(f"what others made changed: {now ^ self.foreign}")
 
 
-def ends_of(claims: List[Claim]) -> Iterator[Tuple[str, str, str]]:
+def ends_of(claims: list[Claim]) -> Iterator[tuple[str, str, str]]:
     """Connection and both ends of each claim."""
     return ((claim.connection, claim.about.me, claim.about.peer) for claim in claims)
 
 
-def kinds_of(oracle: Oracle) -> Iterator[Tuple[str, str, str]]:
+def kinds_of(oracle: Oracle) -> Iterator[tuple[str, str, str]]:
     """Kind, connection and device of what is held."""
     return ((hold.kind, hold.tunnel.connection, hold.tunnel.device) for hold in oracle.held.values())
 
 
-def told_of(outcome: Outcome) -> List[object]:
+def told_of(outcome: Outcome) -> list[object]:
     """What a reconcile did."""
     decision = outcome.decision
     actions = [f"{one.action} {one.reason}" for one in outcome.report.operations]
@@ -351,12 +352,12 @@ def told(oracle: Oracle, call: Call) -> Oracle:
     return other
 
 
-def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
+def differences(kernel: Kernel, oracle: Oracle) -> list[str]:
     """What is there, and should not be, and the other way round."""
     names = {index: link.name for index, link in kernel.by_index.items()}
     wanted = oracle.devices()
     ours = {link.name: link for link in kernel.by_index.values() if link.alias == OUR_ALIAS}
-    found: List[str] = []
+    found: list[str] = []
     if ours.keys() != wanted.keys():
         found.append(f"devices {sorted(ours)}, wanted {sorted(wanted)}")
     for name in ours.keys() & wanted.keys():
@@ -386,9 +387,9 @@ def differences(kernel: Kernel, oracle: Oracle) -> List[str]:
 FOREIGN_ADDRESSES = {"10.77.0.1/24"}
 
 
-def foreign(kernel: Kernel, world: World) -> FrozenSet[Tuple[object, ...]]:
+def foreign(kernel: Kernel, world: World) -> frozenset[tuple[object, ...]]:
     """What is not ours: links but for being up, addresses, routes, sysctls."""
-    found: Set[Tuple[object, ...]] = set()
+    found: set[tuple[object, ...]] = set()
     names = {index: link.name for index, link in kernel.by_index.items()}
     others = {"lo", "eth0"} | world.adopted | world.unfit
     for index, link in kernel.by_index.items():
@@ -403,9 +404,9 @@ def foreign(kernel: Kernel, world: World) -> FrozenSet[Tuple[object, ...]]:
     return frozenset(found)
 
 
-def changes(before: Tuple[Any, ...], after: Tuple[Any, ...]) -> str:
+def changes(before: tuple[Any, ...], after: tuple[Any, ...]) -> str:
     """Where two pictures differ."""
-    said: List[str] = []
+    said: list[str] = []
     for was, now in zip((*before[0], before[1]), (*after[0], after[1])):
         old, new = (list(part.items()) if isinstance(part, dict) else part for part in (was, now))
         said += [f"- {one}" for one in old if one not in new] + [f"+ {one}" for one in new if one not in old]
@@ -415,7 +416,7 @@ def changes(before: Tuple[Any, ...], after: Tuple[Any, ...]) -> str:
 # -- failing
 
 
-def trial(daemon: Daemon, steps: Steps, kind: Type[Run] = Run) -> Tuple[Optional[BaseException], List[str]]:
+def trial(daemon: Daemon, steps: Steps, kind: type[Run] = Run) -> tuple[Optional[BaseException], list[str]]:
     """Run the steps on a machine of their own: what was wrong, and what was called until then."""
     patch = pytest.MonkeyPatch()
     run = kind(daemon, patch)
@@ -437,7 +438,7 @@ def shortened(steps: Steps, fails: Callable[[Steps], bool]) -> Steps:
         for number in reversed(range(len(steps))):
             simpler = [steps[:number] + steps[number + 1 :]]
             one = steps[number]
-            easier: Dict[str, Any] = {"mishap": None, "again": False, "initiator": True}
+            easier: dict[str, Any] = {"mishap": None, "again": False, "initiator": True}
             for name, value in easier.items():
                 if getattr(one, name) != value:
                     simpler.append((*steps[:number], one._replace(**{name: value}), *steps[number + 1 :]))
@@ -448,7 +449,7 @@ def shortened(steps: Steps, fails: Callable[[Steps], bool]) -> Steps:
     return steps
 
 
-def check(daemon: Daemon, steps: Steps, origin: str = "", run: Type[Run] = Run) -> None:
+def check(daemon: Daemon, steps: Steps, origin: str = "", run: type[Run] = Run) -> None:
     """The sequence must be right; else say the shortest one that is wrong."""
     problem, _ = trial(daemon, steps, run)
     if problem is None:

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable
 
 import pytest
 
@@ -70,7 +70,7 @@ class SpooledMachine(SwiftMachine):
         self.moments = []
         return live.live_event(self.arguments, daemons.read(environment), dry, environment)
 
-    def held_up(self, environment: Environment, how: str, at: int) -> Tuple[bool, bool]:
+    def held_up(self, environment: Environment, how: str, at: int) -> tuple[bool, bool]:
         """It cannot be served now. Whether it succeeded, and whether it counts: now, or when the next one has the lock."""
         self.taken, self.freed = how != "kept behind", how == "kept and freed"
         self.full = 0 if self.taken else 2
@@ -93,7 +93,7 @@ class SpooledMachine(SwiftMachine):
             self.send(environment)
         return "is kept" in error.value.text
 
-    def waiting(self) -> List[str]:
+    def waiting(self) -> list[str]:
         """Complete files in the spool, whatever their names."""
         place = self.folder / "net-1" / spool.FOLDER
         return (

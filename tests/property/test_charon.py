@@ -2,7 +2,7 @@
 must be there follows from the SAs that are up, never from the claims."""
 
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +41,7 @@ class Charon:
         self.mark = mark
         self.numbers = 0
         self.marks = 0
-        self.up: List[Sa] = []
+        self.up: list[Sa] = []
 
     def number(self) -> int:
         self.numbers += 1
@@ -82,7 +82,7 @@ class Charon:
         machine = self.machine
         assert machine.devices() == ({"tun0"} if self.up else set())
         assert machine.routes() == {(theirs, "tun0") for sa in self.up for _, theirs in PAIRS[sa.peer]}
-        held: Dict[Tuple[str, str], int] = {}
+        held: dict[tuple[str, str], int] = {}
         for sa in self.up:
             for _, theirs in PAIRS[sa.peer]:
                 held[sa.peer, theirs] = held.get((sa.peer, theirs), 0) + 1
@@ -101,7 +101,7 @@ ACTIONS = st.lists(
 )
 
 
-def live(charon: Charon, actions: List[Tuple[str, int, bool]], peers: Tuple[str, ...]) -> None:
+def live(charon: Charon, actions: list[tuple[str, int, bool]], peers: tuple[str, ...]) -> None:
     """Carry the actions out, look after each, and end everything that is still up."""
     for action, at, six in actions:
         if action == "initiate":
@@ -118,7 +118,7 @@ def live(charon: Charon, actions: List[Tuple[str, int, bool]], peers: Tuple[str,
 @given(ACTIONS)
 @settings(max_examples=25, deadline=None)
 def test_the_device_of_one_peer_is_there_just_while_an_sa_is_up(
-    tmp_path_factory: pytest.TempPathFactory, actions: List[Tuple[str, int, bool]]
+    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int, bool]]
 ) -> None:
     for mark in (KEPT, UNIQUE):
         with pytest.MonkeyPatch.context() as patch:
@@ -130,7 +130,7 @@ def test_the_device_of_one_peer_is_there_just_while_an_sa_is_up(
 @given(ACTIONS)
 @settings(max_examples=25, deadline=None)
 def test_a_shared_device_is_there_just_while_an_sa_of_any_peer_is_up(
-    tmp_path_factory: pytest.TempPathFactory, actions: List[Tuple[str, int, bool]]
+    tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, int, bool]]
 ) -> None:
     """All from one local address: a VTI has but one."""
     same = [(action, at, False) for action, at, _ in actions if action != "move"]

@@ -5,7 +5,7 @@ Random sequences of both daemons' calls, with deaths and refusals, as in test_se
 
 import os
 import random
-from typing import ClassVar, Dict, List
+from typing import ClassVar
 
 import pytest
 
@@ -41,7 +41,7 @@ class Pluto(Libreswan):
 
     oracle = PlutoOracle
     settings = Libreswan.settings + FOLLOW
-    files: ClassVar[Dict[str, str]] = {KEEP: "0"}
+    files: ClassVar[dict[str, str]] = {KEEP: "0"}
 
 
 class Charon(StrongSwan):
@@ -49,7 +49,7 @@ class Charon(StrongSwan):
 
     oracle = CharonOracle
     settings = StrongSwan.settings + FOLLOW
-    files: ClassVar[Dict[str, str]] = {KEEP: "0"}
+    files: ClassVar[dict[str, str]] = {KEEP: "0"}
 
 
 @pytest.mark.parametrize("lot", range(LOTS))
@@ -98,7 +98,7 @@ def test_a_look_costs_the_same_with_thousands_of_claims(monkeypatch: pytest.Monk
     assert cost(monkeypatch, 2000) == cost(monkeypatch, 20)
 
 
-def cost(patch: pytest.MonkeyPatch, others: int) -> List[int]:
+def cost(patch: pytest.MonkeyPatch, others: int) -> list[int]:
     """What a tunnel's `down` with the wish to come back, where others wait too, and a trap's call cost."""
     machine = SwiftMachine(patch)
     machine.settings(FOLLOW)
@@ -108,7 +108,7 @@ def cost(patch: pytest.MonkeyPatch, others: int) -> List[int]:
             f"o{number}", theirs=f"10.{100 + number // 250}.{number % 250}.0/24", shared="yes", reqid=20000 + 4 * number
         )
         machine.send(call(one, "route", child=False))
-    counted: List[int] = []
+    counted: list[int] = []
     steps = [0]
     machine.base.set_progress_handler(lambda: steps.__setitem__(0, steps[0] + 1) or 0, 200)
     for environment in (

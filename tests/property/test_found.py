@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Tuple
 
 import pytest
 
@@ -39,7 +38,7 @@ UP = ("UP",)
 REFUSAL = KernelError("no", 22)
 
 
-def moved(tunnel: Tunnel, to: Tunnel) -> List[Environment]:
+def moved(tunnel: Tunnel, to: Tunnel) -> list[Environment]:
     """MOBIKE as main sends it: down, unroute with the old address, route, up with the new one."""
     before = [call(tunnel, "down", wishes=UP), call(tunnel, "unroute", wishes=UP)]
     return [*before, call(to, "route", wishes=UP), call(to, "up", wishes=UP)]
@@ -260,7 +259,7 @@ def test_our_device_that_the_administrator_renamed_is_called_ours(machine: Machi
     "words", [["--help"], ["--version"], ["status"], ["clean", "--dry-run"], ["--dry-run"]], ids=lambda words: words[0]
 )
 @pytest.mark.parametrize("output", ["closed", "full", "gone"])
-def test_an_output_that_takes_nothing_is_no_defect_and_no_noise(tmp_path: Path, words: List[str], output: str) -> None:
+def test_an_output_that_takes_nothing_is_no_defect_and_no_noise(tmp_path: Path, words: list[str], output: str) -> None:
     """The hook is asked for something while its standard output is closed, a full disk, or a pipe without a reader."""
     hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
     environment = call(T, "up") if words == ["--dry-run"] else {}
@@ -294,7 +293,7 @@ def test_a_route_of_another_tunnel_that_could_not_be_put_back_comes_with_the_nex
     assert machine.routes() == {("10.3.0.0/24", "vti5")}
 
 
-def moments_of(machine: Machine, environment: Environment) -> List[str]:
+def moments_of(machine: Machine, environment: Environment) -> list[str]:
     """The moments of an event that goes well, which is then taken back."""
     machine.send(environment)
     moments = machine.moments
@@ -342,7 +341,7 @@ def of(name: str, *things: str) -> Steps:
 
 
 NET, CLIENT, OTHER_CLIENT = 0, 3, 4  # of strongSwan's
-RECONCILED: Dict[str, Tuple[Daemon, Steps]] = {
+RECONCILED: dict[str, tuple[Daemon, Steps]] = {
     "a new charon's SA with the number of a dead one's is no other client's": (
         StrongSwan,
         (Step("initiate", CLIENT), Step("killed", CLIENT), Step("initiate", OTHER_CLIENT), Step("reconcile", CLIENT)),

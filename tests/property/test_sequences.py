@@ -6,7 +6,7 @@ VTI_UPDOWN_SEED=... takes another seed than the fixed one; --full takes a new on
 
 import os
 import random
-from typing import Any, List, Tuple, Type, cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -52,7 +52,7 @@ SILENT = {"pairs", "ports", "unfit", "unfit-4"}  # several pairs, or a failing h
 def test_reconcile_has_nothing_to_do_where_the_daemon_told_everything(daemon: Daemon) -> None:
     """At any moment between two things that happen."""
     chance = random.Random(SEED)
-    names = [one.pairs[0].connection for one in cast(List[Connection], daemon.connections)]
+    names = [one.pairs[0].connection for one in cast(list[Connection], daemon.connections)]
     told = [number for number, name in enumerate(names) if name not in SILENT]
     for _ in range(100):
         who = chance.sample(told, 3)
@@ -67,7 +67,7 @@ def test_reconcile_has_nothing_to_do_where_the_daemon_told_everything(daemon: Da
             run.machine.base.close()
 
 
-def state_machine(daemon: Daemon) -> Type[RuleBasedStateMachine]:
+def state_machine(daemon: Daemon) -> type[RuleBasedStateMachine]:
     """The same by hypothesis, which looks for other things than chance does, and keeps what it learns while it shrinks."""
 
     class Events(RuleBasedStateMachine):
@@ -121,10 +121,10 @@ def test_an_event_asks_no_more_where_there_are_many_tunnels(monkeypatch: pytest.
     assert cost(monkeypatch, shared, 200) == cost(monkeypatch, shared, 2)
 
 
-def cost(patch: pytest.MonkeyPatch, shared: str, others: int) -> List[Tuple[int, int]]:
+def cost(patch: pytest.MonkeyPatch, shared: str, others: int) -> list[tuple[int, int]]:
     """What each event of one tunnel asks where there are others."""
     machine = SwiftMachine(patch)
-    statements: List[str] = []
+    statements: list[str] = []
     machine.base.set_trace_callback(statements.append)
     for number in range(1, others + 1):
         key = 5 if shared == "yes" else 10 + number
@@ -132,7 +132,7 @@ def cost(patch: pytest.MonkeyPatch, shared: str, others: int) -> List[Tuple[int,
         mark = f"{key}/0xffffffff"
         one = one._replace(shared=shared, device=f"vti{key}", mark_in=mark, mark_out=mark)
         machine.send_all(establish(one._replace(address="10.99.0.1/30")))
-    counted: List[Tuple[int, int]] = []
+    counted: list[tuple[int, int]] = []
     last = Tunnel(shared=shared, address="10.99.0.1/30")
     for environment in [*establish(last), call(last, "down", wishes=("UP",)), call(last, "up"), *withdraw(last)]:
         asked, said = machine.kernel.asked, len(statements)

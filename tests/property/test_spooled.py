@@ -4,7 +4,7 @@ lost, wherever a process dies between writing, renaming, applying and removing."
 import random
 import tempfile
 from pathlib import Path
-from typing import List, Optional
+from typing import Optional
 
 import pytest
 
@@ -27,7 +27,7 @@ class Spooled(Run):
 
     def new_machine(self, patch: pytest.MonkeyPatch) -> SwiftMachine:
         self.folder = tempfile.TemporaryDirectory(prefix="spooled-")
-        self.queue: List[Call] = []
+        self.queue: list[Call] = []
         return SpooledMachine(patch, Path(self.folder.name))
 
     def perform(self, steps: Steps) -> None:

@@ -1,7 +1,7 @@
 """Ten thousand tunnels up and down: nothing is left, and the last event is as cheap as the tenth (promise P9)."""
 
 from pathlib import Path
-from typing import Callable, Dict, List, cast
+from typing import Callable, cast
 
 import pytest
 
@@ -72,7 +72,7 @@ def charon(name: str, unique: bool) -> Callable[[int, str], Environment]:
     return calls
 
 
-KINDS: Dict[str, Callable[[int, str], Environment]] = {
+KINDS: dict[str, Callable[[int, str], Environment]] = {
     "own": pluto(own),
     "shared": pluto(shared),
     "addressed": pluto(addressed),
@@ -115,9 +115,9 @@ class Many:
         context = daemons.read(environment)
         event.run(context, self.machine.lines, self.ledger, cast(Netlink, self.kernel), NOW, False)
 
-    def costs(self, environments: List[Environment]) -> List[Costs]:
+    def costs(self, environments: list[Environment]) -> list[Costs]:
         """What each of these events costs."""
-        found: List[Costs] = []
+        found: list[Costs] = []
         for environment in environments:
             with Meter(self.kernel, self.ledger) as meter:
                 self.send(environment)
@@ -125,7 +125,7 @@ class Many:
         return found
 
 
-def alike(these: List[Costs], those: List[Costs], many_addresses: bool = False) -> None:
+def alike(these: list[Costs], those: list[Costs], many_addresses: bool = False) -> None:
     """The same questions and changes, and but for the shape of a tree as many steps. With `many_addresses` on one device the
     kernel's answer to what they are is as long as they are many: it cannot be asked for one of them."""
     for this, that in zip(these, those):
@@ -134,7 +134,7 @@ def alike(these: List[Costs], those: List[Costs], many_addresses: bool = False) 
         assert this.rows == that.rows or many_addresses
 
 
-def round_trip(kind: str, number: int) -> List[Environment]:
+def round_trip(kind: str, number: int) -> list[Environment]:
     """Everything that the daemon calls for a tunnel, from nothing to nothing."""
     verbs = ("up", "down") if "identity" in kind else ("prepare", "route", "up", "down", "unroute")
     return [KINDS[kind](number, verb) for verb in verbs]
@@ -159,7 +159,7 @@ def test_ten_thousand_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.Mo
     many.machine.settings(f"[defaults]\ndelete = last\n{kept}")
     before = many.kernel.everything()
     last = 10_000
-    came: Dict[int, List[Costs]] = {}
+    came: dict[int, list[Costs]] = {}
     for number in range(1, last + 1):
         if number in (9, 10, last - 1, last):
             came[number] = many.costs([call(mixed(number), verb) for verb in ("prepare", "route", "up")])
@@ -168,7 +168,7 @@ def test_ten_thousand_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.Mo
     alike(came[last], came[10])
     alike(came[last - 1], came[9])
     assert len(list(many.ledger.all_made())) > last // 2
-    went: Dict[int, List[Costs]] = {}
+    went: dict[int, list[Costs]] = {}
     for number in range(last, 2, -1):
         if number in (9, 10, last - 1, last):
             went[number] = many.costs([call(mixed(number), verb) for verb in ("down", "unroute")])

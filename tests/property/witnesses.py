@@ -1,7 +1,5 @@
 """What there is (oracle.Truth) as `reconcile` is told of it: by the daemon itself, and by the kernel's XFRM database."""
 
-from typing import List, Tuple
-
 from tests.property.machine import Tunnel
 from tests.property.oracle import Alive, Truth
 from updown.daemons.said import ANSWERED, Child, Said
@@ -40,8 +38,8 @@ def child(daemon: str, alive: Alive) -> Child:
 
 def database(daemon: str, truth: Truth) -> Database:
     """The outbound policies and the states of what is up, and the policies of traps."""
-    policies: List[Policy] = []
-    states: List[State] = []
+    policies: list[Policy] = []
+    states: list[State] = []
     for alive in truth.up + truth.relics:
         for pair in alive.pairs:
             policies.append(policy(pair, (reqid(daemon, pair),)))
@@ -52,7 +50,7 @@ def database(daemon: str, truth: Truth) -> Database:
     return Database(tuple(dict.fromkeys(policies)), tuple(states))
 
 
-def policy(pair: Tunnel, reqids: Tuple[int, ...]) -> Policy:
+def policy(pair: Tunnel, reqids: tuple[int, ...]) -> Policy:
     """A pair's outbound policy."""
     key = Key(number(pair.mark_out), int(pair.mark_out.split("/")[1], 16))
     port = int(pair.peer_port)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 
@@ -13,7 +13,7 @@ class Call(NamedTuple):
     """One call of the hook: its name there, like `001-up-client`, and its whole environment."""
 
     name: str
-    environment: Dict[str, str]
+    environment: dict[str, str]
 
     @property
     def number(self) -> int:
@@ -38,12 +38,12 @@ class Recording(NamedTuple):
     def path(self) -> Path:
         return FOLDER / self.version / self.scenario / f"{self.node}.jsonl"
 
-    def calls(self) -> List[Call]:
+    def calls(self) -> list[Call]:
         lines = (json.loads(line) for line in self.path.read_text(encoding="ascii").splitlines())
         return [Call(line["call"], line["env"]) for line in lines]
 
 
-def recordings(versions: str = "*") -> List[Recording]:
+def recordings(versions: str = "*") -> list[Recording]:
     """All there are, or those of the versions that the pattern names."""
     paths = sorted(FOLDER.glob(f"{versions}/*/*.jsonl"))
     return [Recording(path.parts[-3], path.parts[-2], path.stem) for path in paths]

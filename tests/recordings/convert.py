@@ -10,10 +10,9 @@ Variables keep the order they had; bytes that are not UTF-8 become the surrogate
 import json
 import sys
 from pathlib import Path
-from typing import Dict
 
 
-def environment(raw: bytes) -> Dict[str, str]:
+def environment(raw: bytes) -> dict[str, str]:
     """The variables of one recorded call."""
     pairs = (entry.split(b"=", 1) for entry in raw.split(b"\0") if entry)
     return {name.decode("ascii"): value.decode("utf-8", "surrogateescape") for name, value in pairs}

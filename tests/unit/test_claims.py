@@ -1,7 +1,5 @@
 """Claims, design section 6: what each verb of each libreswan release does to them, as tables of calls."""
 
-from typing import Dict, FrozenSet, List, Set, Tuple
-
 import pytest
 
 from tests.property.machine import Environment, Machine, Tunnel, call, establish
@@ -11,14 +9,14 @@ V4 = Tunnel(release=4)
 V5 = Tunnel()
 UP, ROUTE, KEEP = ("UP",), ("ROUTE",), ("KEEP",)
 FAILURE = ("failureDROP",)
-HELD = FrozenSet[Tuple[str, str]]
+HELD = frozenset[tuple[str, str]]
 SA_OF_T: HELD = frozenset({("t", "sa")})
 TRAP_OF_T: HELD = frozenset({("t", "trap")})
 REVIVE_OF_T: HELD = frozenset({("t", "revive")})
 NOTHING: HELD = frozenset()
 
 
-def trap(tunnel: Tunnel) -> List[Environment]:
+def trap(tunnel: Tunnel) -> list[Environment]:
     """`ipsec route`."""
     return [call(tunnel, "prepare", child=False, wishes=ROUTE), call(tunnel, "route", child=False, wishes=ROUTE)]
 
@@ -27,7 +25,7 @@ PAIR = V5._replace(theirs="10.3.0.0/24")
 WAITING = [*establish(V5), *establish(PAIR), call(V5, "down", wishes=UP), call(PAIR, "down", wishes=UP)]
 
 
-SEQUENCES: Dict[str, Tuple[List[Environment], HELD]] = {
+SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
     "5.x: prepare, route, up make one sa": (establish(V5), SA_OF_T),
     "4.10: up, prepare, route make one sa": (establish(V4), SA_OF_T),
     "up alone makes an sa": ([call(V5, "up")], SA_OF_T),
@@ -280,7 +278,7 @@ TWINS = [
 AWAY = TWINS[0]._replace(peer="198.51.100.77")
 ONE, OTHER = "198.51.100.11", "198.51.100.12"
 FIRST, SECOND = establish(TWINS[0], spi=0x1100), establish(TWINS[1], spi=0x1200)
-TWIN_CALLS: Dict[str, Tuple[List[Environment], Set[str]]] = {
+TWIN_CALLS: dict[str, tuple[list[Environment], set[str]]] = {
     "both are up": ([*FIRST, *SECOND], {ONE, OTHER}),
     "the first goes": ([*FIRST, *SECOND, call(TWINS[0], "down", spi=0x1100)], {OTHER}),
     "the second goes": ([*FIRST, *SECOND, call(TWINS[1], "down", spi=0x1200)], {ONE}),
@@ -322,7 +320,7 @@ def test_an_instance_whose_claim_has_a_key_without_its_peer_is_found(machine: Ma
     assert machine.claims() == []
 
 
-RENEWALS: Dict[str, Tuple[Environment, Set[Tuple[str, str]]]] = {
+RENEWALS: dict[str, tuple[Environment, set[tuple[str, str]]]] = {
     "prepare": (call(V5, "prepare"), {("10.2.0.0/24", "vti5")}),
     "route": (call(V5, "route"), {("10.2.0.0/24", "vti5")}),
     "up": (call(V5, "up"), {("10.2.0.0/24", "vti5")}),
@@ -352,7 +350,7 @@ def test_a_renewal_keeps_the_time_and_the_place_of_the_first_claim(machine: Mach
     assert after.about.spi_in == 0x9999
 
 
-ROWS: Dict[str, Tuple[Tunnel, Tuple[str, ...], str, bool, bool]] = {
+ROWS: dict[str, tuple[Tunnel, tuple[str, ...], str, bool, bool]] = {
     "permanent": (V5, (), "", False, True),
     "permanent, delete=never": (V5, (), "[defaults]\ndelete=never\n", False, False),
     "shared": (V5._replace(shared="yes"), (), "", True, False),
@@ -424,7 +422,7 @@ def test_the_row_is_decided_at_the_first_claim(machine: Machine, case: str) -> N
     assert machine.devices() == left
 
 
-def template_and_instance(release: int) -> Tuple[List[Environment], List[Environment], List[Environment]]:
+def template_and_instance(release: int) -> tuple[list[Environment], list[Environment], list[Environment]]:
     """narrowing=yes: `ipsec route` of the template, then `ipsec up`, which makes an instance; and the end of both."""
     template = Tunnel(kind="CK_TEMPLATE", theirs="0.0.0.0/0", release=release)
     instance = Tunnel(kind="CK_INSTANCE", source="10.0.1.1", mine="10.0.1.1/32", reqid=16392, release=release)
@@ -451,7 +449,7 @@ def test_an_instance_stands_in_the_row_of_its_templates_trap(machine: Machine, r
 
 @pytest.mark.parametrize("wishes", [((), UP), (UP, ())], ids=str)
 def test_instances_of_one_name_share_the_row_on_a_device(
-    machine: Machine, wishes: Tuple[Tuple[str, ...], Tuple[str, ...]]
+    machine: Machine, wishes: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> None:
     """Two to one peer, one of which the peer began."""
     one = Tunnel(kind="CK_INSTANCE")

@@ -1,7 +1,5 @@
 """Claims by strongSwan, design section 6: what each order of its calls that was seen leaves, as tables of calls."""
 
-from typing import Dict, List, Set, Tuple
-
 import pytest
 
 from tests.property.charon import Child, charon_call, charon_calls
@@ -38,7 +36,7 @@ def down(child: Child, unique_id: int = 1, pair: int = 0, protocol: int = 0) -> 
     return charon_call(child, "down", unique_id, pair, protocol)
 
 
-SEQUENCES: Dict[str, Tuple[List[Environment], Set[int]]] = {
+SEQUENCES: dict[str, tuple[list[Environment], set[int]]] = {
     "up is a claim": ([up(C)], {1}),
     "the same up is the same claim": ([up(C), up(C)], {1}),
     "down ends it": ([up(C), down(C)], set()),
@@ -159,7 +157,7 @@ def test_pairs_that_differ_only_by_protocol_share_the_route(charon: Machine) -> 
     assert charon.devices() == set()
 
 
-def changes_during(machine: Machine, environment: Environment) -> List[str]:
+def changes_during(machine: Machine, environment: Environment) -> list[str]:
     """What a call changes in the kernel."""
     before = len(machine.kernel.changes)
     machine.send(environment)
@@ -233,7 +231,7 @@ def test_a_second_peer_behind_one_mark_is_told_of_shared(charon: Machine) -> Non
     assert charon.routes() == {("10.2.0.0/24", "vti5")}
 
 
-ROWS: Dict[str, Tuple[str, bool, Set[str]]] = {
+ROWS: dict[str, tuple[str, bool, set[str]]] = {
     "as it is": ("", False, set()),
     "shared": ("shared = yes\n", True, {"vti5"}),
     "template": ("template = yes\n", True, {"vti5"}),
@@ -275,7 +273,7 @@ def test_if_ids_alone_make_an_xfrm_interface(machine: Machine) -> None:
     assert machine.devices() == set() and machine.claims() == []
 
 
-KINDS: Dict[str, Tuple[Child, str, str]] = {
+KINDS: dict[str, tuple[Child, str, str]] = {
     "marks": (C, "", "vti"),
     "if_ids": (X, "", "xfrm"),
     "both": (X._replace(mark_in=C.mark_in, mark_out=C.mark_out), "", "vti"),
@@ -378,7 +376,7 @@ def test_two_if_ids_under_one_name_are_refused(machine: Machine, name: str) -> N
     assert machine.devices() == set()
 
 
-NO_DEVICE: Dict[str, Tuple[Child, str, str]] = {
+NO_DEVICE: dict[str, tuple[Child, str, str]] = {
     "no interface": (C, "", "no device: no setting `interface` for this connection, the child's name"),
     "no mark for its name": (
         X,

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import List, Set
 
 import pytest
 
@@ -19,14 +18,14 @@ RECORDINGS = {
 }
 
 
-def names_of_tests() -> Set[str]:
+def names_of_tests() -> set[str]:
     """The names of all tests and of their files."""
-    files: List[Path] = sorted(TOP.glob("tests/*/test_*.py"))
+    files: list[Path] = sorted(TOP.glob("tests/*/test_*.py"))
     names = {name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())}
     return names | {path.stem for path in files}
 
 
-def rows() -> List[List[str]]:
+def rows() -> list[list[str]]:
     """The rows of the tables of orders, cell by cell."""
     lines = (TOP / "docs/orders.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("|")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import List
 
 import pytest
 
@@ -74,7 +73,7 @@ def test_commands_are_read_with_what_they_show(tmp_path: Path) -> None:
         (Command(1, "x", silent=True), 0, "a", ["prints something"]),
     ],
 )
-def test_what_differs_from_the_page_is_told(command: Command, status: int, output: str, wanted: List[str]) -> None:
+def test_what_differs_from_the_page_is_told(command: Command, status: int, output: str, wanted: list[str]) -> None:
     assert command.differences(status, output) == wanted
 
 

@@ -8,10 +8,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable
 
 import pytest
 
@@ -49,7 +50,7 @@ LONG6 = Tunnel(
 MADE = Link("vti5", "vti", local=FULL.me, remote=FULL.peer, ikey=5, okey=5, mtu=1480, up=True)
 
 
-def state(machine: Machine) -> Tuple[Any, ...]:
+def state(machine: Machine) -> tuple[Any, ...]:
     """Kernel and ledger, but for what names a device by number."""
     claims = sorted((claim._replace(order=0) for claim in machine.claims()), key=lambda claim: claim.key)
     return machine.kernel.picture(indexes=False), claims, {name: bool(index) for name, index in machine.made().items()}
@@ -57,7 +58,7 @@ def state(machine: Machine) -> Tuple[Any, ...]:
 
 # -- failures
 
-STARTS: Dict[str, Tuple[List[Environment], Environment]] = {
+STARTS: dict[str, tuple[list[Environment], Environment]] = {
     "making all": ([], call(FULL, "up")),
     "a second connection": (establish(SHARED), call(OTHER, "up")),
     "re-pointing": (establish(SHARED._replace(shared="no")), call(SHARED._replace(shared="no", peer=THIRD), "up")),
@@ -70,7 +71,7 @@ STARTS: Dict[str, Tuple[List[Environment], Environment]] = {
 }
 
 
-def changes_of(tmp: Path, patch: pytest.MonkeyPatch, case: str) -> List[str]:
+def changes_of(tmp: Path, patch: pytest.MonkeyPatch, case: str) -> list[str]:
     """The moments of an event that goes well."""
     before, last = STARTS[case]
     machine = Machine(tmp / "dry", patch)
@@ -108,7 +109,7 @@ def test_an_event_that_fails_leaves_kernel_and_ledger_as_before_and_succeeds_lat
         assert state(machine) == wanted, f"{moment} failed, then all went well"
 
 
-def run(folder: Path, patch: pytest.MonkeyPatch, calls: List[Environment]) -> Machine:
+def run(folder: Path, patch: pytest.MonkeyPatch, calls: list[Environment]) -> Machine:
     """A machine after these calls."""
     machine = Machine(folder, patch)
     machine.send_all(calls)
@@ -128,7 +129,7 @@ def test_an_event_that_fails_leaves_the_claims_in_their_order(machine: Machine) 
 
 # -- deaths (promise P6)
 
-NEXT: Dict[str, Callable[[Environment], List[Environment]]] = {
+NEXT: dict[str, Callable[[Environment], list[Environment]]] = {
     "the same call": lambda last: [last],
     "an unrelated tunnel": lambda last: [
         call(
@@ -207,7 +208,7 @@ def flipped(text: bytes) -> Callable[[bytes], bytes]:
     return lambda data: data.replace(text, text[:2] + bytes([text[2] ^ 0x80]) + text[3:])
 
 
-DAMAGED: Dict[str, Callable[[bytes], bytes]] = {
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "another file": lambda _: b"hello" * 1000,
     "cut to 5000 bytes": lambda data: data[:5000],
     "cut to 50 bytes": lambda data: data[:50],
@@ -369,9 +370,9 @@ def test_no_line_of_an_ipv6_conflict_is_longer_than_120_bytes(machine: Machine) 
 
 
 @pytest.fixture
-def journalled(monkeypatch: pytest.MonkeyPatch) -> List[str]:
+def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What goes to the journal."""
-    sent: List[str] = []
+    sent: list[str] = []
     monkeypatch.setattr(journal, "send", lambda lines, **_: sent.extend(lines))
     return sent
 
@@ -390,7 +391,7 @@ def test_a_joined_verb_prints_nothing_and_the_journal_has_the_lines(
     machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    journalled: List[str],
+    journalled: list[str],
     verb: str,
 ) -> None:
     assert called(machine, call(SHARED, verb), monkeypatch) == 0
@@ -399,7 +400,7 @@ def test_a_joined_verb_prints_nothing_and_the_journal_has_the_lines(
 
 
 def test_the_hook_prints_one_line_an_effect(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: List[str]
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str]
 ) -> None:
     assert called(machine, call(SHARED, "prepare"), monkeypatch) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -416,7 +417,7 @@ def test_the_hook_prints_one_line_an_effect(
     del journalled
 
 
-FAILURES: Dict[str, Tuple[Dict[str, str], int, str]] = {
+FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
     "an unknown verb": ({"PLUTO_VERB": "fly-client"}, 2, "error: PLUTO_VERB: unknown verb 'fly-client'"),
     "a hostile verb": ({"PLUTO_VERB": "\x1b[2J" + "x" * 3000}, 2, "error: PLUTO_VERB: unknown verb"),
     "a path as device": ({"VTI_IFACE": "../x"}, 2, "error: VTI_IFACE=../x: a device name is"),
@@ -435,7 +436,7 @@ def test_a_failure_is_a_status_and_printable_lines_of_at_most_120_bytes(
     machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    journalled: List[str],
+    journalled: list[str],
     case: str,
 ) -> None:
     changes, status, said = FAILURES[case]
@@ -451,7 +452,7 @@ def test_a_failure_is_a_status_and_printable_lines_of_at_most_120_bytes(
 
 
 def test_a_defect_of_ours_is_one_line_and_no_traceback(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: List[str]
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str]
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("\x1b[2J")
@@ -645,8 +646,8 @@ def test_wrong_usage_is_status_2_and_says_what_is_wrong(
     machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    journalled: List[str],
-    words: List[str],
+    journalled: list[str],
+    words: list[str],
     said: str,
 ) -> None:
     assert called(machine, {}, monkeypatch, *words) == 2
@@ -658,7 +659,7 @@ def test_wrong_usage_is_status_2_and_says_what_is_wrong(
     "words", [["custom"], ["--route", "yes"], ["--route=yes"], ["--iproute", "metric 5"], ["custom", "--route", "no"]]
 )
 def test_the_stock_scripts_words_are_taken_without_effect(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: List[str]
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert called(machine, call(SHARED._replace(routing="no"), "up"), monkeypatch, *words) == 0
     assert machine.devices() == {"vti5"}
@@ -673,7 +674,7 @@ def test_refusals_and_conflicts_have_their_own_status() -> None:
 
 @pytest.mark.parametrize("module", ["_sqlite3", "ipaddress"])
 @pytest.mark.parametrize("words", [[], ["--dry-run"], ["status"]], ids=str)
-def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, words: List[str]) -> None:
+def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, words: list[str]) -> None:
     """A Python that was built or packaged without it."""
     hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
     program = (
@@ -685,6 +686,21 @@ def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, word
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert f"Python module {module} is missing" in " ".join(done.stderr.split())
+
+
+def test_an_event_imports_nothing_slow(tmp_path: Path) -> None:
+    """The daemon stands still meanwhile; each of these takes a hook from a twentieth to the fourfold of its time."""
+    slow = {"argparse", "configparser", "dataclasses", "datetime", "inspect", "logging", "pyroute2", "socket", "typing"}
+    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+
+    def imported(*words: str) -> set[str]:
+        command = [sys.executable, "-I", "-X", "importtime", *words]
+        done = subprocess.run(command, env=call(FULL, "up"), check=True, capture_output=True, text=True)
+        return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+    event = imported(str(hook), "--dry-run", "--state-dir", str(tmp_path)) - imported("-c", "")
+    assert "updown.event" in event
+    assert event & slow == set()
 
 
 @pytest.mark.parametrize("closed", ["exec 2>&-; ", "exec 2>/dev/full; "], ids=["closed", "full"])
@@ -702,7 +718,7 @@ def test_status_without_pyroute2_shows_what_the_ledger_knows(
 ) -> None:
     from updown.status import show
 
-    def missing(_netns: str = "") -> List[Link]:
+    def missing(_netns: str = "") -> list[Link]:
         raise UpdownError("pyroute2 is missing")
 
     machine.send(call(FULL, "up"))

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from typing import Dict, Tuple
 
 import pytest
 
@@ -16,7 +15,7 @@ SUBNETS = (("10.1.0.0/24", "10.2.0.0/24"),)
 EVERYTHING = (("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0"))
 
 
-def children(name: str) -> Dict[str, str]:
+def children(name: str) -> dict[str, str]:
     """Each child of a swanctl.conf by its name: what stands in its braces."""
     text = (FOLDER / name / "swanctl.conf").read_text()
     inside = re.findall(r"children \{(.*?)\n        \}", text, re.DOTALL)
@@ -34,7 +33,7 @@ def value(body: str, key: str) -> str:
 
 
 def child(
-    name: str, connection: str, pairs: Tuple[Tuple[str, str], ...], peer: str = EAST, peer_id: str = "east"
+    name: str, connection: str, pairs: tuple[tuple[str, str], ...], peer: str = EAST, peer_id: str = "east"
 ) -> Child:
     """The child as charon would tell of it."""
     body = children(name)[connection]

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import Dict, List, Tuple, cast
+from typing import cast
 
 import pytest
 
@@ -121,7 +121,7 @@ def test_a_failed_event_puts_the_table_back(machine: Machine) -> None:
 
 @pytest.mark.parametrize("verbs", [("up",), ("up", "down")])
 def test_a_process_that_dies_at_any_moment_leaves_nothing_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbs: Tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verbs: tuple[str, ...]
 ) -> None:
     """The next event ends where it would have ended."""
     at, died = 0, True
@@ -202,7 +202,7 @@ def test_nft_gets_one_transaction_by_json_and_no_shell(script: Path) -> None:
     nft.put(Clamp("vti5", 1438))
     assert Path(f"{heard}.words").read_text() == "-j -f -\n"
     assert "LC_ALL=C" in Path(f"{heard}.env").read_text()
-    commands: List[Dict[str, Dict[str, object]]] = json.loads(heard.read_text())["nftables"]
+    commands: list[dict[str, dict[str, object]]] = json.loads(heard.read_text())["nftables"]
     assert [f"{verb} {kind}" for one in commands for verb, thing in one.items() for kind in thing] == [
         "add table",
         "delete table",

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 import pytest
 
@@ -48,7 +47,7 @@ def test_a_dry_run_shows_the_commands(case: str, tmp_path: Path) -> None:
     child, text, wanted = PLANS[case]
     done = dry_run(tmp_path, charon_call(child, "up"), text)
     assert (done.returncode, done.stderr) == (0, "")
-    shown: List[str] = [line for line in done.stdout.splitlines() if line.startswith(("ip link add", "ip route"))]
+    shown: list[str] = [line for line in done.stdout.splitlines() if line.startswith(("ip link add", "ip route"))]
     assert shown == wanted
 
 

@@ -1,7 +1,5 @@
 """The ledger's store: no statement of an event reads a whole table, and what is remembered of taken SAs is forgotten."""
 
-from typing import List, Set
-
 import pytest
 
 from tests.property.charon import Child, charon_call, charon_calls
@@ -20,7 +18,7 @@ def test_no_statement_of_an_event_reads_a_whole_table(machine: Machine, case: st
     before, last = STARTS[case]
     machine.settings("[connection c]\ninterface = vti77\nrouting = yes\n")
     machine.send_all(before)
-    said: Set[str] = set()
+    said: set[str] = set()
     with machine.ledger() as ledger:
         ledger.base.set_trace_callback(said.add)
         libreswan = (last, call(SHARED, "down"), call(OTHER, "unroute"), call(FULL, "prepare-route-up"))
@@ -29,7 +27,7 @@ def test_no_statement_of_an_event_reads_a_whole_table(machine: Machine, case: st
             context = daemons.read(environment)
             event.run(context, machine.lines, ledger, machine.kernel, NOW, False)  # type: ignore[arg-type]
         ledger.base.set_trace_callback(None)
-        found: List[str] = []
+        found: list[str] = []
         for statement in said:
             if statement.split()[0] not in ("SELECT", "DELETE", "INSERT", "UPDATE"):
                 continue
@@ -43,7 +41,7 @@ def test_no_statement_of_an_event_reads_a_whole_table(machine: Machine, case: st
 def test_the_row_of_a_connection_on_a_device_is_found_by_an_index(machine: Machine) -> None:
     """However many claims the device has, and the connection."""
     with machine.ledger() as ledger:
-        said: List[str] = []
+        said: list[str] = []
         ledger.base.set_trace_callback(said.append)
         assert ledger.row_on("road", "vti5") is None
         plan = [row[3] for row in ledger.base.execute(f"EXPLAIN QUERY PLAN {said[0]}")]

@@ -1,7 +1,7 @@
 """libreswan's variables become a context: each quirk of the contracts undone, each bad value refused by its variable."""
 
 import re
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -82,11 +82,11 @@ CONTRACT = [
 """contracts/libreswan.md section 2, without PATH and PWD, which the shell owns."""
 
 
-def read(environment: Dict[str, str], **changes: str) -> Context:
+def read(environment: dict[str, str], **changes: str) -> Context:
     return daemons.read({**environment, **changes})
 
 
-def without(environment: Dict[str, str], *names: str) -> Dict[str, str]:
+def without(environment: dict[str, str], *names: str) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in names}
 
 
@@ -95,7 +95,7 @@ def test_every_variable_of_the_contract_has_one_row(variable: str) -> None:
     assert [row.variable for row in TABLE].count(variable) == 1
 
 
-QUIRKS: Dict[str, Tuple[Dict[str, str], str, Any]] = {
+QUIRKS: dict[str, tuple[dict[str, str], str, Any]] = {
     "NULL is no virtual interface": ({"PLUTO_VIRT_INTERFACE": "NULL"}, "daemon_device", None),
     "NULL is no interface": ({"PLUTO_INTERFACE": "NULL"}, "underlay", None),
     "an alias is its interface": ({"PLUTO_INTERFACE": "eth0:1"}, "underlay", "eth0"),
@@ -159,14 +159,14 @@ def test_a_quirk_is_undone(quirk: str) -> None:
     ("environment", "generation", "down_ends_trap"), [(MAIN, 5, True), (OLD, 4, False)], ids=["main", "4.10"]
 )
 def test_the_client_family_tells_the_generation(
-    environment: Dict[str, str], generation: int, down_ends_trap: bool
+    environment: dict[str, str], generation: int, down_ends_trap: bool
 ) -> None:
     context = read(environment)
     assert (context.generation, context.down_ends_trap) == (generation, down_ends_trap)
 
 
 @pytest.mark.parametrize("environment", [MAIN, OLD], ids=["main", "4.10"])
-def test_the_smallest_environment_needs_neither_family_nor_resolver_nor_marks(environment: Dict[str, str]) -> None:
+def test_the_smallest_environment_needs_neither_family_nor_resolver_nor_marks(environment: dict[str, str]) -> None:
     least = {
         name: environment[name]
         for name in ("PLUTO_VERB", "PLUTO_CONNECTION", "PLUTO_ME", "PLUTO_PEER", "PLUTO_MY_CLIENT", "PLUTO_PEER_CLIENT")
@@ -203,7 +203,7 @@ def test_vti_routing_and_shared_count_only_with_vti_iface(
 @pytest.mark.parametrize(
     ("environment", "addresses"), [(MAIN, ()), (OLD, ("10.0.0.1/24",))], ids=["5.x does it itself", "4.10 leaves it"]
 )
-def test_interface_ip_is_ours_to_set_only_in_4_10(environment: Dict[str, str], addresses: Tuple[str, ...]) -> None:
+def test_interface_ip_is_ours_to_set_only_in_4_10(environment: dict[str, str], addresses: tuple[str, ...]) -> None:
     changes = {"VTI_IFACE": "", "PLUTO_VIRT_INTERFACE": "ipsec1", "INTERFACE_IP": "10.0.0.1/24"}
     assert read(environment, **changes).interface_addresses == addresses
 
@@ -239,7 +239,7 @@ def test_the_families_come_from_the_addresses_and_not_from_the_suffix(
     ],
     ids=["with a length", "net and mask", "IPv6 net and mask", "a range", "everything"],
 )
-def test_a_selector_is_read_in_each_of_its_forms(client: str, net: str, mask: str, prefixes: Tuple[str, ...]) -> None:
+def test_a_selector_is_read_in_each_of_its_forms(client: str, net: str, mask: str, prefixes: tuple[str, ...]) -> None:
     theirs = {"PLUTO_PEER_CLIENT": client, "PLUTO_PEER_CLIENT_NET": net, "PLUTO_PEER_CLIENT_MASK": mask}
     context = read(MAIN, PLUTO_MY_CLIENT="fd00:1::/64" if ":" in net else "10.1.0.0/24", **theirs)
     assert context.peer_client.network.prefixes == prefixes
@@ -262,7 +262,7 @@ def test_a_selector_is_read_in_each_of_its_forms(client: str, net: str, mask: st
     ids=lambda value: str(value),
 )
 def test_an_unroute_that_belongs_to_a_move_is_told_apart(
-    verb: str, release: int, wishes: Tuple[str, ...], sa_type: str, mobike: str, suspended: bool
+    verb: str, release: int, wishes: tuple[str, ...], sa_type: str, mobike: str, suspended: bool
 ) -> None:
     environment = call(Tunnel(release=release), verb, wishes=wishes, sa_type=sa_type, mobike=mobike)
     assert read(environment).suspended is suspended
@@ -441,7 +441,7 @@ HOSTILE = st.text(st.characters(), max_size=50)
 
 @given(st.dictionaries(st.sampled_from(VARIABLES), HOSTILE, max_size=6))
 @settings(deadline=None, max_examples=200)
-def test_no_environment_raises_anything_but_a_refusal_by_name(changes: Dict[str, str]) -> None:
+def test_no_environment_raises_anything_but_a_refusal_by_name(changes: dict[str, str]) -> None:
     try:
         context = read(MAIN, **changes)
     except Refused as refusal:

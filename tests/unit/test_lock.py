@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import pytest
 
@@ -132,7 +132,7 @@ TUNNELS = [
 ]
 
 
-def send_some(folder: str, tunnel: Tunnel, verbs: List[str], start: Any, results: Any) -> None:
+def send_some(folder: str, tunnel: Tunnel, verbs: list[str], start: Any, results: Any) -> None:
     """One process: the events of one tunnel, at once with those of the others, none waiting for the lock."""
     machine = Machine(Path(folder) / tunnel.connection, pytest.MonkeyPatch())
     arguments = Arguments(state_dir=f"{folder}/state", config=f"{folder}/settings")
@@ -150,7 +150,7 @@ def send_some(folder: str, tunnel: Tunnel, verbs: List[str], start: Any, results
     del machine
 
 
-def at_once(folder: Path, verbs: List[str], wait: str) -> Dict[str, List[int]]:
+def at_once(folder: Path, verbs: list[str], wait: str) -> dict[str, list[int]]:
     """What became of the events of eight tunnels, sent by eight processes at once."""
     (folder / "settings").write_text(f"[defaults]\nlock_wait = {wait}\n")
     fork = multiprocessing.get_context("fork")
@@ -165,7 +165,7 @@ def at_once(folder: Path, verbs: List[str], wait: str) -> Dict[str, List[int]]:
     return found
 
 
-def claims(folder: Path) -> List[str]:
+def claims(folder: Path) -> list[str]:
     with open_ledger(str(folder / "state"), "1") as ledger:
         return sorted(claim.connection for claim in ledger.claims())
 

@@ -2,7 +2,7 @@
 
 import struct
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 import pytest
 
@@ -24,7 +24,7 @@ GCM = Sa(ESP, TUNNEL, 4, "rfc4106(gcm(aes))", 16)
 CBC = Sa(ESP, TUNNEL, 4, "cbc(aes)", 16)
 NULL = Sa(ESP, TUNNEL, 4, "ecb(cipher_null)", 12)
 
-FITS: Dict[str, Tuple[Sa, int, int]] = {
+FITS: dict[str, tuple[Sa, int, int]] = {
     # 1500 - 20 - 8 - 8 - 16 = 1448, less 2
     "gcm, ICV 16": (GCM, 1500, 1446),
     "gcm, ICV 12": (GCM._replace(icv=12), 1500, 1450),
@@ -179,7 +179,7 @@ def test_the_figures_of_the_page_are_right() -> None:
     page = (Path(__file__).parents[2] / "docs/mtu.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
     found = {name: list(map(int, figures)) for name, *figures in rows[1:]}
-    ways = ({}, {"encapsulation": 2}, {"outer": 6})  # type: Tuple[Dict[str, int], ...]
+    ways: tuple[dict[str, int], ...] = ({}, {"encapsulation": 2}, {"outer": 6})
     assert found == {
         name: [work_out(sa._replace(**way), 1500).mtu for way in ways]  # type: ignore[arg-type]
         for name, sa in IN_THE_PAGE.items()
@@ -274,7 +274,7 @@ def sas(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Sas:
     return Sas(machine, monkeypatch)
 
 
-def texts(machine: Machine, tunnel: Tunnel, verb: str = "up", **more: bool) -> Tuple[List[str], Tuple[str, ...]]:
+def texts(machine: Machine, tunnel: Tunnel, verb: str = "up", **more: bool) -> tuple[list[str], tuple[str, ...]]:
     report = machine.send(call(tunnel, verb, **more))  # type: ignore[arg-type]
     return [operation.json()["command"] for operation in report.operations], report.warnings
 

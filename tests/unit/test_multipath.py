@@ -3,7 +3,6 @@
 import itertools
 import json
 from pathlib import Path
-from typing import Set, Tuple
 
 import pytest
 
@@ -43,10 +42,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.mark.parametrize("joins", list(itertools.permutations("abc")))
 @pytest.mark.parametrize("leaves", list(itertools.permutations("abc")))
 def test_each_tunnel_that_is_up_has_a_hop(
-    machine: Machine, prefix: str, joins: Tuple[str, ...], leaves: Tuple[str, ...]
+    machine: Machine, prefix: str, joins: tuple[str, ...], leaves: tuple[str, ...]
 ) -> None:
     before = machine.kernel.picture()
-    there: Set[Tuple[str, str]] = set()
+    there: set[tuple[str, str]] = set()
     for name in joins:
         one = tunnel(name, prefix)
         for environment in establish(one):
@@ -69,7 +68,7 @@ def up(machine: Machine, *names: str) -> None:
         machine.send_all(establish(tunnel(name)))
 
 
-def devices(machine: Machine) -> Set[str]:
+def devices(machine: Machine) -> set[str]:
     return {device for _, device in machine.routes()}
 
 

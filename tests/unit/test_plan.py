@@ -1,7 +1,6 @@
 """What an event does to the kernel: devices, addresses, sysctls and routes, against the kernel model."""
 
 import errno
-from typing import Dict, List, Set, Tuple
 
 import pytest
 
@@ -105,7 +104,7 @@ def test_an_ipv6_outer_address_makes_a_vti6(machine: Machine) -> None:
 # -- sysctls
 
 
-def sysctls(machine: Machine) -> Dict[str, str]:
+def sysctls(machine: Machine) -> dict[str, str]:
     found = {path: value for path, value in machine.kernel.files.items() if "/vti5/" in path}
     return {path.replace("net/", "").replace("/conf/vti5/", " "): value for path, value in found.items()}
 
@@ -211,7 +210,7 @@ def test_a_foreign_device_found_down_is_set_up_with_a_warning(machine: Machine) 
     assert machine.send(call(T, "up")).warnings == ()
 
 
-CONFLICTS: Dict[str, Tuple[Dict[str, object], Tuple[str, ...]]] = {
+CONFLICTS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "key": ({"ikey": 77, "okey": 77}, ("vti5", "key 77", "wanted 5")),
     "one key": ({"okey": 77}, ("vti5", "okey 77", "wanted 5")),
     "remote": ({"remote": THIRD}, ("vti5", THIRD, T.peer)),
@@ -268,7 +267,7 @@ def test_ends_that_a_moved_device_holds_are_searched_elsewhere(
 
 
 def test_without_pyroute2_the_conflict_is_told_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_netns: str = "") -> List[Link]:
+    def missing(_netns: str = "") -> list[Link]:
         raise UpdownError("pyroute2 is missing")
 
     foreign(machine, name="office")
@@ -459,7 +458,7 @@ def test_removing_a_subnets_primary_address_keeps_the_secondary_one(machine: Mac
 
 # -- routing
 
-ROUTED: Dict[str, Tuple[Tunnel, Set[Tuple[str, str]]]] = {
+ROUTED: dict[str, tuple[Tunnel, set[tuple[str, str]]]] = {
     "one prefix": (T, {("10.2.0.0/24", "vti5")}),
     "0/0 as halves, with the peer outside": (
         T._replace(theirs="0.0.0.0/0"),
@@ -741,7 +740,7 @@ def test_plutos_own_device_is_used_and_never_touched(machine: Machine) -> None:
     machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True, mtu=1500))
     before = machine.kernel.picture()
     own = {"VTI_IFACE": "", "PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"}
-    calls: List[Environment] = [{**one, **own} for one in establish(T)]
+    calls: list[Environment] = [{**one, **own} for one in establish(T)]
     machine.send_all(calls)
     assert machine.routes() == {("10.2.0.0/24", "ipsec1")}
     machine.send_all([{**one, **own} for one in withdraw(T)])
@@ -761,7 +760,7 @@ def test_plutos_device_that_cannot_be_used_is_a_warning(machine: Machine, if_id:
 # -- operations as text
 
 MOVED = MADE._replace(local="198.51.100.9")
-OPERATIONS: List[Tuple[Operation, str]] = [
+OPERATIONS: list[tuple[Operation, str]] = [
     (Operation("link down", MADE._replace(up=False), MADE._replace(up=True)), "ip link set vti5 down"),
     (Operation("link up", MADE._replace(up=True), MADE._replace(up=False)), "ip link set vti5 up"),
     (

@@ -29,7 +29,7 @@ class Theirs(typing.NamedTuple):
 
     name: str
     size: int = 3
-    more: typing.Tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
     @property
     def long(self) -> str:

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import List
 
 import pytest
 
@@ -24,7 +23,7 @@ WHERE = "import os, sys; print(os.__file__, sys.executable)"
 
 
 @pytest.fixture(scope="module")
-def python(request: pytest.FixtureRequest) -> List[str]:
+def python(request: pytest.FixtureRequest) -> list[str]:
     """Our interpreter as a user without privileges; one below root's home needs leave to be read, and gets no more. Nothing
     with --fork: what a process of its own shows, one Python shows for all, and starting them takes a minute."""
     if request.config.getoption("--fork"):
@@ -40,7 +39,7 @@ def python(request: pytest.FixtureRequest) -> List[str]:
     pytest.fail(f"{sys.executable} cannot be run by another user than root")
 
 
-def dry_run(python: List[str], call: Call) -> List[str]:
+def dry_run(python: list[str], call: Call) -> list[str]:
     """The plan; the environment is the recorded one and nothing else."""
     if not python:
         said = fork("--dry-run", environment=call.environment)
@@ -58,7 +57,7 @@ def dry_run(python: List[str], call: Call) -> List[str]:
     return done.stdout.decode("utf-8", "backslashreplace").splitlines()
 
 
-def _in_order(call: Call, status: int, output: str) -> List[str]:
+def _in_order(call: Call, status: int, output: str) -> list[str]:
     """The lines of a call that ended well."""
     assert status == 0, f"{call.name}: status {status}\n{output}"
     for sign in ("Traceback", "Error:", "Exception", "Warning:"):
@@ -67,7 +66,7 @@ def _in_order(call: Call, status: int, output: str) -> List[str]:
 
 
 @pytest.mark.parametrize("recording", recordings("*libreswan*"), ids=str)
-def test_every_recorded_call_runs_dry(recording: Recording, python: List[str]) -> None:
+def test_every_recorded_call_runs_dry(recording: Recording, python: list[str]) -> None:
     """A plan for each call alone; for a first claim to a VTI it makes the device that the call names."""
     for call in recording.calls():
         plan = dry_run(python, call)

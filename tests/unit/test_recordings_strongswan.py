@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Dict, FrozenSet, List, Set, Tuple
 
 import pytest
 
@@ -36,7 +35,7 @@ def test_all_recordings_are_here() -> None:
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=str)
-def test_every_recorded_call_runs_dry(recording: Recording, python: List[str]) -> None:
+def test_every_recorded_call_runs_dry(recording: Recording, python: list[str]) -> None:
     """Without settings there is no device: one line says so, and a `down` has nothing to do."""
     for call in recording.calls():
         said = "nothing to do" if call.verb.startswith("down") else "no device: no setting `interface`"
@@ -56,7 +55,7 @@ def test_every_recorded_call_is_read_without_a_warning(recording: Recording) -> 
         )
 
 
-OPEN: Dict[str, Tuple[str, ...]] = {"peer-down/east": ("003-up-client",)}
+OPEN: dict[str, tuple[str, ...]] = {"peer-down/east": ("003-up-client",)}
 """Where the recording ends with tunnels that are up: east's charon was killed then."""
 
 DEVICELESS = ("policy-only", "host-host", "transport")
@@ -141,7 +140,7 @@ def prepare(machine: Machine, sequence: Sequence) -> None:
     machine.settings(sequence.settings)
 
 
-def status_of(machine: Machine, environment: Dict[str, str]) -> int:
+def status_of(machine: Machine, environment: dict[str, str]) -> int:
     """The exit status that the event would have."""
     try:
         machine.send(environment)
@@ -184,7 +183,7 @@ def test_calls_made_by_hand_have_the_variables_of_recorded_ones() -> None:
     """Marks and if_ids aside, which belong to the child's configuration."""
     ours = ("PLUTO_MARK_", "PLUTO_IF_ID_")
 
-    def names(recording: Recording) -> Set[FrozenSet[str]]:
+    def names(recording: Recording) -> set[frozenset[str]]:
         found = (call.environment for call in recording.calls())
         return {frozenset(name for name in one if not name.startswith(ours)) for one in found}
 

@@ -1,7 +1,7 @@
 """The administrator's file: what it may say, whose word counts, and errors that name file, line and the nearest key."""
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -69,7 +69,7 @@ def test_the_exact_name_of_one_child_beats_a_glob_for_it() -> None:
     assert resolve(lines, "t/1x2").mtu == 1400
 
 
-ACCEPTED: Dict[str, Any] = {
+ACCEPTED: dict[str, Any] = {
     "interface = vti{mark}": "vti{mark}",
     "interface = vti5": "vti5",
     "interface = v{mark_in}-{mark_out}": "v{mark_in}-{mark_out}",

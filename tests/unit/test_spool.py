@@ -5,7 +5,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable
 
 import pytest
 
@@ -34,9 +34,9 @@ def impatient(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def journalled(monkeypatch: pytest.MonkeyPatch) -> List[str]:
+def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What goes to the journal."""
-    sent: List[str] = []
+    sent: list[str] = []
     monkeypatch.setattr(journal, "send", lambda lines, **_: sent.extend(lines))
     return sent
 
@@ -58,7 +58,7 @@ def place(machine: Machine) -> str:
     return str(machine.folder / "net-1")
 
 
-def waiting(machine: Machine) -> List[Path]:
+def waiting(machine: Machine) -> list[Path]:
     """The files in the spool."""
     return [machine.folder / "net-1" / "spool" / name for name in spool.waiting(place(machine))]
 
@@ -75,7 +75,7 @@ def called(machine: Machine, environment: Environment, monkeypatch: pytest.Monke
 
 
 def test_an_event_without_the_lock_is_kept_and_says_by_whom_and_since_when(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: List[str]
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str]
 ) -> None:
     with machine.ledger():
         assert called(machine, call(ONE, "up"), monkeypatch) == 4
@@ -111,8 +111,8 @@ def test_bytes_that_are_no_text_are_kept_as_they_are(machine: Machine) -> None:
 
 def test_a_kept_event_is_on_the_disk_before_it_has_its_name(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written elsewhere, synced, renamed, and the folders synced: after a power cut it is whole or not there."""
-    done: List[str] = []
-    real: Dict[str, Callable[..., Any]] = {"fsync": os.fsync, "rename": os.rename}
+    done: list[str] = []
+    real: dict[str, Callable[..., Any]] = {"fsync": os.fsync, "rename": os.rename}
 
     def fsync(file: int) -> None:
         done.append(f"fsync {os.readlink(f'/proc/self/fd/{file}')}")
@@ -155,7 +155,7 @@ def test_where_the_spool_cannot_be_written_the_event_is_lost_and_that_is_said(
 # -- who applies it
 
 
-def test_the_next_event_applies_what_waits_before_its_own_work(machine: Machine, journalled: List[str]) -> None:
+def test_the_next_event_applies_what_waits_before_its_own_work(machine: Machine, journalled: list[str]) -> None:
     held_up(machine, call(ONE, "prepare"), call(ONE, "route"), call(ONE, "up"))
     report = live(machine, call(TWO, "up"))
     assert machine.routes() == {("10.2.0.0/24", "vti5"), ("10.3.0.0/24", "vti5")}
@@ -195,7 +195,7 @@ def test_the_holder_applies_what_came_meanwhile_before_it_lets_go(
             live(machine, call(TWO, "up"))
         return report
 
-    left: List[int] = []
+    left: list[int] = []
     real_close = Ledger.close
 
     def close(ledger: Ledger) -> None:
@@ -371,7 +371,7 @@ def test_a_second_call_after_a_hung_holder_waits_no_longer_than_the_first(machin
 # -- what goes wrong with it
 
 
-def test_a_kept_event_that_fails_is_told_and_gone(machine: Machine, journalled: List[str]) -> None:
+def test_a_kept_event_that_fails_is_told_and_gone(machine: Machine, journalled: list[str]) -> None:
     held_up(machine, call(ONE._replace(device="eth0"), "up"))
     report = live(machine, call(TWO, "up"))
     assert report.warnings[0].startswith("up-client of t, applied late, failed: eth0 is not ours")
@@ -380,7 +380,7 @@ def test_a_kept_event_that_fails_is_told_and_gone(machine: Machine, journalled: 
     assert waiting(machine) == []
 
 
-def test_a_joined_call_has_nothing_to_say_of_others(machine: Machine, journalled: List[str]) -> None:
+def test_a_joined_call_has_nothing_to_say_of_others(machine: Machine, journalled: list[str]) -> None:
     held_up(machine, call(ONE._replace(device="eth0"), "up"))
     assert live(machine, call(TWO, "prepare-route-up")).warnings == ()
     assert any("eth0 is not ours" in line for line in journalled)
@@ -392,7 +392,7 @@ def abandon(path: Path) -> None:
     os.utime(path, (1, 1))
 
 
-FOREIGN: Dict[str, Callable[[Path], Any]] = {
+FOREIGN: dict[str, Callable[[Path], Any]] = {
     "a text": lambda path: path.write_text("hello"),
     "an empty one": lambda path: path.write_bytes(b""),
     "a folder": lambda path: path.mkdir(),
@@ -614,5 +614,5 @@ def test_no_line_about_a_kept_event_is_longer_than_120_bytes(machine: Machine) -
 def test_a_machine_where_nobody_waited_has_no_spool(machine: Machine) -> None:
     for environment in establish(ONE):
         live(machine, environment)
-    names: Tuple[str, ...] = tuple(sorted(path.name for path in (machine.folder / "net-1").iterdir()))
+    names: tuple[str, ...] = tuple(sorted(path.name for path in (machine.folder / "net-1").iterdir()))
     assert names == ("ledger", "lock")

@@ -1,7 +1,7 @@
 """strongSwan's variables become a context: each quirk of the contracts undone, each bad value refused by its variable."""
 
 import re
-from typing import Any, Dict, Tuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +72,7 @@ def test_every_numbered_variable_of_the_contract_has_a_series() -> None:
     assert [series.prefix for series in SERIES] == NUMBERED
 
 
-QUIRKS: Dict[str, Tuple[Dict[str, str], str, Any]] = {
+QUIRKS: dict[str, tuple[dict[str, str], str, Any]] = {
     "the daemon": ({}, "daemon", "strongswan"),
     "unknown is no interface": ({"PLUTO_INTERFACE": "unknown"}, "underlay", None),
     "unknown is not known": ({"PLUTO_INTERFACE": "unknown"}, "way_unknown", True),
@@ -131,7 +131,7 @@ def test_a_quirk_is_undone(quirk: str) -> None:
     assert getattr(read(**changes), field) == wanted
 
 
-SOURCES: Dict[str, Tuple[str, str, Dict[str, str], Any]] = {
+SOURCES: dict[str, tuple[str, str, dict[str, str], Any]] = {
     "the one of the family": ("10.7.0.1/32", "10.2.0.0/24", {"4_1": "10.7.0.1", "6_1": "fd07::1"}, "10.7.0.1"),
     "the one of the other family": ("fd07::1/128", "fd00:2::/64", {"4_1": "10.7.0.1", "6_1": "fd07::1"}, "fd07::1"),
     "none of the family": ("fd00:1::/64", "fd00:2::/64", {"": "10.7.0.1", "4_1": "10.7.0.1"}, None),
@@ -198,7 +198,7 @@ def test_any_other_verb_is_refused(text: str) -> None:
         read(PLUTO_VERB=text)
 
 
-def least(*more: str) -> Dict[str, str]:
+def least(*more: str) -> dict[str, str]:
     """What no call lacks, and `more` of UP."""
     names = ("VERB", "CONNECTION", "UNIQUEID", "ME", "PEER", "MY_CLIENT", "PEER_CLIENT")
     return {name: UP[name] for name in [*(f"PLUTO_{name}" for name in names), *more]}
@@ -210,7 +210,7 @@ def test_the_smallest_environment() -> None:
     assert (context.underlay, context.way_unknown, context.warnings) == (None, False, ())
 
 
-DETECTED: Dict[str, Tuple[Dict[str, str], str]] = {
+DETECTED: dict[str, tuple[dict[str, str], str]] = {
     "strongSwan's call": (UP, "strongswan"),
     "PLUTO_UNIQUEID alone": (least(), "strongswan"),
     "libreswan's call": (call(Tunnel(), "up"), "libreswan"),
@@ -226,7 +226,7 @@ def test_the_daemon_is_told_by_its_variables(case: str) -> None:
 
 
 @pytest.mark.parametrize("sign", [{"PLUTO_VERSION": "1.1"}, {"PLUTO_UNIQUEID": "1"}, {"PLUTO_PROTO": "esp"}], ids=str)
-def test_each_sign_of_strongswan_is_enough(sign: Dict[str, str]) -> None:
+def test_each_sign_of_strongswan_is_enough(sign: dict[str, str]) -> None:
     """What is missing is then named by strongSwan's table."""
     with pytest.raises(Refused, match=r"^PLUTO_CONNECTION is not set$"):
         daemons.read({"PLUTO_VERB": "up-client", **sign})
@@ -279,7 +279,7 @@ def test_a_bad_value_that_shapes_the_tunnel_is_refused_by_its_variable(case: str
     ],
     ids=str,
 )
-def test_ends_and_selectors_of_two_families_are_refused(variable: str, changes: Dict[str, str]) -> None:
+def test_ends_and_selectors_of_two_families_are_refused(variable: str, changes: dict[str, str]) -> None:
     """At `up`, which would make something of them."""
     with pytest.raises(Refused, match=f"^{variable}="):
         read(**changes)
@@ -325,7 +325,7 @@ VARIABLES = sorted({*CONTRACT, *(f"{prefix}1" for prefix in NUMBERED)})
 
 @given(st.dictionaries(st.sampled_from(VARIABLES), HOSTILE, max_size=6))
 @settings(deadline=None, max_examples=200)
-def test_no_environment_raises_anything_but_a_refusal_by_name(changes: Dict[str, str]) -> None:
+def test_no_environment_raises_anything_but_a_refusal_by_name(changes: dict[str, str]) -> None:
     try:
         context = read(**changes)
     except Refused as refusal:

@@ -7,7 +7,7 @@ import os
 import resource
 import sqlite3
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import pytest
 
@@ -26,7 +26,7 @@ def live(machine: Machine, environment: Environment) -> Any:
     return live_event(machine.arguments, daemons.read(environment), environ=environment)
 
 
-def small_pages(monkeypatch: pytest.MonkeyPatch, room: List[int]) -> None:
+def small_pages(monkeypatch: pytest.MonkeyPatch, room: list[int]) -> None:
     """Ledgers that may grow by `room[0]` pages in each event, where there is such a number."""
 
     def connect(path: str) -> sqlite3.Connection:
@@ -41,7 +41,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch, room: List[int]) -> None:
     monkeypatch.setattr(ledger_file, "connect", connect)
 
 
-def timeless(picture: Tuple[Any, ...]) -> Tuple[Any, ...]:
+def timeless(picture: tuple[Any, ...]) -> tuple[Any, ...]:
     """Claims without the time since when they hold."""
     kernel, claims, made = picture
     return kernel, [claim._replace(since=0) for claim in claims], made
@@ -53,7 +53,7 @@ def test_a_full_disk_at_any_write_is_told_and_the_next_event_ends_right(
 ) -> None:
     """The ledger may grow by no page, by one, by two, ... until the event goes well."""
     before, last = STARTS[case]
-    room: List[int] = []
+    room: list[int] = []
     small_pages(monkeypatch, room)
     wanted = timeless(state(run(tmp_path / "wanted", monkeypatch, [*before, last])))
     failed = 0
@@ -174,7 +174,7 @@ def test_a_ledger_that_fails_while_an_event_is_undone_says_both(
     assert machine.kernel.picture() == before
 
 
-SPOILT: Dict[str, str] = {
+SPOILT: dict[str, str] = {
     "no JSON in a want": "UPDATE want SET value = 'x'",
     "a want of another kind": """UPDATE want SET value = '["moon", 1]'""",
     "a want of another shape": """UPDATE want SET value = '["device", 1]'""",
@@ -204,7 +204,7 @@ def test_a_ledger_with_foreign_content_is_set_aside_and_the_event_served(machine
     assert live(machine, call(SHARED._replace(peer=THIRD), "up")).operations == ()
 
 
-IN_THE_WAY: Dict[str, Tuple[str, str]] = {
+IN_THE_WAY: dict[str, tuple[str, str]] = {
     "the ledger is a folder": ("ledger", "unable to open database file"),
     "the lock is a folder": ("lock", "Is a directory"),
 }

@@ -1,6 +1,6 @@
 """From text to values: every accepted form, every refusal, and no other exception whatever the text."""
 
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,7 +19,7 @@ ANY_TEXT = st.text(st.characters(), max_size=60)
 NEAR_MISSES = st.text("0123456789abcdefxX./:-+, %_NULes\n\0\udcff\u0661", max_size=24)
 """Texts that look like numbers, addresses, marks and ranges, and mostly are not."""
 
-ACCEPTED: List[Tuple[Reader, str, Any]] = [
+ACCEPTED: list[tuple[Reader, str, Any]] = [
     (values.text, "anything \udcff \x1b[31m", "anything \udcff \x1b[31m"),
     (values.words, "1.2.3.4 1.2.3.4 5.6.7.8", ("1.2.3.4", "5.6.7.8")),
     (values.device_name, "vti5", "vti5"),
@@ -74,7 +74,7 @@ ACCEPTED: List[Tuple[Reader, str, Any]] = [
     (values.interface_addresses, "10.0.0.1/24, fd00::1/64 10.0.0.1/24", ("10.0.0.1/24", "fd00::1/64")),
 ]
 
-REFUSED: List[Tuple[Reader, str]] = [
+REFUSED: list[tuple[Reader, str]] = [
     (values.device_name, ""),
     (values.device_name, "../../etc/passwd"),
     (values.device_name, "sixteen-chars-xx"),
@@ -145,7 +145,7 @@ REFUSED: List[Tuple[Reader, str]] = [
 ]
 
 
-def named(row: Tuple[Any, ...]) -> str:
+def named(row: tuple[Any, ...]) -> str:
     return f"{row[0].__name__} {row[1][:30]!a}"
 
 
@@ -198,7 +198,7 @@ def test_escaped_text_is_never_longer_than_its_limit(text: str, limit: int) -> N
 
 @given(ANY_TEXT, ANY_TEXT)
 def test_different_texts_stay_different_when_escaped_in_full(one: str, other: str) -> None:
-    def bytes_of(text: str) -> List[str]:
+    def bytes_of(text: str) -> list[str]:
         # a byte that was not UTF-8 and the character of that number are shown alike: people read bytes
         return [chr(ord(char) - 0xDC00) if 0xDC80 <= ord(char) <= 0xDCFF else char for char in text]
 

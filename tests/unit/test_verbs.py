@@ -1,7 +1,5 @@
 """PLUTO_VERB: steps, scope and family, for every verb that a daemon sends, and a refusal for the rest."""
 
-from typing import List, Tuple
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,21 +7,21 @@ from hypothesis import strategies as st
 from updown.errors import Refused
 from updown.verbs import parse_verb
 
-Case = Tuple[str, Tuple[str, ...], str, int]
-SINGLE: List[Case] = [
+Case = tuple[str, tuple[str, ...], str, int]
+SINGLE: list[Case] = [
     (f"{step}-{scope}{suffix}", (step,), scope, family)
     for step in ("prepare", "route", "up", "down", "unroute")
     for scope in ("host", "client")
     for suffix, family in (("", 4), ("-v6", 6))
 ]
-JOINED: List[Case] = [
+JOINED: list[Case] = [
     ("prepare-route-up", ("prepare", "route", "up"), "", 0),
     ("prepare-up", ("prepare", "up"), "", 0),
 ]
 
 
 @pytest.mark.parametrize(("text", "steps", "scope", "family"), SINGLE + JOINED, ids=[row[0] for row in SINGLE + JOINED])
-def test_each_verb_has_steps_scope_and_family(text: str, steps: Tuple[str, ...], scope: str, family: int) -> None:
+def test_each_verb_has_steps_scope_and_family(text: str, steps: tuple[str, ...], scope: str, family: int) -> None:
     verb = parse_verb(text)
     assert (verb.text, verb.steps, verb.scope, verb.family) == (text, steps, scope, family)
 

@@ -3,7 +3,7 @@
 import errno
 import ipaddress
 import struct
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Optional
 
 import pytest
 from hypothesis import example, given, settings
@@ -40,7 +40,7 @@ v6: "st.SearchStrategy[str]" = st.ip_addresses(v=6).map(str).filter(lambda text:
 def prefix(family: int, shortest: int = 0) -> "st.SearchStrategy[str]":
     most = 32 if family == 4 else 128
 
-    def cut(drawn: Tuple[str, int]) -> str:
+    def cut(drawn: tuple[str, int]) -> str:
         return str(ipaddress.ip_network(f"{drawn[0]}/{drawn[1]}", strict=False))
 
     return st.tuples(v4 if family == 4 else v6, st.integers(shortest, most)).map(cut)
@@ -54,7 +54,7 @@ def tunnel(kind: str, ends: "st.SearchStrategy[str]") -> "st.SearchStrategy[Link
     return common(kind, fields)
 
 
-def common(kind: str, fields: "st.SearchStrategy[Dict[str, Any]]") -> "st.SearchStrategy[Link]":
+def common(kind: str, fields: "st.SearchStrategy[dict[str, Any]]") -> "st.SearchStrategy[Link]":
     shared = st.fixed_dictionaries({"name": name, "parent": parent, "mtu": mtu, "up": st.booleans()})
     return st.tuples(shared, fields).map(lambda both: Link(kind=kind, **both[0], **both[1]))
 
@@ -92,7 +92,7 @@ def theirs(kind: Any, request: Request) -> Any:
     return message
 
 
-def pyroute2_bytes(kind: Any, fields: Dict[str, Any], attrs: List[Tuple[str, Any]]) -> bytes:
+def pyroute2_bytes(kind: Any, fields: dict[str, Any], attrs: list[tuple[str, Any]]) -> bytes:
     """The payload of a message that pyroute2 writes."""
     message = kind()
     message.update(fields)
@@ -101,7 +101,7 @@ def pyroute2_bytes(kind: Any, fields: Dict[str, Any], attrs: List[Tuple[str, Any
     return bytes(message.data)[HEADER:]
 
 
-def names(message: Any) -> List[str]:
+def names(message: Any) -> list[str]:
     return [entry[0] for entry in message["attrs"]]
 
 
@@ -196,7 +196,7 @@ def test_links_are_asked_for_and_deleted(wanted: str, number: int) -> None:
 @given(any_link, index, alias)
 def test_a_link_is_read(link: Link, number: int, alias: str) -> None:
     link = link._replace(ifindex=number, alias=alias)
-    data: List[Tuple[str, Any]]
+    data: list[tuple[str, Any]]
     if link.kind == "xfrm":
         data = [("IFLA_XFRM_LINK", link.parent), ("IFLA_XFRM_IF_ID", link.if_id)]
     else:
@@ -207,7 +207,7 @@ def test_a_link_is_read(link: Link, number: int, alias: str) -> None:
             ("IFLA_VTI_LOCAL", link.local),
             ("IFLA_VTI_REMOTE", link.remote),
         ]
-    attrs: List[Tuple[str, Any]] = [
+    attrs: list[tuple[str, Any]] = [
         ("IFLA_IFNAME", link.name),
         ("IFLA_MTU", link.mtu),
         ("IFLA_ADDRESS", "02:00:00:00:00:01"),
@@ -363,7 +363,7 @@ def test_an_ipv4_route_through_an_ipv6_gateway() -> None:
 @given(any_route, index, st.sampled_from([1, 2, 3, 6, 7, 8]))
 def test_a_route_is_read(route: Route, oif: int, kind: int) -> None:
     destination, length = route.destination.split("/")
-    attrs: List[Tuple[str, Any]] = [("RTA_TABLE", route.table), ("RTA_OIF", oif)]
+    attrs: list[tuple[str, Any]] = [("RTA_TABLE", route.table), ("RTA_OIF", oif)]
     attrs += [("RTA_DST", destination)] if int(length) else []
     attrs += [("RTA_PRIORITY", route.metric)] if route.metric else []
     attrs += [("RTA_GATEWAY", route.gateway)] if route.gateway else []
@@ -569,7 +569,7 @@ GOOD = [
 
 def read_all(data: bytes) -> None:
     """Everything that decodes, on anything; only KernelError may come out."""
-    decoders: List[Callable[[bytes], object]] = [
+    decoders: list[Callable[[bytes], object]] = [
         rt.decode_link,
         rt.decode_address,
         routing.decode_route,
@@ -688,7 +688,7 @@ def test_a_rule_reads_as_it_was_written(rule: Rule) -> None:
     assert policy.decode_rule(policy.rule_add(rule).payload) == rule
 
 
-OTHER_RULES: Dict[str, Tuple[Dict[str, int], List[Tuple[str, Any]]]] = {
+OTHER_RULES: dict[str, tuple[dict[str, int], list[tuple[str, Any]]]] = {
     "to another end than a table": ({"action": 6}, []),
     "that is inverted": ({"action": 1, "flags": 2}, []),
     "for a destination": ({"action": 1, "dst_len": 8}, [("FRA_DST", "10.0.0.0")]),

@@ -6,8 +6,8 @@ import contextlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 _updated = False

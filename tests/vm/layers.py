@@ -13,10 +13,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Callable, Collection, Sequence
+from typing import Callable
 
 from tests.vm import debian, ground, guest, parts, pythons, strongswan
 from tests.vm.debian import Missing

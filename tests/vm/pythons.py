@@ -6,9 +6,9 @@ import configparser
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 from tests.vm import parts
 from tests.vm.debian import Missing

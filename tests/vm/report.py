@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Sequence
 
 WORDS = ("passed", "failed", "skipped")
 NO_TESTS = 5  # pytest's exit status

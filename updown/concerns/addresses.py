@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import List, Optional, Tuple, Union
 
 from updown.context import Context
 from updown.desired import SourceAddress
@@ -13,15 +12,15 @@ from updown.settings import Settings
 from updown.state import Address, family, host
 
 
-def wants(context: Context, settings: Settings, device: str) -> Tuple[Address, ...]:
+def wants(context: Context, settings: Settings, device: str) -> tuple[Address, ...]:
     """What the daemon says and what the settings say, each once."""
     both = dict.fromkeys((*context.interface_addresses, *settings.address))
     return tuple(Address(device, address) for address in both)
 
 
 def source_wants(
-    context: Context, device: str, by_daemon: bool, addresses: Tuple[Address, ...]
-) -> Tuple[SourceAddress, ...]:
+    context: Context, device: str, by_daemon: bool, addresses: tuple[Address, ...]
+) -> tuple[SourceAddress, ...]:
     """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
 
     On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook.
@@ -33,14 +32,14 @@ def source_wants(
     return (SourceAddress(device, context.source_address),)
 
 
-def as_address(want: Union[Address, SourceAddress]) -> Address:
+def as_address(want: Address | SourceAddress) -> Address:
     """`want` in interface notation; a source address is a host's."""
     if isinstance(want, Address):
         return want
     return Address(want.device, f"{want.address}/{128 if family(want.address) == 6 else 32}")
 
 
-def plan(want: Union[Address, SourceAddress], observed: Observed, fresh: bool, claim: str) -> Optional[Operation]:
+def plan(want: Address | SourceAddress, observed: Observed, fresh: bool, claim: str) -> Operation | None:
     """Add the address unless it is there, or, for a source address, unless this machine has it anywhere."""
     address = as_address(want)
     on_device = address in observed.addresses.get(address.device, ())
@@ -59,12 +58,12 @@ def same_subnet(one: Address, other: Address) -> bool:
     return subnet(one.address) == subnet(other.address)
 
 
-def subnet(address: str) -> Union[ipaddress.IPv4Network, ipaddress.IPv6Network]:
+def subnet(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """The subnet of an address in interface notation; where it has a peer, the peer's."""
     return ipaddress.ip_interface(address.rpartition(" ")[2]).network
 
 
-def plan_removal(address: Address, observed: Observed, why: str) -> List[Operation]:
+def plan_removal(address: Address, observed: Observed, why: str) -> list[Operation]:
     """Remove an address that we added, if it is still there."""
     if address not in observed.addresses.get(address.device, ()):
         return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, List, Optional, Tuple
+from collections.abc import Callable
 
 from updown.concerns.ends import anyone, check_key, ends_of
 from updown.context import Context
@@ -22,7 +22,7 @@ COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf
 class Wish(NamedTuple):
     """The device a context asks for, or None and the reason, in one line, why there is none."""
 
-    name: Optional[str]
+    name: str | None
     by_daemon: bool = False
     reason: str = ""
     kind: str = "vti"  # vti (over IPv6 a vti6) or xfrm
@@ -83,7 +83,7 @@ def kept(found: Wish, context: Context, settings: Settings, row: Row, between: C
     return found._replace(name=name) if name else found
 
 
-def filled(template: str, context: Context) -> Optional[str]:
+def filled(template: str, context: Context) -> str | None:
     """`template` with its placeholders replaced; None where one has no value."""
     known = {
         "mark": context.mark_out and context.mark_out.value,
@@ -117,7 +117,7 @@ def decide_row(context: Context, settings: Settings) -> Row:
     return Row(any_remote=anyone(settings, stays), goes=goes)
 
 
-def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[Device, ...]:
+def wants(context: Context, settings: Settings, found: Wish, row: Row) -> tuple[Device, ...]:
     """The device that `found` names, a VTI with both keys and both ends; the one that packets leave by comes first."""
     if found.name is None:
         return ()
@@ -155,9 +155,9 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> Tuple[
     return (Device(link, shared=shared, goes=row.goes, follow=follow),)
 
 
-def differences(want: Link, have: Link) -> Tuple[str, ...]:
+def differences(want: Link, have: Link) -> tuple[str, ...]:
     """What of `COMPARED` differs, as `key 77, wanted 5`."""
-    said: List[str] = []
+    said: list[str] = []
     for field in COMPARED:
         wanted, found = getattr(want, field), getattr(have, field)
         if wanted == found or (field in ("if_id", "vrf") and not wanted):
@@ -175,7 +175,7 @@ def shown(value: object) -> str:
     return "any" if value in ("0.0.0.0", "::") else str(value or "none")
 
 
-def is_ours(link: Link, made_index: Optional[int], want: Optional[Link]) -> bool:
+def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
     """Known by ledger (same index), by alias, or, made by a call that was killed before it could say so, by every attribute."""
     if link.alias.startswith(OUR_ALIAS) or (made_index and made_index == link.ifindex):
         return True
@@ -230,7 +230,7 @@ def deletion(name: str) -> str:
 
 
 def check_claims(
-    want: Device, other: Device, connection: str, outdated: Tuple[str, ...], words: Words, mine: str = ""
+    want: Device, other: Device, connection: str, outdated: tuple[str, ...], words: Words, mine: str = ""
 ) -> None:
     """Raise Conflict where another tunnel's claim on the same device, of `connection`, asks for something else; `mine` is the
     connection that `want` is of.
@@ -290,7 +290,7 @@ def lowering(link: Link, claim: str) -> Operation:
     )
 
 
-def resting(link: Link, was: bool, silent: bool, claim: str) -> List[Operation]:
+def resting(link: Link, was: bool, silent: bool, claim: str) -> list[Operation]:
     """Dormant while the far end is `silent`: packets and probes pass, but it is not RUNNING for routing daemons (RFC 2863). The
     kernel keeps that over a link down without telling it, so nothing is set down like that. `was`: it is dormant now."""
     why = f"{claim}: its far end {'does not answer' if silent else 'is not silent any more'}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
-
 from updown.claims import Claim
 from updown.context import Context
 from updown.desired import Device, Row, Want
@@ -27,7 +25,7 @@ def anyone(settings: Settings, stays: bool) -> bool:
     return said == ANY if said else stays
 
 
-def ends_of(context: Context, settings: Settings, row: Row) -> Tuple[str, str]:
+def ends_of(context: Context, settings: Settings, row: Row) -> tuple[str, str]:
     """Both ends of a VTI: what the settings say of the device, else the tunnel's. Raises Refused where these are of another
     family than the tunnel's."""
     for key, said in (("local", settings.local), ("remote", settings.remote)):
@@ -40,9 +38,9 @@ def ends_of(context: Context, settings: Settings, row: Row) -> Tuple[str, str]:
     return settings.local or context.me, ANYWHERE[context.outer_family] if remote == ANY else remote
 
 
-def as_said(claim: Claim, lines: Tuple[Line, ...]) -> Claim:
+def as_said(claim: Claim, lines: tuple[Line, ...]) -> Claim:
     """A claim that followed its tunnel to other ends, with those back in place that the settings give its devices."""
-    wants: List[Want] = []
+    wants: list[Want] = []
     for want in claim.wants:
         if isinstance(want, Device) and want.link.kind != "xfrm":
             said = resolve(lines, claim.connection, bare(want.link.name))

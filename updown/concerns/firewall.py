@@ -6,8 +6,6 @@ the answer has to go back that way. The kernel only ever lowers a segment size (
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
-
 from updown.desired import Clamp, Device
 from updown.observed import Observed
 from updown.operations import Operation
@@ -33,12 +31,12 @@ class Rule(NamedTuple):
     comment: str
 
 
-def wants(settings: Settings, devices: Tuple[Device, ...]) -> Tuple[Clamp, ...]:
+def wants(settings: Settings, devices: tuple[Device, ...]) -> tuple[Clamp, ...]:
     """A table for each device of the tunnel."""
     return tuple(Clamp(wanted.link.name) for wanted in devices) if settings.mss == "clamp" else ()
 
 
-def rules(clamp: Clamp) -> Tuple[Rule, ...]:
+def rules(clamp: Clamp) -> tuple[Rule, ...]:
     """The rules of the table. Without an MTU of ours what comes in is clamped by the route too: nftables looks at the way
     back as well (net/netfilter/nft_rt.c get_tcpmss)."""
     name = bare(clamp.device)
@@ -56,19 +54,19 @@ def table(device: str) -> str:
     return PREFIX + bare(device)
 
 
-def device_of_table(name: str) -> Optional[str]:
+def device_of_table(name: str) -> str | None:
     """The device of a table of ours; None for another's."""
     return name[len(PREFIX) :] if name.startswith(PREFIX) else None
 
 
-def recognised(device: str, comments: List[str]) -> Clamp:
+def recognised(device: str, comments: list[str]) -> Clamp:
     """The clamp that a table with these rules is; one with an MTU of -1 where they are not what we write."""
     sizes = [comment.rsplit(" ", 1)[1] for comment in comments[1:2] if comment.startswith("entering: mtu ")]
     clamp = Clamp(device, int(sizes[0]) if sizes and sizes[0].isdigit() else 0)
     return clamp if [rule.comment for rule in rules(clamp)] == comments else Clamp(device, -1)
 
 
-def plan(want: Clamp, observed: Observed, claim: str) -> Optional[Operation]:
+def plan(want: Clamp, observed: Observed, claim: str) -> Operation | None:
     """Make the table, or put another in its place, where it is not as wanted."""
     have = observed.tables.get(want.device)
     if have == want:
@@ -77,7 +75,7 @@ def plan(want: Clamp, observed: Observed, claim: str) -> Optional[Operation]:
     return Operation("firewall replace" if have else "firewall add", want, have, why)
 
 
-def plan_removal(want: Clamp, observed: Observed, why: str) -> List[Operation]:
+def plan_removal(want: Clamp, observed: Observed, why: str) -> list[Operation]:
     """Delete the table, if it is there."""
     have = observed.tables.get(want.device)
     return [Operation("firewall delete", have, reason=why)] if have else []

@@ -6,7 +6,7 @@ written as the sum that a person reads. docs/mtu.md says what it cannot know.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Tuple
+from collections.abc import Iterable
 
 from updown.context import Context
 from updown.desired import Device, Mtu, Want, Wants
@@ -25,13 +25,13 @@ MODES = {TUNNEL: "tunnel", TRANSPORT: "transport", BEET: "beet"}
 HEADER = {4: 20, 6: 40}
 ESP_HEADER, ESP_TRAILER, AH_HEADER, BEET_HEADER = 8, 2, 12, 8  # trailer: pad length and next header
 
-ENCAPSULATIONS: Dict[int, Tuple[str, int]] = {
+ENCAPSULATIONS: dict[int, tuple[str, int]] = {
     1: ("UDP", 16),  # UDP_ENCAP_ESPINUDP_NON_IKE
     2: ("UDP", 8),  # UDP_ENCAP_ESPINUDP
     7: ("TCP", 34),  # TCP_ENCAP_ESPINTCP: length 2, header 20, timestamps 12: so that a packet is one segment
 }
 
-CIPHERS: Dict[str, Tuple[int, int]] = {
+CIPHERS: dict[str, tuple[int, int]] = {
     **{f"cbc({name})": (16, 16) for name in ("aes", "camellia", "serpent", "twofish", "sm4")},
     **{f"cbc({name})": (8, 8) for name in ("des3_ede", "des", "cast5", "blowfish")},
     **{f"rfc3686(ctr({name}))": (1, 8) for name in ("aes", "sm4")},
@@ -65,7 +65,7 @@ class Sa(NamedTuple):
 class Facts(NamedTuple):
     """What was found out for `mtu = auto`; `why` says, where there is no SA or no underlay, what is missing."""
 
-    sa: Optional[Sa] = None
+    sa: Sa | None = None
     underlay: int = 0  # bytes
     device: str = ""  # the physical one
     why: str = ""
@@ -105,7 +105,7 @@ def work_out(sa: Sa, underlay: int, device: str = "underlay") -> Sum:
     return added_up(underlay, device, parts, tunnel)
 
 
-def added_up(underlay: int, device: str, parts: Iterable[Tuple[str, int]], tunnel: bool) -> Sum:
+def added_up(underlay: int, device: str, parts: Iterable[tuple[str, int]], tunnel: bool) -> Sum:
     """`eth0 1500 - IPv4 20 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1446`; what is 0 is left out."""
     shown = [(name, size) for name, size in parts if size]
     left = underlay - sum(size for _, size in shown)
@@ -116,16 +116,16 @@ def added_up(underlay: int, device: str, parts: Iterable[Tuple[str, int]], tunne
 class Asked(NamedTuple):
     """What one tunnel asks for: the MTU of its devices, that of its routes, and warnings."""
 
-    wants: Tuple[Mtu, ...] = ()
+    wants: tuple[Mtu, ...] = ()
     routes: int = 0  # bytes; 0 is none
-    warnings: Tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def wants(
     context: Context,
     settings: Settings,
-    devices: Tuple[Device, ...],
-    facts: Optional[Facts],
+    devices: tuple[Device, ...],
+    facts: Facts | None,
     several: bool,
     before: Iterable[Want],
 ) -> Asked:
@@ -141,7 +141,7 @@ def wants(
     if found is None:
         earlier = next((want for want in before if isinstance(want, Mtu)), None)
         found = Sum(earlier.size, earlier.reason) if earlier else None
-    warnings: Tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if why and "up" in context.verb.steps:  # before, there may be no SA
         stays = f"stays {found.mtu}" if found else "is the kernel's choice"
         warnings = (f"{name}: mtu = auto cannot count {why}. It {stays}; `mtu = NUMBER` sets it",)
@@ -171,7 +171,7 @@ def recounted(wants: Wants, inner: int, found: Sum) -> Wants:
     if old is None or old.size == found.mtu:
         return wants
     before, now = of_routes(old.size, inner), of_routes(found.mtu, inner)
-    changed: List[Want] = []
+    changed: list[Want] = []
     for want in wants:
         if isinstance(want, Mtu) and want.reason:
             want = want._replace(size=found.mtu, reason=found.text)
@@ -181,7 +181,7 @@ def recounted(wants: Wants, inner: int, found: Sum) -> Wants:
     return tuple(changed)
 
 
-def measured(facts: Optional[Facts]) -> Tuple[Optional[Sum], str]:
+def measured(facts: Facts | None) -> tuple[Sum | None, str]:
     """The sum, or what cannot be counted; neither where nothing was asked."""
     if facts is None or facts.sa is None or facts.why:
         return None, facts.why if facts else ""

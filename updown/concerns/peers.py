@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import FrozenSet, Optional, Tuple
 
 from updown.concerns.routes import IPV6_DEFAULT_METRIC
 from updown.desired import PeerRoute, Wants
@@ -29,7 +28,7 @@ def peer_route_slot(peer: str) -> Route:
     return peer_route(PeerRoute(peer, "", "", ""), Path(""))
 
 
-def plan(want: PeerRoute, observed: Observed, moved: bool, gone: Tuple[str, ...], claim: str) -> Optional[Operation]:
+def plan(want: PeerRoute, observed: Observed, moved: bool, gone: tuple[str, ...], claim: str) -> Operation | None:
     """The host route to the peer, where there is a way. `moved`: our end did, so that our earlier route may lead where nothing
     is. `gone`: devices that this plan deletes or makes anew."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
@@ -51,21 +50,21 @@ def no_way(want: PeerRoute, waiting: bool) -> str:
     return f"{found} where a rule leads them there. Add a route to the peer"
 
 
-def stands(want: PeerRoute, have: Optional[Route], moved: bool, gone: Tuple[str, ...]) -> bool:
+def stands(want: PeerRoute, have: Route | None, moved: bool, gone: tuple[str, ...]) -> bool:
     """Whether the host route that is there, whoever made it, goes on being the way."""
     if have is None or have.device in gone:
         return False
     return not (have.protocol == OUR_PROTOCOL and (moved or have.device == want.device))
 
 
-def is_lost(want: PeerRoute, observed: Observed, moved: bool, gone: Tuple[str, ...]) -> bool:
+def is_lost(want: PeerRoute, observed: Observed, moved: bool, gone: tuple[str, ...]) -> bool:
     """Whether there is no way to the peer but its own tunnel."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
     path = observed.paths.get(want.peer)
     return not stands(want, have, moved, gone) and (path is None or path.device == want.device)
 
 
-def loops(route: Route, wants: Wants, lost: FrozenSet[str]) -> bool:
+def loops(route: Route, wants: Wants, lost: frozenset[str]) -> bool:
     """Whether a route of a claim that asks for `wants` leads the tunnel's own packets into it: it holds a peer that is `lost`.
     Other tables than the main one have rules of their own, of which we do not know whom they are for."""
     if route.table != MAIN_TABLE or not lost:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import List, Optional, Tuple
 
 from updown.concerns.device import Wish
 from updown.context import Context
@@ -23,9 +22,9 @@ IPV6_DEFAULT_METRIC = 1024  # what the kernel makes of 0 (net/ipv6/route.c IP6_R
 class Routing(NamedTuple):
     """The routes a tunnel wants, the ways to its peer, and remarks for people."""
 
-    routes: Tuple[Route, ...] = ()
-    peers: Tuple[PeerRoute, ...] = ()
-    remarks: Tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    peers: tuple[PeerRoute, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def wants(context: Context, settings: Settings, found: Wish) -> Routing:
@@ -37,8 +36,8 @@ def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     static = [route(context, settings, found, asked.destination, asked.gateway) for asked in settings.route]
     asked_for, remarks = selector_routes(context, settings, found, device)
     peer = ipaddress.ip_address(context.peer)
-    routes: List[Route] = []
-    peers: List[PeerRoute] = []
+    routes: list[Route] = []
+    peers: list[PeerRoute] = []
     for wanted in asked_for + static:
         network = ipaddress.ip_network(wanted.destination)
         holds_peer = network.version == peer.version and peer in network and not (settings.netns or settings.vrf)
@@ -51,7 +50,7 @@ def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)))
 
 
-def selector_routes(context: Context, settings: Settings, found: Wish, device: str) -> Tuple[List[Route], List[str]]:
+def selector_routes(context: Context, settings: Settings, found: Wish, device: str) -> tuple[list[Route], list[str]]:
     """Those for the remote selector, and remarks."""
     if not (context.routing if context.routing is not None else settings.routing):
         return [], []
@@ -80,9 +79,7 @@ def route(context: Context, settings: Settings, found: Wish, destination: str, g
     )
 
 
-def plan(
-    want: Route, observed: Observed, gone: Tuple[str, ...], claim: str
-) -> Tuple[Optional[Operation], Optional[str]]:
+def plan(want: Route, observed: Observed, gone: tuple[str, ...], claim: str) -> tuple[Operation | None, str | None]:
     """The operation that brings `want` about, or a warning where somebody else's route stands there.
 
     `gone`: devices that this plan deletes or makes anew, and their routes with them.
@@ -108,7 +105,7 @@ def is_like(have: Route, want: Route) -> bool:
     )
 
 
-def plan_removal(have: Optional[Route], gone: Tuple[str, ...], why: str) -> List[Operation]:
+def plan_removal(have: Route | None, gone: tuple[str, ...], why: str) -> list[Operation]:
     """Remove a route that no claim wants any more, if it is ours and does not go with its device."""
     if have is None or have.protocol != OUR_PROTOCOL or set(have.devices) <= set(gone):
         return []

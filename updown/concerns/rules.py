@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
-
 from updown.context import Context
 from updown.errors import Refused
 from updown.observed import Observed
@@ -12,7 +10,7 @@ from updown.settings import Settings
 from updown.state import MAIN_TABLE, Rule, family
 
 
-def wants(context: Context, settings: Settings, device: str) -> Tuple[Rule, ...]:
+def wants(context: Context, settings: Settings, device: str) -> tuple[Rule, ...]:
     """Each `rule` of the settings: of its source's family, else of that which the tunnel carries. Raises Refused for rules that
     lead nowhere else."""
     if settings.rule and settings.table == MAIN_TABLE:
@@ -32,13 +30,13 @@ def wants(context: Context, settings: Settings, device: str) -> Tuple[Rule, ...]
     )
 
 
-def plan(want: Rule, observed: Observed, claim: str) -> Optional[Operation]:
+def plan(want: Rule, observed: Observed, claim: str) -> Operation | None:
     """Add the rule, unless one like it is there, whoever made it."""
     if any(have._replace(protocol=want.protocol) == want for have in observed.rules):
         return None
     return Operation("rule add", want, reason=f"{claim}: such packets look into table {want.table}")
 
 
-def plan_removal(want: Rule, observed: Observed, why: str) -> List[Operation]:
+def plan_removal(want: Rule, observed: Observed, why: str) -> list[Operation]:
     """Remove a rule of ours."""
     return [Operation("rule delete", want, reason=why)] if want in observed.rules else []

@@ -5,7 +5,7 @@ disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-a
 
 from __future__ import annotations
 
-from typing import Iterable, List, Optional, Tuple
+from collections.abc import Iterable
 
 from updown.concerns.mtu import IPV6_LEAST
 from updown.desired import FOLLOW_ALL, Sysctl
@@ -15,14 +15,14 @@ from updown.settings import BY_KIND, Settings
 from updown.state import Address, netns_of, placed
 
 
-def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
+def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
     """disable_policy and forwarding for both families, rp_filter for IPv4, accept_ra for IPv6; a setting of `keep` wants
     nothing. keep_addr_on_down where the device is set down at times.
 
     A VTI checks what comes in against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the
     stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
     """
-    found: List[Sysctl] = []
+    found: list[Sysctl] = []
     policy = settings.disable_policy
     if policy == BY_KIND:
         policy = None if kind == "xfrm" else 1
@@ -40,7 +40,7 @@ def wants(settings: Settings, device: str, kind: str) -> Tuple[Sysctl, ...]:
     return tuple(found)
 
 
-def address_wants(addresses: Iterable[Address]) -> Tuple[Sysctl, ...]:
+def address_wants(addresses: Iterable[Address]) -> tuple[Sysctl, ...]:
     """addr_gen_mode 1 (none) where a link-local address is given, so that the device has that one alone."""
     devices = dict.fromkeys(address.device for address in addresses if link_local(address.address))
     return tuple(Sysctl(device, conf("ipv6", device, "addr_gen_mode"), "1") for device in devices)
@@ -61,14 +61,14 @@ def all_of(device: str) -> str:
     return conf("ipv4", placed("all", netns_of(device)), "rp_filter")
 
 
-def needed(want: Sysctl) -> Tuple[str, ...]:
+def needed(want: Sysctl) -> tuple[str, ...]:
     """The files to read before `plan` can decide."""
     if want.value == FOLLOW_ALL and not is_ra(want):
         return (want.path, all_of(want.device))
     return (want.path,)
 
 
-def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str, mtu: int = 0) -> Optional[Operation]:
+def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str, mtu: int = 0) -> Operation | None:
     """The write that is needed, if any. A family the kernel lacks has no file, nor has IPv6 on a device with less than 1280
     bytes. `fresh`: the device is not made yet, so its values will be those of `default`; `mtu`: what it will have."""
     if fresh and 0 < mtu < IPV6_LEAST and want.path.startswith("net/ipv6/"):

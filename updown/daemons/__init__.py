@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping
+from collections.abc import Mapping
 
 from updown.context import Context
 from updown.errors import Refused
@@ -29,7 +29,7 @@ def read(environ: Mapping[str, str]) -> Context:
     )
 
 
-def known(environ: Mapping[str, str]) -> Dict[str, str]:
+def known(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that we read, and no others: what is kept of an event that has to wait."""
     if any(name in environ for name in LIBRESWAN):
         from updown.daemons import libreswan

@@ -6,7 +6,7 @@ of live daemons (tests/recordings). The quirks undone here are listed in docs/li
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Tuple
+from collections.abc import Mapping
 
 from updown import values
 from updown.context import Context, Selector
@@ -15,6 +15,10 @@ from updown.errors import Refused
 from updown.state import is_any
 from updown.values import escaped
 from updown.verbs import parse_verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KINDS = ("CK_PERMANENT", "CK_TEMPLATE", "CK_INSTANCE", "CK_GOING_AWAY", "CK_GROUP")
 LABELLED = "CK_LABELED_"
@@ -46,7 +50,7 @@ def ip_family(value: str) -> str:
     return value
 
 
-TABLE: Tuple[Row, ...] = (
+TABLE: tuple[Row, ...] = (
     Row("PLUTO_VERB", "verb", parse_verb, NEEDED),
     Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
     Row("PLUTO_ME", "me", values.address, NEEDED),
@@ -137,7 +141,7 @@ def read(environ: Mapping[str, str]) -> Context:
     device = fields.get("daemon_device")
     if is_any(fields.get("source_address")):
         fields.pop("source_address", None)  # no lease was given
-    derived: Dict[str, Any] = {
+    derived: dict[str, Any] = {
         "daemon": "libreswan",
         "generation": generation,
         "warnings": tuple(warnings),
@@ -168,7 +172,7 @@ def read(environ: Mapping[str, str]) -> Context:
     return fitting(Context(**{**direct, **derived}))
 
 
-def client(fields: Dict[str, Any], side: str, variable: str) -> None:
+def client(fields: dict[str, Any], side: str, variable: str) -> None:
     """Put the selector of `side` together; the network may be given as _NET and _MASK alone (3.x)."""
     network = fields.get(f"{side}_client")
     if network is None:
@@ -178,7 +182,7 @@ def client(fields: Dict[str, Any], side: str, variable: str) -> None:
     fields[f"{side}_client"] = Selector(network, fields.get(f"{side}_protocol", 0), fields.get(f"{side}_port", "0"))
 
 
-def interface_addresses(fields: Mapping[str, Any], interface: Any, device: Any, generation: int) -> Tuple[str, ...]:
+def interface_addresses(fields: Mapping[str, Any], interface: Any, device: Any, generation: int) -> tuple[str, ...]:
     """Addresses for the tunnel device: leftvti, or in 4.10 leftinterface-ip, which pluto 5.x sets by itself."""
     if interface:
         return (fields["vti_address"],) if "vti_address" in fields else ()

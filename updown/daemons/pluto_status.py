@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import Dict, Optional, Set
 
 from updown.daemons.said import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, end, processes, several, silent
 from updown.record import NamedTuple
@@ -57,7 +56,7 @@ def ask() -> Said:
     return silent(status.why, since) if status.why else read(status.text, since)
 
 
-def another(pids: Set[int]) -> str:
+def another(pids: set[int]) -> str:
     """Why whack would ask another pluto than that of this network namespace, if so: its socket is a file, and may be shared."""
     try:
         with open(PID_FILE, encoding="ascii") as file:
@@ -108,7 +107,7 @@ def read(status: str, since: int = 0) -> Said:
     return Said(ANSWERED, "", since, children, tuple(held), tuple(details))
 
 
-def child_in(line: str) -> Optional[Child]:
+def child_in(line: str) -> Child | None:
     """The child SA that a line of --status tells of."""
     found = SPIS.match(line)
     if found is None:
@@ -135,9 +134,9 @@ class Detail(NamedTuple):
 _NOTHING = Detail()
 
 
-def connections(status: str) -> Dict[str, Detail]:
+def connections(status: str) -> dict[str, Detail]:
     """The connections that --status lists, instances under their template's name."""
-    found: Dict[str, Detail] = {}
+    found: dict[str, Detail] = {}
     for line in status.splitlines():
         routing = ROUTING.match(line)
         if routing:

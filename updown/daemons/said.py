@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Dict, Tuple
 
 from updown import values
 from updown.record import NamedTuple
@@ -31,8 +30,8 @@ class Child(NamedTuple):
     mark_out: int = 0
     if_id_in: int = 0
     if_id_out: int = 0
-    theirs: Tuple[str, ...] = ()  # networks of the remote selectors, where told
-    ids: Tuple[str, str] = ("", "")  # IKE identities, ours and the peer's, where told
+    theirs: tuple[str, ...] = ()  # networks of the remote selectors, where told
+    ids: tuple[str, str] = ("", "")  # IKE identities, ours and the peer's, where told
     ours: bool = False  # its configuration asks for a device of the hook, so that a claim is to be expected
 
 
@@ -45,9 +44,9 @@ class Said(NamedTuple):
     state: str
     why: str = ""
     since: int = 0
-    children: Tuple[Child, ...] = ()
-    held: Tuple[str, ...] = ()
-    loaded: Tuple[str, ...] = ()
+    children: tuple[Child, ...] = ()
+    held: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
     whole: bool = True  # nothing was left out of the answer
 
 
@@ -56,15 +55,15 @@ def silent(why: str, since: int = 0) -> Said:
     return Said(SILENT, why, since)
 
 
-def processes(names: Tuple[str, ...]) -> Dict[int, int]:
+def processes(names: tuple[str, ...]) -> dict[int, int]:
     """Processes of one of these names in our network namespace, and when each was started, seconds since the epoch.
 
     One whose namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none:
     between fork and exec a hook or script has its daemon's name.
     """
     home = os.stat("/proc/self/ns/net").st_ino
-    found: Dict[int, int] = {}
-    parents: Dict[int, int] = {}
+    found: dict[int, int] = {}
+    parents: dict[int, int] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -82,7 +81,7 @@ def processes(names: Tuple[str, ...]) -> Dict[int, int]:
     return {pid: since for pid, since in found.items() if parents[pid] not in found}
 
 
-def several(pids: Dict[int, int], name: str) -> str:
+def several(pids: dict[int, int], name: str) -> str:
     """Why one daemon's answer is not the whole truth: more than one of them runs here; else empty."""
     listed = ", ".join(str(pid) for pid in sorted(pids))
     return f"{len(pids)} processes of {name} run here ({listed}), and one alone can be asked" if len(pids) > 1 else ""

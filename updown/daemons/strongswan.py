@@ -7,7 +7,7 @@ here are listed in docs/strongswan.md.
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
 
 from updown import values
 from updown.context import Context, Selector
@@ -16,6 +16,10 @@ from updown.errors import Refused
 from updown.record import NamedTuple
 from updown.state import family
 from updown.verbs import Verb, parse_verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def verb(value: str) -> Verb:
@@ -38,7 +42,7 @@ def udp_port(value: str) -> int:
     return values.number(value, 65535)
 
 
-TABLE: Tuple[Row, ...] = (
+TABLE: tuple[Row, ...] = (
     Row("PLUTO_VERB", "verb", verb, NEEDED),
     Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
     Row("PLUTO_UNIQUEID", "unique_id", values.number, NEEDED),
@@ -78,7 +82,7 @@ class Series(NamedTuple):
     field: str
 
 
-SERIES: Tuple[Series, ...] = (
+SERIES: tuple[Series, ...] = (
     Series("PLUTO_MY_SOURCEIP4_", "virtual_addresses"),
     Series("PLUTO_MY_SOURCEIP6_", "virtual_addresses"),
     Series("PLUTO_PEER_SOURCEIP4_", "peer_virtual_addresses"),
@@ -91,7 +95,7 @@ SERIES: Tuple[Series, ...] = (
 def read(environ: Mapping[str, str]) -> Context:
     """The context of a strongSwan call; raises Refused with the name of the variable that is missing or bad."""
     fields, warnings = read_table(TABLE, environ)
-    collected = {series.field: () for series in SERIES}  # type: Dict[str, Tuple[str, ...]]
+    collected: dict[str, tuple[str, ...]] = {series.field: () for series in SERIES}
     for series in SERIES:
         found, more = read_series(series, environ)
         collected[series.field] += found
@@ -101,8 +105,8 @@ def read(environ: Mapping[str, str]) -> Context:
         collected[field] = tuple(dict.fromkeys(collected[field] or alone))
     my_client = Selector(fields["my_network"], fields.get("my_protocol", 0), fields.get("my_port", "0"))
     peer_client = Selector(fields["peer_network"], fields.get("peer_protocol", 0), fields.get("peer_port", "0"))
-    direct: Dict[str, Any] = {name: value for name, value in fields.items() if name in DIRECT}
-    derived: Dict[str, Any] = {
+    direct: dict[str, Any] = {name: value for name, value in fields.items() if name in DIRECT}
+    derived: dict[str, Any] = {
         **collected,
         "dns_servers": tuple(dict.fromkeys(collected["dns_servers"])),  # a server may be told twice
         "daemon": "strongswan",
@@ -117,7 +121,7 @@ def read(environ: Mapping[str, str]) -> Context:
     return fitting(Context(**{**direct, **derived}))
 
 
-def read_series(series: Series, environ: Mapping[str, str]) -> Tuple[Tuple[str, ...], List[str]]:
+def read_series(series: Series, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
     """The addresses of one series in the order of their numbers, and warnings."""
     names = [name for name in environ if name.startswith(series.prefix) and is_number(name[len(series.prefix) :])]
     names.sort(key=lambda name: int(name[len(series.prefix) :]))
@@ -130,7 +134,7 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 4
 
 
-def source_of(mine: Selector, assigned: Tuple[str, ...]) -> Optional[str]:
+def source_of(mine: Selector, assigned: tuple[str, ...]) -> str | None:
     """The assigned address that this pair of selectors sends from: one in our selector, else the first of its family. The one
     without a number is the first of any family, so it may not fit."""
     fit = [address for address in assigned if family(address) == mine.family]

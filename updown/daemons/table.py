@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from collections.abc import Callable, Mapping
 
 from updown.context import Context
 from updown.errors import Refused
 from updown.record import NamedTuple
 from updown.state import family, is_any
 from updown.values import escaped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NEEDED = "needed"
 """Without it there is no tunnel to speak of: absent or bad refuses the call."""
@@ -30,10 +34,10 @@ class Row(NamedTuple):
     weight: str
 
 
-def read_table(rows: Tuple[Row, ...], environ: Mapping[str, str]) -> Tuple[Dict[str, Any], List[str]]:
+def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Fields of the variables that are set and not empty, and warnings; raises Refused naming the variable."""
-    fields: Dict[str, Any] = {}
-    warnings: List[str] = []
+    fields: dict[str, Any] = {}
+    warnings: list[str] = []
     for row in rows:
         given = environ.get(row.variable, "")
         if not given:

@@ -14,7 +14,7 @@ import errno
 import os
 import struct
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from collections.abc import Mapping
 
 from updown.daemons.said import (
     ABSENT,
@@ -30,6 +30,14 @@ from updown.daemons.said import (
 )
 from updown.record import NamedTuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Message = dict[str, Any]
+else:
+    Message = dict
+
 DAEMON = "strongswan"
 SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
 PROCESSES = ("charon", "charon-systemd")
@@ -38,7 +46,6 @@ REQUEST, RESPONSE, UNKNOWN, REGISTER, _, CONFIRM, EVENT_UNKNOWN, EVENT = range(8
 SECTION, SECTION_END, KEY, LIST, ITEM, LIST_END = range(1, 7)
 LONGEST = 512 * 1024  # bytes of a packet, vici's own limit
 
-Message = Dict[str, Any]
 """A section: text, lists of text, and sections, by name."""
 
 
@@ -100,13 +107,13 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def listed(self, command: str, event: str, message: Mapping[str, str]) -> List[Message]:
+    def listed(self, command: str, event: str, message: Mapping[str, str]) -> list[Message]:
         """The messages that a command streams as events."""
         self._send(REGISTER, event, b"")
         if self._receive().type != CONFIRM:
             raise Silence(f"charon has no event {event}")
         self._send(REQUEST, command, b"".join(key_value(name, value) for name, value in message.items()))
-        found: List[Message] = []
+        found: list[Message] = []
         while True:
             packet = self._receive()
             if packet.type == EVENT:
@@ -218,7 +225,7 @@ def parse(data: bytes) -> Message:
     reader = _Reader(data)
     top: Message = {}
     open_sections = [top]
-    items: Optional[List[str]] = None
+    items: list[str] | None = None
     while reader.position < len(data):
         kind = reader.take(1)[0]
         if kind == ITEM and items is not None:
@@ -250,9 +257,9 @@ UP = ("INSTALLED", "REKEYING", "REKEYED", "UPDATING")
 """States of a child whose policies are in place. REKEYED has a successor, and none of its own `down`; it counts no harm."""
 
 
-def children_in(section: Message) -> List[Child]:
+def children_in(section: Message) -> list[Child]:
     """The children of one list-sa event: {IKE connection: {..., child-sas: {NAME-ID: {...}}}}."""
-    found: List[Child] = []
+    found: list[Child] = []
     for sa in section.values():
         if not isinstance(sa, dict):
             continue
@@ -285,17 +292,17 @@ def child_of(sa: Message, child: Message) -> Child:
     )
 
 
-def sections_of(value: Any) -> Tuple[Message, ...]:
+def sections_of(value: Any) -> tuple[Message, ...]:
     """The sections inside a section."""
     return tuple(inner for inner in value.values() if isinstance(inner, dict)) if isinstance(value, dict) else ()
 
 
-def networks(value: object) -> Tuple[str, ...]:
+def networks(value: object) -> tuple[str, ...]:
     """The networks of selectors such as `10.3.0.0/24[tcp/443]`."""
     return tuple(item.split("[")[0] for item in value) if isinstance(value, list) else ()
 
 
-def number(value: Union[str, object], base: int = 10) -> int:
+def number(value: str | object, base: int = 10) -> int:
     """A number in a message; 0 for none."""
     try:
         return int(value, base) if isinstance(value, str) else 0

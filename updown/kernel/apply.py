@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
 
 from updown.concerns.device import is_fallback
 from updown.desired import Clamp, Sysctl
@@ -34,17 +34,17 @@ ALREADY = {
 class Outcome(NamedTuple):
     """What was done, what could not be, the warnings that says, and the index of a device that was made."""
 
-    done: Tuple[Operation, ...]
-    failed: Tuple[Operation, ...]
-    warnings: Tuple[str, ...]
-    indexes: Tuple[Tuple[str, int], ...]
+    done: tuple[Operation, ...]
+    failed: tuple[Operation, ...]
+    warnings: tuple[str, ...]
+    indexes: tuple[tuple[str, int], ...]
 
 
-def apply(operations: Tuple[Operation, ...], netlink: Netlink, owner: Owner) -> Outcome:
+def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> Outcome:
     """Do all of them; raises what the first fatal failure raised, after undoing those done before, last first."""
-    done: List[Operation] = []
-    failed: List[Tuple[Operation, KernelError]] = []
-    indexes: List[Tuple[str, int]] = []
+    done: list[Operation] = []
+    failed: list[tuple[Operation, KernelError]] = []
+    indexes: list[tuple[str, int]] = []
     for operation in operations:
         try:
             index = perform(operation, netlink)
@@ -63,19 +63,19 @@ def apply(operations: Tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
     return Outcome(tuple(done), tuple(operation for operation, _ in failed), told(failed), tuple(indexes))
 
 
-def told(failed: List[Tuple[Operation, KernelError]]) -> Tuple[str, ...]:
+def told(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
     """A warning each; sysctls that one reason keeps from being written, such as a read-only /proc/sys, share one."""
-    alike: Dict[object, List[KernelError]] = {}
+    alike: dict[object, list[KernelError]] = {}
     for operation, error in failed:
         alike.setdefault(error.errno if operation.action == "sysctl" else error.text, []).append(error)
-    warnings: List[str] = []
+    warnings: list[str] = []
     for first, *more in alike.values():
         others = f" (and {len(more)} more)" if more else ""
         warnings.append(f"{first.text}{others}{'; ' + first.hint if first.hint else ''}")
     return tuple(warnings)
 
 
-def undo(done: List[Operation], netlink: Netlink) -> None:
+def undo(done: list[Operation], netlink: Netlink) -> None:
     """Take back what was done, last first. What cannot be is left to the next event: its resources stay unfinished."""
     for operation in reversed(done):
         try:
@@ -84,7 +84,7 @@ def undo(done: List[Operation], netlink: Netlink) -> None:
             continue
 
 
-def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
+def perform(operation: Operation, netlink: Netlink) -> int | None:
     """One operation; gives the index of a device it made. Raises KernelError."""
     subject, action = operation.subject, operation.action
     if isinstance(subject, Sysctl):
@@ -110,7 +110,7 @@ def perform(operation: Operation, netlink: Netlink) -> Optional[int]:
     return None
 
 
-def perform_link(action: str, link: Link, netlink: Netlink) -> Optional[int]:
+def perform_link(action: str, link: Link, netlink: Netlink) -> int | None:
     """Make, change, set or delete a device."""
     if action == "link add":
         return netlink.add_link(link._replace(ifindex=0)).ifindex
@@ -196,7 +196,7 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
     return Conflict(f"{wanted.name}: {same[0].name} ({who}) has {ends} already", hint)
 
 
-def links_of(wanted: Link) -> List[Link]:
+def links_of(wanted: Link) -> list[Link]:
     """The links here; and where none of them has the wanted one's identity, those of other namespaces: a device keeps it where
     it was made. Raises UpdownError."""
     from updown.kernel.dumps import links
@@ -211,6 +211,6 @@ def links_of(wanted: Link) -> List[Link]:
     return found
 
 
-def identity(link: Link) -> Tuple[str, str, str, int]:
+def identity(link: Link) -> tuple[str, str, str, int]:
     """What a namespace has once: of a VTI the ends, of an XFRM interface the if_id (zero and empty for the other)."""
     return (link.kind, link.local, link.remote, link.if_id)

@@ -7,33 +7,37 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, Callable, List, TypeVar
+from collections.abc import Callable
 
 from updown.errors import KernelError, UpdownError
 from updown.kernel import namespace
 from updown.kernel.route_messages import RouteSeen
 from updown.state import Link, placed
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    _Record = TypeVar("_Record")
+
 IFF_UP = 1
 AF_INET, AF_INET6 = 2, 10
 
-_Record = TypeVar("_Record")
 
-
-def links(netns: str = "") -> List[Link]:
+def links(netns: str = "") -> list[Link]:
     """All links of a network namespace (empty: the current one), their names placed there. Raises UpdownError without pyroute2,
     else KernelError."""
 
-    def ask(kernel: Any) -> List[Link]:
+    def ask(kernel: Any) -> list[Link]:
         return [_link(message) for message in kernel.get_links()]
 
     return [link._replace(name=placed(link.name, netns)) for link in _dump("links", ask, netns)]
 
 
-def routes(protocol: int, netns: str = "") -> List[RouteSeen]:
+def routes(protocol: int, netns: str = "") -> list[RouteSeen]:
     """All routes with this protocol number, of both families and every table; raises as `links` does."""
 
-    def ask(kernel: Any) -> List[RouteSeen]:
+    def ask(kernel: Any) -> list[RouteSeen]:
         return [
             _route(message)
             for family in (AF_INET, AF_INET6)
@@ -44,7 +48,7 @@ def routes(protocol: int, netns: str = "") -> List[RouteSeen]:
     return _dump("routes", ask, netns)
 
 
-def _dump(what: str, ask: Callable[[Any], List[_Record]], netns: str) -> List[_Record]:
+def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_Record]:
     try:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError

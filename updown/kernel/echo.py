@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from typing import Dict, Mapping, Optional, Tuple
+from collections.abc import Mapping
 
 from updown.errors import KernelError
 from updown.kernel import namespace
@@ -24,10 +24,10 @@ _HEADER = struct.Struct(">BBHHH")  # type, code, checksum, identifier, sequence 
 REQUEST = {4: 8, 6: 128}
 REPLY = {4: 0, 6: 129}
 
-Asked = Dict[socket.socket, Tuple[str, str, bytes]]
+Asked = dict[socket.socket, tuple[str, str, bytes]]
 
 
-def ask(targets: Mapping[str, str], wait: float = SECONDS) -> Dict[str, str]:
+def ask(targets: Mapping[str, str], wait: float = SECONDS) -> dict[str, str]:
     """By device empty where its far address answered, else why not. Raises KernelError where nobody may be asked."""
     found = dict.fromkeys(targets, "does not answer")
     open_sockets: Asked = {}
@@ -56,7 +56,7 @@ def ask(targets: Mapping[str, str], wait: float = SECONDS) -> Dict[str, str]:
     return found
 
 
-def send(device: str, far: str) -> Tuple[socket.socket, bytes]:
+def send(device: str, far: str) -> tuple[socket.socket, bytes]:
     """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError, and
     KernelError for the device's namespace."""
     six = family(far) == 6
@@ -99,7 +99,7 @@ def answered(channel: socket.socket, far: str, token: bytes) -> bool:
     return body == token and source.split("%")[0] == far
 
 
-def reply_body(data: bytes, version: int) -> Optional[bytes]:
+def reply_body(data: bytes, version: int) -> bytes | None:
     """What an echo reply carries; a raw socket of IPv4 hands the IP header over as well. None for anything else."""
     if version == 4:
         if len(data) < 20:

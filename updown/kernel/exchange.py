@@ -11,10 +11,15 @@ import _socket
 import errno
 import os
 import struct
-from typing import List, Optional, TypeVar
 
 from updown.errors import KernelError
 from updown.kernel.wire import ACK, DONE, DUMP, DUMP_INTERRUPTED, ERROR, Message, Request, answer, frame, messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Self = TypeVar("_Self", bound="Exchange")
 
 ANSWER_SECONDS = 5.0
 ATTEMPTS = 5  # of a read whose dump was interrupted or whose answer was lost
@@ -23,9 +28,6 @@ BUFFER = 65536  # bytes; the kernel gives at most 32 KiB of a dump at a time
 ROUTE = 0  # NETLINK_ROUTE
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT_CHECK = 270, 10, 11, 12
 _SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, Linux 5.14
-
-
-_Self = TypeVar("_Self", bound="Exchange")
 
 
 class _Again(Exception):
@@ -62,7 +64,7 @@ class Exchange:
         """Close the socket; may be repeated."""
         self._socket.close()
 
-    def namespace_cookie(self) -> Optional[int]:
+    def namespace_cookie(self) -> int | None:
         """The 64-bit number of the socket's network namespace, never used twice in a boot; None before Linux 5.14."""
         try:
             (cookie,) = struct.unpack("=Q", self._socket.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
@@ -79,10 +81,10 @@ class Exchange:
     def _one(self, request: Request, what: str) -> bytes:
         return self._read(request, what)[0].payload
 
-    def _all(self, request: Request, kind: int, what: str) -> List[bytes]:
+    def _all(self, request: Request, kind: int, what: str) -> list[bytes]:
         return [message.payload for message in self._read(request, what) if message.type == kind]
 
-    def _read(self, request: Request, what: str) -> List[Message]:
+    def _read(self, request: Request, what: str) -> list[Message]:
         for _ in range(ATTEMPTS):
             try:
                 return self._ask(request, what)
@@ -90,12 +92,12 @@ class Exchange:
                 continue
         raise KernelError(f"{what}: the kernel's answer was incomplete {ATTEMPTS} times", errno.EINTR, "try again")
 
-    def _ask(self, request: Request, what: str, module: str = "") -> List[Message]:
+    def _ask(self, request: Request, what: str, module: str = "") -> list[Message]:
         """Send one request and collect its answer: one message, a dump, or an acknowledgement (then empty)."""
         self._sequence += 1
         dump = request.flags & (DUMP | ACK) == DUMP  # with ACK the same bits are REPLACE and EXCLUSIVE
         incomplete = False
-        found: List[Message] = []
+        found: list[Message] = []
         try:
             self._socket.send(frame(request, self._sequence))
             while True:
@@ -125,7 +127,7 @@ class Exchange:
         except OSError as error:
             raise refused(what, error.errno or errno.EIO) from None
 
-    def _receive(self) -> List[Message]:
+    def _receive(self) -> list[Message]:
         """The messages of one datagram. Raises _Again if it did not fit, or if one before it was lost."""
         try:
             length, (port, _) = self._socket.recvfrom_into(self._buffer, 0, _socket.MSG_TRUNC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _socket
-from typing import Sequence
+from collections.abc import Sequence
 
 SOCKET = "/run/systemd/journal/socket"
 WARNING, INFO = 4, 6  # syslog priorities

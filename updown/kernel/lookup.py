@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import List, Optional
 
 from updown.errors import KernelError
 from updown.kernel import route_messages as routing
@@ -26,7 +25,7 @@ class Match(NamedTuple):
     device with the index asked for.
     """
 
-    route: Optional[RouteSeen] = None
+    route: RouteSeen | None = None
     errno: int = 0
 
     @property
@@ -61,7 +60,7 @@ class Lookup(Exchange):
             raise
         return Match(seen)
 
-    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> List[RouteSeen]:
+    def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> list[RouteSeen]:
         """A dump of the routes of family 4 or 6 that agree with what is not 0; none if the table does not exist."""
         try:
             payloads = self._all(routing.routes_get(family, table, oif, protocol), routing.NEW_ROUTE, "routes")
@@ -78,7 +77,7 @@ class Lookup(Exchange):
 
     # Rules
 
-    def rules(self, family: int) -> List[Rule]:
+    def rules(self, family: int) -> list[Rule]:
         """The policy rules of family 4 or 6 that lead to a table, their `device` empty; [] without that family."""
         try:
             payloads = self._all(policy.rules_get(family), policy.NEW_RULE, "rules")

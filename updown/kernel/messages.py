@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _socket
 import struct
-from typing import Optional, Tuple
 
 from updown.kernel.wire import (
     ACK,
@@ -115,11 +114,11 @@ def link_change(index: int, link: Link) -> Request:
 
 def link_set(
     index: int,
-    up: Optional[bool] = None,
+    up: bool | None = None,
     mtu: int = 0,
-    alias: Optional[str] = None,
+    alias: str | None = None,
     master: int = 0,
-    dormant: Optional[bool] = None,
+    dormant: bool | None = None,
 ) -> Request:
     """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it.
 
@@ -242,7 +241,7 @@ def addresses_get(index: int, family: int = 0) -> Request:
     return Request(GET_ADDRESS, REQUEST | DUMP, _IFADDR.pack(family_number(family), 0, 0, 0, index))
 
 
-def decode_address(payload: bytes) -> Tuple[int, str]:
+def decode_address(payload: bytes) -> tuple[int, str]:
     """Device index and our address in interface notation."""
     if len(payload) < _IFADDR.size:
         raise malformed("address")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, List
 
 from updown.errors import KernelError
 
@@ -19,7 +19,7 @@ def exists(name: str) -> bool:
     return os.path.exists(os.path.join(FOLDER, name))
 
 
-def names() -> List[str]:
+def names() -> list[str]:
     """All of them, in order."""
     try:
         return sorted(os.listdir(FOLDER))

@@ -6,7 +6,7 @@ Point queries instead of dumps, since a daemon stands still meanwhile; how a req
 from __future__ import annotations
 
 import errno
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 from updown.errors import KernelError
 from updown.kernel import messages as rt
@@ -35,7 +35,7 @@ class Netlink(Lookup):
 
     def __init__(self) -> None:
         super().__init__()
-        self._others: Dict[str, Netlink] = {}
+        self._others: dict[str, Netlink] = {}
 
     def close(self) -> None:
         """Close this socket and those of other namespaces."""
@@ -60,18 +60,18 @@ class Netlink(Lookup):
 
     # Links
 
-    def link(self, name: str) -> Optional[Link]:
+    def link(self, name: str) -> Link | None:
         """The link with this name, None without one, or without its namespace."""
         if netns_of(name):
             found = self.at(name).link(bare(name)) if self.reaches(name) else None
             return found._replace(name=name) if found else None
         return self._link(rt.link_get(name), f"link {name}")
 
-    def link_at(self, index: int) -> Optional[Link]:
+    def link_at(self, index: int) -> Link | None:
         """The link with this index, None without one."""
         return self._link(rt.link_get_index(index), f"link {index}")
 
-    def _link(self, request: Request, what: str) -> Optional[Link]:
+    def _link(self, request: Request, what: str) -> Link | None:
         try:
             payload = self._one(request, what)
         except KernelError as error:
@@ -177,12 +177,12 @@ class Netlink(Lookup):
     def set_link(
         self,
         index: int,
-        up: Optional[bool] = None,
+        up: bool | None = None,
         mtu: int = 0,
-        alias: Optional[str] = None,
+        alias: str | None = None,
         device: str = "",
         master: int = 0,
-        dormant: Optional[bool] = None,
+        dormant: bool | None = None,
     ) -> None:
         """Admin state, MTU in bytes, alias ("" removes it), index of its VRF, operational state. Down flushes routes and IPv6
         addresses; dormant takes nothing away."""
@@ -194,7 +194,7 @@ class Netlink(Lookup):
 
     # Addresses
 
-    def addresses(self, index: int, family: int = 0) -> List[str]:
+    def addresses(self, index: int, family: int = 0) -> list[str]:
         """A device's addresses in interface notation; `family` is 4, 6 or 0 for both. ENODEV without the device."""
         what = f"addresses of link {index}"
         seen = self._all(rt.addresses_get(index, family), rt.NEW_ADDRESS, what)
@@ -230,7 +230,7 @@ class Netlink(Lookup):
             raise refused(what, errno.ENODEV)
         return link.ifindex
 
-    def path(self, address: str, device: str = "") -> Optional[Path]:
+    def path(self, address: str, device: str = "") -> Path | None:
         """How a packet to `address` would go now, through `device` if given; None if it would not."""
         oif = 0
         if device:

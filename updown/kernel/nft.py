@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import select
-from typing import Any, Dict, List, Optional
 
 from updown.concerns import firewall
 from updown.concerns.firewall import Rule
@@ -20,11 +19,15 @@ from updown.record import NamedTuple
 from updown.state import netns_of, placed
 from updown.values import escaped
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Object = dict[str, Any]
+
 PLACES = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
 ANSWER_SECONDS = 5.0
 MISSING = "install the package nftables; until then TCP may send segments that do not fit"
-
-Object = Dict[str, Any]
 
 
 class Said(NamedTuple):
@@ -41,7 +44,7 @@ def put(clamp: Clamp) -> None:
     inside = {"family": "inet", "table": name["name"]}
     hook = {"type": "filter", "hook": firewall.CHAIN, "prio": firewall.PRIORITY, "policy": "accept"}
     chain = {**inside, "name": firewall.CHAIN, **hook}
-    commands: List[Object] = [{"add": {"table": name}}, {"delete": {"table": name}}, {"add": {"table": name}}]
+    commands: list[Object] = [{"add": {"table": name}}, {"delete": {"table": name}}, {"add": {"table": name}}]
     commands.append({"add": {"chain": chain}})
     for rule in firewall.rules(clamp):
         wanted = {**inside, "chain": firewall.CHAIN, "comment": rule.comment, "expr": expressions(rule)}
@@ -55,7 +58,7 @@ def remove(device: str) -> None:
     change([{"delete": {"table": {"family": "inet", "name": name}}}], f"delete table inet {name}", netns_of(device))
 
 
-def listed(device: str) -> Optional[Clamp]:
+def listed(device: str) -> Clamp | None:
     """The table of a device as it is; None where there is none, no namespace, or no nft to tell."""
     netns = netns_of(device)
     if netns and not namespace.exists(netns):
@@ -71,7 +74,7 @@ def listed(device: str) -> Optional[Clamp]:
     return firewall.recognised(device, [str(thing["rule"].get("comment")) for thing in found if "rule" in thing])
 
 
-def devices(netns: str = "") -> List[str]:
+def devices(netns: str = "") -> list[str]:
     """The devices for which there is a table of ours in a namespace; none where nft is missing."""
     said = nft("-j", "list", "tables", "inet", netns=netns)
     if said is None or said.status:
@@ -81,7 +84,7 @@ def devices(netns: str = "") -> List[str]:
     return [placed(device, netns) for device in found if device is not None]
 
 
-def expressions(rule: Rule) -> List[Object]:
+def expressions(rule: Rule) -> list[Object]:
     """A rule in nft's JSON (libnftables-json(5))."""
 
     def equal(left: Object, right: str) -> Object:
@@ -95,7 +98,7 @@ def expressions(rule: Rule) -> List[Object]:
     return [*found, equal(flags, "syn"), {"mangle": {"key": segment, "value": size}}]
 
 
-def objects(out: bytes) -> List[Object]:
+def objects(out: bytes) -> list[Object]:
     """What nft listed; nothing where it is not what we know."""
     try:
         found = json.loads(out)["nftables"]
@@ -104,7 +107,7 @@ def objects(out: bytes) -> List[Object]:
     return [thing for thing in found if isinstance(thing, dict)] if isinstance(found, list) else []
 
 
-def change(commands: List[Object], what: str, netns: str) -> None:
+def change(commands: list[Object], what: str, netns: str) -> None:
     """Carry commands out, all or none. Raises KernelError: ENOENT without nft, else EINVAL with what it said."""
     said = nft("-j", "-f", "-", text=json.dumps({"nftables": commands}).encode(), netns=netns)
     if said is None:
@@ -115,7 +118,7 @@ def change(commands: List[Object], what: str, netns: str) -> None:
         raise KernelError(f"nft {what}: {why}", errno.EINVAL, hint)
 
 
-def nft(*words: str, text: bytes = b"", netns: str = "") -> Optional[Said]:
+def nft(*words: str, text: bytes = b"", netns: str = "") -> Said | None:
     """Run nft in a network namespace, else in that of this process; None where there is no nft. Raises KernelError for the
     namespace."""
     place = next((place for place in PLACES if os.access(place, os.X_OK)), None)
@@ -147,7 +150,7 @@ def nft(*words: str, text: bytes = b"", netns: str = "") -> Optional[Said]:
                 os.close(descriptor)
 
 
-def all_of(reader: int) -> Optional[bytes]:
+def all_of(reader: int) -> bytes | None:
     """Everything until the other end is closed; None where that takes too long."""
     out = b""
     while select.select([reader], [], [], ANSWER_SECONDS)[0]:

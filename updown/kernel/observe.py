@@ -4,7 +4,7 @@ doubt (promise P9)."""
 from __future__ import annotations
 
 import ipaddress
-from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Tuple
+from collections.abc import Iterable, Sequence
 
 from updown.concerns import peers, sysctls
 from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
@@ -18,20 +18,20 @@ KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
 
 TUNNELS = ("vti", "vti6", "xfrm")
 
-Names = Dict[Tuple[str, int], str]
+Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""
 
 
 def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Observed:
     """The kernel's answers for `wants`; `upset` devices may be made anew or lose addresses, so more is asked about them."""
     asked = list(dict.fromkeys(wants))
-    links: Dict[str, Optional[Link]] = {}
+    links: dict[str, Link | None] = {}
     for name in dict.fromkeys(device_of(want) for want in asked):
         links[name] = netlink.link(name)
     asked = [want for want in asked if netlink.reaches(device_of(want))]
     names = {(netns_of(name), link.ifindex): name for name, link in links.items() if link}
-    seen: Dict[RouteKey, Optional[Route]] = {}
-    paths: Dict[str, Optional[Path]] = {}
+    seen: dict[RouteKey, Route | None] = {}
+    paths: dict[str, Path | None] = {}
     for want in asked:
         if isinstance(want, Route):
             seen[route_key(want)] = exact(netlink, want, names)
@@ -49,7 +49,7 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
     return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others, tables)
 
 
-def lasting(netlink: Netlink, want: SourceAddress, own: Optional[Link]) -> Optional[Path]:
+def lasting(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path | None:
     """The way to a source address, `local` only where its `own` device has it, or one that is no tunnel's: what another
     tunnel's device has goes with that tunnel, and the routes of all others that prefer it would go along."""
     path = netlink.path(want.address)
@@ -60,10 +60,10 @@ def lasting(netlink: Netlink, want: SourceAddress, own: Optional[Link]) -> Optio
     return path._replace(local=holder is None or holder.kind not in TUNNELS)
 
 
-def alike(netlink: Netlink, wants: List[Rule]) -> FrozenSet[Rule]:
+def alike(netlink: Netlink, wants: list[Rule]) -> frozenset[Rule]:
     """The wanted rules that are there, whoever made them. Linux has no question for a single rule, so all are read."""
-    found: Set[Rule] = set()
-    dumps: Dict[Tuple[str, int], List[Rule]] = {}
+    found: set[Rule] = set()
+    dumps: dict[tuple[str, int], list[Rule]] = {}
     for want in wants:
         where = (netns_of(want.device), want.family)
         if where not in dumps:
@@ -75,10 +75,10 @@ def alike(netlink: Netlink, wants: List[Rule]) -> FrozenSet[Rule]:
 
 
 def ways(
-    netlink: Netlink, wants: List[Want], seen: Dict[RouteKey, Optional[Route]], names: Names
-) -> Dict[str, Optional[Path]]:
+    netlink: Netlink, wants: list[Want], seen: dict[RouteKey, Route | None], names: Names
+) -> dict[str, Path | None]:
     """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made."""
-    found: Dict[str, Optional[Path]] = {}
+    found: dict[str, Path | None] = {}
     asked = [want for want in wants if isinstance(want, PeerRoute)]
     for want in asked:
         slot = seen[route_key(peers.peer_route_slot(want.peer))]
@@ -90,7 +90,7 @@ def ways(
     return found
 
 
-def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Path]:
+def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None:
     """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
     match of a dump, read only after a move."""
     peer = ipaddress.ip_address(want.peer)
@@ -108,7 +108,7 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Optional[Pa
     return Path(named(netlink, best, names, "").device, best.gateway, mtu=best.mtu)
 
 
-def foreign(netlink: Netlink, link: Link, names: Names) -> Tuple[Route, ...]:
+def foreign(netlink: Netlink, link: Link, names: Names) -> tuple[Route, ...]:
     """IPv4 routes on a device that somebody else put there; the kernel's own come and go with the addresses."""
     return tuple(
         named(netlink, route, names, netns_of(link.name))
@@ -117,9 +117,9 @@ def foreign(netlink: Netlink, link: Link, names: Names) -> Tuple[Route, ...]:
     )
 
 
-def disputed(wants: List[Want], links: Dict[str, Optional[Link]]) -> List[str]:
+def disputed(wants: list[Want], links: dict[str, Link | None]) -> list[str]:
     """The local ends of devices that are asked for with more than one, or that have another one now."""
-    ends: Dict[str, List[str]] = {}
+    ends: dict[str, list[str]] = {}
     for want in wants:
         if isinstance(want, Device) and want.link.local:
             link = links[want.link.name]
@@ -127,18 +127,18 @@ def disputed(wants: List[Want], links: Dict[str, Optional[Link]]) -> List[str]:
     return [end for several in ends.values() if len(set(several)) > 1 for end in dict.fromkeys(several) if end]
 
 
-def addresses(netlink: Netlink, wants: List[Want], links: Dict[str, Optional[Link]]) -> Dict[str, Tuple[Address, ...]]:
+def addresses(netlink: Netlink, wants: list[Want], links: dict[str, Link | None]) -> dict[str, tuple[Address, ...]]:
     """The addresses of the devices on which an address is wanted."""
-    found: Dict[str, Tuple[Address, ...]] = {}
+    found: dict[str, tuple[Address, ...]] = {}
     for name in dict.fromkeys(device_of(want) for want in wants if isinstance(want, (Address, SourceAddress))):
         link = links[name]
         found[name] = tuple(Address(name, text) for text in netlink.at(name).addresses(link.ifindex)) if link else ()
     return found
 
 
-def values(wants: List[Want], upset: Sequence[str]) -> Dict[str, Optional[str]]:
+def values(wants: list[Want], upset: Sequence[str]) -> dict[str, str | None]:
     """The sysctls wanted, `all` beside them where that decides, and `default` where the device is made, or made anew."""
-    found: Dict[str, Optional[str]] = {}
+    found: dict[str, str | None] = {}
     for want in wants:
         if not isinstance(want, Sysctl):
             continue
@@ -150,7 +150,7 @@ def values(wants: List[Want], upset: Sequence[str]) -> Dict[str, Optional[str]]:
     return found
 
 
-def outside(netlink: Netlink, want: PeerRoute) -> Optional[Path]:
+def outside(netlink: Netlink, want: PeerRoute) -> Path | None:
     """The way to the peer; where that is this tunnel, or another one's default route (or half of one), the way by the physical
     device the daemon names. A narrower route into another tunnel is where the peer is: one tunnel within another."""
     path = netlink.path(want.peer)
@@ -172,7 +172,7 @@ def is_narrow(route: RouteSeen) -> bool:
     return int(route.destination.split("/")[1]) > 1
 
 
-def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:
+def exact(netlink: Netlink, want: Route, names: Names) -> Route | None:
     """The route that stands in `want`'s place (destination, table and metric), whoever made it.
 
     A lookup tells the best match for one address. As long as the prefix or longer and in the main table, it leaves a doubt
@@ -198,7 +198,7 @@ def exact(netlink: Netlink, want: Route, names: Names) -> Optional[Route]:
 
 def named(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
     """`seen` in the namespace `netns`, with its device's name."""
-    devices: List[str] = []
+    devices: list[str] = []
     for index in seen.hops or (seen.oif,):
         where = (netns, index)
         if index and where not in names:

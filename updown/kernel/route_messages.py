@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket
 import struct
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 from updown.kernel.messages import CHANGE, af, family_number
 from updown.kernel.wire import (
@@ -63,7 +63,7 @@ class RouteSeen(NamedTuple):
     protocol: int = 0
     type: int = UNICAST
     if_id: int = 0  # of an external XFRM interface
-    hops: Tuple[int, ...] = ()  # of a multipath route, the index of each device
+    hops: tuple[int, ...] = ()  # of a multipath route, the index of each device
 
 
 def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int] = ()) -> Request:
@@ -162,7 +162,7 @@ def decode_route(payload: bytes) -> RouteSeen:
     )
 
 
-def _hops(packed: bytes) -> Tuple[Tuple[int, ...], str]:
+def _hops(packed: bytes) -> tuple[tuple[int, ...], str]:
     """The devices of a multipath route, and the first one's gateway where it is somebody's."""
     indexes = []
     gateways = []

@@ -6,7 +6,6 @@ Layouts and numbers: include/uapi/linux/fib_rules.h. What is raised: see message
 from __future__ import annotations
 
 import struct
-from typing import Optional
 
 from updown.kernel.messages import CHANGE, family_number
 from updown.kernel.wire import (
@@ -65,7 +64,7 @@ def _rule(rule: Rule) -> bytes:
     return payload + attribute(_PROTOCOL, bytes((rule.protocol,)))
 
 
-def decode_rule(payload: bytes) -> Optional[Rule]:
+def decode_rule(payload: bytes) -> Rule | None:
     """The rule of an RTM_NEWRULE message; None for one that does, or asks, something else than ours may."""
     if len(payload) < _RULE.size:
         raise malformed("rule")

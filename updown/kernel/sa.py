@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import Dict, Iterable, List, Optional, Tuple
+from collections.abc import Iterable
 
 from updown.concerns import device
 from updown.concerns.mtu import AH, ESP, TRANSPORT, Facts, Sa
@@ -43,7 +43,7 @@ class Outgoing(NamedTuple):
     spi: int
     reqid: int
     key: Key
-    output_mark: Tuple[int, int] = (0, 0)
+    output_mark: tuple[int, int] = (0, 0)
 
 
 class Way(NamedTuple):
@@ -56,7 +56,7 @@ class Way(NamedTuple):
     mark: int = 0
 
 
-def facts_for(context: Context, lines: Tuple[Line, ...], netlink: Netlink) -> Optional[Facts]:
+def facts_for(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> Facts | None:
     """What `mtu = auto` needs; None where it is not asked for, or where there is no child SA. Raises Refused."""
     if not (context.verb.makes and context.child):
         return None
@@ -86,7 +86,7 @@ def facts_of(outgoing: Outgoing, way: Way, tunnel: bool, netlink: Netlink) -> Fa
     return Facts(sa, mtu, name, "" if mtu else f"the way to the peer {way.peer}: there is none outside of it")
 
 
-def underlay(way: Way, netlink: Netlink) -> Tuple[int, str]:
+def underlay(way: Way, netlink: Netlink) -> tuple[int, str]:
     """The MTU of the way to the peer, and its device: the route's metric, else the device's MTU; 0 without a way."""
     seen = netlink.match(way.peer, mark=way.mark).route
     link = netlink.link_at(seen.oif) if seen and seen.oif else None
@@ -104,7 +104,7 @@ def underlay(way: Way, netlink: Netlink) -> Tuple[int, str]:
     return min(link.mtu, int(least) if least and least.isdigit() else link.mtu, 0xFFFF), link.name
 
 
-def find(context: Context) -> Optional[Outgoing]:
+def find(context: Context) -> Outgoing | None:
     """The newest SA from us to the peer that is this tunnel's. Raises KernelError."""
     with States() as states:
         if context.spi_out:
@@ -121,7 +121,7 @@ class States(Exchange):
     def __init__(self) -> None:
         super().__init__(NETLINK_XFRM)
 
-    def with_spi(self, destination: str, spi: int, protocol: int, mark: int) -> List[Outgoing]:
+    def with_spi(self, destination: str, spi: int, protocol: int, mark: int) -> list[Outgoing]:
         """The SA that `destination` receives by, if there is one. `mark` has to fit the SA's own."""
         packed = pack_address(destination)
         payload = _ID.pack(packed, spi.to_bytes(4, "big"), family_of(packed), protocol)
@@ -133,13 +133,13 @@ class States(Exchange):
                 return []
             raise
 
-    def everything(self) -> Dict[Tuple[str, int], Outgoing]:
+    def everything(self) -> dict[tuple[str, int], Outgoing]:
         """All ESP and AH SAs, by destination and SPI."""
         payloads = self._all(Request(GET_STATE, REQUEST | DUMP, b""), NEW_STATE, "XFRM states")
         found = [(decode_state(one).destination, decode(one)) for one in payloads]
         return {(destination, one.spi): one for destination, one in found if one.sa.protocol in (ESP, AH)}
 
-    def between(self, source: str, destination: str) -> List[Outgoing]:
+    def between(self, source: str, destination: str) -> list[Outgoing]:
         """The SAs from one address to the other: a dump that the kernel filters."""
         ends = pack_address(source), pack_address(destination)
         bits = len(ends[0]) * 8
@@ -152,7 +152,7 @@ def family_of(packed: bytes) -> int:
     return AF_INET6 if len(packed) == 16 else AF_INET
 
 
-def picked(context: Context, found: Iterable[Outgoing]) -> List[Outgoing]:
+def picked(context: Context, found: Iterable[Outgoing]) -> list[Outgoing]:
     """Those of this tunnel, by what the daemon told: reqid, mark and if_id, where the SA has them."""
     mark = context.mark_out.value if context.mark_out else 0
     return [
@@ -165,7 +165,7 @@ def picked(context: Context, found: Iterable[Outgoing]) -> List[Outgoing]:
     ]
 
 
-def newest(found: List[Outgoing]) -> Optional[Outgoing]:
+def newest(found: list[Outgoing]) -> Outgoing | None:
     """The SA added last; of one second the first, since the kernel lists new ones first (xfrm_state_insert)."""
     return max(found, key=lambda one: one.sa.added, default=None)
 
@@ -202,7 +202,7 @@ def mask_of(found: Attributes) -> int:
     return u32(found, SET_MARK_MASK) if SET_MARK_MASK in found else _ALL
 
 
-def algorithm(found: Attributes, kind: int) -> Tuple[str, int]:
+def algorithm(found: Attributes, kind: int) -> tuple[str, int]:
     """Name and ICV, in bytes, of an algorithm; CRYPT has no ICV."""
     value = found[kind]
     if len(value) < _ALGORITHM.size + (0 if kind == CRYPT else 4):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Optional
 
 from updown.errors import KernelError
 from updown.kernel import namespace
@@ -19,7 +18,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _READ_ONLY = "run as root; or /proc/sys is read-only: a container's, or systemd's ProtectKernelTunables="
 
 
-def read(path: str) -> Optional[str]:
+def read(path: str) -> str | None:
     """The value of `net/ipv4/conf/vti5/rp_filter` without white space around it; None where there is no such sysctl, and ""
     for one that cannot be read: no value is the wanted one then, and the write tells why.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _socket
 import errno
 import struct
-from typing import Dict, List, Tuple
 
 from updown.errors import KernelError
 from updown.record import NamedTuple
@@ -29,7 +28,7 @@ _STATUS = struct.Struct("=i")
 _TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _EXTENDED_TEXT = 1  # NLMSGERR_ATTR_MSG
 
-Attributes = Dict[int, bytes]
+Attributes = dict[int, bytes]
 
 
 class Request(NamedTuple):
@@ -55,7 +54,7 @@ def frame(request: Request, sequence: int) -> bytes:
     return _HEADER.pack(length, request.type, request.flags, sequence, 0) + request.payload
 
 
-def messages(data: bytes) -> List[Message]:
+def messages(data: bytes) -> list[Message]:
     """The messages of one datagram. Raises KernelError where one does not fit into it."""
     found = []
     position = 0
@@ -70,7 +69,7 @@ def messages(data: bytes) -> List[Message]:
     return found
 
 
-def answer(message: Message) -> Tuple[int, str]:
+def answer(message: Message) -> tuple[int, str]:
     """Error number (0: acknowledged) and extended-ack text of an NLMSG_ERROR or NLMSG_DONE message."""
     payload = message.payload
     if len(payload) < 4:
@@ -203,7 +202,7 @@ def canonical(value: str) -> str:
     return unpack_address(pack_address(value))
 
 
-def split_prefix(value: str) -> Tuple[bytes, int]:
+def split_prefix(value: str) -> tuple[bytes, int]:
     """Packed address and prefix length of `10.2.0.0/24`; without a length it is a single host.
 
     Host bits stay: the kernel refuses them in routes and wants them in addresses. Raises KernelError (EINVAL).

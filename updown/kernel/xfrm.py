@@ -7,7 +7,6 @@ only `KernelError` (EBADMSG).
 from __future__ import annotations
 
 import struct
-from typing import List, Tuple
 
 from updown.kernel.exchange import Exchange
 from updown.kernel.wire import DUMP, REQUEST, Attributes, Request, attributes, malformed, u32, unpack_address
@@ -59,16 +58,16 @@ class Policy(NamedTuple):
     protocol: int = 0
     source_port: int = 0
     destination_port: int = 0
-    reqids: Tuple[int, ...] = ()
-    ends: Tuple[Tuple[str, str], ...] = ()
+    reqids: tuple[int, ...] = ()
+    ends: tuple[tuple[str, str], ...] = ()
     key: Key = Key()
 
 
 class Database(NamedTuple):
     """Everything the kernel has, but the policies of single sockets."""
 
-    policies: Tuple[Policy, ...] = ()
-    states: Tuple[State, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    states: tuple[State, ...] = ()
 
 
 class Xfrm(Exchange):
@@ -77,12 +76,12 @@ class Xfrm(Exchange):
     def __init__(self) -> None:
         super().__init__(NETLINK_XFRM)
 
-    def states(self) -> List[State]:
+    def states(self) -> list[State]:
         """A dump of all states."""
         payloads = self._all(Request(GET_STATE, REQUEST | DUMP, b""), NEW_STATE, "XFRM states")
         return [decode_state(payload) for payload in payloads]
 
-    def policies(self) -> List[Policy]:
+    def policies(self) -> list[Policy]:
         """A dump of all policies, without those of single sockets, such as an IKE daemon's own."""
         payloads = self._all(Request(GET_POLICY, REQUEST | DUMP, b""), NEW_POLICY, "XFRM policies")
         return [decode_policy(payload) for payload in payloads if direction_of(payload) < len(DIRECTIONS)]
