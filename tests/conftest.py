@@ -4,27 +4,59 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 
 from tests.vm import ground
 
 REPORT = os.environ.get("VTI_UPDOWN_REPORT", "")
+PIECE = 16  # tests of a file that go together where their fixtures cost little
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--part", default="1/1", help="run only this part of the tests, as in 2/3")
+    parser.addoption(
+        "--among",
+        metavar="FOLDER",
+        help="run what no other pytest with this FOLDER has taken, a file or a piece of one",
+    )
     parser.addoption(
         "--fork", action="store_true", help="recorded calls by forks of pytest, not as processes of their own"
     )
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep every so-manieth test, so that several guests share the work of a long file."""
-    number, parts = map(int, config.getoption("--part").split("/"))
-    items[:] = items[number - 1 :: parts]
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Share the work with others: several guests are at it until all is taken."""
+    folder = session.config.getoption("--among")
+    if not folder or session.config.option.collectonly or session.testsfailed:
+        return None
+    ours = taken(session.items, Path(folder))
+    item = next(ours, None)
+    while item:
+        following = next(ours, None)
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def taken(items: Sequence[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
+    """The tests of each piece that we are the first to take, which a folder says."""
+    for path, tests in groupby(items, key=lambda item: item.path):
+        for number, item in enumerate(tests):
+            together = any(item.iter_markers("daemon"))
+            if number == 0 or (number % PIECE == 0 and not together):
+                try:
+                    (folder / f"{path.parent.name}-{path.stem}-{number}").mkdir()
+                    ours = True
+                except FileExistsError:
+                    ours = False
+            if ours:
+                yield item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -47,11 +79,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
     """One line per test into the report file that tests/run adds up, written at once."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
+    _report({"test": item.nodeid, "outcome": "", "seconds": report.duration})
     if report.when == "call" or report.outcome != "passed":
         reason = ""
         if report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
-        _report({"test": item.nodeid, "outcome": report.outcome, "seconds": report.duration, "reason": reason})
+        _report({"test": item.nodeid, "outcome": report.outcome, "reason": reason})
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:

@@ -12,9 +12,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Callable
@@ -23,7 +22,7 @@ from tests.vm import debian, ground, guest, parts, pythons, strongswan
 from tests.vm.debian import Missing
 from tests.vm.printed import Lines, say
 from tests.vm.pythons import TOP
-from tests.vm.report import Result, summary
+from tests.vm.report import Result, by_file, summary
 
 LAYERS = ("lint", "unit", "kernel", "daemon", "bench")
 REAL = ("kernel", "daemon", "bench")  # need a kernel with VTI and IPsec
@@ -37,9 +36,10 @@ PACKAGES = {
 GUEST_MEMORY = 1536
 JOB_SECONDS = 1500.0
 FULL_JOB_SECONDS = 5400.0
-LONGEST = ("test_three_sites",)  # begins first, so that nobody waits for it alone, and has two processors
-TESTS_PER_GUEST = 60
-ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
+SHARED_SECONDS = 3000.0
+FULL_SHARED_SECONDS = 20000.0
+ALONE_IN_A_GUEST = ("test_three_sites",)  # with two processors
+LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
 PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
@@ -54,6 +54,8 @@ class Job:
     real: bool = False
     limit: float = JOB_SECONDS
     processors: int = 1
+    shares: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The tests by file that it does a part of: what other jobs with the same have not taken."""
 
 
 def main() -> int:
@@ -110,11 +112,9 @@ def jobs(layers: Sequence[str], python: str, full: bool, files: Collection[str])
         found += _lint_jobs(python)
     if "unit" in layers:
         found += _unit_jobs(python, full)
-    for layer in ("daemon", "kernel"):
-        if layer in layers:
-            found += _real_jobs(layer, python, full, files)
+    found += _real_jobs([layer for layer in ("daemon", "kernel") if layer in layers], python, full, files)
     if "bench" in layers:
-        seconds = "45" if full else "20"  # for each table
+        seconds = "45" if full else "8"  # for each table
         bench: Callable[[], Sequence[str]] = partial(list, [python, "-m", "tests.bench.updown_bench", seconds])
         found.append(Job("bench", "this machine", bench, tests=False))
         if ground.missing():
@@ -166,56 +166,70 @@ def _unit_jobs(python: str, full: bool) -> list[Job]:
     return found
 
 
-def _real_jobs(layer: str, python: str, full: bool, only: Collection[str]) -> list[Job]:
-    """A guest per file, several for a long one; one process for all where no guest is wanted."""
-    counts = {path: count for path, count in _collect(python, layer, full).items() if _chosen(layer, path, only)}
+def _real_jobs(layers: Sequence[str], python: str, full: bool, only: Collection[str]) -> list[Job]:
+    """Guests that share the files, one for each processor; one process for a layer where no guest is wanted."""
     command = [python, *_pytest(full), "-v", "--durations=5"]
     limit = FULL_JOB_SECONDS if full else JOB_SECONDS
-    if not ground.missing():
-        return [Job(layer, "all", partial(list, [*command, *counts]), real=True, limit=limit)] if counts else []
     found = []
-    for path in sorted(counts, key=lambda path: (Path(path).stem not in LONGEST, -counts[path])):
-        parts_of_it = -(-counts[path] // TESTS_PER_GUEST)
-        for number in range(1, parts_of_it + 1):
-            part = f"{number}/{parts_of_it}"
-            name = Path(path).stem + (f" {part}" if parts_of_it > 1 else "")
-            words: Callable[[], Sequence[str]] = partial(list, [*command, "--part", part, path])
-            processors = 2 if Path(path).stem in LONGEST else 1
-            found.append(Job(layer, name, words, real=True, limit=limit, processors=processors))
-    return found
+    shared: dict[str, list[str]] = {}
+    for layer in layers:
+        tests = {path: its for path, its in _collect(python, layer, full).items() if its and _chosen(layer, path, only)}
+        if not ground.missing():
+            found += [Job(layer, "all", partial(list, [*command, *tests]), real=True, limit=limit)] if tests else []
+            continue
+        for path in sorted(tests, key=lambda path: -len(tests[path])):
+            if Path(path).stem in ALONE_IN_A_GUEST:
+                words: Callable[[], Sequence[str]] = partial(list, [*command, path])
+                found.append(Job(layer, Path(path).stem, words, real=True, limit=limit, processors=2))
+            else:
+                shared[path] = tests[path]
+    one = Job("guests", "1", partial(list, command), real=True, shares=shared)
+    one = replace(one, limit=FULL_SHARED_SECONDS if full else SHARED_SECONDS)
+    return found + ([replace(one, name=str(number + 1)) for number in range(_width())] if shared else [])
 
 
 def _chosen(layer: str, path: str, only: Collection[str]) -> bool:
     return not only or f"{layer}/{Path(path).stem[len('test_') :]}" in only
 
 
-def _collect(python: str, layer: str, full: bool) -> Counter[str]:
-    """How many tests each file of a layer has; 1 for one that cannot be read, which its own run will tell.
+def _collect(python: str, layer: str, full: bool) -> dict[str, list[str]]:
+    """The tests of each file of a layer; its name for one that cannot be read, which its own run will tell.
 
     Collecting natively also leaves behind what pytest compiles, which takes a guest 20 times as long."""
-    found = Counter({str(path.relative_to(TOP)): 1 for path in sorted(TOP.glob(f"tests/{layer}/test_*.py"))})
+    found: dict[str, list[str]] = {
+        str(path.relative_to(TOP)): [] for path in sorted(TOP.glob(f"tests/{layer}/test_*.py"))
+    }
     command = [python, *_pytest(full), "-q", "--collect-only", f"tests/{layer}"]
-    said = subprocess.run(command, env=dict(os.environ, **ALONE), stdout=subprocess.PIPE, text=True).stdout
-    counts = Counter(line.partition("::")[0] for line in said.splitlines() if "::" in line)
-    return found | counts
+    said = subprocess.run(command, env=dict(os.environ, **LEAN), stdout=subprocess.PIPE, text=True)
+    for line in said.stdout.splitlines():
+        if "::" in line:
+            found[line.partition("::")[0]].append(line)
+    return {path: tests or ([path] if said.returncode else []) for path, tests in found.items()}
 
 
 def _pytest(full: bool) -> list[str]:
     return ["-m", "pytest", "--tb=short", *([] if full else ["-m", "not slow"])]
 
 
+def _width() -> int:
+    """How many jobs run side by side."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return max(1, min(os.cpu_count() or 1, memory // (GUEST_MEMORY + 512)))
+
+
 def run(todo: Sequence[Job]) -> list[Result]:
     """The benchmarks last and alone, everything else side by side."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    width = max(1, min(os.cpu_count() or 1, memory // (GUEST_MEMORY + 512)))
     beside = [job for job in todo if job.layer != "bench"]
     alone = [job for job in todo if job.layer == "bench"]
     signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))  # the guests go with us
     signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="reports.") as folder:
         reports = [Path(folder) / f"{number}.jsonl" for number in range(len(todo))]
-        with concurrent.futures.ThreadPoolExecutor(width) as pool:
+        with concurrent.futures.ThreadPoolExecutor(_width()) as pool:
             results = list(pool.map(_run_one, beside, reports))
+        shared = [(job, result) for job, result in zip(beside, results) if job.shares]
+        if shared:
+            results += by_file([result for _, result in shared], shared[0][0].shares)
         return results + list(map(_run_one, alone, reports[len(beside) :]))
 
 
@@ -246,10 +260,13 @@ def _in_guest(job: Job, report: Path, label: str) -> int:
         processors=job.processors,
         timeout=job.limit,
         shares=[report.parent],
-        environment={"VTI_UPDOWN_REPORT": str(report), **ALONE},
+        environment={"VTI_UPDOWN_REPORT": str(report), **LEAN},
     )
     out = Lines(label)
-    status = guest.run(job.command(), settings, out.take, out.take)
+    command = list(job.command())
+    if job.shares:
+        command += ["--among", str(report.parent), *job.shares]
+    status = guest.run(command, settings, out.take, out.take)
     out.finish()
     return status
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ class Result:
     seconds: float = 0.0
     outcomes: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    took: dict[str, float] = field(default_factory=dict)
+    """Seconds of each test, with its fixtures."""
 
     def count(self, outcome: str) -> int:
         return list(self.outcomes.values()).count(outcome)
@@ -33,7 +35,9 @@ class Result:
         """Take in a report; a test that began and did not end has failed, as has a job nobody knows the reason of."""
         text = path.read_text() if path.exists() else ""
         for line in map(json.loads, filter(None, text.split("\n"))):
-            if line["outcome"] == "started":
+            if "seconds" in line:
+                self.took[line["test"]] = self.took.get(line["test"], 0.0) + line["seconds"]
+            elif line["outcome"] == "started":
                 self.outcomes.setdefault(line["test"], "started")
             else:
                 self.note(line["test"], line["outcome"], line.get("reason", ""))
@@ -43,12 +47,29 @@ class Result:
             self.note(self.name, "failed", f"ended with status {status}")
 
 
+def by_file(shared: Sequence[Result], expected: Mapping[str, Sequence[str]]) -> list[Result]:
+    """The results of jobs that shared the tests of several files, a file each; a test that none of them had has failed."""
+    found = []
+    for path, tests in expected.items():
+        layer, name = path.split("/")[-2:]
+        one = Result(layer, name.partition(".")[0])
+        for result in shared:
+            for test in [test for test in result.outcomes if test.partition("::")[0] == path]:
+                one.note(test, result.outcomes.pop(test), result.reasons.get(test, ""))
+                one.seconds += result.took.get(test, 0.0)
+        for test in tests:
+            if test not in one.outcomes:
+                one.note(test, "failed", "was not run")
+        found.append(one)
+    return found
+
+
 def summary(results: Sequence[Result], total_seconds: float) -> str:
     """The closing text: where the time went, what failed, every skipped test, and the total on the last line."""
     lines = ["", "where the time went"]
     for layer in dict.fromkeys(result.layer for result in results):
         for result in [one for one in results if one.layer == layer]:
-            counted = ", ".join(f"{result.count(word)} {word}" for word in WORDS)
+            counted = ", ".join(f"{result.count(word)} {word}" for word in WORDS) if result.outcomes else ""
             lines.append(f"  {result.layer:8} {result.seconds:7.1f} s  {counted:38} {result.name}")
     lines.append(f"  {'all':8} {total_seconds:7.1f} s")
     for word in ("failed", "skipped"):
