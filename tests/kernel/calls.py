@@ -117,7 +117,9 @@ def _lines(output: bytes) -> tuple[str, ...]:
 
 
 def load_modules() -> None:
-    """Have the kernel's modules, with the fallback devices they bring, and ours, before the first look at a node."""
+    """Have the kernel's modules, with the fallback devices they bring, and ours and pyroute2, which forks would each import
+    anew, before the first look at a node."""
+    importlib.import_module("pyroute2")
     for module in pkgutil.walk_packages(updown.__path__, "updown."):
         importlib.import_module(module.name)
     with private_namespace():
