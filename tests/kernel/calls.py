@@ -8,17 +8,20 @@ import importlib
 import os
 import pkgutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import updown
 from updown.hook import main
 
+EVENTS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18
+"""Groups of linux/rtnetlink.h: links, then addresses, routes and rules of IPv4, then those of IPv6."""
 HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
 
 
@@ -47,6 +50,20 @@ def private_namespace() -> Iterator[None]:
             yield
         finally:
             enter(libc.setns(before.fileno(), 0))
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Callable[[], bool]]:
+    """Ask whether the kernel has told of any change since, which is quicker than to look at everything."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK) as events:
+        events.bind((0, EVENTS))
+
+        def changed() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                return bool(events.recv(65536))
+            return False
+
+        yield changed
 
 
 def ip(*arguments: str, batch: str = "") -> str:
