@@ -19,7 +19,7 @@ from updown.ledger_tables import child_row, claim_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
@@ -291,15 +291,3 @@ class Ledger:
     def forget_taken(self, first: str, last: str) -> None:
         """Forget those whose text is one of these two or between them."""
         self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))
-
-
-def as_json(claim: Claim) -> dict[str, Any]:
-    """A claim for `status --json`."""
-    return {
-        "connection": claim.connection,
-        "kind": claim.kind,
-        "device": claim.device,
-        "since": claim.since,
-        **claim.about._asdict(),
-        "holds": [resource(want) for want in claim.wants],
-    }

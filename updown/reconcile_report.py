@@ -9,11 +9,10 @@ from updown.claims import Claim
 from updown.daemons import pluto_status
 from updown.daemons.said import ABSENT, ANSWERED
 from updown.desired import Mtu
-from updown.ledger import as_json
 from updown.lines import folded
 from updown.reconcile import DAEMONS, GRACE, Decision, End, Facts
 from updown.record import NamedTuple
-from updown.report import JSON_VERSION, plan_lines
+from updown.report import JSON_VERSION, claim_json, plan_lines
 
 
 class Outcome(NamedTuple):
@@ -66,16 +65,16 @@ def outcome_json(outcome: Outcome) -> dict[str, object]:
     """For programs."""
 
     def ended(end: End) -> dict[str, object]:
-        return {**as_json(end.claim), "reason": end.reason}
+        return {**claim_json(end.claim), "reason": end.reason}
 
     return {
         "version": JSON_VERSION,
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
         "claims_ended": [ended(end) for end in outcome.decision.ended],
-        "claims_waiting": [as_json(claim) for claim in outcome.decision.waiting],
-        "claims_young": [as_json(claim) for claim in outcome.decision.young],
-        "claims_moved": [as_json(claim) for claim in outcome.decision.moved],
-        "claims_recounted": [as_json(claim) for claim in outcome.decision.recounted],
+        "claims_waiting": [claim_json(claim) for claim in outcome.decision.waiting],
+        "claims_young": [claim_json(claim) for claim in outcome.decision.young],
+        "claims_moved": [claim_json(claim) for claim in outcome.decision.moved],
+        "claims_recounted": [claim_json(claim) for claim in outcome.decision.recounted],
         "uncounted": [child._asdict() for child in outcome.decision.uncounted],
         "operations": [operation.json() for operation in outcome.report.operations],
         "warnings": list(outcome.report.warnings),

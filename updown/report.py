@@ -81,3 +81,15 @@ def as_json(context: Context, report: Report) -> dict[str, Any]:
         "remarks": list(report.remarks),
         "claims": [{"kind": claim.kind, "holds": [resource(want) for want in claim.wants]} for claim in report.claims],
     }
+
+
+def claim_json(claim: Claim) -> dict[str, Any]:
+    """A claim for `status --json`."""
+    return {
+        "connection": claim.connection,
+        "kind": claim.kind,
+        "device": claim.device,
+        "since": claim.since,
+        **claim.about._asdict(),
+        "holds": [resource(want) for want in claim.wants],
+    }

@@ -13,11 +13,11 @@ from updown.desired import Device
 from updown.errors import UpdownError
 from updown.kernel import dumps
 from updown.kernel.netlink import Netlink
-from updown.ledger import Ledger, as_json
+from updown.ledger import Ledger
 from updown.ledger_file import STATE_DIR, folder
 from updown.left_over import netnses
 from updown.live import ledger_of, namespace_name
-from updown.report import JSON_VERSION
+from updown.report import JSON_VERSION, claim_json
 from updown.signals import follows, is_silent, is_up
 from updown.state import OUR_ALIAS, Link, is_any
 from updown.values import escaped
@@ -46,7 +46,7 @@ def show(arguments: Arguments) -> int:
                 {
                     "version": JSON_VERSION,
                     "devices": devices,
-                    "claims": [as_json(claim) for claim in held],
+                    "claims": [claim_json(claim) for claim in held],
                     "note": note,
                     "waiting": waiting,
                 }

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.daemon.nodes import PATH, Node, end, wait_for
-from updown.ledger import as_json
 from updown.ledger_file import STATE_DIR, copy_ledger
+from updown.report import claim_json
 
 TOP = Path(__file__).resolve().parents[2]
 OURS = f"{sys.executable} -I {TOP}/hooks/vti-updown"
@@ -106,7 +106,7 @@ class Endpoint(Node):
                 shutil.copytree(place, copy)
             with copy_ledger(str(copy.parent), place.name[len("net-") :]) as ledger:
                 assert not ledger.note, ledger.note
-                found += [as_json(claim) for claim in ledger.claims()]
+                found += [claim_json(claim) for claim in ledger.claims()]
         return found
 
     def _launch(self, *command: str) -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from updown.daemons import vici
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child
-from updown.daemons.vici import Session, Silence, children_in, parse
+from updown.daemons.vici import Session, children_in
+from updown.daemons.vici_message import Silence, parse
 
 CHILD = {
     "name": "net",

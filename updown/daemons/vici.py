@@ -1,7 +1,7 @@
 """What a running charon says is up: list-sas over its vici socket, without blocking.
 
-Packets and messages: strongSwan's src/libcharon/plugins/vici/README.md. A packet is its length (32 bits, big-endian) and a type
-byte; requests, events and their registration carry a name. A message is a row of elements: sections, key-values and lists.
+Packets: strongSwan's src/libcharon/plugins/vici/README.md. A packet is its length (32 bits, big-endian) and a type byte; with
+requests, events and their registration a name; then comes a message (vici_message.py).
 
 `noblock` leaves out every IKE SA that charon is at work with in that moment. Therefore an answer proves that a tunnel is up;
 that it is not, only where `stats` counts no more IKE SAs than were listed: the caller asks several times.
@@ -28,29 +28,19 @@ from updown.daemons.said import (
     several,
     silent,
 )
+from updown.daemons.vici_message import Message, Silence, key_value, parse, short
 from updown.record import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Message = dict[str, Any]
-else:
-    Message = dict
-
 DAEMON = "strongswan"
 SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
 PROCESSES = ("charon", "charon-systemd")
 
 REQUEST, RESPONSE, UNKNOWN, REGISTER, _, CONFIRM, EVENT_UNKNOWN, EVENT = range(8)
-SECTION, SECTION_END, KEY, LIST, ITEM, LIST_END = range(1, 7)
 LONGEST = 512 * 1024  # bytes of a packet, vici's own limit
-
-"""A section: text, lists of text, and sections, by name."""
-
-
-class Silence(Exception):
-    """No answer, or none that can be read; the text says why."""
 
 
 class Packet(NamedTuple):
@@ -183,74 +173,6 @@ class Session:
                 raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             data += more
         return data
-
-
-def short(name: str) -> bytes:
-    """A name with its length, one byte."""
-    coded = name.encode("utf-8", "surrogateescape")
-    return bytes([len(coded)]) + coded
-
-
-def key_value(name: str, value: str) -> bytes:
-    """A key-value element."""
-    coded = value.encode("utf-8", "surrogateescape")
-    return bytes([KEY]) + short(name) + struct.pack(">H", len(coded)) + coded
-
-
-class _Reader:
-    """Takes names and values off a message."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = 0
-
-    def take(self, count: int) -> bytes:
-        end = self.position + count
-        if end > len(self.data):
-            raise Silence("a malformed message")
-        taken = self.data[self.position : end]
-        self.position = end
-        return taken
-
-    def name(self) -> str:
-        return self.take(self.take(1)[0]).decode("utf-8", "surrogateescape")
-
-    def value(self) -> str:
-        (length,) = struct.unpack(">H", self.take(2))
-        return self.take(length).decode("utf-8", "surrogateescape")
-
-
-def parse(data: bytes) -> Message:
-    """A message as a dictionary. Raises Silence for bytes that are none."""
-    reader = _Reader(data)
-    top: Message = {}
-    open_sections = [top]
-    items: list[str] | None = None
-    while reader.position < len(data):
-        kind = reader.take(1)[0]
-        if kind == ITEM and items is not None:
-            items.append(reader.value())
-        elif kind == LIST_END and items is not None:
-            items = None
-        elif items is not None:
-            raise Silence("a malformed message")
-        elif kind == SECTION:
-            inner: Message = {}
-            open_sections[-1][reader.name()] = inner
-            open_sections.append(inner)
-        elif kind == SECTION_END and len(open_sections) > 1:
-            open_sections.pop()
-        elif kind == KEY:
-            name = reader.name()
-            open_sections[-1][name] = reader.value()
-        elif kind == LIST:
-            items = []
-            open_sections[-1][reader.name()] = items
-        else:
-            raise Silence("a malformed message")
-    if len(open_sections) > 1 or items is not None:
-        raise Silence("a message that breaks off")
-    return top
 
 
 UP = ("INSTALLED", "REKEYING", "REKEYED", "UPDATING")
