@@ -136,7 +136,7 @@ def test_clients_of_a_pool_each_have_an_interface_at_the_server(
 @pytest.mark.parametrize(
     ("name", "made", "keys"),
     [
-        ("ipsec42", "type xfrm if_id 42", ID42),
+        pytest.param("ipsec42", "type xfrm if_id 42", ID42, marks=pytest.mark.slow),
         ("vti5", f"type vti local {WEST} remote {EAST} key 5", MARK5),
     ],
 )

@@ -69,7 +69,7 @@ def test_ipv6_inside_ipv4(ground: Ground, west: Gateway, east: Gateway) -> None:
     gone(west, east)
 
 
-@pytest.mark.parametrize("routing", ["yes", "no"])
+@pytest.mark.parametrize("routing", ["yes", pytest.param("no", marks=pytest.mark.slow)])
 def test_host_to_host_never_routes_the_peer_into_the_device(west: Gateway, east: Gateway, routing: str) -> None:
     """Or IKE and ESP themselves would be sent into the tunnel: rekeying shows that they are not."""
     for node in (east, west):
