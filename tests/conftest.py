@@ -13,7 +13,7 @@ import pytest
 from tests.vm import ground
 
 REPORT = os.environ.get("VTI_UPDOWN_REPORT", "")
-PIECE = 16  # tests of a file that go together where their fixtures cost little
+PIECE = 4  # tests of a file that go together where their fixtures cost little
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -61,8 +61,8 @@ def main() -> int:
     else:
         print("This kernel has no VTI: a tunnel without a device, which both hooks can do here.")
         table("a tunnel without a device", plain, {"ours": OURS, "stock": STOCK, "bare": BARE}, seconds)
-    dry = {"ours --dry-run": [*OURS, "--dry-run"], "bare": BARE}
-    table("a tunnel with a VTI, only planned", recorded, dry, seconds / 2)
+        dry = {"ours --dry-run": [*OURS, "--dry-run"], "bare": BARE}
+        table("a tunnel with a VTI, only planned", recorded, dry, seconds / 2)
     return 0
 
 

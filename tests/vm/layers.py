@@ -260,6 +260,7 @@ def _in_guest(job: Job, report: Path, label: str) -> int:
         processors=job.processors,
         timeout=job.limit,
         shares=[report.parent],
+        copies=[TOP / "updown", TOP / "hooks", *TOP.glob(".venv/lib/python3.*/site-packages/pyroute2")],
         environment={"VTI_UPDOWN_REPORT": str(report), **LEAN},
     )
     out = Lines(label)
