@@ -33,8 +33,11 @@ class Report(NamedTuple):
     claims: tuple[Claim, ...] = ()  # written or ended
 
 
-def carry_out(connection: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """Write the change, plan it, and unless `dry` make the kernel follow. The caller has begun a transaction.
+def carry_out(
+    connection: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool, ends: bool = False
+) -> Report:
+    """Write the change, plan it, and unless `dry` make the kernel follow. The caller has begun a transaction. `ends`: the event
+    makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not say so again.
 
     Raises Conflict or KernelError; ledger and kernel are then as before.
     """
@@ -44,7 +47,9 @@ def carry_out(connection: str, change: Change, ledger: Ledger, netlink: Netlink,
     for claim in change.put:
         ledger.put(claim)
     newest = change.put[0].key if change.put else ""
-    return settle(connection, touched_by(change, before), asked_before(before), newest, ledger, netlink, dry, before)
+    return settle(
+        connection, touched_by(change, before), asked_before(before), newest, ledger, netlink, dry, before, ends
+    )
 
 
 def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
@@ -74,13 +79,15 @@ def settle(
     netlink: Netlink,
     dry: bool,
     before: dict[str, Claim],
+    ends: bool = False,
+    anew: bool = False,
 ) -> Report:
     """Bring the touched resources to what the claims, as now written, desire; `before` is what to write again on failure."""
     if not touched:
         ledger.commit()
         return Report(connection)
-    ground, observed = survey(touched, ended, newest, ledger, netlink)
-    plan = make_plan(ground, observed)
+    ground, observed = survey(touched, ended, newest, ledger, netlink, anew)
+    plan = make_plan(ground._replace(ends=ends, anew=anew), observed)
     for operation in plan.operations:
         if operation.action == "link add" and isinstance(operation.subject, Link):
             netlink.at(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from updown.about import NOBODY, About, Sa, about, at, moved_to, same_side
 from updown.context import Context
-from updown.desired import Device, Row, Want, Wants
+from updown.desired import Device, Row, Sysctl, Want, Wants
 from updown.record import NamedTuple
 
 SA = "sa"
@@ -123,10 +123,10 @@ def group_of(context: Context) -> str:
     return json.dumps([context.peer_client.text, *marks, context.daemon_device or ""])
 
 
-def in_group(context: Context, claim: Claim) -> bool:
+def in_group(context: Context, claim: Claim, devices: set[str]) -> bool:
     """Whether a claim of the same group has the local address too, or had it before a move that it was not told of: then it is
-    on the same device, which has but one."""
-    return claim.about.me == context.me or claim.device == context.interface
+    on one of the tunnel's `devices`, which have but one."""
+    return claim.about.me == context.me or claim.device in devices
 
 
 def sought(context: Context) -> Sought:
@@ -222,7 +222,8 @@ def unroute(context: Context, held: Held) -> Change:
     mine = [
         claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)
     ]
-    group = [claim for claim in held.group if in_group(context, claim) and not (failed and claim.kind == SA)]
+    devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
+    group = [claim for claim in held.group if in_group(context, claim, devices) and not (failed and claim.kind == SA)]
     return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
 
@@ -269,7 +270,8 @@ def same_key(claims: tuple[Claim, ...], key: str) -> Claim | None:
 
 def follow(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
     """Other claims of the same tunnel (pairs of selectors, the trap) ask for the device as `claim` now does: an address that
-    moved moved for them all, and for some of them the daemon calls nothing."""
+    moved moved for them all, as did a device that has another name in the settings by now, and for some of them the daemon
+    calls nothing."""
     devices = [want for want in claim.wants if isinstance(want, Device)]
     changed: list[Claim] = []
     for other in others:
@@ -277,8 +279,18 @@ def follow(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
             continue
         kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.wants)
         if kept != other.wants:
+            if other.device != claim.device and len(devices) == 1:
+                kept = tuple(want for one in kept for want in on_device(one, other.device, claim.device))
+                other = other._replace(device=claim.device)
             changed.append(other._replace(wants=kept, about=at(other.about, claim.about.me, claim.about.peer)))
     return tuple(changed)
+
+
+def on_device(want: Want, old: str, new: str) -> Wants:
+    """What hung on the device `old`, on `new`; its sysctls the claim asks for that brought the new name."""
+    if isinstance(want, (Device, Sysctl)) or want.device != old:
+        return () if isinstance(want, Sysctl) else (want,)
+    return (want._replace(device=new),)
 
 
 RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute)

@@ -19,7 +19,7 @@ from updown.live import ledger_of, live_event, settings_lines
 from updown.operations import Operation
 from updown.report import JSON_VERSION, as_json, explanation, plan_lines
 from updown.settings import Line
-from updown.state import OUR_ALIAS
+from updown.state import has_our_alias
 
 EACH_ALONE = "each was planned from the present state, as if those before it had not been"
 
@@ -163,7 +163,7 @@ def left_over(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...]) -> list
 
     names = {split(name)[1] for name in ledger.all_made() if name.startswith("device ")}
     here = there(netlink, netnses(ledger, lines))
-    ours = [link for link in here.links if link.name in names or link.alias.startswith(OUR_ALIAS)]
+    ours = [link for link in here.links if link.name in names or has_our_alias(link)]
     gone: list[Ended] = [Ended("clean", Device(link, shared=False, goes=True)) for link in ours]
     rest: tuple[Want, ...] = (*here.routes, *here.rules, *here.tables)
     return gone + [Ended("clean", want) for want in rest]

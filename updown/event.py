@@ -62,7 +62,7 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
             ledger.set_taken(ended, now)  # of a move too: the calls that follow it are never late
         if context.verb.makes:
             ledger.forget_taken(*rules.anew(context))
-        report = carry_out(context.connection, change, ledger, netlink, dry)
+        report = carry_out(context.connection, change, ledger, netlink, dry, not context.verb.makes)
     except BaseException as error:
         ledger.rollback()
         if ended and not context.verb.makes and not served and isinstance(error, (Conflict, KernelError)):

@@ -98,8 +98,9 @@ class Ledger:
 
     def holders(self, name: str, newest: str, each_device: bool = False) -> list[Holder]:
         """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
-        something else than it, at most two. That decides everything, and it stays as cheap when thousands hold it. With
-        `each_device` the first claim of each device as well, where the first of all may not do."""
+        something else than it, at most two; on a device, two of other tunnels too, since those may be its own tunnel's. That
+        decides everything, and it stays as cheap when thousands hold it. With `each_device` the first claim of each device as
+        well, where the first of all may not do."""
         claims = [
             order for (order,) in self.base.execute("SELECT min(claim) FROM want WHERE resource = ?", (name,)) if order
         ]
@@ -117,6 +118,12 @@ class Ledger:
             latest = f"SELECT max(ordering) FROM claim WHERE tunnel = ({tunnel}) AND device = ?"
             found = self.base.execute(latest, (claims[0], split(name)[1]))
             claims += [order for (order,) in found if order is not None]
+        if claims and name.startswith("device "):
+            for other in ("<", ">"):
+                theirs = f"tunnel {other} (SELECT tunnel FROM claim WHERE ordering = ?)"
+                sharer = f"SELECT ordering FROM claim WHERE device = ? AND {theirs} LIMIT 1"
+                speaks = mine[0] if mine else claims[0]
+                claims += [order for (order,) in self.base.execute(sharer, (split(name)[1], speaks))]
         claims += self.first_of_each(name) if each_device else []
         return [
             Holder(claim, want)

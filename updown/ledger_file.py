@@ -162,6 +162,28 @@ def connect(path: str) -> sqlite3.Connection:
     return base
 
 
+def copy_into(memory: sqlite3.Connection, path: str) -> None:
+    """Copy the file at `path`. What a killed event had begun to write has to be taken back first, which SQLite does where it
+    may write: in a copy of the file then."""
+    stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
+    try:
+        stored.backup(memory)
+    except LedgerError:
+        if not os.path.exists(f"{path}-journal"):
+            raise
+        import shutil
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="vti-updown.") as place:
+            for end in ("", "-journal"):
+                shutil.copyfile(path + end, os.path.join(place, "ledger" + end))
+            again = connect(os.path.join(place, "ledger"))
+            again.backup(memory)
+            again.close()
+    finally:
+        stored.close()
+
+
 def copy_ledger(state_dir: str, namespace: str) -> Ledger:
     """A copy in memory, for --dry-run, explain and status: nothing on disk is written, no lock is taken."""
     memory = connect(":memory:")
@@ -169,9 +191,7 @@ def copy_ledger(state_dir: str, namespace: str) -> Ledger:
     note = ""
     try:
         os.stat(path)
-        stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
-        stored.backup(memory)
-        stored.close()
+        copy_into(memory, path)
         if prepare(memory):
             note = f"the ledger in {state_dir} was empty, cut off or never filled"
         list(Ledger(memory).claims())

@@ -42,8 +42,11 @@ CREATE TABLE probe (device TEXT PRIMARY KEY, misses INTEGER NOT NULL, since INTE
 """What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a route.
 Since version 2."""
 
-PLACES = "CREATE INDEX claim_connection ON claim (connection, device);"
-"""To find one claim of a connection on a device. Since version 3."""
+PLACES = """
+CREATE INDEX claim_connection ON claim (connection, device);
+CREATE INDEX claim_sharer ON claim (device, tunnel);
+"""
+"""To find one claim of a connection on a device, and of another tunnel on it. Since version 3."""
 
 TO_2 = (
     SIGNALS

@@ -7,9 +7,10 @@ from updown.claims import Holder, same_hosts
 from updown.concerns import addresses, device, firewall, mtu, peers, routes, rules, sysctls
 from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
 from updown.draft import Devices, Draft, Ground, Plan, first, speaker
+from updown.errors import Conflict
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import OUR_ALIAS, Address, Link, Route, Rule
+from updown.state import OUR_ALIAS, Address, Link, Route, Rule, has_our_alias
 from updown.taken_along import restore_lost
 from updown.wording import words_of
 
@@ -60,16 +61,26 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
                 unusable.append(device_name)
             foreign.append(device_name)
             continue
-        check_others(holder, holders, observed)
         want = want._replace(link=want.link._replace(mtu=least_mtu(holders, ground.mtus.get(device_name, 0))))
-        want = where_it_is(want, have, holder.claim.key == ground.newest, observed)
+        if holder.claim.key != ground.newest:
+            want = where_it_is(want, have, holders, observed)
+        try:
+            check_others(want, holder, holders, have, observed)
+            if have is not None and not device.is_ours(have, made, want.link):
+                device.check_foreign(want, have, words_of(holder.claim.about.daemon))
+        except Conflict as error:
+            if not ground.ends:
+                raise
+            draft.warnings.append(f"{error.text}: it stays as it is. {error.hint}")
+            unusable.append(device_name)
+            foreign.append(device_name)
+            continue
         mtus[device_name] = want.link.mtu
         if have is None:
             make_device(want, holder, draft, idle)
             fresh.append(device_name)
             gone.append(device_name)
         elif not device.is_ours(have, made, want.link):
-            device.check_foreign(want, have, words_of(holder.claim.about.daemon))
             foreign.append(device_name)
             mtus[device_name] = 0
             if not have.up:
@@ -119,15 +130,15 @@ def daemon_device_trouble(want: Device, have: Link | None) -> str:
     return f"{have.name} has {'; '.join(different)}; nothing routed" if different else ""
 
 
-def check_others(holder: Holder, holders: list[Holder], observed: Observed) -> None:
-    """Other connections' claims on the device must ask for the same."""
-    want = holder.want
-    assert isinstance(want, Device)
+def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link | None, observed: Observed) -> None:
+    """Other connections' claims on the device must ask for the same; but for the local end where theirs is of before a move,
+    which is known by an address that this machine lost, or by the device, which is where this claim wants it."""
     for other in holders:
         if other.claim.tunnel == holder.claim.tunnel or not isinstance(other.want, Device):
             continue
         path = observed.paths.get(other.want.link.local)
-        outdated: tuple[str, ...] = ("local",) if path is None or not path.local else ()
+        there = have is not None and has_our_alias(have) and have.local == want.link.local
+        outdated: tuple[str, ...] = ("local",) if there or path is None or not path.local else ()
         if same_hosts(holder.claim, other.claim):
             outdated = ("kind", "local", "remote")
         words = words_of(holder.claim.about.daemon)
@@ -140,12 +151,18 @@ def least_mtu(holders: list[Holder], least: int) -> int:
     return min(filter(None, [*asked, least]), default=0)
 
 
-def where_it_is(want: Device, have: Link | None, newest: bool, observed: Observed) -> Device:
-    """A device is not re-pointed to an address that this machine lost: MOBIKE told another connection of the new one."""
-    if have is None or newest or have.local == want.link.local:
+def where_it_is(want: Device, have: Link | None, holders: list[Holder], observed: Observed) -> Device:
+    """A device is not re-pointed to an address that this machine lost, nor away from where another claim has it: MOBIKE told
+    another connection of the new one."""
+    if have is None or have.local == want.link.local:
         return want
     path = observed.paths.get(want.link.local)
-    return want if path is not None and path.local else want._replace(link=want.link._replace(local=have.local))
+    stays = any(isinstance(other.want, Device) and other.want.link.local == have.local for other in holders)
+    return (
+        want
+        if path is not None and path.local and not stays
+        else want._replace(link=want.link._replace(local=have.local))
+    )
 
 
 def make_device(want: Device, holder: Holder, draft: Draft, idle: bool) -> None:
@@ -219,6 +236,12 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
         draft.phases["rule"] += [operation] if operation else []
 
 
+def is_replaced(device_name: str, ground: Ground, observed: Observed) -> bool:
+    """Whether somebody put a device of his own in the place of the one that we made: what is on it is his as well."""
+    have, made = observed.links.get(device_name), ground.made.get(f"device {device_name}")
+    return bool(have is not None and made and made != have.ifindex and not has_our_alias(have))
+
+
 def release(name: str, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
     """The last claim on an address, a way to a peer or a route went."""
     last = ground.ended.get(name, [])
@@ -229,7 +252,7 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
     if isinstance(want, (Address, SourceAddress)):
         if ground.made.get(name) is not None:
             address = addresses.as_address(want)
-            if address.device not in devices.gone:
+            if address.device not in devices.gone and not is_replaced(address.device, ground, observed):
                 draft.phases["strip"] += addresses.plan_removal(address, observed, why)
             draft.made[name] = None
     elif isinstance(want, Clamp):

@@ -11,10 +11,11 @@ from updown.operations import Operation
 from updown.state import Route
 
 
-def moved(want: PeerRoute, ground: Ground) -> bool:
-    """Whether the tunnel's own end was another one before this event."""
+def moved(want: PeerRoute, ground: Ground, observed: Observed) -> bool:
+    """Whether the tunnel's own end was another one before this event, or the machine may have another way to the peer."""
     before = ground.ended.get(f"peer {want.peer}", [])
-    return any(isinstance(old.want, PeerRoute) and old.want.local != want.local for old in before)
+    elsewhere = any(isinstance(old.want, PeerRoute) and old.want.local != want.local for old in before)
+    return elsewhere or (ground.anew and observed.paths.get(want.peer) is not None)
 
 
 def lost_peers(ground: Ground, observed: Observed, gone: tuple[str, ...]) -> frozenset[str]:
@@ -24,7 +25,7 @@ def lost_peers(ground: Ground, observed: Observed, gone: tuple[str, ...]) -> fro
     return frozenset(
         want.peer
         for want in wants
-        if isinstance(want, PeerRoute) and peers.is_lost(want, observed, moved(want, ground), gone)
+        if isinstance(want, PeerRoute) and peers.is_lost(want, observed, moved(want, ground, observed), gone)
     )
 
 
@@ -41,7 +42,7 @@ def plan_peer(holder: Holder, ground: Ground, observed: Observed, devices: Devic
         waiting = any(is_looping(Holder(holder.claim, one), draft) for one in holder.claim.wants)
         draft.warnings.append(peers.no_way(want, waiting))
         return
-    operation = peers.plan(want, observed, moved(want, ground), devices.gone, holder.claim.connection)
+    operation = peers.plan(want, observed, moved(want, ground, observed), devices.gone, holder.claim.connection)
     draft.phases["peer"] += [operation] if operation else []
 
 

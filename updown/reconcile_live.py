@@ -17,6 +17,7 @@ from updown.daemons import pluto_status, vici
 from updown.daemons.said import ANSWERED, Said
 from updown.desired import device_of, resource
 from updown.errors import Refused, UpdownError
+from updown.kernel import dumps
 from updown.kernel.netlink import Netlink
 from updown.kernel.sa import Outgoing, States
 from updown.kernel.xfrm import Database, Xfrm
@@ -64,6 +65,7 @@ def live(arguments: Arguments) -> Outcome:
             with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
                 asked_of = tuple(copy.claims())
                 facts = gather(asked_of)
+            dumps.imported()
             with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
                 noted += (ledger.note,) if ledger.note else ()
                 calm = arguments.dry_run or written(path) == stamp or not stamp
@@ -219,7 +221,9 @@ def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: 
         for claim in change.put:
             ledger.put(claim)
         touched = [*touched_by(change, before), *ledger.on_device(name)]
-        return settle("", list(dict.fromkeys(touched)), asked_before(before), "", ledger, netlink, dry, before)
+        return settle(
+            "", list(dict.fromkeys(touched)), asked_before(before), "", ledger, netlink, dry, before, anew=True
+        )
     except UpdownError as error:
         ledger.rollback()
         return failed(error)

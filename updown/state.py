@@ -15,6 +15,9 @@ OUR_PROTOCOL = 160
 OUR_ALIAS = "vti-updown"
 """Interface alias (ifalias) of every device we make: it survives our crash and the loss of the ledger."""
 
+ON_ITS_WAY = f"{OUR_ALIAS} to "
+"""The same, before the name of a network namespace, while a device is moved there."""
+
 MAIN_TABLE = 254
 
 HOP_GATEWAY = "fe80::a0"
@@ -102,6 +105,11 @@ def family(address: str) -> int:
 def placed(device: str, netns: str) -> str:
     """A device's name with its network namespace; empty is the hook's own."""
     return f"{device}@{netns}" if netns else device
+
+
+def has_our_alias(link: Link) -> bool:
+    """Whether it is marked as ours; an administrator's words that begin with our name are his own."""
+    return link.alias == OUR_ALIAS or link.alias.startswith(ON_ITS_WAY)
 
 
 def bare(device: str) -> str:

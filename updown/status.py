@@ -19,7 +19,7 @@ from updown.left_over import netnses
 from updown.live import ledger_of, namespace_name
 from updown.report import JSON_VERSION, claim_json
 from updown.signals import follows, is_silent, is_up
-from updown.state import OUR_ALIAS, Link, is_any
+from updown.state import Link, has_our_alias, is_any
 from updown.values import escaped
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ def show(arguments: Arguments) -> int:
         note = ledger.note
         try:
             for netns in ("", *netnses(ledger, ())):
-                names |= {link.name for link in dumps.links(netns) if link.alias.startswith(OUR_ALIAS)}
+                names |= {link.name for link in dumps.links(netns) if has_our_alias(link)}
         except UpdownError as error:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
         devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
@@ -80,7 +80,7 @@ def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledg
     """One device: what the kernel shows, who made it, and when it goes."""
     asked = [(claim, want) for claim in held for want in claim.wants if isinstance(want, Device)]
     wants = [want for _, want in asked if want.link.name == name]
-    made = ledger.made(f"device {name}") is not None or (link is not None and link.alias.startswith(OUR_ALIAS))
+    made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
     row: dict[str, Any] = {

@@ -17,19 +17,27 @@ from updown.state import Address, Route, family, host
 
 
 def survey(
-    touched: Sequence[str], ended: dict[str, list[Ended]], newest: str, ledger: Ledger, netlink: Netlink
+    touched: Sequence[str],
+    ended: dict[str, list[Ended]],
+    newest: str,
+    ledger: Ledger,
+    netlink: Netlink,
+    anew: bool = False,
 ) -> tuple[Ground, Observed]:
-    """Who asks for what is touched, and what the kernel shows of it. Where a device must be made anew, was found without its
-    routes, or loses an address, everything that hangs on it is touched too."""
+    """Who asks for what is touched, and what the kernel shows of it; `anew` as in observe.
+
+    Where a device must be made anew, was found without its routes, or loses an address, everything that hangs on it is touched
+    too.
+    """
     names = list(dict.fromkeys(touched))
     ground = ground_of(names, ended, newest, ledger)
-    observed = observe(netlink, wants_in(ground), ())
+    observed = observe(netlink, wants_in(ground), (), anew)
     devices = upset(ground, observed)
     hanging = [name for device_name in devices for name in ledger.on_device(device_name)]
     hanging += [name for source in bereft(ground, observed, devices) for name in ledger.beside(source)]
     if set(hanging) - set(names) or any(observed.links.get(name) for name in devices):
         ground = ground_of([*names, *hanging], ended, newest, ledger)
-        observed = observe(netlink, wants_in(ground), devices)
+        observed = observe(netlink, wants_in(ground), devices, anew)
     return ground, observed
 
 

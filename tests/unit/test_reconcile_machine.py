@@ -342,6 +342,24 @@ def test_a_way_to_a_peer_stays_with_its_tunnel_and_goes_without(machine: Machine
     assert machine.routes() == set()
 
 
+def test_the_way_to_a_peer_follows_the_machines_own_default_route(machine: Machine) -> None:
+    """Another gateway by DHCP; while there is none at all, the way stays as it was."""
+    full = T._replace(theirs="0.0.0.0/0", mine="0.0.0.0/0", next_hop="198.51.100.254", peer="203.0.113.9")
+    machine.send_all(establish(full))
+    eth0 = machine.kernel.named("eth0").ifindex
+    machine.kernel.delete_route(Route("0.0.0.0/0", "eth0", "198.51.100.254", protocol=3), eth0)
+    settled(machine, said(child(full)), database(full))
+    machine.kernel.add_route(Route("0.0.0.0/0", "eth0", "198.51.100.253", protocol=3), eth0)
+    dry = reconcile(machine, said(child(full)), database(full), dry=True)
+    outcome = reconcile(machine, said(child(full)), database(full))
+    for one in (dry, outcome):
+        assert outcome_lines(one, False) == ["ip route replace 203.0.113.9/32 via 198.51.100.253 dev eth0 proto 160"]
+    path = machine.kernel.path("203.0.113.9")
+    assert path is not None
+    assert path.gateway == "198.51.100.253"
+    settled(machine, said(child(full)), database(full))
+
+
 def test_a_device_that_is_gone_is_forgotten(machine: Machine) -> None:
     machine.send_all(establish(SHARED) + withdraw(SHARED))
     machine.kernel.remove(machine.kernel.named("vti9").ifindex)

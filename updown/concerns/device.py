@@ -11,7 +11,7 @@ from updown.errors import Conflict, Refused
 from updown.operations import Operation
 from updown.record import NamedTuple
 from updown.settings import Settings
-from updown.state import OUR_ALIAS, Link, bare, is_any, netns_of, placed
+from updown.state import OUR_ALIAS, Link, bare, has_our_alias, is_any, netns_of, placed
 from updown.values import device_name
 from updown.wording import MAKE, Words, words_of
 
@@ -177,7 +177,7 @@ def shown(value: object) -> str:
 
 def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
     """Known by ledger (same index), by alias, or, made by a call that was killed before it could say so, by every attribute."""
-    if link.alias.startswith(OUR_ALIAS) or (made_index and made_index == link.ifindex):
+    if has_our_alias(link) or (made_index and made_index == link.ifindex):
         return True
     return made_index == 0 and want is not None and not differences(want, link) and not link.alias
 
@@ -265,7 +265,8 @@ def by_key(want: Link, words: Words) -> str:
     placeholder = "{if_id}" if want.kind == "xfrm" else "{mark}"
     stem = bare(want.name).rstrip("0123456789")[:5]
     instead = "" if words.named == "`interface`" else f" in the settings, without {words.named}"
-    return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{instead}"
+    said = f"`interface = {stem}{placeholder}`" + (" and `template = no`" if is_any(want.remote) else "")
+    return f"put {placeholder} into the name, and each client gets a device: {said}{instead}"
 
 
 def making(want: Device, claim: str) -> Operation:

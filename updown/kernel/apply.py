@@ -12,7 +12,7 @@ from updown.kernel import namespace, nft, sysctl
 from updown.kernel.netlink import Netlink
 from updown.operations import Operation
 from updown.record import NamedTuple
-from updown.state import OUR_ALIAS, Address, Link, Route, Rule, bare, netns_of, placed
+from updown.state import Address, Link, Route, Rule, bare, has_our_alias, netns_of, placed
 
 Owner = Callable[[str], str]
 """Who holds a device, for a message: `for t`, or `not ours`."""
@@ -191,7 +191,7 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
             "look for it with `ip -d link` in the other namespaces",
         )
     who = owner(same[0].name)
-    if who == NOBODY and same[0].alias.startswith(OUR_ALIAS):
+    if who == NOBODY and has_our_alias(same[0]):
         who = "ours, renamed"
     return Conflict(f"{wanted.name}: {same[0].name} ({who}) has {ends} already", hint)
 

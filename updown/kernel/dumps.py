@@ -48,7 +48,9 @@ def routes(protocol: int, netns: str = "") -> list[RouteSeen]:
     return _dump("routes", ask, netns)
 
 
-def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_Record]:
+def imported() -> tuple[Any, Any]:
+    """pyroute2's IPRoute and NetlinkError: before the ledger is locked, the import keeps nobody waiting. Raises UpdownError
+    where pyroute2 is missing."""
     try:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
@@ -57,10 +59,15 @@ def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_R
             "pyroute2 is missing",
             hint="apt-get install python3-pyroute2, or pip install pyroute2 into the interpreter that runs the hook",
         ) from None
+    return IPRoute, NetlinkError
+
+
+def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_Record]:
+    ip_route, netlink_error = imported()
     try:
-        with namespace.inside(netns), IPRoute() as kernel:
+        with namespace.inside(netns), ip_route() as kernel:
             return ask(kernel)
-    except NetlinkError as error:
+    except netlink_error as error:
         raise KernelError(f"{what}: {os.strerror(error.code)}", error.code) from None
     except OSError as error:
         number = error.errno or errno.EIO

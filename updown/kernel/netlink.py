@@ -16,7 +16,7 @@ from updown.kernel.exchange import refused
 from updown.kernel.lookup import Lookup, Match
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.wire import Request, canonical
-from updown.state import MAIN_TABLE, OUR_ALIAS, Link, Path, Route, bare, is_any, netns_of
+from updown.state import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
 
 __all__ = ["Match", "Netlink", "RouteSeen"]
 
@@ -128,7 +128,7 @@ class Netlink(Lookup):
         """Make a device here and move it: made there, its packets would leave there too (IFLA_NET_NS_FD at creation, before
         Linux 6.15). Its alias tells a device that a killed call left on the way, which is removed first."""
         name, there = bare(link.name), self.at(link.name)
-        on_its_way = f"{OUR_ALIAS} to {netns_of(link.name)}"
+        on_its_way = ON_ITS_WAY + netns_of(link.name)
         left = self.link(name)
         if left is not None and left.alias == on_its_way:
             self.delete_link(left.ifindex)

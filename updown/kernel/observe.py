@@ -22,8 +22,9 @@ Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""
 
 
-def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Observed:
-    """The kernel's answers for `wants`; `upset` devices may be made anew or lose addresses, so more is asked about them."""
+def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str], anew: bool = False) -> Observed:
+    """The kernel's answers for `wants`; `upset` devices may be made anew or lose addresses, so more is asked about them.
+    `anew`: the way to each peer is looked for as if we had no route to it, since the machine's may have changed."""
     asked = list(dict.fromkeys(wants))
     links: dict[str, Link | None] = {}
     for name in dict.fromkeys(device_of(want) for want in asked):
@@ -40,7 +41,7 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str]) -> Ob
             seen[route_key(slot)] = exact(netlink, slot, names)
         elif isinstance(want, SourceAddress):
             paths[want.address] = lasting(netlink.at(want.device), want, links[want.device])
-    paths.update(ways(netlink, asked, seen, names))
+    paths.update(ways(netlink, asked, seen, names, anew))
     for end in disputed(asked, links):
         paths[end] = netlink.path(end)
     others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
@@ -75,9 +76,10 @@ def alike(netlink: Netlink, wants: list[Rule]) -> frozenset[Rule]:
 
 
 def ways(
-    netlink: Netlink, wants: list[Want], seen: dict[RouteKey, Route | None], names: Names
+    netlink: Netlink, wants: list[Want], seen: dict[RouteKey, Route | None], names: Names, anew: bool
 ) -> dict[str, Path | None]:
-    """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made."""
+    """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made; or, `anew`, where
+    there is another one."""
     found: dict[str, Path | None] = {}
     asked = [want for want in wants if isinstance(want, PeerRoute)]
     for want in asked:
@@ -87,6 +89,9 @@ def ways(
             found[want.peer] = outside(netlink, want)
         elif moved:
             found[want.peer] = without_ours(netlink, want, names)
+        elif anew and slot.protocol == OUR_PROTOCOL:
+            path = without_ours(netlink, want, names)
+            found.update({want.peer: path} if path is not None else {})
     return found
 
 
