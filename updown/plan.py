@@ -10,7 +10,7 @@ from updown.draft import Devices, Draft, Ground, Plan, first, speaker
 from updown.errors import Conflict
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import OUR_ALIAS, Address, Link, Route, Rule, has_our_alias
+from updown.state import OUR_ALIAS, Address, Link, Route, Rule, family, has_our_alias
 from updown.taken_along import restore_lost
 from updown.wording import words_of
 
@@ -63,7 +63,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             continue
         want = want._replace(link=want.link._replace(mtu=least_mtu(holders, ground.mtus.get(device_name, 0))))
         if holder.claim.key != ground.newest:
-            want = where_it_is(want, have, holders, observed)
+            want = where_it_is(want, have, holder, holders, observed)
         try:
             check_others(want, holder, holders, have, observed)
             if have is not None and not device.is_ours(have, made, want.link):
@@ -151,18 +151,20 @@ def least_mtu(holders: list[Holder], least: int) -> int:
     return min(filter(None, [*asked, least]), default=0)
 
 
-def where_it_is(want: Device, have: Link | None, holders: list[Holder], observed: Observed) -> Device:
-    """A device is not re-pointed to an address that this machine lost, nor away from where another claim has it: MOBIKE told
-    another connection of the new one."""
-    if have is None or have.local == want.link.local:
+def where_it_is(want: Device, have: Link | None, holder: Holder, holders: list[Holder], observed: Observed) -> Device:
+    """A device is not re-pointed to an address that this machine lost: MOBIKE told another connection of the new one. Nor away
+    from one that it has and at which another tunnel has the device: MOBIKE was not told of to `holder` then."""
+    if have is None or have.local == want.link.local or family(have.local) != family(want.link.local):
         return want
-    path = observed.paths.get(want.link.local)
-    stays = any(isinstance(other.want, Device) and other.want.link.local == have.local for other in holders)
-    return (
-        want
-        if path is not None and path.local and not stays
-        else want._replace(link=want.link._replace(local=have.local))
+    wanted, there = observed.paths.get(want.link.local), observed.paths.get(have.local)
+    others = [one.want for one in holders if one.claim.tunnel != holder.claim.tunnel]
+    lost = wanted is None or not wanted.local
+    held = (
+        there is not None
+        and there.local
+        and any(isinstance(one, Device) and one.link.local == have.local for one in others)
     )
+    return want._replace(link=want.link._replace(local=have.local)) if lost or held else want
 
 
 def make_device(want: Device, holder: Holder, draft: Draft, idle: bool) -> None:

@@ -95,7 +95,7 @@ routing = yes
 interface = x{if_id}
 routing = yes
 """
-NOISE = 20  # steps, where one event takes some thousands and a look at each of many tunnels thousands more
+NOISE = 200  # steps: a claim more is read. An event takes some thousands, a look at each of many tunnels thousands more
 
 
 class Many:

@@ -99,5 +99,6 @@ def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, versi
     assert machine.devices() == set()
 
 
-TO_2 = "DROP TABLE child; DROP INDEX claim_place; DROP INDEX claim_connection; PRAGMA user_version = 2;"
+INDEXES = "".join(f"DROP INDEX claim_{name}; " for name in ("place", "connection", "sharer"))
+TO_2 = f"DROP TABLE child; {INDEXES}PRAGMA user_version = 2;"
 BEFORE = {2: TO_2, 1: f"{TO_2} DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1"}
