@@ -114,7 +114,7 @@ def make(
     facts: mtu.Facts | None,
 ) -> Decided:
     """The claim of a verb that makes, with everything it asks for."""
-    found = device.wish(context, resolve(lines, context.connection))
+    found = device.wish(context, partial(resolve, lines, context.connection))
     if found.name is None:
         return Decided(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)

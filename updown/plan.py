@@ -142,7 +142,8 @@ def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link
         if same_hosts(holder.claim, other.claim):
             outdated = ("kind", "local", "remote")
         words = words_of(holder.claim.about.daemon)
-        device.check_claims(want, other.want, other.claim.connection, outdated, words, holder.claim.connection)
+        mine = other.claim.connection if same_hosts(holder.claim, other.claim) else holder.claim.connection
+        device.check_claims(want, other.want, other.claim.connection, outdated, words, mine)
 
 
 def least_mtu(holders: list[Holder], least: int) -> int:

@@ -25,7 +25,7 @@ from updown.live import ledger_of, namespace_name, settings_lines
 from updown.record import NamedTuple
 from updown.report import JSON_VERSION, plan_lines
 from updown.settings import Line, resolve
-from updown.signals import MISSES, carrying, is_silent, is_up, missed, set_missed
+from updown.signals import MISSES, carrying, is_silent, is_up, missed, one_way, set_missed
 from updown.state import bare
 
 
@@ -58,8 +58,14 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
-    """The far address of each device that has a tunnel up and a `probe` in its settings."""
-    said = {device: resolve(lines, name, bare(device)).probe for device, name in carrying(ledger).items()}
+    """The far address of each device that has a tunnel up and a `probe` in its settings; not of those whose packets come in by
+    another one, where an answer would not be heard."""
+    several = one_way(ledger)
+    said = {
+        device: resolve(lines, name, bare(device)).probe
+        for device, name in carrying(ledger).items()
+        if device not in several
+    }
     return {device: far for device, far in sorted(said.items()) if far}
 
 

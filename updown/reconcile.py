@@ -15,11 +15,10 @@ from updown.backing import Known, backed, known, policies_of, reqids_of, traces
 from updown.claims import MADE, REVIVE, SA, STRONGSWAN, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
-from updown.desired import Device, PeerRoute, Want
 from updown.kernel.sa import Outgoing
 from updown.kernel.xfrm import Database
+from updown.moved import device_in, follow
 from updown.record import NamedTuple
-from updown.state import family, is_any
 
 GRACE = 60
 """Seconds for which a claim is left alone though its daemon says nothing of it: the event that made it may be under way."""
@@ -186,9 +185,13 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> dict[str
     for child in children:
         named.setdefault(child.connection, []).append(child)
     for group, members in groups.items():
-        theirs = {
-            child.unique_id: child for child in named.get(group[0], ()) if child_group(child, len(group)) == group
-        }
+        theirs: dict[int, Child] = {}
+        for child in named.get(group[0], ()):
+            if (
+                child_group(child, len(group)) == group
+            ):  # an IKE SA may have several of one name, each with its selectors
+                other = theirs.get(child.unique_id)
+                theirs[child.unique_id] = child._replace(theirs=(*other.theirs, *child.theirs)) if other else child
         found.update(matched(sorted(members, key=lambda claim: claim.order), theirs))
     return found
 
@@ -256,34 +259,3 @@ def child_group(child: Child, length: int) -> tuple[object, ...]:
         3: (child.mark_in, child.mark_out),
     }
     return (child.connection, *keys[length])
-
-
-# Where a tunnel's ends are now
-
-
-def follow(claim: Claim, me: str, peer: str) -> Claim:
-    """The claim with the ends its tunnel has now. They move with MOBIKE and NAT, and the hook is not always called."""
-    device = device_in(claim)
-    if not (me and peer) or device is None or device.link.kind == "xfrm":
-        return claim
-    if me == claim.about.me and peer == claim.about.peer:
-        return claim
-    wants = tuple(moved_want(want, claim, me, peer) for want in claim.wants)
-    return claim._replace(wants=wants, about=at(claim.about, me, peer))
-
-
-def moved_want(want: Want, claim: Claim, me: str, peer: str) -> Want:
-    """One want, with a device's ends, or the peer that a host route leads to, where they are now."""
-    if isinstance(want, Device):
-        six = family(me) == 6
-        anywhere = "::" if six else "0.0.0.0"
-        remote = anywhere if is_any(want.link.remote) else peer
-        return want._replace(link=want.link._replace(kind="vti6" if six else "vti", local=me, remote=remote))
-    if isinstance(want, PeerRoute) and want.peer == claim.about.peer:
-        return want._replace(peer=peer, local=me)
-    return want
-
-
-def device_in(claim: Claim) -> Device | None:
-    """The device that a claim asks for."""
-    return next((want for want in claim.wants if isinstance(want, Device)), None)

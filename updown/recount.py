@@ -12,7 +12,7 @@ from updown.desired import Mtu, PeerRoute
 from updown.errors import KernelError
 from updown.kernel.netlink import Netlink
 from updown.kernel.sa import Outgoing, Way, facts_of
-from updown.reconcile import device_in
+from updown.moved import device_in
 from updown.state import family
 
 Sas = Mapping[tuple[str, int], Outgoing]

@@ -78,6 +78,13 @@ def carrying(ledger: Ledger) -> dict[str, str]:
     return {device: json.loads(connection) for device, connection in rows}
 
 
+def one_way(ledger: Ledger) -> frozenset[str]:
+    """The devices of SAs that send by one and receive by another (if_id_in and if_id_out differ)."""
+    pairs = "SELECT claim FROM carries GROUP BY claim HAVING count(*) > 1"
+    rows = ledger.base.execute(f"SELECT DISTINCT device FROM carries WHERE claim IN ({pairs})")
+    return frozenset(device for (device,) in rows)
+
+
 def missed(ledger: Ledger) -> dict[str, Missed]:
     """The devices whose far end did not answer the last probe."""
     rows = ledger.base.execute("SELECT device, misses, since FROM probe ORDER BY device")

@@ -272,16 +272,18 @@ def test_an_xfrm_interface_s_child_is_known_by_its_if_id() -> None:
 @pytest.mark.parametrize("daemon", ["libreswan", "strongswan"])
 def test_a_device_follows_its_tunnel_s_ends(daemon: str) -> None:
     one = charon_claim("a", 1) if daemon == "strongswan" else claim()
-    one = one._replace(wants=(*one.wants, PeerRoute(EAST, "vti5", "eth0", WEST), Address("vti5", "10.99.0.1/30")))
+    wide, address = Route("198.51.100.0/24", "vti5"), Address("vti5", "10.99.0.1/30")
+    one = one._replace(wants=(*one.wants, PeerRoute(EAST, "vti5", "eth0", WEST), wide, address))
     moved: dict[str, Any] = {"me": NEW_WEST, "peer": NEW_EAST}
     what = charon(1, **moved) if daemon == "strongswan" else facts(ANSWER._replace(children=(CHILD._replace(**moved),)))
     (found,) = decide([one], what, NOW).moved
     assert found.about[:3] == (daemon, NEW_WEST, NEW_EAST)
     assert found.wants == (
         Device(LINK._replace(local=NEW_WEST, remote=NEW_EAST), False, True),
-        Route("10.2.0.0/24", "vti5"),
         PeerRoute(NEW_EAST, "vti5", "eth0", NEW_WEST),
-        Address("vti5", "10.99.0.1/30"),
+        Route("10.2.0.0/24", "vti5"),
+        wide,
+        address,
     )
     again = found._replace(about=one.about._replace(me=NEW_WEST, peer=NEW_EAST))
     assert decide([again], what, NOW).moved == ()

@@ -29,22 +29,23 @@ class Wish(NamedTuple):
     incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
 
 
-def wish(context: Context, settings: Settings) -> Wish:
-    """Whose word counts: VTI_IFACE, then the daemon's own device, then the settings; raises Refused for a bad name."""
-    name = context.interface
+def wish(context: Context, resolved: Callable[[str], Settings]) -> Wish:
+    """Whose word counts: VTI_IFACE, then the daemon's own device, then the settings; raises Refused for a bad name. `resolved`:
+    the connection's settings for a device, or for one without a name yet."""
+    name, settings = context.interface, resolved("")
     if not name and context.daemon_device:
         return Wish(context.daemon_device, True)
     if not name and settings.interface:
         name = filled(settings.interface, context)
         if not name:
             return Wish(None, reason=f"no device: {settings.interface} needs a value this connection does not have")
-    words = words_of(context.daemon)
+        settings = resolved(name)
     if not name:
-        return Wish(None, reason=f"no device: {words.no_name}")
+        return Wish(None, reason=f"no device: {words_of(context.daemon).no_name}")
     if not context.interface and kind_of(context, settings) == "xfrm":
         return xfrm_wish(name, context, settings)
     if context.mark_in is None or context.mark_out is None:
-        return Wish(None, reason=f"no device: {name} needs marks as its keys; set {words.marks}")
+        return Wish(None, reason=f"no device: {name} needs marks as its keys; set {words_of(context.daemon).marks}")
     return Wish(name)
 
 
@@ -265,8 +266,8 @@ def by_key(want: Link, words: Words) -> str:
     placeholder = "{if_id}" if want.kind == "xfrm" else "{mark}"
     stem = bare(want.name).rstrip("0123456789")[:5]
     instead = "" if words.named == "`interface`" else f" in the settings, without {words.named}"
-    said = f"`interface = {stem}{placeholder}`" + (" and `template = no`" if is_any(want.remote) else "")
-    return f"put {placeholder} into the name, and each client gets a device: {said}{instead}"
+    alone = " and `template = no`" if is_any(want.remote) else ""
+    return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{alone}{instead}"
 
 
 def making(want: Device, claim: str) -> Operation:

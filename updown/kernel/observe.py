@@ -86,7 +86,12 @@ def ways(
         slot = seen[route_key(peers.peer_route_slot(want.peer))]
         moved = len({other.local for other in asked if other.peer == want.peer}) > 1
         if slot is None or slot.device == want.device:
-            found[want.peer] = outside(netlink, want)
+            path = outside(netlink, want)
+            if (
+                path is None or path.device == want.device
+            ):  # by routes of ours alone, or by a device the daemon named once
+                path = without_ours(netlink, want, names)
+            found[want.peer] = path
         elif moved:
             found[want.peer] = without_ours(netlink, want, names)
         elif anew and slot.protocol == OUR_PROTOCOL:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterable
+from functools import partial
 
 from updown.concerns import device
 from updown.concerns.mtu import AH, ESP, TRANSPORT, Facts, Sa
@@ -62,7 +63,7 @@ def facts_for(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> Fa
         return None
     if not any(line.key == "mtu" and line.value == AUTO for line in lines):
         return None
-    found = device.wish(context, resolve(lines, context.connection))
+    found = device.wish(context, partial(resolve, lines, context.connection))
     settings = resolve(lines, context.connection, found.name or "")
     if found.name is None or settings.mtu != AUTO:
         return None

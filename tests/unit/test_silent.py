@@ -1,0 +1,136 @@
+"""strongSwan's silent moves, and what its children are like that reconcile pairs with claims: of such things no call tells."""
+
+from typing import Any, cast
+
+import pytest
+
+from tests.property.charon import Child, charon_call, charon_calls
+from tests.property.machine import NOW, Machine
+from updown.daemons.said import ANSWERED, Said
+from updown.daemons.said import Child as Told
+from updown.kernel.netlink import Netlink
+from updown.kernel.xfrm import Database
+from updown.ledger_file import open_ledger
+from updown.probe import targets
+from updown.reconcile import GRACE, Facts
+from updown.reconcile_live import run
+from updown.reconcile_report import Outcome
+from updown.state import Route
+
+SETTINGS = "[connection c]\ninterface = tun5\nrouting = yes\n"
+XFRM: Any = {"mark_in": "", "mark_out": "", "if_id_in": "42", "if_id_out": "42"}
+KINDS = pytest.mark.parametrize("keys", [XFRM, {}], ids=["XFRM interface", "VTI"])
+FAR = "203.0.113.2"
+EVERYTHING = (("10.3.0.1/32", "0.0.0.0/0"),)
+HALVES = {("0.0.0.0/1", "tun5"), ("128.0.0.0/1", "tun5")}
+
+
+def told(child: Child, me: str = "", peer: str = "", **more: Any) -> Told:
+    """What charon says of a child."""
+    numbers = [text.partition("/")[0] for text in (child.mark_in, child.mark_out, child.if_id_in, child.if_id_out)]
+    mark_in, mark_out, if_id_in, if_id_out = (int(text or 0) for text in numbers)
+    return Told(
+        "strongswan",
+        child.name,
+        me or child.me,
+        peer or child.peer,
+        spi_in=1,
+        spi_out=2,
+        reqid=child.reqid,
+        unique_id=1,
+        mark_in=mark_in,
+        mark_out=mark_out,
+        if_id_in=if_id_in,
+        if_id_out=if_id_out,
+        theirs=tuple(remote for _, remote in child.pairs),
+        ids=(child.my_id, child.peer_id),
+        ours=True,
+    )._replace(**more)
+
+
+def reconcile(machine: Machine, *children: Told) -> Outcome:
+    facts = Facts({"strongswan": Said(ANSWERED, since=1, children=children)}, Database())
+    with machine.ledger() as ledger:
+        return run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, NOW + GRACE, False)
+
+
+def settled(machine: Machine, *children: Told) -> None:
+    again = reconcile(machine, *children)
+    assert (again.report.operations, again.report.warnings) == ((), ())
+
+
+@KINDS
+def test_a_peer_that_moved_has_its_way_outside_the_tunnel(machine: Machine, keys: Any) -> None:
+    machine.settings(SETTINGS)
+    child = Child("c", pairs=EVERYTHING, **keys)
+    machine.send_all(charon_calls(child, "up"))
+    moved = told(child, peer=FAR)
+    reconcile(machine, moved)
+    assert machine.routes() == HALVES | {(f"{FAR}/32", "eth0")}
+    settled(machine, moved)
+
+
+@KINDS
+def test_a_peer_that_moved_into_the_remote_network_is_not_routed_into_the_tunnel(machine: Machine, keys: Any) -> None:
+    machine.settings(SETTINGS)
+    child = Child("c", pairs=(("10.1.0.0/24", "10.0.0.0/8"),), **keys)
+    machine.send_all(charon_calls(child, "up"))
+    moved = told(child, peer="10.200.0.9")
+    reconcile(machine, moved)
+    assert machine.routes() == {("10.0.0.0/8", "tun5"), ("10.200.0.9/32", "eth0")}
+    settled(machine, moved)
+    reconcile(machine, told(child))
+    assert machine.routes() == {("10.0.0.0/8", "tun5")}
+
+
+@KINDS
+def test_our_own_move_to_another_device_leaves_the_routes_and_finds_the_way(machine: Machine, keys: Any) -> None:
+    machine.settings(SETTINGS)
+    child = Child("c", pairs=EVERYTHING, peer=FAR, **keys)
+    machine.send_all(charon_calls(child, "up"))
+    kernel = machine.kernel
+    eth0 = kernel.named("eth0").ifindex
+    wwan0 = kernel.physical("wwan0", "192.0.2.7/24")
+    kernel.set_link(eth0, up=False)
+    for address in list(kernel.addresses(eth0)):
+        kernel.delete_address(eth0, address)
+    kernel.add_route(Route("0.0.0.0/0", "wwan0", "192.0.2.254", protocol=3), wwan0)
+    moved = told(child, me="192.0.2.7")
+    outcome = reconcile(machine, moved)
+    assert outcome.report.warnings == ()
+    assert machine.routes() == HALVES | {(f"{FAR}/32", "wwan0")}
+    settled(machine, moved)
+
+
+@KINDS
+def test_two_sas_of_one_child_in_one_ike_sa_each_back_their_claim(machine: Machine, keys: Any) -> None:
+    """IKEv1's quick modes, or a peer that makes an SA for each pair; and a rekeyed one beside its narrower successor."""
+    machine.settings(SETTINGS)
+    pairs = (("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.3.0.0/24"))
+    one, other = (Child("c", pairs=(pair,), reqid=number, **keys) for number, pair in enumerate(pairs, 1))
+    machine.send_all([charon_call(one, "up"), charon_call(other, "up")])
+    both = {("10.2.0.0/24", "tun5"), ("10.3.0.0/24", "tun5")}
+    whole = told(Child("c", pairs=pairs, **keys))
+    for answer in ((told(one), told(other)), (told(other), told(one)), (whole, told(one))):
+        assert reconcile(machine, *answer).decision.ended == ()
+        assert machine.routes() == both
+    assert len(reconcile(machine, told(other)).decision.ended) == 1
+    assert machine.routes() == {("10.3.0.0/24", "tun5")}
+
+
+def test_kind_and_external_count_in_a_device_s_own_section(machine: Machine) -> None:
+    machine.settings("[connection c]\ninterface = ipsec0\n[device ipsec0]\nkind = xfrm\n")
+    machine.send(charon_call(Child("c", if_id_in="42", if_id_out="42"), "up"))
+    assert (machine.kernel.named("ipsec0").kind, machine.kernel.named("ipsec0").if_id) == ("xfrm", 42)
+    machine.settings("[connection d]\ninterface = ipsec9\n[device ipsec9]\nexternal = yes\n")
+    machine.send(charon_call(Child("d", mark_in="", mark_out="", if_id_in="1", if_id_out="2"), "up"))
+    assert machine.kernel.named("ipsec9").external
+
+
+def test_a_pair_of_interfaces_is_not_probed(machine: Machine) -> None:
+    """What leaves by one comes back by the other, where nobody would hear it."""
+    machine.settings("[defaults]\ninterface = ipsec{if_id}\nprobe = 10.6.106.2\n")
+    two = Child("two", mark_in="", mark_out="", if_id_in="1", if_id_out="2")
+    machine.send_all(charon_calls(two, "up") + charon_calls(Child("one", **XFRM), "up"))
+    with open_ledger(str(machine.folder), "1") as ledger:
+        assert targets(ledger, machine.lines) == {"ipsec42": "10.6.106.2"}
