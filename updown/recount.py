@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from updown.claims import SA, Claim
-from updown.concerns.mtu import Sum, measured, recounted
+from updown.concerns.mtu import NO_TUNNEL, Sum, measured, recounted
 from updown.daemons.said import Child
 from updown.desired import Mtu, PeerRoute
 from updown.errors import KernelError
@@ -44,10 +44,12 @@ def room(claim: Claim, child: Child, outgoing: Outgoing, netlink: Netlink) -> Su
     if device is None:
         return None
     vti = device.link.kind != "xfrm"
+    counted = next((want.reason for want in claim.wants if isinstance(want, Mtu)), "")
+    tunnel = vti or NO_TUNNEL not in counted  # an XFRM interface's ESP in transport mode may stand below IPComp
     underlay = next((want.underlay for want in claim.wants if isinstance(want, PeerRoute)), "")
     way = Way(child.peer, underlay, device.link.name, device.link.okey if vti else 0)
     try:
-        total, _ = measured(facts_of(outgoing, way, vti, netlink))
+        total, _ = measured(facts_of(outgoing, way, tunnel, netlink))
     except KernelError:
         return None
     return total

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.kernel
 
 WEST, EAST = "198.51.100.1", "198.51.100.2"
 LAST = "[defaults]\ndelete = last\n"
-KILLS = [2, pytest.param(8, marks=pytest.mark.slow)]  # of each event
+KILLS = [1, pytest.param(8, marks=pytest.mark.slow)]  # of each event
 SEED = 20261121
 
 

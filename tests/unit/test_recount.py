@@ -6,13 +6,17 @@ from typing import cast
 
 import pytest
 
+from tests.property.charon import Child as CharonChild
+from tests.property.charon import charon_call
 from tests.property.machine import EAST, Machine, Tunnel, call, establish
 from tests.unit.test_mtu import CBC, GCM, Sas
 from tests.unit.test_reconcile_machine import LATER, child, database, said
-from updown.concerns.mtu import Sa
+from updown.concerns.mtu import TRANSPORT, Sa
+from updown.daemons.said import ANSWERED, Child, Said
+from updown.kernel import sa
 from updown.kernel.netlink import Netlink
 from updown.kernel.sa import Outgoing
-from updown.kernel.xfrm import Key
+from updown.kernel.xfrm import Database, Key
 from updown.reconcile import Facts
 from updown.reconcile_live import run
 from updown.reconcile_report import Outcome, outcome_json, outcome_lines
@@ -111,3 +115,25 @@ def test_a_route_with_a_size_of_its_own_keeps_it(machine: Machine, sas: Sas) -> 
     reconcile(machine, CBC, tunnel)
     assert sizes(machine, tunnel) == (1438, [1300])
     assert Route("10.2.0.0/24", "vti5", mtu=1300) in [want for claim in machine.claims() for want in claim.wants]
+
+
+@pytest.mark.parametrize(("compressed", "size"), [(True, 1446), (False, 1466)])
+def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
+    machine: Machine, sas: Sas, monkeypatch: pytest.MonkeyPatch, compressed: bool, size: int
+) -> None:
+    """Its ESP is in transport mode, as that of a tunnel without it is not."""
+    below = GCM._replace(mode=TRANSPORT)
+    sas.use(below)
+    outgoing = Outgoing(below, SPI, 1, Key(if_id=42))
+    monkeypatch.setattr(sa, "find", lambda _: outgoing)
+    machine.settings("[connection c]\ninterface = ipsec42\nrouting = yes\nmtu = auto\n")
+    one = CharonChild("c", mark_in="", mark_out="", if_id_in="42", if_id_out="42")
+    mode = {"PLUTO_IPCOMP": "1"} if compressed else {"PLUTO_MODE": "transport"}
+    machine.send({**charon_call(one, "up"), **mode})
+    assert machine.kernel.named("ipsec42").mtu == size
+    told = Child("strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, theirs=("10.2.0.0/24",))
+    facts = Facts({"strongswan": Said(ANSWERED, children=(told,))}, Database(), {(EAST, SPI): outgoing})
+    with machine.ledger() as ledger:
+        outcome = run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
+    assert outcome.report.operations == ()
+    assert machine.kernel.named("ipsec42").mtu == size

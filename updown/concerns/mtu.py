@@ -19,6 +19,7 @@ IPV6_LEAST = 1280
 """Bytes: below it the kernel takes IPv6 off a device (RFC 8200, net/ipv6/addrconf.c)."""
 
 ESP, AH = 50, 51
+NO_TUNNEL = "not tunnel mode"  # in a sum: reconcile reads there how the event counted
 TUNNEL, TRANSPORT, BEET = 1, 0, 4  # XFRM_MODE_*
 MODES = {TUNNEL: "tunnel", TRANSPORT: "transport", BEET: "beet"}
 
@@ -110,7 +111,7 @@ def added_up(underlay: int, device: str, parts: Iterable[tuple[str, int]], tunne
     shown = [(name, size) for name, size in parts if size]
     left = underlay - sum(size for _, size in shown)
     text = " - ".join([f"{device} {underlay}", *(f"{name} {size}" for name, size in shown)])
-    return Sum(left, f"{text} = {left}" + ("" if tunnel else " (not tunnel mode: a packet's own header stays)"))
+    return Sum(left, f"{text} = {left}" + ("" if tunnel else f" ({NO_TUNNEL}: a packet's own header stays)"))
 
 
 class Asked(NamedTuple):
