@@ -102,7 +102,7 @@ def ways(
 
 def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None:
     """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
-    match of a dump, read only after a move."""
+    match of a dump, read only after a move, by reconcile, or where no question has another answer than the tunnel."""
     peer = ipaddress.ip_address(want.peer)
     slot = peers.peer_route_slot(want.peer).destination
     matches = [
