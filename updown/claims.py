@@ -88,6 +88,7 @@ class Rules(NamedTuple):
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
     unroute: Callable[[Context, Held], Change]
+    outlives_refusal: bool = False  # a refused verb keeps no SA from going on: its end is not another claim's
 
 
 def rules_of(context: Context) -> Rules:

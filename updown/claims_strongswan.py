@@ -83,7 +83,7 @@ def down(context: Context, held: Held) -> Change:
 def ended_by(context: Context, held: Held) -> Claim | None:
     """The claim of the IKE SA that `down` names; else, since that number changes when the IKE SA is rekeyed, the oldest of the
     same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
-    does a `down` that comes again."""
+    does a `down` that comes again, or of an SA whose `up` was refused: charon heeds no status, and has it all the same."""
     child = child_of(context)
     childs = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
     same = exact_first(context, childs)
@@ -125,4 +125,4 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, outlives_refusal=True)

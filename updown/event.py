@@ -12,7 +12,7 @@ from updown.claims import Change
 from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
 from updown.context import Context
 from updown.desired import Row, Want, Wants
-from updown.errors import Conflict, KernelError
+from updown.errors import Conflict, KernelError, Refused
 from updown.kernel import sa
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, LedgerError
@@ -21,6 +21,8 @@ from updown.settings import Line, Settings, resolve
 from updown.state import MAIN_TABLE, placed
 
 __all__ = ["Report", "run"]
+
+REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused; an IKE SA lives for 4 hours by default
 
 VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
@@ -46,6 +48,24 @@ class Decided(NamedTuple):
 def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
     rules = claims.rules_of(context)
+    try:
+        return attempt(context, rules, lines, ledger, netlink, now, dry)
+    except (Conflict, Refused, KernelError):
+        if context.verb.makes and rules.outlives_refusal:
+            remember(ledger, rules.sa_of(context), now + REFUSED_FOR)
+        raise
+
+
+def attempt(
+    context: Context,
+    rules: claims.Rules,
+    lines: tuple[Line, ...],
+    ledger: Ledger,
+    netlink: Netlink,
+    now: int,
+    dry: bool,
+) -> Report:
+    """The event, as far as it gets."""
     ended = rules.sa_of(context)
     served = ledger.is_taken(ended, now)
     if context.verb.joined and served:
@@ -74,6 +94,15 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
         remarks=remarks + report.remarks,
         claims=change.put + change.end,
     )
+
+
+def remember(ledger: Ledger, sa: str, until: int) -> None:
+    """The end of a refused SA will end nothing: there is no claim of it."""
+    with suppress(LedgerError):  # a full disk: then it may be taken for an older SA's, and `reconcile` tells
+        ledger.begin()
+        ledger.set_taken(sa, until)
+        ledger.commit()
+    ledger.rollback()
 
 
 def untake(ledger: Ledger, ended: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_an_older_claim_of_its_own_hides_no_other_tunnel(machine: Machine, again
     assert refused.value.text.startswith(said)
     assert machine.kernel.named("vti5") == before
     assert len(machine.claims()) == 2
+
+
+@pytest.mark.parametrize("days", [0, 0.9], ids=["at once", "hours later"])
+def test_the_down_of_an_sa_whose_up_was_refused_ends_no_older_one(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    machine.settings(ALL)
+    machine.kernel.physical("wlan0", f"{WLAN}/24")
+    machine.send_all(charon_calls(C, "up", 1) + charon_calls(F, "up", 2))
+    roamed = C._replace(me=WLAN)
+    with pytest.raises(Conflict):
+        machine.send_all(charon_calls(roamed, "up", 3))
+    later = time.time() + days * 86400
+    monkeypatch.setattr("updown.live.time.time", lambda: later)
+    machine.send_all(charon_calls(roamed, "down", 3))
+    assert [claim.about.unique_id for claim in machine.claims()] == [1, 2]
+    machine.send_all(charon_calls(C, "up", 3) + charon_calls(C, "down", 3) + charon_calls(C, "down", 7))
+    assert [claim.about.unique_id for claim in machine.claims()] == [2]
 
 
 def replaced(machine: Machine, link: Link) -> int:
