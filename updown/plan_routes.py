@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from updown.claims import SA, Holder, same_hosts
 from updown.concerns import peers, routes
-from updown.desired import PeerRoute, device_of, split
+from updown.desired import PeerRoute, Want, device_of, split
 from updown.draft import Devices, Draft, Ground, first
 from updown.observed import Observed, route_key
 from updown.operations import Operation
@@ -65,8 +65,13 @@ def plan_route(holders: list[Holder], ground: Ground, observed: Observed, device
     else:
         draft.phases["route"] += [operation] if operation else []
     draft.warnings += [warning] if warning else []
-    if not any(one.claim.key == ground.newest and device_of(one.want) in want.devices for one in open_to):
+    if not any(one.claim.key == ground.newest and leads(one.want, want) for one in open_to):
         warn_waiting(open_to, ground.newest, draft)
+
+
+def leads(asked: Want, route: Route) -> bool:
+    """Whether a route goes where a claim asks for it: by an external interface each tunnel has an if_id of its own."""
+    return isinstance(asked, Route) and asked.device in route.devices and asked.if_id == route.if_id
 
 
 def joined(holders: list[Holder]) -> Route:
@@ -120,8 +125,10 @@ def warn_waiting(holders: list[Holder], newest: str, draft: Draft) -> None:
         return
     if same_hosts(holder.claim, ours.claim) and holder.claim.tunnel == ours.claim.tunnel:
         return  # its predecessor, soon to go (strongSwan's make-before-break)
-    if device_of(holder.want) != ours.want.device:
+    theirs = holder.want
+    if isinstance(theirs, Route) and not leads(ours.want, theirs):
+        by = f", if_id {theirs.if_id}" if theirs.if_id and theirs.device == ours.want.device else ""
         draft.warnings.append(
-            f"{ours.want.destination} is held by {holder.claim.connection} on {device_of(holder.want)};"
+            f"{ours.want.destination} is held by {holder.claim.connection} on {theirs.device}{by};"
             " ours waits. A metric orders the two"
         )

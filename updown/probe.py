@@ -25,7 +25,7 @@ from updown.live import ledger_of, namespace_name, settings_lines
 from updown.record import NamedTuple
 from updown.report import JSON_VERSION, plan_lines
 from updown.settings import Line, resolve
-from updown.signals import MISSES, carrying, is_silent, is_up, missed, one_way, set_missed
+from updown.signals import MISSES, carrying, heard_by, is_silent, is_up, missed, set_missed
 from updown.state import bare
 
 
@@ -49,7 +49,8 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
         with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
             asked = targets(copy, lines)
             stale = set(missed(copy)) - set(asked)
-        heard = echo.ask(asked)
+            hearing = heard_by(copy)
+        heard = echo.ask(asked, hearing)
         if not asked and not stale:
             return say(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
         with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
@@ -58,13 +59,12 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 
 def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
-    """The far address of each device that has a tunnel up and a `probe` in its settings; not of those whose packets come in by
-    another one, where an answer would not be heard."""
-    several = one_way(ledger)
+    """The far address of each device that has a tunnel up and a `probe` in its settings; not of those that only receive."""
+    receiving = set(heard_by(ledger).values())
     said = {
         device: resolve(lines, name, bare(device)).probe
         for device, name in carrying(ledger).items()
-        if device not in several
+        if device not in receiving
     }
     return {device: far for device, far in sorted(said.items()) if far}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from updown.concerns.ends import remote_said
@@ -11,6 +12,7 @@ from updown.record import NamedTuple
 from updown.settings import PLACEHOLDERS, UNKNOWN, Line, Settings, counting, is_glob, matches, read_all, resolve
 from updown.standing import kind_of, lacking
 from updown.state import MAIN_TABLE, family
+from updown.values import device_name, escaped
 
 
 class Checked(NamedTuple):
@@ -85,6 +87,17 @@ def clash(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
     if said.rule and said.table == MAIN_TABLE and not said.vrf:
         text = f"{by['rule'].where}: rule needs table = NUMBER: the main table is where every packet looks"
         found["rule"] = (text, "set `table`, or `vrf`")
+    template = named.interface or ""
+    if "{connection}" in template and connection and not is_glob(connection):
+        shortest = re.sub(r"{(?!connection)\w+}", "1", template).replace("{connection}", connection)
+        try:
+            device_name(shortest)
+        except ValueError as error:
+            text = f"{by['interface'].where}: interface = {template} gives {escaped(shortest, 40)}: {error}"
+            found["name"] = (text, f"name a device in [connection {connection}], or leave out {{connection}}")
+    if said.local and said.remote not in ("", "any") and family(said.local) != family(said.remote):
+        text = f"{by['remote'].where}: remote = {said.remote} and local = {said.local} are of two families"
+        found["ends"] = (text, "one device carries one family outside, and both inside")
     if said.vrf and said.vrf == device:
         found["vrf"] = (f"{by['vrf'].where}: vrf = {said.vrf} is the tunnel's device itself", "name the VRF's device")
     six = [address for address in said.address if family(address) == 6]
@@ -105,9 +118,7 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
         said = resolve(lines, "", name)
         remote = said.remote if said.remote != "any" else ""
         if said.local and remote and family(said.local) != family(remote):
-            text = f"remote = {remote} and local = {said.local} are of two families"
-            yield f"{where(lines, name, 'remote')}: {text}", "one device carries one family outside, and both inside"
-            continue
+            continue  # see `clash`
         for key in idle_keys(said):
             text = f"{key} says nothing of {name}: a device of kind {said.kind} has none"
             yield f"{where(lines, name, key)}: {text}", "remove the line, or `kind`"

@@ -78,11 +78,13 @@ def carrying(ledger: Ledger) -> dict[str, str]:
     return {device: json.loads(connection) for device, connection in rows}
 
 
-def one_way(ledger: Ledger) -> frozenset[str]:
-    """The devices of SAs that send by one and receive by another (if_id_in and if_id_out differ)."""
-    pairs = "SELECT claim FROM carries GROUP BY claim HAVING count(*) > 1"
-    rows = ledger.base.execute(f"SELECT DISTINCT device FROM carries WHERE claim IN ({pairs})")
-    return frozenset(device for (device,) in rows)
+def heard_by(ledger: Ledger) -> dict[str, str]:
+    """Of SAs that send by one device and receive by another (if_id_in and if_id_out differ): by the first the second."""
+    rows = ledger.base.execute(
+        "SELECT DISTINCT claim.device, carries.device FROM carries JOIN claim ON claim.ordering = carries.claim"
+        " WHERE claim.device != carries.device"
+    )
+    return dict(rows.fetchall())
 
 
 def missed(ledger: Ledger) -> dict[str, Missed]:

@@ -406,6 +406,26 @@ CONTRADICTIONS = {
         "[defaults]\nexternal = yes\n[connection *]\ninterface = ipsec{if_id_in}\n",
         ["f.conf:4: interface = ipsec{if_id_in}: an external interface"],
     ),
+    "a connection's two families": (
+        "[connection t]\nlocal = 192.0.2.1\nremote = 2001:db8::1\n",
+        ["f.conf:3: remote = 2001:db8::1 and local = 192.0.2.1 are of two families"],
+    ),
+    "two families of a connection and its device": (
+        "[connection t]\ninterface = d\nlocal = 192.0.2.1\n[device d]\nremote = 2001:db8::1\n",
+        ["f.conf:5: remote = 2001:db8::1 and local = 192.0.2.1 are of two families"],
+    ),
+    "a connection's end that its device has otherwise": (
+        "[connection t]\ninterface = d\nlocal = 192.0.2.1\n[device d]\nlocal = 2001:db8::2\nremote = 2001:db8::1\n",
+        [],
+    ),
+    "a connection too long for its device": (
+        "[defaults]\ninterface = v{connection}.{mark}\n[connection thirteen-long]\nmtu = 1400\n[connection twelve-long.]\nmtu = 1400\n",
+        ["f.conf:2: interface = v{connection}.{mark} gives vthirteen-long.1: a device name has at most 15"],
+    ),
+    "a connection that is none of a device's letters": (
+        "[connection a/b*c]\nmtu = 1400\n[connection a:b]\ninterface = {connection}\n",
+        ["f.conf:4: interface = {connection} gives a:b: a device name is letters, digits"],
+    ),
     "a VRF that is the device": ("[device d]\nvrf = d\n", ["f.conf:2: vrf = d is the tunnel's device itself"]),
     "a VRF that is the connection's device": (
         "[connection t]\ninterface = d\nvrf = d\n",

@@ -32,7 +32,8 @@ def dead(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     silent: set[str] = set()
     machine.asked = []  # type: ignore[attr-defined]
 
-    def ask(targets: dict[str, str]) -> dict[str, str]:
+    def ask(targets: dict[str, str], hearing: dict[str, str]) -> dict[str, str]:
+        assert not hearing
         machine.asked.append(dict(targets))  # type: ignore[attr-defined]
         return {device: "does not answer" if far in silent else "" for device, far in targets.items()}
 
@@ -216,9 +217,9 @@ def test_a_tunnel_that_goes_down_while_it_is_asked_is_not_counted(
     machine.settings(ON)
     machine.send_all(establish(T))
 
-    def ask(targets: dict[str, str]) -> dict[str, str]:
+    def ask(targets: dict[str, str], hearing: dict[str, str]) -> dict[str, str]:
         machine.send(call(T, "down", wishes=("UP",)))
-        return dict.fromkeys(targets, "does not answer")
+        return dict.fromkeys([*targets, *hearing], "does not answer")
 
     monkeypatch.setattr(echo, "ask", ask)
     run(machine)

@@ -15,6 +15,7 @@ from updown.probe import targets
 from updown.reconcile import GRACE, Facts
 from updown.reconcile_live import run
 from updown.reconcile_report import Outcome
+from updown.signals import heard_by
 from updown.state import Route
 
 SETTINGS = "[connection c]\ninterface = tun5\nrouting = yes\n"
@@ -127,10 +128,20 @@ def test_kind_and_external_count_in_a_device_s_own_section(machine: Machine) -> 
     assert machine.kernel.named("ipsec9").external
 
 
-def test_a_pair_of_interfaces_is_not_probed(machine: Machine) -> None:
-    """What leaves by one comes back by the other, where nobody would hear it."""
+def test_a_pair_of_interfaces_is_probed_by_the_one_it_sends_by(machine: Machine) -> None:
+    """What leaves by one comes back by the other."""
     machine.settings("[defaults]\ninterface = ipsec{if_id}\nprobe = 10.6.106.2\n")
     two = Child("two", mark_in="", mark_out="", if_id_in="1", if_id_out="2")
     machine.send_all(charon_calls(two, "up") + charon_calls(Child("one", **XFRM), "up"))
     with open_ledger(str(machine.folder), "1") as ledger:
-        assert targets(ledger, machine.lines) == {"ipsec42": "10.6.106.2"}
+        assert targets(ledger, machine.lines) == dict.fromkeys(("ipsec2", "ipsec42"), "10.6.106.2")
+        assert heard_by(ledger) == {"ipsec2": "ipsec1"}
+
+
+def test_a_second_tunnel_to_one_prefix_is_warned_on_an_external_interface_too(machine: Machine) -> None:
+    """The device is the same; the if_id is not."""
+    machine.settings("[defaults]\ninterface = ipsec0\nexternal = yes\nshared = yes\nrouting = yes\n")
+    one, two = (Child(name, **{**XFRM, "if_id_in": number, "if_id_out": number}) for name, number in ("a1", "b2"))
+    reports = machine.send_all([charon_call(one, "up"), charon_call(two, "up"), charon_call(one, "up")])
+    waits = "10.2.0.0/24 is held by a on ipsec0, if_id 1; ours waits. A metric orders the two"
+    assert [report.warnings for report in reports] == [(), (waits,), ()]

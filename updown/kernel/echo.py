@@ -1,7 +1,8 @@
 """ICMP echo through certain devices: one request each, at once, and a short wait for the answers. For `probe` alone.
 
 Raw sockets bound to a device (CAP_NET_RAW), so that neither routes nor rules of others decide the way. A reply counts where
-it comes in by the same device from the address that was asked, and brings back what was sent.
+it comes in by the same device, or by the one that the same tunnel receives by, from the address that was asked, and brings back
+what was sent.
 """
 
 from __future__ import annotations
@@ -27,14 +28,15 @@ REPLY = {4: 0, 6: 129}
 Asked = dict[socket.socket, tuple[str, str, bytes]]
 
 
-def ask(targets: Mapping[str, str], wait: float = SECONDS) -> dict[str, str]:
-    """By device empty where its far address answered, else why not. Raises KernelError where nobody may be asked."""
+def ask(targets: Mapping[str, str], hearing: Mapping[str, str], wait: float = SECONDS) -> dict[str, str]:
+    """By device empty where its far address answered, else why not. `hearing`: the devices that answers come in by, where those
+    are others. Raises KernelError where nobody may be asked."""
     found = dict.fromkeys(targets, "does not answer")
     open_sockets: Asked = {}
     try:
         for device, far in targets.items():
             try:
-                channel, token = send(device, far)
+                channel, token = send(device, far, hearing.get(device, device))
                 open_sockets[channel] = (device, far, token)
             except PermissionError:
                 raise KernelError("probe: raw sockets are not permitted", errno.EPERM, "run as root") from None
@@ -56,21 +58,31 @@ def ask(targets: Mapping[str, str], wait: float = SECONDS) -> dict[str, str]:
     return found
 
 
-def send(device: str, far: str) -> tuple[socket.socket, bytes]:
+def send(device: str, far: str, hears: str) -> tuple[socket.socket, bytes]:
     """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError, and
-    KernelError for the device's namespace."""
-    six = family(far) == 6
-    kind, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
-    with namespace.inside(netns_of(device)):
-        channel = socket.socket(kind, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    KernelError for a device's namespace."""
+    token = os.urandom(16)
+    channel = bound(hears, family(far))
     try:
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bare(device).encode() + b"\0")
-        token = os.urandom(16)
-        channel.sendto(request(family(far), token), (far, 0))
+        with bound(device, family(far)) as way:
+            way.sendto(request(family(far), token), (far, 0))
     except BaseException:
         channel.close()
         raise
     return channel, token
+
+
+def bound(device: str, version: int) -> socket.socket:
+    """A raw socket that sends and hears ICMP by this device alone."""
+    kind, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if version == 6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+    with namespace.inside(netns_of(device)):
+        channel = socket.socket(kind, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    try:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bare(device).encode() + b"\0")
+    except BaseException:
+        channel.close()
+        raise
+    return channel
 
 
 def request(version: int, token: bytes) -> bytes:
