@@ -159,14 +159,17 @@ def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Chan
 
 def replaced(context: Context, held: Held) -> tuple[Claim, ...]:
     """Claims of another instance with the same name, ends, selectors and marks: what a daemon that was killed left, since the
-    next one counts reqids anew. At one time the kernel has but one policy for all of that."""
+    next one counts reqids anew. At one time the kernel has but one policy for all of that, whatever the ends; where the device
+    has one peer, they may have moved until then."""
     if not (context.instance and context.child):
         return ()
-    tunnel, now = tunnel_of(context), about(context)
+    now = about(context)
     return tuple(
         claim
         for claim in held.group
-        if claim.connection == context.connection and claim.tunnel != tunnel and claim.about[:5] == now[:5]
+        if (claim.connection == context.connection and claim.tunnel != tunnel_of(context))
+        and (claim.about.my_client, claim.about.peer_client) == (now.my_client, now.peer_client)
+        and ((claim.about.me, claim.about.peer) == (now.me, now.peer) or not claim.row.any_remote)
     )
 
 

@@ -67,6 +67,7 @@ class Draft:
                 "unroute",
                 "unclamp",
                 "strip",
+                "hand over",
                 "delete",
                 "unpeer",
                 "make",

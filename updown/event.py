@@ -12,7 +12,7 @@ from updown.claims import Change
 from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
 from updown.context import Context
 from updown.desired import Row, Want, Wants
-from updown.errors import Conflict, KernelError, Refused
+from updown.errors import Conflict, KernelError, UpdownError
 from updown.kernel import sa
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, LedgerError
@@ -50,7 +50,7 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
     rules = claims.rules_of(context)
     try:
         return attempt(context, rules, lines, ledger, netlink, now, dry)
-    except (Conflict, Refused, KernelError):
+    except (UpdownError, LedgerError):
         if context.verb.makes and rules.outlives_refusal:
             remember(ledger, rules.sa_of(context), now + REFUSED_FOR)
         raise

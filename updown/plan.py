@@ -30,6 +30,7 @@ def make_plan(ground: Ground, observed: Observed) -> Plan:
         for operation in draft.phases["route"]
         if not (isinstance(operation.subject, Route) and operation.subject.device in devices.down)
     ]
+    plan_routes.hand_over(observed, devices, draft)
     return draft.done()
 
 

@@ -8,7 +8,7 @@ from updown.desired import PeerRoute, Want, device_of, split
 from updown.draft import Devices, Draft, Ground, first
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import Route
+from updown.state import OUR_PROTOCOL, Route, host
 
 
 def moved(want: PeerRoute, ground: Ground, observed: Observed) -> bool:
@@ -98,6 +98,31 @@ def parted(operation: Operation, gone: tuple[str, ...], draft: Draft) -> None:
         return
     draft.phases["unroute"].append(Operation("route delete", have, reason=operation.reason))
     draft.phases["route"].append(operation._replace(action="route add", before=None))
+
+
+def hand_over(observed: Observed, devices: Devices, draft: Draft) -> None:
+    """Let a route change to a device that is ready for it before the one that has it is deleted: no packet meets a gap."""
+    waiting = draft.phases["route"]
+    ready = [] if draft.phases["peer"] else [one for one in waiting if is_ready(one, observed, devices)]
+    draft.phases["hand over"] = [
+        one._replace(action="route replace", before=observed.routes[route_key(one.subject)])
+        for one in ready
+        if isinstance(one.subject, Route)
+    ]
+    draft.phases["route"] = [one for one in waiting if one not in ready]
+
+
+def is_ready(operation: Operation, observed: Observed, devices: Devices) -> bool:
+    """Whether a route that is to be added stands now, as ours and on one device that goes, and could lead elsewhere at once."""
+    want = operation.subject
+    if not isinstance(want, Route) or operation.action != "route add":
+        return False
+    have, link = observed.routes.get(route_key(want)), observed.links.get(want.device)
+    if have is None or have.protocol != OUR_PROTOCOL or have.hops or want.hops or link is None or not link.up:
+        return False
+    own = {host(one.address) for one in observed.addresses.get(want.device, ())}
+    untouched = want.device not in {*devices.gone, *devices.fresh, *devices.unusable, *devices.down}
+    return untouched and (not want.source or want.source in own)
 
 
 def withdrawn(

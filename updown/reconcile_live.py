@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from updown import errors, left_over
 from updown.arguments import Arguments
@@ -30,6 +30,7 @@ from updown.reconcile_report import Outcome, notes, outcome_json, outcome_lines,
 from updown.recount import counts_itself, outdated
 from updown.settings import Line
 from updown.state import Link
+from updown.turns import changed, late_keys, turns, without_late, written
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment
@@ -72,28 +73,11 @@ def live(arguments: Arguments) -> Outcome:
                 if calm or attempt == ATTEMPTS:
                     now = int(time.time())
                     spared = frozenset() if calm else changed(asked_of, tuple(ledger.claims()), facts)
-                    outcome = run(ledger, netlink, lines, facts, now, arguments.dry_run, arguments.before_start, spared)
+                    ways = (arguments.dry_run, arguments.before_start, spared, turns(ledger, path))
+                    outcome = run(ledger, netlink, lines, facts, now, *ways)
                     warnings = (*dict.fromkeys(noted), *outcome.report.warnings)
                     return outcome._replace(report=outcome.report._replace(warnings=warnings))
             time.sleep(0.5 * attempt)
-
-
-def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> frozenset[str]:
-    """The keys of claims of which the facts may say nothing: new ones, changed ones, and those that an event may have renewed
-    without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
-    same = set(before) & set(now)
-    silent = [claim for claim in now if claim.about.daemon == vici.DAEMON or claim.kind != SA]
-    started = {daemon: said.since for daemon, said in facts.said.items()}
-    older = {claim.key for claim in silent if claim.since < started.get(claim.about.daemon, 0)}
-    return frozenset({claim.key for claim in now if claim not in same} | older)
-
-
-def written(path: str) -> int:
-    """When the ledger was last written, in nanoseconds; 0 where there is none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
 
 
 def gather(claims: Sequence[Claim]) -> Facts:
@@ -141,9 +125,10 @@ def run(
     dry: bool = False,
     before_start: bool = False,
     spared: frozenset[str] = frozenset(),
+    taken_over: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due. Claims
-    with `spared` keys are left as they are."""
+    with `spared` keys are left as they are, and so are those that events changed while they had the lock (see `turns`)."""
     claims = list(ledger.claims())
     decision = sparing(decide(claims, facts, now, before_start), spared)
     moved, waiting = (tuple(as_said(claim, lines) for claim in part) for part in (decision.moved, decision.waiting))
@@ -153,7 +138,13 @@ def run(
     recounted = outdated(stay.values(), decision.behind, facts.sas, netlink)
     decision = decision._replace(moved=moved, waiting=waiting, recounted=recounted)
     reports = [mend(ledger, netlink, dry)]
-    reports += [on_device(name, change, ledger, netlink, dry) for name, change in by_device(claims, decision).items()]
+    events, then = False, {claim.key: claim for claim in claims}
+    for name, change in by_device(claims, decision).items():
+        events = taken_over() or events
+        late = late_keys(change, then, ledger, facts) if events else frozenset()
+        spared |= late
+        reports.append(on_device(name, without_late(change, late), ledger, netlink, dry))
+    decision = sparing(decision, spared)
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)

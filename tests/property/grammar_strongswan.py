@@ -131,11 +131,16 @@ class StrongSwanOracle(Oracle):
         """Nobody else's devices are asked for."""
         return False
 
+    def fails(self, call: Any) -> None:
+        """charon has the SA all the same: its end is no other's."""
+        if call.verb == "up" and (*child_of(call), str(call.unique_id)) not in self.held:
+            self.ended.add((*child_of(call), str(call.unique_id)))
+
     def happens(self, call: Any) -> None:
         """charon calls."""
         self.clock += 1
         one: Tunnel = call.tunnel
-        child = (one.connection, *call.ids, one.mark_in, one.mark_out, one.mine, one.theirs)
+        child = child_of(call)
         key = (*child, str(call.unique_id))
         if call.verb == "up":
             row = row_of(one, True)
@@ -156,6 +161,12 @@ class StrongSwanOracle(Oracle):
             left = [hold for other, hold in self.held.items() if other[:3] == child[:3]]
             for hold in sorted(left, key=lambda hold: hold.since)[-1:]:
                 self.stand(hold)
+
+
+def child_of(call: Any) -> Key:
+    """What stays the same of a child SA from its `up` to its `down`."""
+    one: Tunnel = call.tunnel
+    return (one.connection, *call.ids, one.mark_in, one.mark_out, one.mine, one.theirs)
 
 
 def named(alive: Alive) -> Key:

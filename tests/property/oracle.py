@@ -138,6 +138,9 @@ class Oracle:
             self.unroute(call)
         self.clear(before)
 
+    def fails(self, call: Call) -> None:
+        """The call was refused: section 6 knows no such claim."""
+
     def make(self, call: Call) -> None:
         """prepare, route, up: a claim, new or renewed."""
         one = call.tunnel
@@ -162,8 +165,11 @@ class Oracle:
 
     def dead(self, hold: Hold, call: Call) -> bool:
         """Whether a claim is a killed daemon's: no two instances have all of that at once."""
-        one = call.tunnel
-        alike = one.kind != "CK_PERMANENT" and hold.tunnel == one._replace(reqid=hold.tunnel.reqid)
+        one, old = call.tunnel, hold.tunnel
+        ends = (
+            (one.me, one.peer) if hold.row.anyone else (old.me, old.peer)
+        )  # a device with one peer: it may have moved
+        alike = one.kind != "CK_PERMANENT" and old == one._replace(reqid=old.reqid, me=ends[0], peer=ends[1])
         return call.child and alike and not same_tunnel(hold.tunnel, one)
 
     def stand(self, hold: Hold) -> None:

@@ -229,6 +229,8 @@ class Run:
             after = (kernel.picture(indexes=False), machine.claims())
             if before and after != before:
                 raise Wrong(f"it failed, and left {changes(before, after)}") from error
+            for oracle in self.oracles:
+                oracle.fails(call)
             return False
         hit = self.hit(refusal)
         if hit:

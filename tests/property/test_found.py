@@ -416,3 +416,9 @@ def test_a_full_disk_while_an_earlier_event_is_mended_leaves_no_transaction_open
     """The next event of the same process, one that waited for the lock, could not have begun."""
     died = Step("initiate", 3, mishap=Mishap("dies and is gone", 0, 1))
     check(StrongSwan, (died, Step("reauthenticate_first", 3, mishap=Mishap("refused", 0, 0))))
+
+
+def test_a_client_whose_gateway_moved_before_its_daemon_was_killed_meets_its_own_claim() -> None:
+    """A new pluto counts reqids anew and has the gateway's first address; of a device with one peer there can be no other."""
+    happened = ("replace", "peer_moves", "delete", "establish", "killed", "establish")
+    check(Libreswan, tuple(Step(thing, 15) for thing in happened))

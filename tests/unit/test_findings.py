@@ -419,7 +419,8 @@ CONTRADICTIONS = {
         [],
     ),
     "a connection too long for its device": (
-        "[defaults]\ninterface = v{connection}.{mark}\n[connection thirteen-long]\nmtu = 1400\n[connection twelve-long.]\nmtu = 1400\n",
+        "[defaults]\ninterface = v{connection}.{mark}\n"
+        "[connection thirteen-long]\nmtu = 1400\n[connection twelve-long.]\nmtu = 1400\n",
         ["f.conf:2: interface = v{connection}.{mark} gives vthirteen-long.1: a device name has at most 15"],
     ),
     "a connection that is none of a device's letters": (

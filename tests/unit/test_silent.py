@@ -8,6 +8,7 @@ from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, Machine
 from updown.daemons.said import ANSWERED, Said
 from updown.daemons.said import Child as Told
+from updown.iproute2 import command
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database
 from updown.ledger_file import open_ledger
@@ -145,3 +146,16 @@ def test_a_second_tunnel_to_one_prefix_is_warned_on_an_external_interface_too(ma
     reports = machine.send_all([charon_call(one, "up"), charon_call(two, "up"), charon_call(one, "up")])
     waits = "10.2.0.0/24 is held by a on ipsec0, if_id 1; ours waits. A metric orders the two"
     assert [report.warnings for report in reports] == [(), (waits,), ()]
+
+
+@pytest.mark.parametrize("source", ["", "10.3.0.1"], ids=["", "with a virtual IP"])
+def test_a_route_is_handed_over_before_its_device_is_deleted(machine: Machine, source: str) -> None:
+    """Make-before-break with unique if_ids: at no moment is there no route."""
+    machine.settings("[defaults]\ninterface = ipsec{if_id}\nrouting = yes\n")
+    virtual = (source,) if source else ()
+    old, new = (Child("c", **{**XFRM, "if_id_in": n, "if_id_out": n}, virtual=virtual) for n in ("1", "2"))
+    machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
+    done = [command(operation) for operation in machine.send(charon_call(old, "down", 1)).operations]
+    replaced = "ip route replace 10.2.0.0/24 dev ipsec2 proto 160" + (f" src {source}" if source else "")
+    assert [line for line in done if "route" in line or "link" in line] == [replaced, "ip link del ipsec1"]
+    assert machine.routes() == {("10.2.0.0/24", "ipsec2")}

@@ -255,7 +255,7 @@ def check_claims(
         if connection == mine and any(word.startswith(("if_id ", "key ", "ikey ", "okey ")) for word in different)
         else "give each connection a device, or the same if_id"
         if want.link.kind == "xfrm"
-        else f"several peers behind one mark need {words.shared}; else give each a device and a mark of its own"
+        else f"several peers behind one mark need {words.shared}, the first one down and up once; else a mark and device each"
         if all(word.startswith("remote ") for word in different)
         else f"give each connection a device, or the same marks, peer and {words.shared}",
     )
