@@ -159,8 +159,8 @@ def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Chan
 
 def replaced(context: Context, held: Held) -> tuple[Claim, ...]:
     """Claims of another instance with the same name, ends, selectors and marks: what a daemon that was killed left, since the
-    next one counts reqids anew. At one time the kernel has but one policy for all of that, whatever the ends; where the device
-    has one peer, they may have moved until then."""
+    next one counts reqids anew. At one time the kernel has but one policy for all of that, whatever the ends; of an
+    initiator they may have moved until then."""
     if not (context.instance and context.child):
         return ()
     now = about(context)
@@ -169,7 +169,7 @@ def replaced(context: Context, held: Held) -> tuple[Claim, ...]:
         for claim in held.group
         if (claim.connection == context.connection and claim.tunnel != tunnel_of(context))
         and (claim.about.my_client, claim.about.peer_client) == (now.my_client, now.peer_client)
-        and ((claim.about.me, claim.about.peer) == (now.me, now.peer) or not claim.row.any_remote)
+        and (claim.about[1:3] == now[1:3] or (context.initiates and not claim.row.any_remote))
     )
 
 

@@ -22,7 +22,7 @@ from updown.state import MAIN_TABLE, placed
 
 __all__ = ["Report", "run"]
 
-REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused; an IKE SA lives for 4 hours by default
+REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 
 VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
@@ -52,7 +52,7 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
         return attempt(context, rules, lines, ledger, netlink, now, dry)
     except (UpdownError, LedgerError):
         if context.verb.makes and rules.outlives_refusal:
-            remember(ledger, rules.sa_of(context), now + REFUSED_FOR)
+            remember(ledger, rules.sa_of(context), now)
         raise
 
 
@@ -96,11 +96,11 @@ def attempt(
     )
 
 
-def remember(ledger: Ledger, sa: str, until: int) -> None:
+def remember(ledger: Ledger, sa: str, now: int) -> None:
     """The end of a refused SA will end nothing: there is no claim of it."""
     with suppress(LedgerError):  # a full disk: then it may be taken for an older SA's, and `reconcile` tells
         ledger.begin()
-        ledger.set_taken(sa, until)
+        ledger.set_taken(sa, now, REFUSED_FOR)
         ledger.commit()
     ledger.rollback()
 

@@ -17,10 +17,6 @@ from updown.claims import SA, Claim, Ended, Held, Holder, Sought
 from updown.desired import Device, Row, device_of, dump, load, resource, split
 from updown.ledger_tables import child_row, claim_in
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
 
@@ -29,12 +25,14 @@ LedgerError = sqlite3.Error
 
 
 class Ledger:
-    """An open ledger. `note` says, where that is so, why it was taken as empty."""
+    """An open ledger. `note` says, where that is so, why it was taken as empty; `lost`, that the lock, or the file, is not ours
+    any more."""
 
     def __init__(self, base: sqlite3.Connection, lock: int | None = None, note: str = "") -> None:
         self.base = base
         self.lock = lock
         self.note = note
+        self.lost = False
         self.seen: dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
 
     def __enter__(self) -> Ledger:
@@ -288,12 +286,12 @@ class Ledger:
         """The work on these resources is over."""
         self.base.executemany("DELETE FROM unfinished WHERE resource = ?", [(name,) for name in names])
 
-    def set_taken(self, spis: str, now: int) -> None:
-        """Remember the SPIs of an SA that was taken down, and forget some old ones: more than come, so that they do not pile
-        up, and few, so that no event pays for thousands."""
+    def set_taken(self, spis: str, now: int, longer: int = 0) -> None:
+        """Remember the SPIs of an SA that was taken down, for ten minutes and `longer` seconds, and forget some old ones: more
+        than come, so that they do not pile up, and few, so that no event pays for thousands."""
         old = "SELECT spis FROM taken WHERE at < ? ORDER BY at LIMIT ?"
         self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
-        self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now))
+        self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now + longer))
 
     def forget_taken(self, first: str, last: str) -> None:
         """Forget those whose text is one of these two or between them."""

@@ -173,7 +173,7 @@ def locked(place: Place, wait: float, late: list[Served]) -> Iterator[Ledger]:
             try:
                 yield ledger
             finally:
-                stopped = stopped or drain(place, ledger, late)
+                stopped = stopped or ledger.lost or drain(place, ledger, late)
     finally:
         while not stopped and spool.waiting(place.path):
             try:

@@ -101,7 +101,8 @@ def parted(operation: Operation, gone: tuple[str, ...], draft: Draft) -> None:
 
 
 def hand_over(observed: Observed, devices: Devices, draft: Draft) -> None:
-    """Let a route change to a device that is ready for it before the one that has it is deleted: no packet meets a gap."""
+    """Let a route change to a device that is ready for it before the one that has it is deleted: the kernel takes
+    milliseconds for that, since it waits for every processor."""
     waiting = draft.phases["route"]
     ready = [] if draft.phases["peer"] else [one for one in waiting if is_ready(one, observed, devices)]
     draft.phases["hand over"] = [

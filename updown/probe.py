@@ -60,11 +60,11 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
     """The far address of each device that has a tunnel up and a `probe` in its settings; not of those that only receive."""
-    receiving = set(heard_by(ledger).values())
+    sending = heard_by(ledger)
     said = {
         device: resolve(lines, name, bare(device)).probe
         for device, name in carrying(ledger).items()
-        if device not in receiving
+        if device in sending
     }
     return {device: far for device, far in sorted(said.items()) if far}
 

@@ -153,7 +153,7 @@ def run(
     forget(rest.forgotten, ledger)
     told, urgent = uncounted(decision)
     if spared:
-        told += (f"events came each time while the daemons were asked: claims left to the next run: {len(spared)}",)
+        told += (f"events came while this was at work: claims left to the next run: {len(spared)}",)
     return Outcome(
         decision,
         Report(
@@ -176,6 +176,7 @@ def sparing(decision: Decision, spared: frozenset[str]) -> Decision:
         tuple(claim for claim in decision.moved if claim.key not in spared),
         tuple(claim for claim in decision.waiting if claim.key not in spared),
         tuple(claim for claim in decision.young if claim.key not in spared),
+        recounted=tuple(claim for claim in decision.recounted if claim.key not in spared),
         behind={key: child for key, child in decision.behind.items() if key not in spared},
     )
 

@@ -89,12 +89,15 @@ def clash(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
         found["rule"] = (text, "set `table`, or `vrf`")
     template = named.interface or ""
     if "{connection}" in template and connection and not is_glob(connection):
-        shortest = re.sub(r"{(?!connection)\w+}", "1", template).replace("{connection}", connection)
+        shortest = re.sub(r"{(?!connection)\w+}", "1", template).replace("{connection}", connection.split("/")[0])
         try:
             device_name(shortest)
         except ValueError as error:
-            text = f"{by['interface'].where}: interface = {template} gives {escaped(shortest, 40)}: {error}"
-            found["name"] = (text, f"name a device in [connection {connection}], or leave out {{connection}}")
+            gives = f"interface = {template} gives {escaped(shortest, 40)}, where the daemon names none: {error}"
+            found["name"] = (
+                f"{by['interface'].where}: {gives}",
+                f"name a device in [connection {connection}], or leave out {{connection}}",
+            )
     if said.local and said.remote not in ("", "any") and family(said.local) != family(said.remote):
         text = f"{by['remote'].where}: remote = {said.remote} and local = {said.local} are of two families"
         found["ends"] = (text, "one device carries one family outside, and both inside")

@@ -78,13 +78,17 @@ def carrying(ledger: Ledger) -> dict[str, str]:
     return {device: json.loads(connection) for device, connection in rows}
 
 
-def heard_by(ledger: Ledger) -> dict[str, str]:
-    """Of SAs that send by one device and receive by another (if_id_in and if_id_out differ): by the first the second."""
+def heard_by(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """By the device that SAs send by, those that they receive by: itself, or another where if_id_in and if_id_out differ."""
+    other = "SELECT device FROM carries WHERE carries.claim = claim.ordering AND carries.device != claim.device"
     rows = ledger.base.execute(
-        "SELECT DISTINCT claim.device, carries.device FROM carries JOIN claim ON claim.ordering = carries.claim"
-        " WHERE claim.device != carries.device"
+        f"SELECT DISTINCT device, coalesce(({other}), device) FROM claim"
+        " WHERE EXISTS (SELECT 1 FROM carries WHERE carries.claim = claim.ordering) ORDER BY 1, 2"
     )
-    return dict(rows.fetchall())
+    found: dict[str, tuple[str, ...]] = {}
+    for sends, hears in rows:
+        found[sends] = (*found.get(sends, ()), hears)
+    return found
 
 
 def missed(ledger: Ledger) -> dict[str, Missed]:

@@ -27,14 +27,23 @@ def turns(ledger: Ledger, path: str) -> Callable[[], bool]:
         nonlocal since
         if ledger.lock is None or time.monotonic() - since < HELD:
             return False
-        before = os.stat(path)
-        let_others(ledger.lock, os.path.join(os.path.dirname(path), "lock"), AGAIN)
-        since, after = time.monotonic(), os.stat(path)
-        if before.st_ino != after.st_ino:
-            raise StateError(f"{path}: another process set it aside meanwhile", "run reconcile again")
-        return before.st_mtime_ns != after.st_mtime_ns
+        before, commits = os.stat(path), commits_of_others(ledger)
+        try:
+            let_others(ledger.lock, os.path.join(os.path.dirname(path), "lock"), AGAIN)
+            since, after = time.monotonic(), os.stat(path)
+            if before.st_ino != after.st_ino:
+                raise StateError(f"{path}: another process set it aside meanwhile", "run reconcile again")
+        except BaseException:
+            ledger.lost = True
+            raise
+        return commits != commits_of_others(ledger)
 
     return taken_over
+
+
+def commits_of_others(ledger: Ledger) -> int:
+    """A number that changes with each commit by another connection (sqlite.org/pragma.html, data_version)."""
+    return int(ledger.base.execute("PRAGMA data_version").fetchone()[0])
 
 
 def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> frozenset[str]:

@@ -166,9 +166,8 @@ class Oracle:
     def dead(self, hold: Hold, call: Call) -> bool:
         """Whether a claim is a killed daemon's: no two instances have all of that at once."""
         one, old = call.tunnel, hold.tunnel
-        ends = (
-            (one.me, one.peer) if hold.row.anyone else (old.me, old.peer)
-        )  # a device with one peer: it may have moved
+        moved = "UP" in call.wishes and not hold.row.anyone  # an initiator has one peer, which may have moved
+        ends = (old.me, old.peer) if moved else (one.me, one.peer)
         alike = one.kind != "CK_PERMANENT" and old == one._replace(reqid=old.reqid, me=ends[0], peer=ends[1])
         return call.child and alike and not same_tunnel(hold.tunnel, one)
 

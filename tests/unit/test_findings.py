@@ -421,11 +421,15 @@ CONTRADICTIONS = {
     "a connection too long for its device": (
         "[defaults]\ninterface = v{connection}.{mark}\n"
         "[connection thirteen-long]\nmtu = 1400\n[connection twelve-long.]\nmtu = 1400\n",
-        ["f.conf:2: interface = v{connection}.{mark} gives vthirteen-long.1: a device name has at most 15"],
+        ["f.conf:2: interface = v{connection}.{mark} gives vthirteen-long.1, where the daemon names none: a"],
+    ),
+    "one pair of a connection's subnets": (
+        "[defaults]\ninterface = {connection}\n[connection net/1x1]\nmtu = 1400\n",
+        [],
     ),
     "a connection that is none of a device's letters": (
         "[connection a/b*c]\nmtu = 1400\n[connection a:b]\ninterface = {connection}\n",
-        ["f.conf:4: interface = {connection} gives a:b: a device name is letters, digits"],
+        ["f.conf:4: interface = {connection} gives a:b, where the daemon names none: a device name is letters, digits"],
     ),
     "a VRF that is the device": ("[device d]\nvrf = d\n", ["f.conf:2: vrf = d is the tunnel's device itself"]),
     "a VRF that is the connection's device": (

@@ -32,8 +32,8 @@ def dead(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     silent: set[str] = set()
     machine.asked = []  # type: ignore[attr-defined]
 
-    def ask(targets: dict[str, str], hearing: dict[str, str]) -> dict[str, str]:
-        assert not hearing
+    def ask(targets: dict[str, str], hearing: dict[str, tuple[str, ...]]) -> dict[str, str]:
+        assert all(hearing[device] == (device,) for device in targets)
         machine.asked.append(dict(targets))  # type: ignore[attr-defined]
         return {device: "does not answer" if far in silent else "" for device, far in targets.items()}
 
@@ -217,7 +217,7 @@ def test_a_tunnel_that_goes_down_while_it_is_asked_is_not_counted(
     machine.settings(ON)
     machine.send_all(establish(T))
 
-    def ask(targets: dict[str, str], hearing: dict[str, str]) -> dict[str, str]:
+    def ask(targets: dict[str, str], hearing: dict[str, tuple[str, ...]]) -> dict[str, str]:
         machine.send(call(T, "down", wishes=("UP",)))
         return dict.fromkeys([*targets, *hearing], "does not answer")
 

@@ -136,7 +136,16 @@ def test_a_pair_of_interfaces_is_probed_by_the_one_it_sends_by(machine: Machine)
     machine.send_all(charon_calls(two, "up") + charon_calls(Child("one", **XFRM), "up"))
     with open_ledger(str(machine.folder), "1") as ledger:
         assert targets(ledger, machine.lines) == dict.fromkeys(("ipsec2", "ipsec42"), "10.6.106.2")
-        assert heard_by(ledger) == {"ipsec2": "ipsec1"}
+        assert heard_by(ledger) == {"ipsec2": ("ipsec1",), "ipsec42": ("ipsec42",)}
+
+
+def test_of_several_that_send_by_one_interface_each_is_heard(machine: Machine) -> None:
+    machine.settings("[defaults]\ninterface = ipsec{if_id}\nprobe = 10.6.106.2\nshared = yes\n")
+    for name, coming in (("a", "2"), ("b", "1"), ("c", "3")):
+        machine.send(charon_call(Child(name, mark_in="", mark_out="", if_id_in=coming, if_id_out="2"), "up"))
+    with open_ledger(str(machine.folder), "1") as ledger:
+        assert targets(ledger, machine.lines) == {"ipsec2": "10.6.106.2"}
+        assert heard_by(ledger) == {"ipsec2": ("ipsec1", "ipsec2", "ipsec3")}
 
 
 def test_a_second_tunnel_to_one_prefix_is_warned_on_an_external_interface_too(machine: Machine) -> None:
@@ -150,7 +159,7 @@ def test_a_second_tunnel_to_one_prefix_is_warned_on_an_external_interface_too(ma
 
 @pytest.mark.parametrize("source", ["", "10.3.0.1"], ids=["", "with a virtual IP"])
 def test_a_route_is_handed_over_before_its_device_is_deleted(machine: Machine, source: str) -> None:
-    """Make-before-break with unique if_ids: at no moment is there no route."""
+    """Make-before-break with unique if_ids: the deletion takes long."""
     machine.settings("[defaults]\ninterface = ipsec{if_id}\nrouting = yes\n")
     virtual = (source,) if source else ()
     old, new = (Child("c", **{**XFRM, "if_id_in": n, "if_id_out": n}, virtual=virtual) for n in ("1", "2"))

@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 
 from tests.property.machine import EAST, NOW, Machine, Tunnel, call, establish
-from updown import turns
+from updown import live, turns
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
-from updown.errors import StateError
+from updown.errors import Locked, StateError
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database
-from updown.ledger_file import open_ledger
+from updown.ledger_file import connect, open_ledger
 from updown.lock import take_lock
 from updown.reconcile import GRACE, Facts
 from updown.reconcile_live import run
@@ -104,7 +104,9 @@ def test_who_waits_has_the_lock_meanwhile_and_what_it_wrote_is_told(
         def event(writes: bool) -> None:
             lock = take_lock(str(path.with_name("lock")), 5)
             if writes:
-                os.utime(path, ns=(0, 0))
+                base = connect(str(path))
+                base.execute("INSERT INTO taken VALUES ('0x1 0x2', 1)")
+                base.close()
             os.close(lock)
 
         for writes in (False, True):
@@ -129,6 +131,22 @@ def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(
         monkeypatch.setattr(turns, "let_others", set_aside)
         with pytest.raises(StateError, match="set it aside meanwhile"):
             turns_of(ledger, str(path))()
+        assert ledger.lost
+
+
+def test_without_the_lock_no_event_that_waits_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the lock does that."""
+    monkeypatch.setattr(turns, "HELD", 0.0)
+    monkeypatch.setattr(turns, "AGAIN", 0.0)
+    place = live.Place(str(tmp_path), "1", cast(Netlink, None), {})
+    drained: list[bool] = []
+    monkeypatch.setattr(live, "drain", lambda *_, before=False: drained.append(before))
+    monkeypatch.setattr("updown.lock.time.sleep", lambda _: taken.append(take_lock(f"{place.path}/lock", 0)))
+    taken: list[int] = []
+    with pytest.raises(Locked), live.locked(place, 0, []) as ledger:
+        turns_of(ledger, f"{place.path}/ledger")()
+    assert drained == [True]
+    os.close(taken[0])
 
 
 def test_the_lock_is_kept_for_a_second_at_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

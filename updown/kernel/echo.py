@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from updown.errors import KernelError
 from updown.kernel import namespace
@@ -28,16 +28,19 @@ REPLY = {4: 0, 6: 129}
 Asked = dict[socket.socket, tuple[str, str, bytes]]
 
 
-def ask(targets: Mapping[str, str], hearing: Mapping[str, str], wait: float = SECONDS) -> dict[str, str]:
-    """By device empty where its far address answered, else why not. `hearing`: the devices that answers come in by, where those
-    are others. Raises KernelError where nobody may be asked."""
+def ask(targets: Mapping[str, str], hearing: Mapping[str, Sequence[str]], wait: float = SECONDS) -> dict[str, str]:
+    """By device empty where its far address answered, else why not. `hearing`: by device those that answers may come in by.
+    Raises KernelError where nobody may be asked."""
     found = dict.fromkeys(targets, "does not answer")
     open_sockets: Asked = {}
     try:
         for device, far in targets.items():
             try:
-                channel, token = send(device, far, hearing.get(device, device))
-                open_sockets[channel] = (device, far, token)
+                token = os.urandom(16)
+                for hears in hearing.get(device, [device]):
+                    open_sockets[bound(hears, family(far))] = (device, far, token)
+                with bound(device, family(far)) as way:
+                    way.sendto(request(family(far), token), (far, 0))
             except PermissionError:
                 raise KernelError("probe: raw sockets are not permitted", errno.EPERM, "run as root") from None
             except KernelError as error:
@@ -51,25 +54,12 @@ def ask(targets: Mapping[str, str], hearing: Mapping[str, str], wait: float = SE
                 device, far, token = waiting[channel]
                 if answered(channel, far, token):
                     found[device] = ""
-                    del waiting[channel]
+                    waiting = {one: asked for one, asked in waiting.items() if asked[0] != device}
+                    break
     finally:
         for channel in open_sockets:
             channel.close()
     return found
-
-
-def send(device: str, far: str, hears: str) -> tuple[socket.socket, bytes]:
-    """One request through the device; the socket that hears the reply, and what that has to bring back. Raises OSError, and
-    KernelError for a device's namespace."""
-    token = os.urandom(16)
-    channel = bound(hears, family(far))
-    try:
-        with bound(device, family(far)) as way:
-            way.sendto(request(family(far), token), (far, 0))
-    except BaseException:
-        channel.close()
-        raise
-    return channel, token
 
 
 def bound(device: str, version: int) -> socket.socket:
