@@ -87,6 +87,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
         _report({"test": item.nodeid, "outcome": report.outcome, "reason": reason})
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if any(item.iter_markers("slow")):
+            _report({"test": item.nodeid, "outcome": "left"})
+
+
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     if report.failed:
         _report({"test": report.nodeid, "outcome": "failed", "reason": "cannot be collected"})

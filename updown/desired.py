@@ -65,6 +65,7 @@ class Clamp(NamedTuple):
 
     device: str
     mtu: int = 0  # bytes; the plan fills it in
+    slave: bool = False  # of a VRF
 
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def dump(want: Want) -> list[Any]:
     fields = [list(field) if isinstance(field, Link) else field for field in want]
     if isinstance(want, Route) and not want.joins:
         fields = fields[:-2]  # as an earlier release wrote it, so that equal wishes have one text
+    if isinstance(want, Clamp) and not want.slave:
+        fields = fields[:-1]  # likewise
     return [kind, *fields]
 
 

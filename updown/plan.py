@@ -10,8 +10,9 @@ from updown.draft import Devices, Draft, Ground, Plan, first, speaker
 from updown.errors import Conflict
 from updown.observed import Observed, route_key
 from updown.operations import Operation
-from updown.state import OUR_ALIAS, Address, Link, Route, Rule, family, has_our_alias
+from updown.state import OUR_ALIAS, Address, Link, Route, Rule, bare, family, has_our_alias, is_any
 from updown.taken_along import restore_lost
+from updown.values import KERNELS_OWN
 from updown.wording import words_of
 
 
@@ -67,6 +68,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
             want = where_it_is(want, have, holder, holders, observed)
         try:
             check_others(want, holder, holders, have, observed)
+            draft.warnings += second_peer(want, holder, holders, ground.newest)
             if have is not None and not device.is_ours(have, made, want.link):
                 device.check_foreign(want, have, words_of(holder.claim.about.daemon))
         except Conflict as error:
@@ -147,6 +149,22 @@ def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link
         device.check_claims(want, other.want, other.claim.connection, outdated, words, mine)
 
 
+def second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> list[str]:
+    """A warning where the device leaves one peer for another with the same identity: taken for a move, or a successor from
+    elsewhere, but without an older SA of these selectors it may be a second client of a group that shares its identity."""
+    mine, link = holder.claim.about, want.link
+    if holder.claim.key != newest or link.kind == "xfrm" or is_any(link.remote):
+        return []
+    mates = [one.claim for one in holders if same_hosts(one.claim, holder.claim) and one.claim.key != newest]
+    mates = [one for one in mates if one.about.unique_id != mine.unique_id and one.about.peer != mine.peer]
+    if not mates or any(one.about.peer_client == mine.peer_client for one in mates):
+        return []
+    return [
+        f"{link.name} leads to {mine.peer} now, and no more to {mates[0].about.peer}, of the same identity."
+        f" Are they two peers? They need {words_of(mine.daemon).shared}"
+    ]
+
+
 def least_mtu(holders: list[Holder], least: int) -> int:
     """What fits all who share the device; 0 where none says. Claims of an earlier release have it in the device itself."""
     asked = [holder.want.link.mtu for holder in holders if isinstance(holder.want, Device)]
@@ -171,7 +189,9 @@ def where_it_is(want: Device, have: Link | None, holder: Holder, holders: list[H
 
 def make_device(want: Device, holder: Holder, draft: Draft, idle: bool) -> None:
     """Make it, mark it, set it up; not up where no tunnel needs it that it follows."""
-    connection = holder.claim.connection
+    connection, name = holder.claim.connection, want.link.name
+    if bare(name) in KERNELS_OWN:
+        raise Conflict(f"{name} is a name of the kernel's own devices, for {connection}", "give it another name")
     draft.phases["make"].append(device.making(want, connection))
     down = want.link._replace(up=False, alias="")
     if down.vrf:

@@ -16,7 +16,6 @@ RULE_PRIORITY = 1600
 
 LOCAL_TABLE = 255  # of this machine's own addresses: every packet looks there first
 
-KERNELS_OWN = ("ip_vti0", "ip6_vti0", "tunl0", "ip6tnl0", "gre0", "ip6gre0", "gretap0", "erspan0", "sit0", "lo")
 """Devices that the kernel brings, most of them with a tunnel's module: its fallback devices."""
 
 ANYWHERE = {"default": ("0.0.0.0/0", "::/0")}
@@ -118,7 +117,7 @@ def namespace(value: str) -> str:
 
 def tunnel_name(value: str) -> str:
     """The name of a device that can be a tunnel's."""
-    if value in KERNELS_OWN:
+    if value in values.KERNELS_OWN:
         raise ValueError(f"{value} is the kernel's own, which no tunnel can have: choose another name")
     return values.device_name(value)
 

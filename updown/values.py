@@ -60,6 +60,10 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value.split()))
 
 
+KERNELS_OWN = ("ip_vti0", "ip6_vti0", "tunl0", "ip6tnl0", "gre0", "ip6gre0", "gretap0", "erspan0", "sit0", "lo")
+"""Names that modules of the kernel give to devices of their own."""
+
+
 def device_name(value: str) -> str:
     """A network device's name, narrower than the kernel's rule so that it is safe in paths and logs (promise P8)."""
     if not value[:1].isalnum() or not set(value) <= NAME_CHARACTERS:

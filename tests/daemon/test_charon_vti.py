@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from tests.daemon.charon import Charon
@@ -111,6 +114,28 @@ def test_reauthentication_break_before_make(ground: Ground, moon: Charon, sun: C
     moon.load(VTI, one_child(MOON, SUN, **UNIQUE))
     initiated(moon, device="vti1")
     encrypted_ping(ground, moon, SUN.host, MOON.host)
+    unreachable = (f"route add unreachable {SUN.net} metric 9999", f"route add unreachable {MOON.net} metric 9999")
+    with tempted(moon, SUN, unreachable[0]), tempted(sun, MOON, unreachable[1]):
+        ping_over_reauthentication(ground, moon)
+    for node in (moon, sun):
+        assert node.device("vti1") is None
+    moon.terminate("net")
+    for node in (moon, sun):
+        without_trace(node, "vti2")
+
+
+@contextmanager
+def tempted(node: Charon, there: End, *more: str) -> Iterator[None]:
+    """A default route by the other gateway: what is not routed into the tunnel would leave in clear."""
+    lines = (f"route add default via {there.address}", *more)
+    node.ip(*lines)
+    try:
+        yield
+    finally:
+        node.ip(*(line.replace(" add ", " del ") for line in lines))
+
+
+def ping_over_reauthentication(ground: Ground, moon: Charon) -> None:
     with moon.pinging(SUN.host, MOON.host) as ping:
         ping.goes_on()
         moon.rekey_ike("t", reauth=True)
@@ -118,11 +143,6 @@ def test_reauthentication_break_before_make(ground: Ground, moon: Charon, sun: C
         ping.goes_on()
     assert not ground.wire.seen().clear
     encrypted_ping(ground, moon, SUN.host, MOON.host)
-    for node in (moon, sun):
-        assert node.device("vti1") is None
-    moon.terminate("net")
-    for node in (moon, sun):
-        without_trace(node, "vti2")
 
 
 def test_reauthentication_make_before_break(ground: Ground, moon: Charon, sun: Charon) -> None:
@@ -134,9 +154,10 @@ def test_reauthentication_make_before_break(ground: Ground, moon: Charon, sun: C
     encrypted_ping(ground, moon, SUN.host, MOON.host)
     with moon.told("vti1") as of_moon, sun.told("vti1") as of_sun, moon.pinging(SUN.host, MOON.host) as ping:
         ping.goes_on()
-        moon.rekey_ike("t", reauth=True)
-        wait_for(lambda: len(sun.claims()) == 1, "the end of the old SA at sun")
-        ping.goes_on()
+        with tempted(moon, SUN), tempted(sun, MOON):
+            moon.rekey_ike("t", reauth=True)
+            wait_for(lambda: len(sun.claims()) == 1, "the end of the old SA at sun")
+            ping.goes_on()
     assert not ground.wire.seen().clear
     encrypted_ping(ground, moon, SUN.host, MOON.host)
     assert [line for line in of_moon + of_sun if "Deleted" in line] == []

@@ -430,6 +430,31 @@ def test_segments_fit_the_tunnel_both_ways(
     assert tables(west) == ["theirs", "vti-updown"]
 
 
+def test_segments_that_come_out_of_a_vrf_fit_too(
+    ground: Ground, west: Node, east: Node, hosts: tuple[Node, Node]
+) -> None:
+    """Forwarded, they have the VRF as the device they came in by."""
+    client, server = hosts
+    associate(west, east, Ends(), ALGORITHMS["cbc, sha256-128"].words)
+    settings(east, "")
+    hook(east, event(east, Ends()))
+    west.ip("link add blue type vrf table 1000", "link set blue up", "rule add iif eth0 to 10.2.0.0/24 lookup 1000")
+    try:
+        text = "[defaults]\nvrf = blue\nmtu = auto\nmss = clamp\n"
+        settings(west, text)
+        hook(west, event(west, Ends()))
+        west.ip("route add 10.1.0.0/24 dev eth0 table 1000")
+        assert segments(ground, client, CLIENT, SERVER) == [1460, 1398]
+        assert segments(ground, server, SERVER, CLIENT) == [1460, 1398]
+        assert hook(west, event(west, Ends())) == ""
+        settings(west, text.replace("mtu = auto\n", ""))
+        hook(west, event(west, Ends()))
+        assert "rt mtu" in west.run("nft", "list", "table", "inet", "vti-updown-vti5").stdout
+        assert hook(west, event(west, Ends())) == ""
+    finally:
+        west.ip("rule del iif eth0 to 10.2.0.0/24 lookup 1000")
+
+
 @pytest.mark.slow
 def test_the_kernels_own_mtu_is_clamped_to_by_the_route(
     ground: Ground, west: Node, east: Node, hosts: tuple[Node, Node]

@@ -72,6 +72,29 @@ def test_a_refusal_makes_no_other_end_forgotten(machine: Machine) -> None:
     assert {claim.about.unique_id for claim in machine.claims()} == {2, 5}
 
 
+def test_two_peers_of_one_identity_behind_one_mark_are_told(machine: Machine) -> None:
+    """A group's identity, or gateways that share theirs: it looks like a move. A successor from elsewhere is none."""
+    machine.settings(ALL.replace("shared = yes\n", ""))
+    alice, bob = C._replace(pairs=(("0.0.0.0/0", "10.9.0.1/32"),)), C._replace(pairs=(("0.0.0.0/0", "10.9.0.2/32"),))
+    (first,) = machine.send_all(charon_calls(alice, "up", 1))
+    (successor,) = machine.send_all(charon_calls(alice._replace(peer=THIRD), "up", 2))
+    machine.send_all(charon_calls(alice, "down", 1))
+    (second,) = machine.send_all(charon_calls(bob, "up", 3))
+    assert first.warnings == successor.warnings == ()
+    assert second.warnings == (
+        f"vti5 leads to {EAST} now, and no more to {THIRD}, of the same identity. Are they two peers? They need"
+        " `shared = yes`",
+    )
+    machine.settings(ALL)
+    machine.send_all(charon_calls(alice, "down", 2) + charon_calls(bob, "down", 3))
+    assert [
+        report.warnings for report in machine.send_all([*charon_calls(alice, "up", 4), *charon_calls(bob, "up", 5)])
+    ] == [
+        (),
+        (),
+    ]
+
+
 def replaced(machine: Machine, link: Link) -> int:
     """Somebody deletes vti5 and makes one of his own."""
     machine.kernel.remove(machine.kernel.named("vti5").ifindex)

@@ -234,6 +234,13 @@ def test_a_foreign_device_that_differs_is_a_conflict_that_names_the_values(machi
     assert machine.made() == {}
 
 
+@pytest.mark.parametrize("name", ["ip_vti0", "ip6_vti0", "sit0"])
+def test_a_name_that_the_kernel_gives_its_own_devices_is_no_tunnel_s(machine: Machine, name: str) -> None:
+    """Also while its module is not loaded, which would find the name taken."""
+    with pytest.raises(Conflict, match=f"{name} is a name of the kernel's own devices, for t"):
+        machine.send(call(T._replace(device=name), "up"), dry=True)
+
+
 def test_key_77_against_5_is_one_line_of_at_most_120_bytes(machine: Machine) -> None:
     foreign(machine, ikey=77, okey=77)
     with pytest.raises(Conflict) as conflict:

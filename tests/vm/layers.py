@@ -80,7 +80,7 @@ def main() -> int:
         print(f"tests/run: {problem}", file=sys.stderr)
         return 1
     for layer in layers:
-        if layer != "bench" and not any(result.outcomes for result in results if result.layer == layer):
+        if layer != "bench" and not any(result.ran for result in results if result.layer == layer):
             results.append(Result(layer, "-", outcomes={layer: "failed"}, reasons={layer: "the layer ran no test"}))
     print(summary(results, time.monotonic() - began), flush=True)
     return 1 if any(result.count("failed") for result in results) else 0
@@ -246,7 +246,7 @@ def _run_one(job: Job, report: Path) -> Result:
     result.seconds = time.monotonic() - began
     if job.tests:
         result.read(report, status)
-    elif job.layer != "bench":
+    elif status or job.layer != "bench":
         result.note(job.name, "failed" if status else "passed", f"status {status}" if status else "")
     words = {0: "done", guest.TIMED_OUT: f"not done after {job.limit:.0f} s, ended"}
     say(label, f"{words.get(status, f'ended with status {status}')}, {result.seconds:.1f} s")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WORDS = ("passed", "failed", "skipped")
+LEFT = "left"  # to --full
 NO_TESTS = 5  # pytest's exit status
 
 
@@ -22,6 +23,11 @@ class Result:
     reasons: dict[str, str] = field(default_factory=dict)
     took: dict[str, float] = field(default_factory=dict)
     """Seconds of each test, with its fixtures."""
+
+    @property
+    def ran(self) -> bool:
+        """Whether there was any test, skipped ones too."""
+        return any(outcome != LEFT for outcome in self.outcomes.values())
 
     def count(self, outcome: str) -> int:
         return list(self.outcomes.values()).count(outcome)
@@ -69,12 +75,14 @@ def summary(results: Sequence[Result], total_seconds: float) -> str:
     lines = ["", "where the time went"]
     for layer in dict.fromkeys(result.layer for result in results):
         for result in [one for one in results if one.layer == layer]:
-            counted = ", ".join(f"{result.count(word)} {word}" for word in WORDS) if result.outcomes else ""
+            counted = ", ".join(f"{result.count(word)} {word}" for word in WORDS) if result.ran else ""
             lines.append(f"  {result.layer:8} {result.seconds:7.1f} s  {counted:38} {result.name}")
     lines.append(f"  {'all':8} {total_seconds:7.1f} s")
     for word in ("failed", "skipped"):
         lines += ["", f"{word}:" if _tests(results, word) else f"{word}: none"]
         lines += [f"  {line}" for line in _tests(results, word)]
+    left = {(result.layer, test) for result in results for test, its in result.outcomes.items() if its == LEFT}
+    lines += [f"left to tests/run --full, which takes hours: {len(left)} longer variants"] if left else []
     totals = {word: sum(result.count(word) for result in results) for word in WORDS}
     return "\n".join([*lines, "", ", ".join(f"{number} {word}" for word, number in totals.items())])
 

@@ -21,8 +21,8 @@ LEAST = 68  # bytes
 
 
 class Rule(NamedTuple):
-    """A SYN by `device`, entering (iifname) or leaving (oifname), of one family or of both (empty), gets a largest segment of
-    `size` bytes; 0: what its route carries. `comment` tells the rule when it is listed."""
+    """A SYN by `device`, entering (iifname; of a VRF's slave sdifname) or leaving (oifname), of one family or of both (empty),
+    gets a largest segment of `size` bytes; 0: what its route carries. `comment` tells the rule when it is listed."""
 
     key: str
     device: str
@@ -33,19 +33,23 @@ class Rule(NamedTuple):
 
 def wants(settings: Settings, devices: tuple[Device, ...]) -> tuple[Clamp, ...]:
     """A table for each device of the tunnel."""
-    return tuple(Clamp(wanted.link.name) for wanted in devices) if settings.mss == "clamp" else ()
+    return (
+        tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in devices)
+        if settings.mss == "clamp"
+        else ()
+    )
 
 
 def rules(clamp: Clamp) -> tuple[Rule, ...]:
     """The rules of the table. Without an MTU of ours what comes in is clamped by the route too: nftables looks at the way
     back as well (net/netfilter/nft_rt.c get_tcpmss)."""
     name = bare(clamp.device)
+    # what came in by a slave has the VRF as its device when it is forwarded (drivers/net/vrf.c vrf_ip_rcv)
+    key, by = ("sdifname", "by its VRF") if clamp.slave else ("iifname", "entering")
     leaving = Rule("oifname", name, "", 0, "leaving: route")
     if clamp.mtu <= LEAST:
-        return (leaving, Rule("iifname", name, "", 0, "entering: route"))
-    entering = [
-        Rule("iifname", name, family, clamp.mtu - headers, f"entering: mtu {clamp.mtu}") for family, headers in HEADERS
-    ]
+        return (leaving, Rule(key, name, "", 0, f"{by}: route"))
+    entering = [Rule(key, name, family, clamp.mtu - headers, f"{by}: mtu {clamp.mtu}") for family, headers in HEADERS]
     return (leaving, *entering)
 
 
@@ -61,8 +65,8 @@ def device_of_table(name: str) -> str | None:
 
 def recognised(device: str, comments: list[str]) -> Clamp:
     """The clamp that a table with these rules is; one with an MTU of -1 where they are not what we write."""
-    sizes = [comment.rsplit(" ", 1)[1] for comment in comments[1:2] if comment.startswith("entering: mtu ")]
-    clamp = Clamp(device, int(sizes[0]) if sizes and sizes[0].isdigit() else 0)
+    by, _, size = (comments[1] if len(comments) > 1 else "").partition(": mtu ")
+    clamp = Clamp(device, int(size) if size.isdigit() else 0, by.startswith("by its VRF"))
     return clamp if [rule.comment for rule in rules(clamp)] == comments else Clamp(device, -1)
 
 
@@ -99,4 +103,5 @@ def rule_text(rule: Rule) -> str:
     family = f"meta nfproto {rule.family} " if rule.family else ""
     size = str(rule.size) if rule.size else "rt mtu"
     syn = "tcp flags & (syn | rst) == syn"
-    return f'{rule.key} "{rule.device}" {family}{syn} tcp option maxseg size set {size} comment "{rule.comment}"'
+    key = f"meta {rule.key}" if rule.key == "sdifname" else rule.key
+    return f'{key} "{rule.device}" {family}{syn} tcp option maxseg size set {size} comment "{rule.comment}"'
