@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from updown import values
 from updown.claims import SA, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
@@ -96,6 +98,12 @@ def in_use(link: Link, xfrm: Database) -> bool:
             return any(policy.key.if_id for policy in xfrm.policies)
         return bool(link.if_id) and any(policy.key.if_id == link.if_id for policy in xfrm.policies)
     return any(policy.direction == "out" and fits(policy.key, link) for policy in xfrm.policies)
+
+
+def in_use_beside(link: Link, policies: tuple[Policy, ...], ended: Sequence[Claim]) -> bool:
+    """Whether any policy but those of these claims is, or may be, for this device."""
+    theirs = {id(policy) for claim in ended for policy in policies_of(claim, known(Database(policies)))}
+    return in_use(link, Database(tuple(policy for policy in policies if id(policy) not in theirs)))
 
 
 def reqids_of(claim: Claim) -> frozenset[int]:

@@ -15,6 +15,7 @@ from updown.errors import StateError, UpdownError
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger, LedgerError
+from updown.observed import Observed
 from updown.operations import Operation
 from updown.plan import make_plan
 from updown.record import NamedTuple
@@ -87,7 +88,8 @@ def settle(
         ledger.commit()
         return Report(connection)
     ground, observed = survey(touched, ended, newest, ledger, netlink, anew)
-    plan = make_plan(ground._replace(ends=ends, anew=anew), observed)
+    used = in_use_of_others(ground, observed, tuple(before.values()), netlink)
+    plan = make_plan(ground._replace(ends=ends, anew=anew, used=used), observed)
     for operation in plan.operations:
         if operation.action == "link add" and isinstance(operation.subject, Link):
             netlink.at(
@@ -125,6 +127,27 @@ def settle(
         ledger.rollback()
         warnings += (f"done, but the ledger could not be told ({error}); the next event tells it",)
     return Report(connection, outcome.done, warnings)
+
+
+def in_use_of_others(ground: Ground, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink) -> frozenset[str]:
+    """The devices about to be left that this ledger did not make, but one that was lost (a negative index says so), and whose
+    key is in IPsec policies beside those of the claims that end."""
+    found = [
+        (name, link)
+        for name, holders in ground.holders.items()
+        if name.startswith("device ") and not holders and (ground.made.get(name) or 0) < 0
+        for link in [observed.links.get(split(name)[1])]
+        if link is not None
+    ]
+    if not found:
+        return frozenset()
+    from updown.backing import in_use_beside  # as rare as it is slow
+
+    try:
+        policies = netlink.policies()
+    except UpdownError:
+        return frozenset(name for name, _ in found)
+    return frozenset(name for name, link in found if in_use_beside(link, policies, ended))
 
 
 def touched_by(change: Change, before: dict[str, Claim]) -> list[str]:
@@ -189,6 +212,7 @@ def restore(before: dict[str, Claim], newest: str, ground: Ground, plan: Plan, l
     if newest and newest not in before:
         ledger.end_key(newest)
     for claim in before.values():
+        ledger.end_key(claim.key)  # it may have lost its place
         ledger.put(claim)
     anew = {
         f"device {operation.subject.name}"

@@ -88,7 +88,7 @@ class Rules(NamedTuple):
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
     unroute: Callable[[Context, Held], Change]
-    outlives_refusal: bool = False  # a refused verb keeps no SA from going on: its end is not another claim's
+    refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
 
 
 def rules_of(context: Context) -> Rules:
@@ -141,9 +141,14 @@ def sa_of(context: Context) -> str:
     return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
 
 
-def anew(_context: Context) -> tuple[str, str]:
-    """SPIs are random: no SA comes again."""
-    return "", ""
+def refused(context: Context) -> str:
+    """Apart from SAs that ended: the joined call may come once more, by hand, and is not late."""
+    return f"refused {sa_of(context)}" if context.child else ""
+
+
+def anew(context: Context) -> tuple[str, str]:
+    """SPIs are random: no SA comes again, but one that was refused may be made after all."""
+    return refused(context), refused(context)
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
@@ -258,7 +263,8 @@ def elsewhere(context: Context, held: Held, kind: str) -> Claim | None:
         now = claim.about
         if now.peer == context.peer or (context.child and spis == (now.spi_in, now.spi_out)):
             return claim
-    return like[0] if len(like) == 1 and "down" in context.verb.steps and not held.served else None
+    alone = len(like) == 1 and context.child and "down" in context.verb.steps
+    return like[0] if alone and not held.served else None
 
 
 def same_hosts(one: Claim, other: Claim) -> bool:
@@ -297,4 +303,4 @@ def on_device(want: Want, old: str, new: str) -> Wants:
     return (want._replace(device=new),)
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute)
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, refused)

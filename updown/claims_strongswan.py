@@ -66,9 +66,14 @@ def renewed(context: Context, held: Held) -> Claim | None:
 
 
 def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
-    """`up`: a claim, or the same once more where everything that identifies it is the same."""
+    """`up`: a claim, or the same once more where everything that identifies it is the same. Where SAs with smaller numbers came
+    after the one before, that was a killed charon's: this one is the latest."""
     new = Claim(key_of(context), SA, context.connection, tunnel_of(context), group_of(context), "", row)
-    return Change(put=(filled(new, context, renewed(context, held), wants, now),))
+    before = renewed(context, held)
+    later = [claim for claim in held.tunnel if before and claim.order > before.order]
+    if before and any(claim.about.unique_id < context.unique_id for claim in later):
+        return Change(put=(filled(new, context, None, wants, now),), end=(before,))
+    return Change(put=(filled(new, context, before, wants, now),))
 
 
 def down(context: Context, held: Held) -> Change:
@@ -125,4 +130,4 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, outlives_refusal=True)
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, refused=sa_of)

@@ -30,6 +30,7 @@ class Ground(NamedTuple):
     newest: str = ""
     signals: Signals = Signals()
     mtus: Mapping[str, int] = MappingProxyType({})  # by device: the least that its claims ask for, in bytes
+    used: frozenset[str] = frozenset()  # devices that tunnels use of which a lost ledger knew
     ends: bool = False  # the event ends something and makes nothing: no conflict keeps it from that
     anew: bool = False  # the machine's own routes may have changed: the ways to the peers follow them
 

@@ -51,8 +51,8 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
     try:
         return attempt(context, rules, lines, ledger, netlink, now, dry)
     except (UpdownError, LedgerError):
-        if context.verb.makes and rules.outlives_refusal:
-            remember(ledger, rules.sa_of(context), now)
+        if context.verb.makes and rules.refused(context):
+            remember(ledger, rules.refused(context), now)
         raise
 
 
@@ -71,7 +71,8 @@ def attempt(
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     sought = rules.sought(context)
-    held = ledger.held(sought)._replace(served=served)
+    refused = rules.refused(context)
+    held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.is_taken(refused, now)))
     facts = sa.facts_for(context, lines, netlink)
     look_ups = LookUps(netlink.vrf_table, ledger.row_on, partial(ledger.between, sought.tunnel))
     change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)

@@ -77,6 +77,9 @@ def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Databa
     remarks: list[str] = []
     gone: dict[str, list[Ended]] = {}
     for link in here.links:
+        found = (made.get(f"device {link.name}") or 0) < 0  # of a lost ledger, which knew more tunnels on it
+        if found and f"device {link.name}" in wanted and (xfrm is None or in_use(link, xfrm)):
+            kept.add(link.name)
         if f"device {link.name}" in wanted or not device.is_ours(link, made.get(f"device {link.name}"), None):
             continue
         if link.name in going:

@@ -92,7 +92,7 @@ def plan_devices(ground: Ground, observed: Observed, draft: Draft) -> Devices:
                     Operation("link set", have._replace(up=True), have, f"{holder.claim.connection} needs it up")
                 )
         elif keep_device(want, have, holder, draft, idle):
-            draft.made[name] = have.ifindex
+            draft.made[name] = have.ifindex if made is not None and made >= 0 else -have.ifindex
         else:
             fresh.append(device_name)
             gone.append(device_name)
@@ -113,6 +113,12 @@ def release_device(name: str, have: Link | None, ground: Ground, draft: Draft) -
     wants = [ended.want for ended in last if isinstance(ended.want, Device)]
     if not device.is_ours(have, ground.made.get(name), wants[-1].link if wants else None):
         draft.made[name] = None
+        return False
+    if name in ground.used:
+        draft.warnings.append(
+            f"{have.name} stays: the ledger was lost once, and the kernel has IPsec policies with its key."
+            " `vti-updown reconcile` deletes it when they are gone"
+        )
         return False
     if not wants or not all(want.goes for want in wants):
         draft.phases["state"] += device.resting(have, have.dormant, False, last[-1].connection if last else "")

@@ -145,6 +145,9 @@ class StrongSwanOracle(Oracle):
         if call.verb == "up":
             row = row_of(one, True)
             since = self.held[key].since if key in self.held else self.clock
+            mates = [(other, hold) for other, hold in self.held.items() if other[:3] == child[:3]]
+            if any(hold.since > since and int(other[-1]) < call.unique_id for other, hold in mates):
+                since = self.clock  # numbers that went back: a killed charon's was renewed, and is the latest now
             row = row._replace(goes=row.goes or one.connection == "last")
             self.held[key] = Hold("sa", one, row, since, since)
             self.ended -= {other for other in self.ended if other[:-1] == child and int(other[-1]) >= call.unique_id}

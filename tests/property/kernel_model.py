@@ -17,6 +17,7 @@ from updown.desired import Clamp
 from updown.errors import KernelError
 from updown.kernel.lookup import Match
 from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
+from updown.kernel.xfrm import Policy
 from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any, netns_of
 
 LOCAL_TABLE = 255
@@ -58,6 +59,7 @@ class Kernel:
         self.away: list[Link] = []  # made here, moved to another namespace
         self.files: dict[str, str] = {}
         self.tables: dict[str, Clamp] = {}  # nftables tables of ours, by device
+        self.ipsec: tuple[Policy, ...] = ()
         self.read_only_sysctls = False
         self.promotes = False  # promote_secondaries
         self.changes: list[str] = []
@@ -134,6 +136,10 @@ class Kernel:
 
     def reaches(self, device: str) -> bool:
         return "@" not in device
+
+    def policies(self) -> tuple[Policy, ...]:
+        """What a test says there is."""
+        return self.ipsec
 
     def vrf_table(self, name: str) -> int:
         self.at(name)

@@ -462,3 +462,20 @@ def test_a_call_that_dies_at_any_moment_is_made_up_for_by_the_next(charon: Machi
         assert charon.devices() == set() and charon.claims() == [] and charon.unfinished() == []
         moment += 1
     assert moment > 2
+
+
+def test_a_killed_charons_claim_that_is_renewed_is_the_latest(machine: Machine) -> None:
+    """Numbers begin at 1 again, and one of them meets its stale claim."""
+    machine.settings("[defaults]\ninterface = vti5\n")
+
+    def sa(number: int) -> Child:
+        return Child("c", mark_in=f"{number}/0xffffffff", mark_out=f"{number}/0xffffffff")
+
+    machine.send_all(charon_calls(sa(2), "up", 2))
+    machine.send_all(charon_calls(sa(1), "up", 1) + charon_calls(sa(2), "up", 2))
+    assert [claim.about.unique_id for claim in machine.claims()] == [1, 2]
+    machine.send_all(charon_calls(sa(3), "up", 3) + charon_calls(sa(3), "down", 3))
+    assert machine.kernel.named("vti5").okey == 2
+    before = machine.claims()
+    assert [report.operations for report in machine.send_all(charon_calls(sa(2), "up", 2))] == [()]
+    assert machine.claims() == before

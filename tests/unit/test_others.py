@@ -1,5 +1,6 @@
 """What people change underneath a tunnel, what another tunnel holds, and addresses that go and come back."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.property.machine import EAST, THIRD, WEST, Machine, Tunnel, call, est
 from updown.claims import Claim
 from updown.concerns.device import is_ours
 from updown.desired import Row
-from updown.errors import Conflict
+from updown.errors import Conflict, KernelError
 from updown.ledger_file import copy_ledger, open_ledger
 from updown.state import Link, Route
 
@@ -93,6 +94,21 @@ def test_two_peers_of_one_identity_behind_one_mark_are_told(machine: Machine) ->
         (),
         (),
     ]
+
+
+@pytest.mark.parametrize("case", ["no child", "refused"])
+def test_a_down_of_another_client_with_a_configured_reqid_ends_nobody_elses_claim(machine: Machine, case: str) -> None:
+    alice = Tunnel("gw", kind="CK_INSTANCE", reqid=100, peer="198.51.100.7")
+    bob = alice._replace(peer="198.51.100.8")
+    machine.send_all(establish(alice, wishes=()))
+    if case == "refused":
+        machine.fails_at = (0, KernelError("refused", errno.ENOBUFS))
+        with pytest.raises(KernelError):
+            machine.send(call(bob._replace(address="10.99.0.1/30"), "up", wishes=(), spi=0x7000))
+        machine.fails_at = None
+    machine.send(call(bob, "down", wishes=(), child=case == "refused", spi=0x7000))
+    assert [claim.about.peer for claim in machine.claims()] == [alice.peer]
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 
 def replaced(machine: Machine, link: Link) -> int:

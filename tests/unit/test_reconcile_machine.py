@@ -15,6 +15,7 @@ from tests.property.charon import Child as CharonChild
 from tests.property.charon import charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
+from tests.recordings import recordings
 from updown import reconcile_live
 from updown.arguments import Arguments, parse
 from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
@@ -170,6 +171,19 @@ def test_a_trap_whose_unroute_was_omitted_ends_by_reconcile(machine: Machine) ->
     assert machine.devices() == set()
 
 
+def test_what_the_recording_of_four_pairs_leaves_ends_by_one_reconcile(machine: Machine) -> None:
+    """5.x omits every `unroute` where pairs of selectors share their remote network."""
+    (recording,) = [one for one in recordings("libreswan-main") if (one.scenario, one.node) == ("multi-ts-2x2", "west")]
+    machine.kernel.physical("eth1", f"{recording.calls()[0].environment['PLUTO_ME']}/24")
+    machine.send_all([one.environment for one in recording.calls()])
+    assert machine.claims()
+    reconcile(machine, said())
+    assert machine.claims() == []
+    assert machine.devices() == set()
+    assert machine.routes() == set()
+    settled(machine, said())
+
+
 def test_a_late_joined_call_of_a_tunnel_that_was_rekeyed_meanwhile_is_made_good(machine: Machine) -> None:
     """`down` and `unroute` have the newest SPIs, nothing tells that the call's SA was that tunnel's too."""
     ends = [call(T, "down", spi=0x2000), call(T, "unroute", spi=0x2000)]
@@ -319,6 +333,41 @@ def test_a_lost_ledger_costs_no_live_tunnel(machine: Machine, lost: str) -> None
         f"pluto has t up ({WEST} - {EAST}) and no claim counts it; take it down and up again",
     )
     reconcile(machine, said())
+    assert machine.devices() == set()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["", "shared, delete = last"])
+def test_after_a_lost_ledger_one_tunnel_takes_nothing_from_the_others_on_its_device(
+    machine: Machine, shared: bool
+) -> None:
+    """Their claims are unknown until they come up again: the kernel's policies tell of them."""
+    machine.settings("[defaults]\ndelete = last\n" if shared else "")
+    one = T._replace(shared="yes") if shared else T
+    other = one._replace(connection="u", theirs="10.3.0.0/24", reqid=16392)
+    both = said(child(one), child(other))
+    machine.kernel.ipsec = database(one, other).policies
+    machine.send_all(establish(one) + establish(other))
+    shutil.rmtree(machine.folder)
+    reconcile(machine, both, database(one, other))
+    machine.send_all(establish(one))
+    reconcile(machine, both, database(one, other))
+    assert ("10.3.0.0/24", "vti5") in machine.routes()
+    reports = machine.send_all(withdraw(one))
+    assert machine.devices() == {"vti5"}
+    assert machine.routes() == {("10.3.0.0/24", "vti5")}
+    told = [text for report in reports for text in report.warnings]
+    assert [text for text in told if text.startswith("vti5 stays: the ledger was lost once")]
+    machine.kernel.ipsec = ()
+    reconcile(machine, said(), database())
+    assert machine.devices() == set()
+
+
+def test_after_a_lost_ledger_the_only_tunnel_takes_its_device_along(machine: Machine) -> None:
+    machine.kernel.ipsec = database(T).policies
+    machine.send_all(establish(T))
+    shutil.rmtree(machine.folder)
+    machine.send_all(establish(T))
+    machine.send_all(withdraw(T))
     assert machine.devices() == set()
 
 
