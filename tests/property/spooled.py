@@ -73,7 +73,7 @@ class SpooledMachine(SwiftMachine):
     def held_up(self, environment: Environment, how: str, at: int) -> tuple[bool, bool]:
         """It cannot be served now. Whether it succeeded, and whether it counts: now, or when the next one has the lock."""
         self.taken, self.freed = how != "kept behind", how == "kept and freed"
-        self.full = 0 if self.taken else 2
+        self.full = 0 if self.taken else 99
         try:
             if how == "kept and freed":
                 self.send(environment)
