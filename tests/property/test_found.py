@@ -422,3 +422,9 @@ def test_a_client_whose_gateway_moved_before_its_daemon_was_killed_meets_its_own
     """A new pluto counts reqids anew and has the gateway's first address; of a device with one peer there can be no other."""
     happened = ("replace", "peer_moves", "delete", "establish", "killed", "establish")
     check(Libreswan, tuple(Step(thing, 15) for thing in happened))
+
+
+def test_a_left_over_device_that_could_not_be_made_anew_has_its_sysctls_back() -> None:
+    """Nobody held it, so that no claim could have told of them."""
+    refused = Step("establish", 15, mishap=Mishap("refused", 0, 8))
+    check(Libreswan, (Step("establish", 15, initiator=False), Step("delete", 15), refused))

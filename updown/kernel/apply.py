@@ -45,7 +45,9 @@ def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
     done: list[Operation] = []
     failed: list[tuple[Operation, KernelError]] = []
     indexes: list[tuple[str, int]] = []
+    lost: list[Operation] = []
     for operation in operations:
+        lost += tuned(operation, operations)
         try:
             index = perform(operation, netlink)
         except KernelError as error:
@@ -53,7 +55,7 @@ def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
                 continue
             if operation.fatal or (error.errno == errno.EPERM and operation.action != "sysctl"):
                 refusal = explained(operation, error, owner)
-                undo(done, netlink)
+                undo(done, netlink, lost)
                 raise refusal from None
             failed.append((operation, error))
             continue
@@ -75,11 +77,23 @@ def told(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def undo(done: list[Operation], netlink: Netlink) -> None:
-    """Take back what was done, last first. What cannot be is left to the next event: its resources stay unfinished."""
-    for operation in reversed(done):
+def tuned(operation: Operation, operations: tuple[Operation, ...]) -> list[Operation]:
+    """The sysctls of a device that is about to be made anew as they are, of those that this plan sets: with its undoing they
+    come back too, though no claim may be left that asks for them."""
+    if operation.action != "link delete" or not isinstance(operation.subject, Link):
+        return []
+    name = operation.subject.name
+    wanted = [one for one in operations if isinstance(one.subject, Sysctl) and one.subject.device == name]
+    values = [(one.subject, sysctl.read(one.subject.path)) for one in wanted if isinstance(one.subject, Sysctl)]
+    return [Operation("sysctl", want._replace(value=value)) for want, value in values if value]
+
+
+def undo(done: list[Operation], netlink: Netlink, lost: list[Operation]) -> None:
+    """Take back what was done, last first, and then what a device `lost` that was made again by that. What cannot be is left to
+    the next event: its resources stay unfinished."""
+    for operation in [*(one.undo() for one in reversed(done)), *lost]:
         try:
-            perform(operation.undo(), netlink)
+            perform(operation, netlink)
         except KernelError:
             continue
 
