@@ -14,10 +14,11 @@ import pytest
 
 from tests.kernel.calls import private_namespace as namespace
 from tests.property.grammar_libreswan import Libreswan, Meddling, Reconcile
-from tests.property.grammar_strongswan import StrongSwan
+from tests.property.grammar_strongswan import EACH, StrongSwan
 from tests.property.machine import GATEWAY, NOW, WEST, WEST6, SwiftMachine
 from tests.property.oracle import Call
 from tests.property.sequences import Daemon, Room, Steps, index_of, made_from, meddle, prepare_world
+from tests.property.test_interfaces import Interfaces
 from tests.property.witnesses import facts
 from updown import daemons, event, reconcile_live
 from updown.errors import UpdownError
@@ -135,11 +136,12 @@ def build(netlink: Netlink) -> None:
 
 @pytest.mark.parametrize("lot", range(LOTS))
 def test_the_model_does_what_the_kernel_does(lot: int) -> None:
-    daemon: Daemon = StrongSwan if lot == 0 else Libreswan
+    daemon: Daemon = {0: StrongSwan, 1: Interfaces}.get(lot, Libreswan)
     for number in range(lot, SEQUENCES, LOTS):
         steps = made_from(daemon, f"model/{number}", calm=True)
         devices = {pair.device for step in steps for pair in daemon.connections[step.who].pairs}
-        names = sorted({"lo", "eth0", "vti21", *devices})
+        each = {device.replace(EACH, str(number)) for device in devices for number in range(101, 116)}
+        names = sorted({"lo", "eth0", "vti21", *each})
         wanted = on_the_model(daemon, steps, names)
         told: list[str] = []
         with namespace():

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 from tests.property.charon import Child, charon_call
 from tests.property.grammar_libreswan import FOREIGN, OURS, SPOILS, Doings, Meddling, Reconcile, tunnel
 from tests.property.machine import WEST, WEST6, Environment, Tunnel
-from tests.property.oracle import Alive, Hold, Key, Oracle, Truth, row_of
+from tests.property.oracle import Alive, Hold, Key, Oracle, Truth, is_xfrm, row_of
 
 UNIQUE = "%unique"
+EACH = "{if_id}"  # in a device's name
 SETTINGS = """
 [defaults]
 routing = yes
@@ -182,12 +183,20 @@ def marks(pair: Tunnel) -> Key:
     return (pair.mark_in, pair.mark_out)
 
 
+def keys_of(one: Tunnel) -> dict[str, Any]:
+    """Its marks; or, where its device is an XFRM interface, the same numbers as if_ids."""
+    if is_xfrm(one.device):
+        number = one.mark_out.split("/")[0]
+        return {"mark_in": "", "mark_out": "", "if_id_in": number, "if_id_out": number}
+    return {"mark_in": one.mark_in, "mark_out": one.mark_out}
+
+
 class StrongSwan:
     """One charon and its children."""
 
     oracle = StrongSwanOracle
-    connections = CHILDREN
-    together = ((0, 1), (3, 4), (5, 6))
+    connections: ClassVar[tuple[Sketch, ...]] = CHILDREN
+    together: ClassVar[tuple[tuple[int, int], ...]] = ((0, 1), (3, 4), (5, 6))
     world = FOREIGN
     files: ClassVar[dict[str, str]] = {}
     """Sysctls that the kernel model shows beside its own."""
@@ -219,9 +228,8 @@ class StrongSwan:
             my_id=said.ids[0],
             peer_id=said.ids[1],
             pairs=((one.mine, one.theirs),),
-            mark_in=one.mark_in,
-            mark_out=one.mark_out,
             underlay="eth0" if said.known else "unknown",
+            **keys_of(one),
         )
         return charon_call(child, said.verb, said.unique_id)
 
@@ -234,12 +242,16 @@ class StrongSwan:
         if len(self.of(who)) > 2:
             return
         self.numbers += 1
-        mark = CHILDREN[who].mark
+        mark = self.connections[who].mark
         if mark == UNIQUE:
             self.marks += 1
             mark = str(self.marks)
         text = f"{mark}/0xffffffff"
-        sa = Sa(who, self.numbers, tuple(p._replace(mark_in=text, mark_out=text) for p in CHILDREN[who].pairs))
+        pairs = tuple(
+            p._replace(mark_in=text, mark_out=text, device=p.device.replace(EACH, mark))
+            for p in self.connections[who].pairs
+        )
+        sa = Sa(who, self.numbers, pairs)
         self.up.append(sa)
         yield from self.each(sa, "up")
 
@@ -287,9 +299,9 @@ class StrongSwan:
 
     def moves(self, who: int, oldest: bool) -> Doings:
         """MOBIKE: no call, and the `down` has the new ends, maybe of the other family."""
-        if self.of(who) and CHILDREN[who].pairs[0].shared == "no":
+        if self.of(who) and self.connections[who].pairs[0].shared == "no":
             sa = self.of(who)[0 if oldest else -1]
-            four = CHILDREN[who].pairs[0]
+            four = self.connections[who].pairs[0]
             ends = (WEST6, f"2001:db8:0:1::70{who:x}") if sa.pairs[0].me == WEST else (four.me, four.peer)
             there = tuple(pair._replace(me=ends[0], peer=ends[1]) for pair in sa.pairs)
             self.up[self.up.index(sa)] = sa._replace(pairs=there)
@@ -311,13 +323,13 @@ class StrongSwan:
         """Somebody takes away what is on a device, and it is `reconcile` that brings it back."""
         self.spoils += 1
         for number in (self.spoils, self.spoils // 2)[: 1 + both]:
-            yield Meddling(SPOILS[number % len(SPOILS)], CHILDREN[who].pairs[0].device)
+            yield Meddling(SPOILS[number % len(SPOILS)], self.connections[who].pairs[0].device)
         yield from self.reconcile()
 
     def reconcile(self, *_: object) -> Doings:
         """The timer of contrib/systemd."""
         up, relics = (
-            tuple(Alive(sa.pairs, 0, sa.unique_id, ("west", CHILDREN[sa.who].peer_id)) for sa in sas)
+            tuple(Alive(sa.pairs, 0, sa.unique_id, ("west", self.connections[sa.who].peer_id)) for sa in sas)
             for sas in (self.up, self.relics)
         )
         yield Reconcile("strongswan", Truth(up, relics=relics))
@@ -329,4 +341,4 @@ class StrongSwan:
     def each(self, sa: Sa, verb: str, known: bool = True) -> Generator[Any, bool, None]:
         """A call for every pair."""
         for pair in sa.pairs:
-            yield Ring(pair, verb, ("west", CHILDREN[sa.who].peer_id), sa.unique_id, known)
+            yield Ring(pair, verb, ("west", self.connections[sa.who].peer_id), sa.unique_id, known)

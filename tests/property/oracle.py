@@ -177,7 +177,10 @@ class Oracle:
         if one.device not in self.world.adopted:
             six = family(one.me)
             remote = ANY[six] if hold.row.anyone else one.peer
-            keys = (int(mark.split("/")[0]) for mark in (one.mark_in, one.mark_out))
+            keys = [int(mark.split("/")[0]) for mark in (one.mark_in, one.mark_out)]
+            if is_xfrm(one.device):  # it has no ends, and stands for its if_id
+                self.stands[one.device] = Device("xfrm", "", "", *keys)
+                return
             self.stands[one.device] = Device("vti6" if six == 6 else "vti", one.me, remote, *keys)
 
     def down(self, call: Call) -> None:
@@ -296,6 +299,11 @@ class Follower(Oracle):
 
     def is_up(self, device: str) -> bool:
         return any(hold.kind == "sa" and hold.tunnel.device == device for hold in self.held.values())
+
+
+def is_xfrm(device: str) -> bool:
+    """Whether a device of these sequences is an XFRM interface."""
+    return device.startswith("ipsec")
 
 
 def makes(verb: str) -> bool:

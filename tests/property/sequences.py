@@ -365,7 +365,8 @@ def differences(kernel: Kernel, oracle: Oracle) -> list[str]:
     for name in ours.keys() & wanted.keys():
         link = ours[name]
         held = any(hold.tunnel.device == name for hold in oracle.held.values())
-        if (link.kind, link.local, link.remote, link.ikey, link.okey) != wanted[name]:
+        keys = (link.if_id, link.if_id) if link.kind == "xfrm" else (link.ikey, link.okey)
+        if (link.kind, link.local, link.remote, *keys) != wanted[name]:
             found.append(f"{link}, wanted {wanted[name]}")
         if link.up != oracle.is_up(name) and (held or link.up):  # nobody sets up what nobody holds
             found.append(f"{name} is {'up' if link.up else 'down'}")

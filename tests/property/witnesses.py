@@ -1,7 +1,9 @@
 """What there is (oracle.Truth) as `reconcile` is told of it: by the daemon itself, and by the kernel's XFRM database."""
 
+from typing import Any
+
 from tests.property.machine import Tunnel
-from tests.property.oracle import Alive, Truth
+from tests.property.oracle import Alive, Truth, is_xfrm
 from updown.daemons.said import ANSWERED, Child, Said
 from updown.kernel.xfrm import Database, Key, Policy, State
 from updown.reconcile import Facts
@@ -22,18 +24,18 @@ def child(daemon: str, alive: Alive) -> Child:
     one = alive.pairs[0]
     if daemon == "libreswan":
         return Child(daemon, one.connection, one.me, one.peer, alive.spi, alive.spi + 1, ours=True)
+    names = ("if_id_in", "if_id_out") if is_xfrm(one.device) else ("mark_in", "mark_out")
+    keys: dict[str, Any] = {name: number(mark) for name, mark in zip(names, (one.mark_in, one.mark_out))}
     return Child(
         daemon,
         one.connection,
         one.me,
         one.peer,
         unique_id=alive.unique_id,
-        mark_in=number(one.mark_in),
-        mark_out=number(one.mark_out),
         theirs=tuple(dict.fromkeys(pair.theirs for pair in alive.pairs)),
         ids=alive.ids,
         ours=True,
-    )
+    )._replace(**keys)
 
 
 def database(daemon: str, truth: Truth) -> Database:
@@ -53,6 +55,8 @@ def database(daemon: str, truth: Truth) -> Database:
 def policy(pair: Tunnel, reqids: tuple[int, ...]) -> Policy:
     """A pair's outbound policy."""
     key = Key(number(pair.mark_out), int(pair.mark_out.split("/")[1], 16))
+    if is_xfrm(pair.device):
+        key = Key(if_id=number(pair.mark_out))
     port = int(pair.peer_port)
     ends = ((pair.me, pair.peer),)
     return Policy("out", pair.mine, pair.theirs, int(pair.protocol), int(pair.my_port), port, reqids, ends, key)
