@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.daemon.children import (
     one_child,
 )
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
+from tests.daemon.endpoint import OURS, TOP
 from tests.daemon.nodes import Ground, wait_for
 
 pytestmark = pytest.mark.daemon
@@ -99,6 +101,28 @@ def test_charon_killed_and_started_again(ground: Ground, moon: Charon, sun: Char
     without_trace(moon)
     initiated(moon)
     encrypted_ping(ground, moon, SUN.host, MOON.host)
+
+
+def test_the_start_script_in_contrib_ends_what_a_killed_charon_left(ground: Ground, moon: Charon, sun: Charon) -> None:
+    """charon waits for it while it answers its questions."""
+    script = Path(TOP, "contrib/strongswan/reconcile.conf").read_text()
+    sun.load(VTI, one_child(SUN, MOON, **MARK5))
+    moon.load(VTI, one_child(MOON, SUN, **MARK5))
+    initiated(moon)
+    moon.let_claims_age()
+    moon.kill()
+    assert moon.routed_into("vti5") == {SUN.net}
+    file = moon.inner("/etc/strongswan.conf")
+    plain = file.read_text()
+    file.write_text(plain + script.replace("/usr/libexec/vti-updown", OURS))
+    try:
+        moon.load(VTI, one_child(MOON, SUN, **MARK5))
+        wait_for(lambda: moon.device("vti5") is None, "the end of the device by reconcile")
+        without_trace(moon)
+        initiated(moon)
+        encrypted_ping(ground, moon, SUN.host, MOON.host)
+    finally:
+        file.write_text(plain)
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.slow)])
