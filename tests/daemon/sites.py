@@ -57,10 +57,7 @@ class SiteGateway(Charon):
             self.privately("sh", "-e", "-c", FORWARDING)
         else:
             self.ip(
-                f"link add {PRIVATE} type vrf table 1000",
-                f"link set {PRIVATE} up",
-                f"link set eth1 master {PRIVATE}",
-                *(f"route add unreachable {every} table 1000 metric 4278198272" for every in ("0.0.0.0/0", "::/0")),
+                f"link add {PRIVATE} type vrf table 1000", f"link set {PRIVATE} up", f"link set eth1 master {PRIVATE}"
             )
         for address in (f"2001:db8:a{site}::{which}/64 nodad", f"10.{site}.0.{which}/24"):
             self.privately("ip", "addr", "add", *address.split()[:1], "dev", "eth1", *address.split()[1:])
