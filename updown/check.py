@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from updown import errors, left_over, reconcile_live, spool
+from updown import clock, errors, left_over, reconcile_live, spool
 from updown.arguments import Arguments
 from updown.concerns.sysctls import all_of, conf
 from updown.errors import Refused, UpdownError
@@ -89,7 +88,7 @@ def gather(arguments: Arguments, checked: Checked) -> Facts:
         try:
             netnses = ("", *left_over.netnses(ledger, checked.lines))
             links = tuple(link for netns in netnses for link in dumps.links(netns))
-            outcome = reconcile_live.run(ledger, netlink, checked.lines, asked, int(time.time()), dry=True)
+            outcome = reconcile_live.run(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
             reconciled = Reconciled(
                 tuple((end.claim, end.reason) for end in outcome.decision.ended),
                 outcome.decision.waiting,

@@ -23,7 +23,7 @@ STRONGSWAN = "strongswan"
 
 
 class Claim(NamedTuple):
-    """One tunnel's hold. `tunnel` and `group` are what later verbs find it by; `since` is in seconds since the epoch."""
+    """One tunnel's hold. `tunnel` and `group` are what later verbs find it by; `since` is in seconds since boot."""
 
     key: str
     kind: str

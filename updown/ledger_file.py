@@ -6,9 +6,10 @@ import _sqlite3 as sqlite3  # the wrapper around it brings datetime, for types n
 import os
 import time
 
+from updown import clock
 from updown.errors import StateError
 from updown.ledger import Ledger, LedgerError
-from updown.ledger_tables import CHILDREN, PLACES, SIGNALS, TABLES, TO_2, VERSION, child_row
+from updown.ledger_tables import CHILDREN, PLACES, SIGNALS, TABLES, TO_2, TO_4, VERSION, child_row
 from updown.lock import WAIT, take_lock
 
 TYPE_CHECKING = False
@@ -106,13 +107,15 @@ def prepare(base: sqlite3.Connection) -> bool:
         if tables:
             raise LedgerError("not a database of ours")
         base.executescript(f"BEGIN; {TABLES} {SIGNALS} {PLACES} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
-    elif version in (1, 2):
-        base.executescript(f"BEGIN; {TO_2 if version == 1 else ''} {PLACES} {CHILDREN}")
+    elif 0 < version < VERSION:
+        to_2 = TO_2 if version < 2 else ""
+        to_3 = f"{PLACES} {CHILDREN}" if version < 3 else ""
+        base.executescript(f"BEGIN; {to_2} {to_3} {TO_4.format(booted=clock.booted())}")
         try:
             rows = [child_row(claim, claim.order) for claim in Ledger(base).claims()]
         except (ValueError, LookupError) as error:
             raise LedgerError(f"malformed claim: {error}") from None
-        base.executemany("INSERT INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", filter(None, rows))
+        base.executemany("INSERT OR REPLACE INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", filter(None, rows))
         base.execute(f"PRAGMA user_version = {VERSION}")  # executescript would commit before it begins
         base.execute("COMMIT")
     elif version != VERSION:

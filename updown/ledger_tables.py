@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = 3  # of the tables below (PRAGMA user_version)
+VERSION = 4  # of the tables below (PRAGMA user_version)
 
 TABLES = """
 CREATE TABLE claim (
@@ -67,6 +67,13 @@ CREATE INDEX claim_place ON claim (tunnel, device);
 """
 """What finds one of strongSwan's child SAs (about.Sa), and a VTI by its ends, in a tunnel of thousands of claims. Since version
 3."""
+
+TO_4 = """
+UPDATE claim SET since = since - {booted};
+UPDATE probe SET since = since - {booted};
+DELETE FROM taken;
+"""
+"""Times are in seconds since boot, no more in seconds since the epoch, since version 4."""
 
 
 def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:

@@ -7,11 +7,10 @@ held.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from updown import daemons, event, spool
+from updown import clock, daemons, event, spool
 from updown.arguments import Arguments
 from updown.claims import rules_of
 from updown.context import Context
@@ -99,7 +98,7 @@ def live_event(
     files: dict[str, Lines | Refused] = {}
     lines = lines_for(context, arguments.config or "", files)
     rules_of(context)  # imports those of its daemon, before the lock
-    now = int(time.time())
+    now = clock.now()
     with Netlink() as netlink:
         place = place_of(arguments, netlink, files)
         if dry:

@@ -6,9 +6,8 @@ Each is held by a claim of its own (standing.py), so that it stays however many 
 from __future__ import annotations
 
 import json
-import time
 
-from updown import errors, values
+from updown import clock, errors, values
 from updown.arguments import Arguments
 from updown.carry import Report, carry_out, mend
 from updown.claims import Change
@@ -36,7 +35,7 @@ def show(arguments: Arguments) -> int:
     """The sub-command. With --boot what cannot be made is told, and the others are."""
     lines = settings_lines(arguments)
     names = exact_names(lines) if arguments.boot else [named(arguments.files[0])]
-    now = int(time.time())
+    now = clock.now()
     with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
         earlier = mend(ledger, netlink, arguments.dry_run)
         made = [one(name, lines, ledger, netlink, now, arguments.dry_run) for name in names]

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Mapping
 
-from updown import errors
+from updown import clock, errors
 from updown.arguments import Arguments
 from updown.carry import Report, mend, settle
 from updown.errors import Refused, UpdownError
@@ -54,7 +53,7 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
         if not asked and not stale:
             return say(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
         with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
-            answers, report = note(heard, asked, ledger, netlink, int(time.time()), arguments.dry_run)
+            answers, report = note(heard, asked, ledger, netlink, clock.now(), arguments.dry_run)
     return say(arguments, answers, report)
 
 

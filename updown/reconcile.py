@@ -57,7 +57,7 @@ class Decision(NamedTuple):
 
 
 def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
-    """What becomes of each claim. `now` in seconds since the epoch; `before_start`: no event of a daemon that is not running
+    """What becomes of each claim. `now` in seconds since boot; `before_start`: no event of a daemon that is not running
     can be under way, so no grace."""
     xfrm = known(facts.xfrm) if facts.xfrm is not None else None
     found, sure = pairs(claims, facts, xfrm)
@@ -130,7 +130,7 @@ def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
     said = facts.said.get(claim.about.daemon, Said(ABSENT))
     if said.state == ABSENT and before_start:
         return False
-    return 0 <= now - claim.since < GRACE and claim.since >= said.since  # a clock may have been set back
+    return 0 <= now - claim.since < GRACE and claim.since >= said.since
 
 
 # Which child is behind which claim

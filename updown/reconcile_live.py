@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from updown import errors, left_over
+from updown import clock, errors, left_over
 from updown.arguments import Arguments
 from updown.carry import Report, asked_before, mend, settle, touched_by
 from updown.claims import SA, Change, Claim, Ended
@@ -46,7 +46,7 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
         )
     outcome = live(arguments)
     if arguments.json:
-        print(json.dumps(outcome_json(outcome)))
+        print(json.dumps(outcome_json(outcome, clock.booted())))
     else:
         print("\n".join(outcome_lines(outcome, arguments.verbose)))
     return errors.FAILED if outcome.report.warnings else errors.DONE
@@ -71,7 +71,7 @@ def live(arguments: Arguments) -> Outcome:
                 noted += (ledger.note,) if ledger.note else ()
                 calm = arguments.dry_run or written(path) == stamp or not stamp
                 if calm or attempt == ATTEMPTS:
-                    now = int(time.time())
+                    now = clock.now()
                     spared = frozenset() if calm else changed(asked_of, tuple(ledger.claims()), facts)
                     ways = (arguments.dry_run, arguments.before_start, spared, turns(ledger, path))
                     outcome = run(ledger, netlink, lines, facts, now, *ways)

@@ -61,20 +61,20 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     return lines + said if said != ["# nothing to do"] or not lines else lines
 
 
-def outcome_json(outcome: Outcome) -> dict[str, object]:
-    """For programs."""
+def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
+    """For programs. `booted`: when the machine was, in seconds since the epoch."""
 
     def ended(end: End) -> dict[str, object]:
-        return {**claim_json(end.claim), "reason": end.reason}
+        return {**claim_json(end.claim, booted), "reason": end.reason}
 
     return {
         "version": JSON_VERSION,
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
         "claims_ended": [ended(end) for end in outcome.decision.ended],
-        "claims_waiting": [claim_json(claim) for claim in outcome.decision.waiting],
-        "claims_young": [claim_json(claim) for claim in outcome.decision.young],
-        "claims_moved": [claim_json(claim) for claim in outcome.decision.moved],
-        "claims_recounted": [claim_json(claim) for claim in outcome.decision.recounted],
+        "claims_waiting": [claim_json(claim, booted) for claim in outcome.decision.waiting],
+        "claims_young": [claim_json(claim, booted) for claim in outcome.decision.young],
+        "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
+        "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
         "uncounted": [child._asdict() for child in outcome.decision.uncounted],
         "operations": [operation.json() for operation in outcome.report.operations],
         "warnings": list(outcome.report.warnings),

@@ -83,13 +83,13 @@ def as_json(context: Context, report: Report) -> dict[str, Any]:
     }
 
 
-def claim_json(claim: Claim) -> dict[str, Any]:
-    """A claim for `status --json`."""
+def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
+    """A claim for `status --json`, its time in seconds since the epoch, as `booted` is."""
     return {
         "connection": claim.connection,
         "kind": claim.kind,
         "device": claim.device,
-        "since": claim.since,
+        "since": booted + claim.since,
         **claim.about._asdict(),
         "holds": [resource(want) for want in claim.wants],
     }

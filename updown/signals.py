@@ -19,7 +19,7 @@ MISSES = 3
 
 
 class Missed(NamedTuple):
-    """Probes in a row that were not answered, and when the first was sent (seconds since the epoch)."""
+    """Probes in a row that were not answered, and when the first was sent (seconds since boot)."""
 
     probes: int
     since: int

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from updown import clock
 from updown.carry import Report
 from updown.errors import StateError, UpdownError
 from updown.ledger import LedgerError
@@ -30,7 +31,8 @@ ABANDONED = 60  # seconds after which a file that is still being written has los
 
 
 class Kept(NamedTuple):
-    """An event from the spool: its variables, the settings file it was given, and when it was kept (seconds)."""
+    """An event from the spool: its variables, the settings file it was given, and when it came (seconds since
+    boot)."""
 
     environ: dict[str, str]
     config: str
@@ -57,8 +59,16 @@ Serve = Callable[[Kept], Report]
 
 
 def arrival() -> str:
-    """A name for an event that begins now; names sort by time since boot, which no clock that is set can turn back."""
-    return f"{time.monotonic_ns():020d}-{os.getpid()}"
+    """A name for an event that begins now; names sort by time since boot, which nobody can set."""
+    return f"{clock.since_boot():020d}-{os.getpid()}"
+
+
+def arrived(name: str) -> int:
+    """When the event with this name began, in seconds since boot. Raises ValueError for another name."""
+    moment = name.lstrip(".").partition("-")[0]
+    if not moment.isdecimal():
+        raise ValueError("no event, by its name")
+    return int(moment) // clock.NANOSECONDS
 
 
 def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None:
@@ -161,7 +171,7 @@ def read(path: str) -> Kept:
         raise ValueError("no event, or a part of one")
     pairs = [pair.decode("utf-8", "surrogateescape") for pair in data[: -len(END)].split(b"\0")]
     environ = dict(pair.partition("=")[::2] for pair in pairs if pair)
-    return Kept(environ, environ.pop(CONFIG, ""), int(about.st_mtime))
+    return Kept(environ, environ.pop(CONFIG, ""), arrived(os.path.basename(path)))
 
 
 def drain(place: str, serve: Serve) -> Drained:

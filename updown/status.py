@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from updown import errors, spool
+from updown import clock, errors, spool
 from updown.arguments import Arguments
 from updown.claims import Claim
 from updown.desired import Device
@@ -40,13 +40,14 @@ def show(arguments: Arguments) -> int:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
         devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
         waiting = len(spool.waiting(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
+    booted = clock.booted()
     if arguments.json:
         print(
             json.dumps(
                 {
                     "version": JSON_VERSION,
                     "devices": devices,
-                    "claims": [claim_json(claim) for claim in held],
+                    "claims": [claim_json(claim, booted) for claim in held],
                     "note": note,
                     "waiting": waiting,
                 }
@@ -65,7 +66,9 @@ def show(arguments: Arguments) -> int:
     print()
     print(
         "\n".join(
-            table(("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE"), [claim_cells(c) for c in held])
+            table(
+                ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE"), [claim_cells(c, booted) for c in held]
+            )
         )
     )
     return errors.DONE
@@ -117,9 +120,9 @@ def device_cells(row: dict[str, Any]) -> list[str]:
     return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]
 
 
-def claim_cells(claim: Claim) -> list[str]:
-    """A claim's row of the table."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(claim.since))
+def claim_cells(claim: Claim, booted: int) -> list[str]:
+    """A claim's row of the table; `booted` in seconds since the epoch."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(booted + claim.since))
     selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
     return [
         escaped(claim.connection, 40),

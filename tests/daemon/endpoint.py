@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.daemon.nodes import PATH, Node, end, wait_for
+from updown import clock
 from updown.ledger_file import STATE_DIR, copy_ledger
 from updown.report import claim_json
 
@@ -106,7 +107,7 @@ class Endpoint(Node):
                 shutil.copytree(place, copy)
             with copy_ledger(str(copy.parent), place.name[len("net-") :]) as ledger:
                 assert not ledger.note, ledger.note
-                found += [claim_json(claim) for claim in ledger.claims()]
+                found += [claim_json(claim, clock.booted()) for claim in ledger.claims()]
         return found
 
     def _launch(self, *command: str) -> None:

@@ -6,14 +6,13 @@ The lock is a switch, the ledger is in memory, the spool a real folder.
 import errno
 import os
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
 from tests.property.machine import Environment, Machine, MortalLedger, SwiftMachine
-from updown import daemons, live, spool
+from updown import clock, daemons, live, spool
 from updown.errors import Locked, StateError
 from updown.event import Report
 from updown.kernel import journal
@@ -32,20 +31,22 @@ class SpooledMachine(SwiftMachine):
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
         super().__init__(patch)
         self.folder = folder
-        self.now = int(time.time())
+        self.now = 100_000
+        self.came = 0
         self.taken = False
         self.freed = False
         self.full = 0  # commits that fail
-        patch.setattr(live, "time", self)
+        patch.setattr(clock, "since_boot", self.since_boot)
         patch.setattr(live, "open_ledger", self.open_ledger)
         patch.setattr(live, "lines_for", lambda *_: self.lines)
         patch.setattr(journal, "send", lambda *_, **__: None)
         patch.setattr(spool, "os", System(self.moment))
         patch.setattr(spool, "write", self.write)
 
-    def time(self) -> float:
-        """The clock of live.py."""
-        return float(self.now)
+    def since_boot(self) -> int:
+        """The clock, which no two events read alike."""
+        self.came += 1
+        return self.now * clock.NANOSECONDS + self.came
 
     def open_ledger(self, *_: object) -> MortalLedger:
         """The ledger, if nobody has it."""
@@ -61,7 +62,6 @@ class SpooledMachine(SwiftMachine):
             file.flush()
             self.moment("half written")
             file.write(data[len(data) // 2 :])
-        os.utime(path, (self.now, self.now))
         self.moment("written")
         self.taken = self.taken and not self.freed
 

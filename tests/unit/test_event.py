@@ -17,8 +17,8 @@ from typing import Any, Callable
 import pytest
 
 from tests.property.kernel_model import Kernel
-from tests.property.machine import EAST6, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
-from updown import daemons, hook
+from tests.property.machine import EAST6, NOW, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
+from updown import clock, daemons, hook
 from updown.arguments import Arguments
 from updown.errors import Conflict, KernelError, Locked, Refused, UpdownError
 from updown.kernel import journal
@@ -496,6 +496,7 @@ def test_status_shows_devices_and_claims(
 ) -> None:
     from updown.status import show
 
+    monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000 - NOW)
     monkeypatch.setenv("TZ", "UTC")
     import time
 
@@ -547,10 +548,11 @@ def test_status_knows_our_devices_without_a_ledger(machine: Machine, capsys: pyt
 
 
 def test_status_as_json_carries_a_version_and_escapes_hostile_names(
-    machine: Machine, capsys: pytest.CaptureFixture[str]
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from updown.status import show
 
+    monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000 - NOW)
     machine.send(call(FULL._replace(connection="t\x1b\udcff"), "up"))
     assert show(machine.arguments._replace(json=True)) == 0
     out = capsys.readouterr().out
@@ -560,6 +562,7 @@ def test_status_as_json_carries_a_version_and_escapes_hostile_names(
     assert found["version"] == 1
     assert found["devices"][0]["name"] == "vti5"
     assert found["claims"][0]["connection"] == "t\x1b\udcff"
+    assert found["claims"][0]["since"] == 1_700_000_000
     assert "route main 0.0.0.0/1 0" in found["claims"][0]["holds"]
 
 

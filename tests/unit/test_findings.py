@@ -236,7 +236,7 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     asked = Asked({"libreswan": Said(ABSENT), "strongswan": Said(ABSENT)}, database())
     monkeypatch.setattr(check_module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr("updown.reconcile_live.gather", lambda _: getattr(machine, "asked", asked))
-    monkeypatch.setattr("updown.check.time.time", lambda: float(machine.now))
+    monkeypatch.setattr("updown.check.clock.now", lambda: machine.now)
     monkeypatch.setattr("updown.check.os.geteuid", lambda: 0)
     monkeypatch.setattr("updown.check.has_module", lambda module: module != "ip6_vti")
     config = tmp_path / "vti-updown.conf"

@@ -5,7 +5,7 @@ import pytest
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, THIRD, WEST, Machine, call
 from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
-from updown import daemons, event
+from updown import clock, daemons, event
 from updown.ledger import FORGET, TAKEN_FOR
 
 CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
@@ -49,13 +49,20 @@ def test_the_row_of_a_connection_on_a_device_is_found_by_an_index(machine: Machi
     assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def test_a_ledger_of_version_2_is_taken_over(machine: Machine) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_ledger_of_a_version_before_is_taken_over(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    """Its times, which were since the epoch, too."""
+    monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000)
     machine.send(call(SHARED, "up"))
-    with machine.ledger() as ledger:
-        ledger.base.executescript(TO_2)
     before = machine.claims()
     with machine.ledger() as ledger:
+        ledger.set_taken("0x1 0x2", NOW)
+        ledger.base.executescript(f"UPDATE claim SET since = since + 1700000000; {BEFORE[version]}")
+    with machine.ledger() as ledger:
         assert ledger.note == ""
+        assert not ledger.is_taken("0x1 0x2", NOW)
         assert list(ledger.claims()) == before
         assert ledger.base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claim_connection'").fetchone() == (
             1,
@@ -81,7 +88,7 @@ def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
         assert not ledger.is_taken("0xf1 0x1", later + TAKEN_FOR + 1)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, version: int) -> None:
     """By another number after a rekeying, with selectors that moved with an end, and by the ends of their VTI."""
     machine.settings("[defaults]\ninterface = vti{mark}\nrouting = yes\n")
@@ -101,4 +108,8 @@ def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, versi
 
 INDEXES = "".join(f"DROP INDEX claim_{name}; " for name in ("place", "connection", "sharer"))
 TO_2 = f"DROP TABLE child; {INDEXES}PRAGMA user_version = 2;"
-BEFORE = {2: TO_2, 1: f"{TO_2} DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1"}
+BEFORE = {
+    1: f"{TO_2} DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1",
+    2: TO_2,
+    3: "PRAGMA user_version = 3",
+}

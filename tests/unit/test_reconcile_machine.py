@@ -232,7 +232,7 @@ def test_a_young_claim_s_device_stays(machine: Machine) -> None:
     assert line == (
         "# t: claim sa: no tunnel is behind it, but younger than 60 s it is left alone: its event may be under way"
     )
-    told: Any = outcome_json(outcome)["claims_young"]
+    told: Any = outcome_json(outcome, 0)["claims_young"]
     assert [claim["connection"] for claim in told] == ["t"]
     assert outcome_lines(reconcile(machine, said(), now=NOW + GRACE), False)[0].startswith("# t: claim sa (10.1.0.0/24")
 

@@ -75,7 +75,7 @@ def test_a_dry_run_shows_it_and_changes_nothing(machine: Machine, sas: Sas) -> N
         "ip route replace 10.2.0.0/24 dev vti5 proto 160 mtu 1438",
     ]
     assert sizes(machine, T) == (1446, [1446])
-    (told,) = cast("list[dict[str, object]]", outcome_json(outcome)["claims_recounted"])
+    (told,) = cast("list[dict[str, object]]", outcome_json(outcome, 0)["claims_recounted"])
     assert told["connection"] == "t"
 
 

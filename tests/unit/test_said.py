@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from updown import clock
 from updown.daemons.said import elsewhere, end, processes
 
 NAME = f"vtiud-{os.getpid()}"  # no daemon's, and no other run's: the tests may run beside both
@@ -42,7 +43,7 @@ def daemon(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_a_daemon_is_found_once_with_the_time_of_its_start(daemon: int) -> None:
     found = processes((NAME, "another"))
     assert list(found) == [daemon]
-    assert abs(found[daemon] - time.time()) < 30
+    assert abs(found[daemon] - clock.now()) < 30
 
 
 def test_nobody() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.property.kernel_model import Kill
 from tests.property.machine import THIRD, Environment, Machine, Tunnel, call, establish
-from updown import daemons, event, hook, spool
+from updown import clock, daemons, event, hook, spool
 from updown.arguments import Arguments
 from updown.errors import Conflict, Locked, StateError, UpdownError
 from updown.event import Report
@@ -333,7 +333,7 @@ def test_a_writer_that_was_killed_over_its_file(machine: Machine, complete: bool
     unnamed = first.rename(first.with_name(f".{first.name}"))
     if not complete:
         unnamed.write_bytes(unnamed.read_bytes()[:-9])
-    machine.now = int(time.time())
+    machine.now = clock.now()
     live(machine, call(TWO._replace(device="vti6"), "up"))
     assert machine.kinds() == {("u", "sa")}
     assert unnamed.exists() == (not complete)
@@ -561,7 +561,7 @@ def test_a_joined_verb_that_waited_does_nothing_where_its_sa_was_taken_down(mach
     with machine.ledger():
         pass
     joined, down = call(ONE, "prepare-route-up"), call(ONE, "down")
-    machine.now = int(time.time())
+    machine.now = clock.now()
     machine.send(down)
     held_up(machine, joined)
     live(machine, call(TWO, "up"))
@@ -570,13 +570,24 @@ def test_a_joined_verb_that_waited_does_nothing_where_its_sa_was_taken_down(mach
 
 def test_a_joined_verb_that_waited_for_hours_still_knows_that_its_sa_was_taken_down(machine: Machine) -> None:
     """What counts for the ten minutes is when it was kept, not when it is applied."""
-    machine.now = int(time.time()) - 7200
+    machine.now = 10
     machine.send(call(ONE, "down"))
     held_up(machine, call(ONE, "prepare-route-up"))
     (file,) = waiting(machine)
-    os.utime(file, (machine.now + 5, machine.now + 5))
+    file.rename(file.with_name(f"{15 * clock.NANOSECONDS:020d}-1"))
     live(machine, call(TWO, "up"))
     assert machine.kinds() == {("u", "sa")}
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_clock_that_is_set_changes_nothing_for_an_sa_that_was_taken_down(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    live(machine, call(ONE, "down"))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
+    live(machine, call(ONE, "prepare-route-up"))
+    assert machine.kinds() == set()
 
 
 # -- who does not drain

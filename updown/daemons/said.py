@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 from updown import values
 from updown.record import NamedTuple
@@ -38,7 +37,7 @@ class Child(NamedTuple):
 class Said(NamedTuple):
     """A daemon's answer. `held` are the connections it keeps the way open for: on demand, or to be brought up again.
 
-    `why` is the reason of a silence; `since` when the daemon was started, seconds since the epoch, 0 where not known.
+    `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0 where not known.
     """
 
     state: str
@@ -56,7 +55,7 @@ def silent(why: str, since: int = 0) -> Said:
 
 
 def processes(names: tuple[str, ...]) -> dict[int, int]:
-    """Processes of one of these names in our network namespace, and when each was started, seconds since the epoch.
+    """Processes of one of these names in our network namespace, and when each was started, seconds since boot.
 
     One whose namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none:
     between fork and exec a hook or script has its daemon's name.
@@ -96,10 +95,8 @@ def elsewhere(pid: int, home: int) -> bool:
 
 
 def started(ticks: int) -> int:
-    """Seconds since the epoch of a process's start, from field 22 of /proc/PID/stat."""
-    with open("/proc/uptime", encoding="ascii") as file:
-        uptime = float(file.read().split()[0])
-    return int(time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK"))
+    """Seconds since boot of a process's start, from field 22 of /proc/PID/stat."""
+    return ticks // os.sysconf("SC_CLK_TCK")
 
 
 def end(told: object) -> str:
