@@ -16,9 +16,11 @@ import pytest
 from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import Environment, Tunnel, call, establish, withdraw
-from updown import daemons, event
+from tests.property.replayed import KINDS, SETTINGS, tunnel
+from updown import clock, daemons, event
 from updown.kernel.netlink import Netlink
 from updown.ledger_file import copy_ledger, open_ledger
+from updown.settings import parse
 from updown.state import OUR_PROTOCOL
 
 pytestmark = pytest.mark.kernel
@@ -27,6 +29,7 @@ WEST, EAST = "198.51.100.1", "198.51.100.2"
 LAST = "[defaults]\ndelete = last\n"
 KILLS = [1, pytest.param(8, marks=pytest.mark.slow)]  # of each event
 SEED = 20261121
+HOME = "link add lan0 type dummy\nlink set lan0 up\naddr add 10.1.0.1/24 dev lan0\naddr add 2001:db8:0:1::1/64 dev eth0 nodad\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,36 +164,40 @@ def test_events_that_cannot_wait_are_kept_and_served(state: Path, tmp_path: Path
 # -- many
 
 
-def numbered(number: int) -> Tunnel:
-    """A tunnel with a device, peer, network and mark of its own."""
-    high, low = divmod(number, 250)
-    mark = f"{number}/0xffffffff"
-    one = Tunnel(f"t{number}", peer=f"203.{high}.113.{low}", theirs=f"10.{high}.{low}.0/24", device=f"vti{number}")
-    return one._replace(mark_in=mark, mark_out=mark, reqid=16384 + 4 * number, address=f"172.{16 + high}.{low}.1/32")
-
-
 @pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_many_tunnels_up_and_down(state: Path, count: int) -> None:
-    """Nothing is left, and the last event asks the kernel no more than the tenth."""
-    before = ip("-j", "route", "show", "table", "all")
-    asked: dict[tuple[str, int], int] = {}
+def test_many_recorded_tunnels_up_and_down(state: Path, count: int) -> None:
+    """Both daemons' calls, eleven sequences in turn. Nothing is left, and the last events ask the kernel no more than the early
+    ones."""
+    ip(batch=HOME)
+    before = node(), ip("-j", "route", "show", "table", "all"), ip("-j", "-6", "route", "show", "table", "all")
+    lines = tuple(parse(SETTINGS, "vti-updown.conf"))
+    asked: dict[tuple[str, int], list[int]] = {}
     with Netlink() as netlink, open_ledger(str(state), "1") as ledger:
 
-        def send(number: int, verb: str) -> None:
-            start = netlink._sequence
-            event.run(daemons.read(call(numbered(number), verb)), (), ledger, netlink, 0, False)
-            asked[verb, number] = netlink._sequence - start
+        def send(number: int, what: str, calls: list[Environment]) -> None:
+            for one in calls:
+                start = netlink._sequence
+                event.run(daemons.read(one), lines, ledger, netlink, clock.now(), False)
+                asked.setdefault((what, number), []).append(netlink._sequence - start)
 
-        for number in range(1, count + 1):
-            send(number, "up")
-        assert len(node().devices) == count
-        assert len(node().routes) == count
-        for number in range(count, 0, -1):
-            send(number, "down")
-    assert asked["up", count] == asked["up", 10] > 0
-    assert asked["down", count] == asked["down", 10] > 0
-    assert node() == NOTHING
-    assert ip("-j", "route", "show", "table", "all") == before
+        many = {number: tunnel(number) for number in range(1, count + 1)}
+        for number, one in many.items():
+            send(number, "comes", one.comes)
+        there = {link["ifname"] for link in json.loads(ip("-j", "link", "show"))}
+        assert {one.device for one in many.values()} <= there
+        assert node().routes == {(network, one.device) for one in many.values() for network in one.networks}
+        for number in reversed(many):
+            send(number, "goes", many[number].goes)
+    for late in range(count - len(KINDS) + 1, count + 1):
+        early = 13 + (late - 13) % len(KINDS)  # the second of its sequence: the first one that shares makes the device
+        for what in ("comes", "goes"):
+            assert asked[what, late] == asked[what, early]
+            assert sum(asked[what, late]) > 0
+    assert (
+        node(),
+        ip("-j", "route", "show", "table", "all"),
+        ip("-j", "-6", "route", "show", "table", "all"),
+    ) == before
 
 
 # -- clients that come and go

@@ -9,10 +9,13 @@ from tests.property import machine as machines
 from tests.property.charon import Child, charon_call
 from tests.property.machine import NOW, WEST, Environment, Machine, Tunnel, call
 from tests.property.many import Costs, LargeKernel, Meter
+from tests.property.replayed import SETTINGS as REPLAYED_SETTINGS
+from tests.property.replayed import tunnel
 from updown import daemons, event
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.ledger_file import open_ledger
+from updown.state import OUR_PROTOCOL
 
 
 def own(number: int) -> Tunnel:
@@ -45,11 +48,6 @@ def shared(number: int) -> Tunnel:
 def addressed(number: int) -> Tunnel:
     """One of many on a device, with an address of its own there."""
     return shared(number)._replace(connection=f"addressed{number}", address=f"172.16.{number >> 8}.{number & 255}/32")
-
-
-def mixed(number: int) -> Tunnel:
-    """Every other one has a device of its own."""
-    return own(number) if number % 2 else shared(number)
 
 
 def pluto(of: Callable[[int], Tunnel]) -> Callable[[int, str], Environment]:
@@ -153,32 +151,43 @@ def test_an_event_costs_the_same_beside_ten_and_beside_five_hundred_tunnels(
     alike(many.costs(round_trip(kind, 3000)), few, kind == "addressed")
 
 
-def test_ten_thousand_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_recorded_tunnels_up_and_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both daemons' calls, eleven sequences in turn, each for tunnels with names, ends, networks and marks of their own; one of
+    each is measured early, and one late."""
     many = Many(tmp_path, monkeypatch)
     kept = "".join(f"{key} = keep\n" for key in ("forwarding", "disable_policy", "rp_filter", "accept_ra"))
-    many.machine.settings(f"[defaults]\ndelete = last\n{kept}")
-    before = many.kernel.everything()
+    many.machine.settings(REPLAYED_SETTINGS.replace("[defaults]\n", f"[defaults]\n{kept}"))
+    before, names = many.kernel.everything(), set(many.kernel.names)
     last = 10_000
+    few, crowd = range(13, 24), range(last - 10, last + 1)  # of each sequence one, and the same ones
+    routes: set[str] = set()
+    devices: set[str] = set()
     came: dict[int, list[Costs]] = {}
     for number in range(1, last + 1):
-        if number in (9, 10, last - 1, last):
-            came[number] = many.costs([call(mixed(number), verb) for verb in ("prepare", "route", "up")])
+        one = tunnel(number)
+        routes |= one.networks
+        devices.add(one.device)
+        if number in few or number in crowd:
+            came[number] = many.costs(one.comes)
         else:
-            many.send(call(mixed(number), "up"))
-    alike(came[last], came[10])
-    alike(came[last - 1], came[9])
-    assert len(list(many.ledger.all_made())) > last // 2
+            for environment in one.comes:
+                many.send(environment)
+    for early, late in zip(few, crowd):
+        alike(came[late], came[early])
+    assert set(many.kernel.names) - names == devices
+    there = [route for slot in many.kernel.prefixes.values() for route, _, _ in slot]
+    assert {route.destination for route in there if route.protocol == OUR_PROTOCOL} == routes
     went: dict[int, list[Costs]] = {}
-    for number in range(last, 2, -1):
-        if number in (9, 10, last - 1, last):
-            went[number] = many.costs([call(mixed(number), verb) for verb in ("down", "unroute")])
+    for number in range(last, 0, -1):
+        one = tunnel(number)
+        if number in few or number in crowd:
+            went[number] = many.costs(one.goes)
         else:
-            many.send(call(mixed(number), "down"))
-    alike(went[last], went[10])
-    alike(went[last - 1], went[9])
+            for environment in one.goes:
+                many.send(environment)
+    for early, late in zip(few, crowd):
+        alike(went[late], went[early])
     assert many.kernel.dumped == [], "an event read a whole table of the kernel"
-    for number in (2, 1):
-        many.send(call(mixed(number), "down"))
     assert many.kernel.everything() == before
     assert list(many.ledger.claims()) == []
     assert many.ledger.all_made() == {}
