@@ -73,7 +73,7 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         if child is not None and claim.key in sure:
             there = follow(claim, child.me, child.peer)
         else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
-            there = follow(claim, here.get(claim.device, ""), claim.about.peer)
+            there = follow(claim, here.get(claim.device) or waits_at(claim, child, facts), claim.about.peer)
         reason = "" if child else why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
         kept = bool(reason) and in_grace(claim, facts, now, before_start)
         young += [there] if kept else []
@@ -99,6 +99,13 @@ def held_by(claim: Claim, facts: Facts) -> tuple[str, ...]:
     """The connections that the claim's daemon keeps the way open for."""
     said = facts.said.get(claim.about.daemon, Said(ABSENT))
     return said.held if said.state == ANSWERED else ()
+
+
+def waits_at(claim: Claim, child: Child | None, facts: Facts) -> str:
+    """Our end of a connection that is not up, as its daemon has it by now: no hook is told when that moves. Empty where it does
+    not say, and where it says that of all instances of a template."""
+    said = facts.said.get(claim.about.daemon, Said(ABSENT))
+    return said.ends.get(claim.connection, "") if child is None and is_permanent(claim) else ""
 
 
 def is_permanent(claim: Claim) -> bool:

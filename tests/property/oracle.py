@@ -233,6 +233,21 @@ class Oracle:
             elif hold.kind == "sa":
                 self.held[key] = hold._replace(kind="revive")
         self.clear(before)
+        for key in self.held:
+            self.waits(key, truth)
+
+    def waits(self, key: Key, truth: Truth) -> None:
+        """A connection that is not up: its daemon tells from where it will come back. Where another one is up, that one has the
+        device."""
+        one, kind = self.held[key].tunnel, self.held[key].kind
+        said = next((pair for pair in truth.traps if key_of(pair, kind) == key_of(one, kind)), None)
+        if kind == "sa" or said is None or one.kind != "CK_PERMANENT":
+            return
+        if not any(hold.kind == "sa" and hold.tunnel.device == one.device for hold in self.held.values()):
+            self.follow(key, said._replace(peer=one.peer, theirs=one.theirs))
+            device = self.stands.get(one.device)
+            if device and device.local:
+                self.stands[one.device] = device._replace(local=said.me)
 
     def follow(self, key: Key, now: Tunnel) -> None:
         """A claim's tunnel has other ends; a selector that is the end itself moves with it."""

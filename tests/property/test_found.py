@@ -370,6 +370,21 @@ RECONCILED: dict[str, tuple[Daemon, Steps]] = {
         Libreswan,
         (*of("shared-2", "ipsec_route"), *of("sibling", "establish", "roams"), *of("shared-2", "spoiled")),
     ),
+    "a device is not made again at an address that is gone, which who waits was not told of": (
+        Libreswan,
+        (
+            *of("sibling", "establish"),
+            *of("shared-1", "establish"),
+            Step("peer_deletes", NUMBERS["shared-1"]),
+            *of("shared-1", "roams"),
+            *of("sibling", "delete"),
+            *of("shared-1", "spoiled"),
+        ),
+    ),
+    "a device that waits is where its daemon will come back to": (
+        Libreswan,
+        (*of("shared-1", "establish"), Step("peer_deletes", NUMBERS["shared-1"]), *of("shared-1", "roams", "spoiled")),
+    ),
     "a new pluto's first instance has the reqid of a dead one's, and is another": (
         Libreswan,
         (*of("road", "establish", "killed"), Step("establish", NUMBERS["road"] - 1), *of("road", "reconcile")),

@@ -10,12 +10,11 @@ from updown.reconcile import Facts
 
 
 def facts(daemon: str, truth: Truth, since: int) -> Facts:
-    """The truth, the whole truth; the daemon was started at `since`, in seconds since the epoch."""
+    """The truth, the whole truth; the daemon was started at `since`, in seconds since boot."""
     children = tuple(child(daemon, alive) for alive in truth.up)
-    return Facts(
-        {daemon: Said(ANSWERED, since=since, children=children, held=tuple(sorted(truth.open)))},
-        database(daemon, truth),
-    )
+    ends = {pair.connection: pair.me for pair in truth.traps if daemon == "libreswan" and pair.kind == "CK_PERMANENT"}
+    held = tuple(sorted(truth.open))
+    return Facts({daemon: Said(ANSWERED, "", since, children, held, ends=ends)}, database(daemon, truth))
 
 
 def child(daemon: str, alive: Alive) -> Child:

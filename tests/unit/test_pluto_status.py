@@ -75,6 +75,28 @@ def test_connections_on_demand_or_wished_up_are_held() -> None:
     assert said.loaded == ("od", "p", "wish", "r")
 
 
+@pytest.mark.parametrize(
+    ("line", "end"),
+    [
+        ("10.1.1.0/24===198.51.100.1...198.51.100.2===10.2.1.0/24", "198.51.100.1"),
+        ("198.51.100.1[@west]...198.51.100.2[@east]", "198.51.100.1"),
+        ("198.51.100.1<198.51.100.1>[@west]---198.51.100.254...198.51.100.2", "198.51.100.1"),
+        ("fd00:1::/64===2001:db8:0:1:0::1[C=x, CN=a===b]...2001:db8::2===fd00:2::/64", "2001:db8:0:1::1"),
+        ("10.1.1.0/24===%any...198.51.100.2===10.2.1.0/24", ""),
+    ],
+)
+def test_our_end_of_what_is_held(line: str, end: str) -> None:
+    """With names and next hops, as both versions print them."""
+    ends = "10.1.1.0/24===198.51.100.1...198.51.100.2===10.2.1.0/24"
+    assert read(WHOLE.replace(f'"od": {ends}', f'"od": {line}')).ends.get("od", "") == end
+
+
+def test_the_end_of_a_connection_that_pluto_finds_not_on_this_machine_is_not_known_to_be_ours() -> None:
+    assert read(WHOLE).ends == {"od": "198.51.100.1", "p": "198.51.100.1"}
+    assert read(FIVE).ends == {"t": "192.1.2.45"}
+    assert read(WHOLE.replace("    oriented;", "    unoriented;")).ends == {}
+
+
 def test_five_prints_no_number_before_a_line() -> None:
     assert read(WHOLE.replace("000 ", "").replace("STATE_V2_ESTABLISHED", "ESTABLISHED")) == read(WHOLE)
     assert read(FIVE).held == ("t",)

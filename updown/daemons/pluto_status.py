@@ -31,6 +31,9 @@ SPIS = re.compile(
     rf"{NAME}(?P<address>[^;]*?) (?:esp|ah)\.(?P<out>[0-9a-f]+)@(?P<peer>\S+) (?:esp|ah)\.(?P<in>[0-9a-f]+)@(?P<me>\S+)"
 )
 ROUTING = re.compile(rf"{NAME}: (?P<ends>[^;]*\.\.\.[^;]*); (?P<routing>[^;]*);")
+OURS = re.compile(
+    r"(?:[^=\[]*===)?(?P<me>[0-9A-Fa-f:.]+?)(?:\[|<|---|\.\.\.)"
+)  # names, which follow, may have any of this
 SAS = re.compile(r"(?:\d{3} )?IPsec SAs: total\((\d+)\)", re.MULTILINE)
 LOADED = re.compile(r"(?:\d{3} )?Total IPsec connections: loaded (\d+)", re.MULTILINE)
 DETAIL = re.compile(rf"{NAME}: +(?P<text>.*)")
@@ -94,7 +97,7 @@ def read(status: str, since: int = 0) -> Said:
     """The answer as records."""
     details = connections(status)
     children = tuple(
-        child._replace(ours=details.get(child.connection, _NOTHING)[2:] == (True, True))
+        child._replace(ours=details.get(child.connection, _NOTHING).asks_us)
         for child in map(child_in, status.splitlines())
         if child is not None
     )
@@ -104,7 +107,8 @@ def read(status: str, since: int = 0) -> Said:
             told = f"of {total[1]} {what} {count} could be read" if total else f"no number of {what}"
             return silent(f"whack --status: {told}; please report this libreswan", since)
     held = [name for name, detail in details.items() if detail.routed or detail.wished]
-    return Said(ANSWERED, "", since, children, tuple(held), tuple(details))
+    ends = {name: details[name].me for name in held if details[name].me and details[name].oriented}
+    return Said(ANSWERED, "", since, children, tuple(held), tuple(details), ends=ends)
 
 
 def child_in(line: str) -> Child | None:
@@ -123,12 +127,20 @@ def child_in(line: str) -> Child | None:
 
 
 class Detail(NamedTuple):
-    """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and asks for a VTI."""
+    """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and asks for a VTI; our
+    end, if it is no instance, and whether pluto found that on this machine: else it may be the other's."""
 
     routed: bool = False
     wished: bool = False
     calls_us: bool = False
     vti: bool = False
+    me: str = ""
+    oriented: bool = False
+
+    @property
+    def asks_us(self) -> bool:
+        """Whether it has a device from us."""
+        return self.calls_us and self.vti
 
 
 _NOTHING = Detail()
@@ -142,7 +154,8 @@ def connections(status: str) -> dict[str, Detail]:
         if routing:
             name = routing["name"]
             have = found.get(name, _NOTHING)
-            found[name] = have._replace(routed=have.routed or is_routed(routing["routing"]))
+            me = have.me if routing["instance"] else our_end(routing["ends"])
+            found[name] = have._replace(routed=have.routed or is_routed(routing["routing"]), me=me)
             continue
         detail = DETAIL.match(line)
         if detail and detail["name"] in found:
@@ -150,12 +163,20 @@ def connections(status: str) -> dict[str, Detail]:
     return found
 
 
+def our_end(ends: str) -> str:
+    """`10.1.0.0/24===198.51.100.1[@west]...198.51.100.2===10.2.0.0/24`: the address; empty where there is none, as in %any."""
+    found = OURS.match(ends)
+    return end(found["me"]) if found else ""
+
+
 def add(have: Detail, text: str) -> Detail:
     """What another line of --status says of a connection, as `policy: IKEv2+PSK+UP;`."""
     words = [word.strip() for word in text.split(";")]
     for word in words:
         head, _, value = word.partition(":")
-        if head == "policy" and {"UP", "KEEP"} & set(value.strip().split("+")):
+        if word in ("oriented", "host: oriented"):
+            have = have._replace(oriented=True)
+        elif head == "policy" and {"UP", "KEEP"} & set(value.strip().split("+")):
             have = have._replace(wished=True)
         elif head == "vti-iface" and value.strip() != "unset":
             have = have._replace(vti=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from updown import values
 from updown.record import NamedTuple
@@ -35,7 +37,8 @@ class Child(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A daemon's answer. `held` are the connections it keeps the way open for: on demand, or to be brought up again.
+    """A daemon's answer. `held` are the connections it keeps the way open for, on demand, or to be brought up again; `ends` is
+    our end of each where it tells.
 
     `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0 where not known.
     """
@@ -47,6 +50,7 @@ class Said(NamedTuple):
     held: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     whole: bool = True  # nothing was left out of the answer
+    ends: Mapping[str, str] = MappingProxyType({})
 
 
 def silent(why: str, since: int = 0) -> Said:
