@@ -15,16 +15,23 @@ IDS = {"leftid": "@west", "rightid": "@east"}
 NETS = {"leftsubnet": "10.1.0.0/24", "rightsubnet": "10.2.0.0/24"}
 
 
+ROAMING = {**VTI5, **IDS, **NETS, "left": "%defaultroute", "right": EAST, "mobike": "yes", "leftvti": "10.99.0.1/30"}
+
+
+def two_addresses(west: Gateway) -> None:
+    """A second address, which takes the place of the first once that goes."""
+    west.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries")
+    west.run("ip", "-4", "addr", "flush", "dev", "eth0")
+    west.addresses_on("eth0", f"{WEST}/24", f"{ELSEWHERE}/24")
+    west.ip(f"route add default via {EAST}")
+
+
 def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, east: Gateway) -> None:
     """4.10 calls down, unroute, up, route, and shows nothing in `unroute` that tells a move from a delete: the device goes and
     is made again, with its address and route. The server's, without a remote end, needs nothing."""
-    west.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/all/promote_secondaries")
-    west.addresses_on("eth0", f"{ELSEWHERE}/24")
-    west.ip(f"route add default via {EAST}")
+    two_addresses(west)
     east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
-    west.add(
-        t={**VTI5, **IDS, **NETS, "left": "%defaultroute", "right": EAST, "mobike": "yes", "leftvti": "10.99.0.1/30"}
-    )
+    west.add(t=ROAMING)
     west.up("t")
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
     device = west.device("vti5")
@@ -36,5 +43,26 @@ def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, e
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
     assert west.addresses("vti5") == {"10.99.0.1/30"}
     assert west.routed_into("vti5") == {"10.2.0.0/24"}
+    west.delete("t")
+    without_trace(west)
+
+
+def test_what_only_waits_stays_where_pluto_has_it_until_pluto_looks(west: Gateway) -> None:
+    """4.10 looks at addresses when it is told to listen: until then reconcile has nothing to do, and then `unroute` is called:
+    the connection is at home nowhere."""
+    two_addresses(west)
+    west.add(t=ROAMING)
+    west.ipsec("auto", "--route", "t")
+    device = west.device("vti5")
+    assert device
+    assert device["local"] == WEST
+    west.ip(f"addr del {WEST}/24 dev eth0")
+    assert west.reconcile() == ["# nothing to do"]
+    assert west.device("vti5") == device
+    west.ipsec("whack", "--listen")
+    without_trace(west)
+    west.add(t=ROAMING)
+    west.ipsec("auto", "--route", "t")
+    assert west.device("vti5") == {**device, "local": ELSEWHERE}
     west.delete("t")
     without_trace(west)
