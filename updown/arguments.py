@@ -28,7 +28,7 @@ Flags:
   --state-dir DIR     the ledger's place (default /run/vti-updown)
   --json              for programs        -v, --verbose    reasons, and a traceback where we fail
   --dry-run, -n       change nothing      --version        print it          --help    this
-  --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre)
+  --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre, ExecStopPost)
 Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained,
   5 check found something.
 A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.

@@ -30,7 +30,7 @@ def commands(name: str) -> dict[str, Arguments]:
             {
                 "ExecStartPre": Arguments("reconcile", before_start=True),
                 "ExecStartPost": Arguments("reconcile"),
-                "ExecStopPost": Arguments("reconcile"),
+                "ExecStopPost": Arguments("reconcile", before_start=True),
             },
         ),
         ("systemd/vti-updown-reconcile.service", {"ExecStart": Arguments("reconcile", verbose=True)}),

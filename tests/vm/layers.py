@@ -30,7 +30,7 @@ PACKAGES = {
     "lint": ["python3-venv"],
     "unit": ["python3-venv"],
     "kernel": ["python3-venv", "iproute2", "iputils-ping", "kmod", "nftables"],
-    "daemon": ["python3-venv", "bird2", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools"],
+    "daemon": ["python3-venv", "bird2", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools", "systemd"],
     "bench": ["python3-venv", "iproute2", "kmod", "libreswan"],
 }
 GUEST_MEMORY = 1536
