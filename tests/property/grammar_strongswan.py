@@ -30,6 +30,10 @@ shared = yes
 interface = vti35
 shared = yes
 delete = last
+[connection six]
+interface = vti38
+[connection twin*]
+interface = vti39
 """
 
 
@@ -49,17 +53,20 @@ class Ring(NamedTuple):
 
 
 class Sketch(NamedTuple):
-    """A child as it is configured; a `mark` of %unique is another one for each SA."""
+    """A child as it is configured; a `mark` of %unique is another one for each SA. Children with one peer that are `twins` come
+    and go with one IKE SA."""
 
     pairs: tuple[Tunnel, ...]
     mark: str
     peer_id: str
+    twins: bool = False
 
 
 def sketch(name: str, number: int, device: str, mark: str, *theirs: str, **more: Any) -> Sketch:
     """A child, its peer and its device."""
     one = tunnel(name, number, device=device, **more)
-    return Sketch(tuple(one._replace(theirs=each) for each in theirs), mark, f"peer{number}")
+    mine = {True: "fd00:1::/64", False: one.mine}
+    return Sketch(tuple(one._replace(mine=mine[":" in each], theirs=each) for each in theirs), mark, f"peer{number}")
 
 
 def pool(name: str, number: int, me: str, device: str) -> Sketch:
@@ -75,6 +82,9 @@ CHILDREN: tuple[Sketch, ...] = (
     pool("pool", 35, OURS[1], "vti34"),
     pool("last", 36, OURS[2], "vti35"),
     pool("last", 37, OURS[2], "vti35"),
+    sketch("six", 38, "vti38", "38", "10.38.0.0/24", "fd00:38::/64"),
+    sketch("twin", 39, "vti39", "39", "10.39.0.0/24", "fd00:39::/64")._replace(twins=True),
+    sketch("twin2", 39, "vti39", "39", "10.39.1.0/24")._replace(twins=True),
 )
 
 
@@ -196,7 +206,7 @@ class StrongSwan:
 
     oracle = StrongSwanOracle
     connections: ClassVar[tuple[Sketch, ...]] = CHILDREN
-    together: ClassVar[tuple[tuple[int, int], ...]] = ((0, 1), (3, 4), (5, 6))
+    together: ClassVar[tuple[tuple[int, int], ...]] = ((0, 1), (3, 4), (5, 6), (8, 9))
     world = FOREIGN
     files: ClassVar[dict[str, str]] = {}
     """Sysctls that the kernel model shows beside its own."""
@@ -206,6 +216,7 @@ class StrongSwan:
         *("terminate",) * 3,
         *("rekey", "reauthenticate", "reauthenticate_first", "moves") * 2,
         *("one_down_more", "one_down_late", "gone_without_a_word", "killed"),
+        *("child_ends", "child_comes"),
         *("reconcile", "spoiled") * 2,
     )
 
@@ -242,6 +253,11 @@ class StrongSwan:
         if len(self.of(who)) > 2:
             return
         self.numbers += 1
+        for one in self.twins(who):
+            yield from self.comes(one, self.numbers)
+
+    def comes(self, who: int, unique_id: int) -> Generator[Any, bool, None]:
+        """A child comes up in an IKE SA."""
         mark = self.connections[who].mark
         if mark == UNIQUE:
             self.marks += 1
@@ -251,17 +267,34 @@ class StrongSwan:
             p._replace(mark_in=text, mark_out=text, device=p.device.replace(EACH, mark))
             for p in self.connections[who].pairs
         )
-        sa = Sa(who, self.numbers, pairs)
+        sa = Sa(who, unique_id, pairs)
         self.up.append(sa)
         yield from self.each(sa, "up")
 
     def terminate(self, who: int, oldest: bool) -> Doings:
         """An IKE SA ends, whichever end wants it."""
         if self.of(who):
-            sa = self.of(who)[0 if oldest else -1]
-            self.up.remove(sa)
-            self.gone.append(sa)
-            yield from self.each(sa, "down")
+            for sa in self.with_it(self.of(who)[0 if oldest else -1]):
+                yield from self.ends(sa)
+
+    def ends(self, sa: Sa) -> Generator[Any, bool, None]:
+        """A child ends."""
+        self.up.remove(sa)
+        self.gone.append(sa)
+        yield from self.each(sa, "down")
+
+    def child_ends(self, who: int, oldest: bool) -> Doings:
+        """One child of an IKE SA that may have others."""
+        if self.of(who):
+            yield from self.ends(self.of(who)[0 if oldest else -1])
+
+    def child_comes(self, who: int, oldest: bool) -> Doings:
+        """In an IKE SA that its twin has, and it has not: with the ends that this has now."""
+        have = {sa.unique_id for sa in self.of(who)}
+        others = [sa for sa in self.up if sa.who in self.twins(who) and sa.unique_id not in have]
+        if others and len(have) < 3:
+            it = others[0 if oldest else -1]
+            yield from self.comes(who, it.unique_id)
 
     def one_down_more(self, who: int, oldest: bool) -> Doings:
         """Up to 6.0.4, after the delete of a rekeyed child went unanswered."""
@@ -281,8 +314,8 @@ class StrongSwan:
         """The IKE SA is rekeyed: no call, but it has another number."""
         if self.of(who):
             self.numbers += 1
-            sa = self.of(who)[0 if oldest else -1]
-            self.up[self.up.index(sa)] = sa._replace(unique_id=self.numbers)
+            for sa in self.with_it(self.of(who)[0 if oldest else -1]):
+                self.up[self.up.index(sa)] = sa._replace(unique_id=self.numbers)
         yield from ()
 
     def reauthenticate(self, who: int, _: bool) -> Doings:
@@ -299,7 +332,7 @@ class StrongSwan:
 
     def moves(self, who: int, oldest: bool) -> Doings:
         """MOBIKE: no call, and the `down` has the new ends, maybe of the other family."""
-        if self.of(who) and self.connections[who].pairs[0].shared == "no":
+        if self.of(who) and self.connections[who].pairs[0].shared == "no" and not self.connections[who].twins:
             sa = self.of(who)[0 if oldest else -1]
             four = self.connections[who].pairs[0]
             ends = (WEST6, f"2001:db8:0:1::70{who:x}") if sa.pairs[0].me == WEST else (four.me, four.peer)
@@ -333,6 +366,16 @@ class StrongSwan:
             for sas in (self.up, self.relics)
         )
         yield Reconcile("strongswan", Truth(up, relics=relics))
+
+    def twins(self, who: int) -> list[int]:
+        """The children that come with this one, and itself."""
+        it = self.connections[who]
+        alike = [n for n, one in enumerate(self.connections) if one.twins and one.peer_id == it.peer_id]
+        return alike if it.twins else [who]
+
+    def with_it(self, sa: Sa) -> list[Sa]:
+        """The children of the same IKE SA, this one among them."""
+        return [one for one in self.up if one.unique_id == sa.unique_id]
 
     def of(self, who: int) -> list[Sa]:
         """The SAs of a child, oldest first."""
