@@ -51,8 +51,7 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
     try:
         return attempt(context, rules, lines, ledger, netlink, now, dry)
     except (UpdownError, LedgerError):
-        if context.verb.makes and rules.refused(context):
-            remember(ledger, rules.refused(context), now)
+        remember(ledger, context, now)
         raise
 
 
@@ -97,8 +96,11 @@ def attempt(
     )
 
 
-def remember(ledger: Ledger, sa: str, now: int) -> None:
-    """The end of a refused SA will end nothing: there is no claim of it."""
+def remember(ledger: Ledger, context: Context, now: int) -> None:
+    """The end of an SA whose `up` is refused will end nothing: there is no claim of it."""
+    sa = claims.rules_of(context).refused(context)
+    if not (context.verb.makes and sa):
+        return
     with suppress(LedgerError):  # a full disk: then it may be taken for an older SA's, and `reconcile` tells
         ledger.begin()
         ledger.set_taken(sa, now, REFUSED_FOR)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from updown import clock, daemons, event, spool
 from updown.arguments import Arguments
@@ -96,9 +96,14 @@ def live_event(
     """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had."""
     name = spool.arrival()
     files: dict[str, Lines | Refused] = {}
-    lines = lines_for(context, arguments.config or "", files)
-    rules_of(context)  # imports those of its daemon, before the lock
     now = clock.now()
+    rules_of(context)  # imports those of its daemon, before the lock
+    try:
+        lines = lines_for(context, arguments.config or "", files)
+    except Refused:
+        if not dry:
+            remember_refused(arguments, context, now)
+        raise
     with Netlink() as netlink:
         place = place_of(arguments, netlink, files)
         if dry:
@@ -121,6 +126,21 @@ def live_event(
         if context.verb.joined:
             return report  # its lines go to the journal, where those of the others are already
         return report._replace(warnings=report.warnings + failures(late, name))
+
+
+def remember_refused(arguments: Arguments, context: Context, now: int) -> None:
+    """Of an event whose settings cannot be read: the daemon has the SA all the same, and its end is not another one's. Where
+    the ledger is not to be had it stays unknown, as after a rekeying; the settings are what has to be told."""
+    late: list[Served] = []
+    try:
+        with (
+            suppress(UpdownError),
+            Netlink() as netlink,
+            locked(place_of(arguments, netlink, {}), wait_of(()), late) as ledger,
+        ):
+            event.remember(ledger, context, now)
+    finally:
+        tell(late, "")
 
 
 def place_of(arguments: Arguments, netlink: Netlink, files: dict[str, Lines | Refused]) -> Place:
@@ -187,7 +207,12 @@ def drain(place: Place, ledger: Ledger, late: list[Served], before: bool = False
 
     def serve_kept(kept: Kept) -> Report:
         context = daemons.read(kept.environ)
-        return serve(place, context, lines_for(context, kept.config, place.files), ledger, kept.at)
+        try:
+            lines = lines_for(context, kept.config, place.files)
+        except Refused:
+            event.remember(ledger, context, kept.at)
+            raise
+        return serve(place, context, lines, ledger, kept.at)
 
     found = spool.drain(place.path, serve_kept)
     late += found.served

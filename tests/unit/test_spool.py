@@ -9,11 +9,12 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.property.charon import Child, charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import THIRD, Environment, Machine, Tunnel, call, establish
 from updown import clock, daemons, event, hook, spool
 from updown.arguments import Arguments
-from updown.errors import Conflict, Locked, StateError, UpdownError
+from updown.errors import Conflict, Locked, Refused, StateError, UpdownError
 from updown.event import Report
 from updown.kernel import journal
 from updown.ledger import Ledger, LedgerError
@@ -588,6 +589,24 @@ def test_a_clock_that_is_set_changes_nothing_for_an_sa_that_was_taken_down(
     monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
     live(machine, call(ONE, "prepare-route-up"))
     assert machine.kinds() == set()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["served at once", "kept"])
+def test_the_end_of_an_sa_whose_settings_could_not_be_read_ends_no_older_one(machine: Machine, kept: bool) -> None:
+    """An administrator saved half a line; charon has both SAs."""
+    file = Path(machine.arguments.config or "")
+    good = file.read_text()
+    file.write_text(f"{good}[defaults]\ninterface = vti5\n")
+    live(machine, charon_call(Child(), "up", 1))
+    file.write_text(f"{good}[defaults]\ninterfac")
+    if kept:
+        with machine.ledger():
+            spool.keep(place(machine), spool.arrival(), charon_call(Child(), "up", 2), str(file))
+    else:
+        with pytest.raises(Refused):
+            live(machine, charon_call(Child(), "up", 2))
+    live(machine, charon_call(Child(), "down", 2))
+    assert [claim.about.unique_id for claim in machine.claims()] == [1]
 
 
 # -- who does not drain
