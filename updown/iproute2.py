@@ -74,7 +74,7 @@ def link(action: str, wanted: Link, before: object) -> str:
 
 
 def route(action: str, wanted: Route) -> str:
-    """`ip route add|del|replace`; attributes that are the default are left out."""
+    """`ip route add|del|replace|prepend`; attributes that are the default are left out."""
     words = [f"{ip(wanted.device)} route {action.split()[1].replace('delete', 'del')} {wanted.destination}"]
     if wanted.if_id:
         words.append(f"encap xfrm if_id {wanted.if_id}")

@@ -26,6 +26,7 @@ OPPOSITES = {
     "address add": "address delete",
     "address delete": "address add",
     "route add": "route delete",
+    "route prepend": "route delete",
     "route delete": "route add",
     "route replace": "route replace",
     "rule add": "rule delete",

@@ -101,15 +101,11 @@ def parted(operation: Operation, gone: tuple[str, ...], draft: Draft) -> None:
 
 
 def hand_over(observed: Observed, devices: Devices, draft: Draft) -> None:
-    """Let a route change to a device that is ready for it before the one that has it is deleted: the kernel takes
-    milliseconds for that, since it waits for every processor."""
+    """Put a route to a device that is ready for it beside the old one before whose device is deleted, and takes it along: the
+    kernel takes milliseconds for that, since it waits for every processor."""
     waiting = draft.phases["route"]
     ready = [] if draft.phases["peer"] else [one for one in waiting if is_ready(one, observed, devices)]
-    draft.phases["hand over"] = [
-        one._replace(action="route replace", before=observed.routes[route_key(one.subject)])
-        for one in ready
-        if isinstance(one.subject, Route)
-    ]
+    draft.phases["hand over"] = [one._replace(action="route prepend") for one in ready]
     draft.phases["route"] = [one for one in waiting if one not in ready]
 
 

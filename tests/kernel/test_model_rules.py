@@ -145,6 +145,40 @@ def test_a_device_that_was_moved_away_keeps_its_identity_taken() -> None:
             ip("netns", "del", "model-rules")
 
 
+@pytest.mark.parametrize("destination", ["10.2.0.0/24", "fd00:2::/64"])
+def test_a_route_put_beside_another_one_leads_on_when_the_others_device_goes(destination: str) -> None:
+    """At no moment does nothing lead there; beside a route of its own device it is refused."""
+    load_modules()
+    model = Kernel()
+    inside = destination.split("/")[0] + ("2" if ":" in destination else "")
+    with private_namespace(), Netlink() as real:
+        for room in (real, model):
+            old, new = (room.add_link(link).ifindex for link in (XFRM, XFRM._replace(name="y", if_id=8)))
+            for index in (old, new):
+                room.set_link(index, up=True)
+            room.add_route(Route(destination, "x"), old)
+            with pytest.raises(KernelError) as refused:
+                room.add_route(Route(destination, "y"), new)
+            assert refused.value.errno == errno.EEXIST
+            room.add_route(Route(destination, "y"), new, beside=True)
+            with pytest.raises(KernelError) as refused:
+                room.add_route(Route(destination, "y"), new, beside=True)
+            assert refused.value.errno == errno.EEXIST
+            found = room.match(inside).route
+            assert found is not None
+            assert found.oif == (old if ":" in destination else new)
+            assert {
+                seen.oif for seen in room.routes(6 if ":" in destination else 4) if seen.destination == destination
+            } == {
+                old,
+                new,
+            }
+            room.delete_link(old)
+            found = room.match(inside).route
+            assert found is not None
+            assert found.oif == new
+
+
 def test_what_a_link_down_and_the_last_address_take_along() -> None:
     """IPv4: routes, and addresses stay; the last address takes all routes of the device."""
     load_modules()

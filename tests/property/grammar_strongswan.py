@@ -126,6 +126,7 @@ class StrongSwanOracle(Oracle):
             known = [key for key in mine if int(key[-1]) in numbers]
             rest = [key for key in mine if key not in known]
             others = [alive for alive in theirs if str(alive.unique_id) not in {key[-1] for key in known}]
+            others.sort(key=lambda alive: alive.unique_id)  # a rekeyed one is the newest
             for key in rest[: max(0, len(rest) - len(others))]:
                 del self.held[key]
             left = rest[max(0, len(rest) - len(others)) :]

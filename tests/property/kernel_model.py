@@ -278,7 +278,9 @@ class Kernel:
         if ":" not in address and not any(":" not in other for other in self.addressed[index]):
             self.table = [entry for entry in self.table if entry.oif != index or ":" in entry.route.destination]
 
-    def add_route(self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = ()) -> None:
+    def add_route(
+        self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
+    ) -> None:
         what = f"route add {route.destination}"
         self._change(what)
         link = self.by_index.get(oif or self.named(route.device).ifindex)
@@ -290,6 +292,11 @@ class Kernel:
             refuse(what, errno.EINVAL)
         asked = kept(route, link.name)
         slot = [entry for entry in self.table if place(entry.route) == place(asked)]
+        if beside:
+            if any(entry.oif == link.ifindex for entry in slot):
+                refuse(what, errno.EEXIST)
+            self.table.insert(0 if ":" not in asked.destination else len(self.table), Entry(asked, link.ifindex))
+            return
         if slot and not replace:
             refuse(what, errno.EEXIST)
         self.table = [entry for entry in self.table if entry not in slot[:1]] + [

@@ -75,8 +75,11 @@ class LargeKernel(Kernel):
         self.addressed[index].remove(address)
         del self.hosts[address.split("/")[0]]
 
-    def add_route(self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = ()) -> None:
+    def add_route(
+        self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
+    ) -> None:
         assert not hops
+        assert not beside
         what = f"route add {route.destination}"
         self._change(what)
         link = self.by_index[oif or self.named(route.device).ifindex]

@@ -362,6 +362,14 @@ RECONCILED: dict[str, tuple[Daemon, Steps]] = {
             Step("reconcile", NET),
         ),
     ),
+    "of two children, one of which no claim counts, the one with the newest number is the claim's": (
+        StrongSwan,
+        (
+            Step("initiate", 1),
+            Step("initiate", 1, mishap=Mishap("lost", 0, 17)),
+            *(Step(thing, 1) for thing in ("moves", "rekey", "reconcile")),
+        ),
+    ),
     "a tunnel between two hosts that was made to follow its peer is found by its down": (
         Libreswan,
         (*of("host", "establish", "peer_moves", "reconcile"), Step("ipsec_down", NUMBERS["host"], initiator=False)),

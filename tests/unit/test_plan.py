@@ -813,6 +813,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
     ),
     (Operation("route delete", Route("10.2.0.0/24", "vti5")), "ip route del 10.2.0.0/24 dev vti5 proto 160"),
     (Operation("route replace", Route("10.2.0.0/24", "vti6")), "ip route replace 10.2.0.0/24 dev vti6 proto 160"),
+    (Operation("route prepend", Route("10.2.0.0/24", "vti6")), "ip route prepend 10.2.0.0/24 dev vti6 proto 160"),
     (
         Operation("rule add", Rule(4, "vti5", 100, 1600, "10.1.0.0/16", "eth1", 16, 255)),
         "ip rule add priority 1600 from 10.1.0.0/16 iif eth1 fwmark 0x10/0xff lookup 100 protocol 160",
@@ -887,7 +888,10 @@ def test_every_operation_has_its_command_in_the_table_above(action: str) -> None
 
 @pytest.mark.parametrize(("operation", "text"), OPERATIONS, ids=[text for _, text in OPERATIONS])
 def test_undoing_twice_is_doing(operation: Operation, text: str) -> None:
+    """Of a route put beside another one, to adding it where nothing else stands by then."""
     again = operation.undo().undo()
+    if operation.action == "route prepend":
+        operation, text = operation._replace(action="route add"), text.replace("prepend", "add")
     assert (again.action, again.subject) == (operation.action, operation.subject)
     assert command(again).split()[:4] == text.split()[:4]
 

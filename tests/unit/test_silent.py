@@ -165,6 +165,6 @@ def test_a_route_is_handed_over_before_its_device_is_deleted(machine: Machine, s
     old, new = (Child("c", **{**XFRM, "if_id_in": n, "if_id_out": n}, virtual=virtual) for n in ("1", "2"))
     machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
     done = [command(operation) for operation in machine.send(charon_call(old, "down", 1)).operations]
-    replaced = "ip route replace 10.2.0.0/24 dev ipsec2 proto 160" + (f" src {source}" if source else "")
+    replaced = "ip route prepend 10.2.0.0/24 dev ipsec2 proto 160" + (f" src {source}" if source else "")
     assert [line for line in done if "route" in line or "link" in line] == [replaced, "ip link del ipsec1"]
     assert machine.routes() == {("10.2.0.0/24", "ipsec2")}

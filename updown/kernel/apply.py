@@ -22,6 +22,7 @@ NOBODY = "not ours"
 ALREADY = {
     "address add": (errno.EEXIST,),
     "route add": (),
+    "route prepend": (errno.EEXIST,),
     "link delete": (errno.ENODEV,),
     "address delete": (errno.EADDRNOTAVAIL, errno.ENODEV),
     "rule add": (errno.EEXIST,),
@@ -163,7 +164,8 @@ def perform_route(action: str, route: Route, before: object, netlink: Netlink) -
             netlink.add_route(before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops])
             raise
     else:
-        netlink.add_route(route, index, replace=action == "route replace", hops=hops)
+        replace, beside = action == "route replace", action == "route prepend"
+        netlink.add_route(route, index, replace=replace, hops=hops, beside=beside)
 
 
 def index_of(netlink: Netlink, name: str) -> int:

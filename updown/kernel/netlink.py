@@ -222,13 +222,16 @@ class Netlink(Lookup):
 
     # Routes
 
-    def add_route(self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = ()) -> None:
+    def add_route(
+        self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
+    ) -> None:
         """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `messages.route_add`.
 
-        `replace` takes the place of the first route with this destination, table and metric, through any device.
+        `replace` takes the place of the first route with this destination, table and metric, through any device; `beside`
+        lets it stand for a moment beside another device's.
         """
         what = f"route {'replace' if replace else 'add'} {_route_text(route)}"
-        self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops), what)
+        self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops, beside), what)
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
         """Remove a route that agrees in `messages.route_delete`'s fields; ESRCH if there is none."""

@@ -66,10 +66,11 @@ class RouteSeen(NamedTuple):
     hops: tuple[int, ...] = ()  # of a multipath route, the index of each device
 
 
-def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int] = ()) -> Request:
-    """A unicast route through the device with index `oif`; EEXIST unless `replace`.
+def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int] = (), beside: bool = False) -> Request:
+    """A unicast route through the device with index `oif`; EEXIST unless `replace`, or `beside` for another device's.
 
-    The kernel's idea of "the same" leaves out the device: destination, metric and table, in IPv4 also TOS.
+    The kernel's idea of "the same" leaves out the device: destination, metric and table, in IPv4 also TOS. One that is put
+    beside another is used at once in IPv4, in IPv6 once the other is gone (fib_table_insert, fib6_add_rt2node).
     """
     packed, length = split_prefix(route.destination)
     scope = _ON_LINK if len(packed) == 4 and not route.gateway else _UNIVERSE
@@ -85,7 +86,8 @@ def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int]
     if route.if_id:
         payload += attribute(_RTA_ENCAP_TYPE, struct.pack("=H", _ENCAP_XFRM))
         payload += attribute(_RTA_ENCAP | _NESTED, attribute_u32(_LWT_XFRM_IF_ID, route.if_id))
-    return Request(NEW_ROUTE, CHANGE | CREATE | (REPLACE if replace else EXCLUSIVE), payload)
+    if_there = REPLACE if replace else 0 if beside else EXCLUSIVE
+    return Request(NEW_ROUTE, CHANGE | CREATE | if_there, payload)
 
 
 def route_delete(route: Route, oif: int) -> Request:
