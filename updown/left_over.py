@@ -51,7 +51,7 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
         seen = dumps.routes(OUR_PROTOCOL, netns)
         for route in seen:
             devices = [names[index] for index in route.hops or (route.oif,) if index in names]
-            routes += [as_route(route, devices)] if devices else []
+            routes += [as_route(route, devices[:1])] if devices else []
         for family in (4, 6):
             own = netlink.at(placed("", netns)).rules(family)
             rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
@@ -99,8 +99,9 @@ def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Databa
     for route in here.routes:
         if route.device not in kept | going and not wanted & names_of(route):
             add(gone, route.device, route)
+    tables = {(netns_of(route.device), route.table) for route in here.routes if route.device in kept}
     for rule in here.rules:
-        if resource(rule) not in wanted:
+        if resource(rule) not in wanted and (netns_of(rule.device), rule.table) not in tables:
             add(gone, rule.device, rule)
     for name in made:
         want = address_of(name)
@@ -141,8 +142,9 @@ def names_of(route: Route) -> set[str]:
 
 
 def as_route(seen: RouteSeen, devices: list[str]) -> Route:
-    """The route as a wish, on the first of the devices it leads into."""
-    return Route(seen.destination, devices[0], seen.gateway, seen.table, seen.metric, seen.mtu, seen.source)
+    """The route as a wish, with the devices that it leads into."""
+    more = tuple(devices[1:])
+    return Route(seen.destination, devices[0], seen.gateway, seen.table, seen.metric, seen.mtu, seen.source, hops=more)
 
 
 def address_of(name: str) -> Address | SourceAddress | None:

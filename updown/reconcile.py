@@ -204,18 +204,20 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> dict[str
 
 
 def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
-    """Each pair of selectors for itself, with the children that have it; then what is left, with children of the same peer of
-    which a selector is left: selectors move with an end, and ranges are not told alike."""
+    """Each pair of selectors of a peer for itself, with the children that have it; then what is left, with children of the same
+    peer of which a selector is left: selectors move with an end, and ranges are not told alike. A selector may be another
+    peer's by now, as a pool's address is."""
     found: dict[str, Child] = {}
-    pairs_of: dict[tuple[str, str], list[Claim]] = {}
+    pairs_of: dict[tuple[str, str, str], list[Claim]] = {}
     for claim in claims:
-        pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
+        pairs_of.setdefault((claim.about.my_client, claim.about.peer_client, claim.group), []).append(claim)
     left = {number: set(child.theirs) for number, child in children.items()}
-    for (_, selector), mine in pairs_of.items():
+    for (_, selector, group), mine in pairs_of.items():
         network = selector.split(" ")[0]
-        found.update(by_number(mine, {number: child for number, child in children.items() if network in child.theirs}))
-        for networks in left.values():
-            networks.discard(network)
+        theirs = {n: child for n, child in children.items() if network in child.theirs and same_peer(group, child)}
+        found.update(by_number(mine, theirs))
+        for number in theirs:
+            left[number].discard(network)
     rest: dict[str, list[Claim]] = {}
     for claim in claims:
         if claim.key not in found:

@@ -15,12 +15,13 @@ from updown.errors import Refused
 from updown.kernel import dumps
 from updown.kernel.apply import apply
 from updown.kernel.netlink import Netlink
+from updown.kernel.route_messages import RouteSeen
 from updown.ledger import Ledger
 from updown.left_over import as_route
 from updown.live import ledger_of
 from updown.operations import Operation
 from updown.report import JSON_VERSION, plan_lines
-from updown.state import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of
+from updown.state import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of, placed
 
 TUNNELS = ("vti", "vti6", "xfrm")
 STATIC = 4  # RTPROT_STATIC: a route that an administrator made
@@ -84,18 +85,29 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     if not device.is_ours(link, made, None):
         raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
     operations: list[Operation] = []
+    alone: list[str] = []
     for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)):
-        if seen.oif == link.ifindex:
+        if link.ifindex in (seen.oif, *seen.hops):
             theirs = as_route(seen, [name])._replace(protocol=STATIC)
-            operations.append(Operation("route replace", theirs, reason="it is ours no more"))
+            before = as_route(seen, devices_of(seen, netlink.at(name), netns_of(name))) if seen.hops else None
+            operations.append(Operation("route replace", theirs, before, "it is ours no more"))
+            alone += [seen.destination] if before else []
     # last, since without it a second call would take the device for another's
     operations.append(Operation("link set", link._replace(alias=""), link, "it is ours no more"))
     made_here = [claim for claim in ledger.claims("device = ?", name) if claim.kind == MADE]
     held = [claim for claim in ledger.claims("device = ?", name) if claim.kind != MADE]
     remarks: tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
+    if alone:
+        remarks += (f"by {name} alone, no more by others too: {', '.join(alone)}; a metric orders it and theirs",)
     if held:
         remarks += (f"{len(held)} claims hold it as a device of others; `vti-updown status` lists them",)
     return do(name, None, operations, remarks, ledger, netlink, dry, made_here)
+
+
+def devices_of(seen: RouteSeen, netlink: Netlink, netns: str) -> list[str]:
+    """The devices of a multipath route."""
+    links = [netlink.link_at(index) for index in seen.hops]
+    return sorted(placed(link.name, netns) for link in links if link is not None)
 
 
 def do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -133,3 +134,29 @@ def test_a_hop_outlives_the_last_address_of_its_device(hub: Hub) -> None:
     hub.send(other, "down", "unroute")
     assert hub.devices() == {"vti5", "vti6"}
     assert "dead" not in json.dumps(hub.raw())
+
+
+@pytest.mark.parametrize("name", ["vti5", "vti6"])
+def test_a_released_device_has_the_route_alone_and_keeps_it(hub: Hub, name: str) -> None:
+    """It is the administrator's then: the other tunnel goes, and takes nothing from it."""
+    hub.send(hub.a, "prepare", "route", "up")
+    hub.send(hub.b, "prepare", "route", "up")
+    said = fork("--state-dir", str(hub.folder / "state"), "release", name, environment={})
+    assert said.status == 0, said
+    found = hub.raw()
+    hub.send(hub.b if name == "vti5" else hub.a, "down", "unroute")
+    assert hub.raw() == found
+    assert isinstance(found, list)
+    assert [(route["dev"], route["protocol"], route.get("nexthops")) for route in found] == [(name, "static", None)]
+
+
+def test_a_route_by_several_that_nobody_asks_for_is_left_over(hub: Hub) -> None:
+    """The ledger was lost, and the devices are others' by now: what is ours on them goes."""
+    hub.send(hub.a, "prepare", "route", "up")
+    hub.send(hub.b, "prepare", "route", "up")
+    for name in ("vti5", "vti6"):
+        ip("link", "set", name, "alias", "")
+    shutil.rmtree(hub.folder / "state")
+    said = fork("--state-dir", str(hub.folder / "state"), "reconcile", environment={})
+    assert said.status == 0, said
+    assert hub.raw() == []

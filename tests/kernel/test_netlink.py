@@ -689,3 +689,13 @@ def test_pyroute2_sees_the_same_routes(netlink: Netlink, tunnel: int) -> None:
         netlink.add_route(route)
     netlink.add_route(Route("10.3.0.0/24", "vti5", protocol=4))
     assert sorted(dumps.routes(OUR_PROTOCOL)) == sorted(seen(route, tunnel) for route in wanted)
+
+
+def test_pyroute2_sees_the_same_hops(netlink: Netlink, tunnel: int) -> None:
+    other = netlink.add_link(VTI._replace(name="other", remote="192.0.2.3")).ifindex
+    netlink.set_link(other, up=True)
+    for destination in ("10.4.0.0/24", "fd04::/64"):
+        netlink.add_route(Route(destination, "vti5"), tunnel, hops=[other])
+    found = dumps.routes(OUR_PROTOCOL)
+    assert [route.hops for route in found] == [(tunnel, other)] * 2
+    assert found == netlink.routes(4, protocol=OUR_PROTOCOL) + netlink.routes(6, protocol=OUR_PROTOCOL)

@@ -115,4 +115,5 @@ def _route(message: Any) -> RouteSeen:
         source=message.get_attr("RTA_PREFSRC") or "",
         protocol=message["proto"],
         type=message["type"],
+        hops=tuple(hop["oif"] for hop in message.get_attr("RTA_MULTIPATH") or ()),
     )

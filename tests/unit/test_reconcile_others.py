@@ -1,0 +1,88 @@
+"""reconcile and release where something is shared: selectors of two clients, a table of two tunnels, a route of two devices."""
+
+from __future__ import annotations
+
+import shutil
+from typing import cast
+
+import pytest
+
+from tests.property.charon import Child as Charon
+from tests.property.charon import charon_calls
+from tests.property.machine import THIRD, Machine, Tunnel, establish, withdraw
+from tests.unit.test_reconcile_machine import LATER, T, child, database, reconcile, said
+from updown.daemons.said import Child
+from updown.kernel.netlink import Netlink
+from updown.kernel.xfrm import Database
+from updown.reconcile import Facts
+from updown.reconcile_live import run
+from updown.state import OUR_PROTOCOL
+from updown.takeover import STATIC, release
+
+U = Tunnel("u", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16400)
+CLIENTS = "[defaults]\ninterface = tun0\nrouting = yes\nshared = yes\ndelete = last\n"
+FIRST = Charon("net", peer_id="p1", peer="203.0.113.1")
+SECOND = Charon("net", peer_id="p2", peer="203.0.113.2")
+
+
+def charons(machine: Machine, *children: tuple[Charon, int]) -> None:
+    """reconcile, where charon has these children, by IKE SAs with these numbers."""
+    told = [
+        Child("strongswan", one.name, one.me, one.peer, unique_id=number, mark_in=5, mark_out=5, ours=True)._replace(
+            theirs=(one.pairs[0][1],), ids=(one.my_id, one.peer_id)
+        )
+        for one, number in children
+    ]
+    with machine.ledger() as ledger:
+        run(ledger, cast(Netlink, machine.kernel), machine.lines, Facts({"strongswan": said(*told)}, Database()), LATER)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("alive", [FIRST, SECOND], ids=["the older", "the newer"])
+def test_of_two_clients_with_one_selector_the_one_with_the_identity_lives(
+    machine: Machine, alive: Charon, number: int
+) -> None:
+    """A pool gave the lease to another, or charon was killed and counts from 1 again: the number does not say who it is."""
+    machine.settings(CLIENTS)
+    machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 2))
+    charons(machine, (alive, number))
+    assert [claim.about.peer for claim in machine.claims()] == [alive.peer]
+    machine.send_all(charon_calls(alive, "down", number))
+    assert machine.claims() == []
+    assert machine.devices() == set()
+
+
+def test_two_clients_with_one_selector_and_one_number_of_two_charons_are_two(machine: Machine) -> None:
+    """The first one's charon was killed, and knows nothing of it any more."""
+    machine.settings(CLIENTS)
+    machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 1))
+    charons(machine, (SECOND, 1))
+    assert [claim.about.peer for claim in machine.claims()] == [SECOND.peer]
+
+
+def test_a_lost_ledger_costs_no_live_tunnel_its_rule(machine: Machine) -> None:
+    """Traffic finds the tunnel's table by it; the rule of a tunnel that is gone goes."""
+    machine.settings(
+        "[connection t]\ntable = 77\nrule = from 10.1.0.0/24\n[connection u]\ntable = 78\nrule = iif lan0\n"
+    )
+    machine.send_all(establish(T) + establish(U))
+    shutil.rmtree(machine.folder)
+    reconcile(machine, said(child(T)), database(T))
+    assert {rule.table for rule in machine.kernel.rules(4) if rule.protocol == OUR_PROTOCOL} == {77}
+    assert machine.devices() == {"vti5"}
+    reconcile(machine, said())
+    assert [rule for rule in machine.kernel.rules(4) if rule.protocol == OUR_PROTOCOL] == []
+
+
+@pytest.mark.parametrize("name", ["vti5", "vti6"])
+def test_a_released_device_keeps_the_route_that_it_shares(machine: Machine, name: str) -> None:
+    """By itself: two of one prefix and metric there cannot be, and with the other device the kernel would take all of it."""
+    machine.settings("[defaults]\nmultipath = yes\n")
+    machine.send_all(establish(T) + establish(U))
+    with machine.ledger() as ledger:
+        report = release(name, ledger, cast(Netlink, machine.kernel), False)
+    assert f"by {name} alone, no more by others too: 10.2.0.0/24; a metric orders it and theirs" in report.remarks
+    machine.send_all(withdraw(T if name == "vti6" else U))
+    (left,) = [route for route in machine.kernel.routes(4) if route.destination == "10.2.0.0/24"]
+    assert left.protocol == STATIC
+    assert (left.oif, left.hops) == (machine.kernel.named(name).ifindex, ())
