@@ -21,4 +21,4 @@ def since_boot() -> int:
 def booted() -> int:
     """When the machine was booted, in seconds since the epoch, by today's idea of the time of day: added to a moment since boot
     it makes one that people read."""
-    return int(time.time()) - now()
+    return round((time.time_ns() - since_boot()) / NANOSECONDS)

@@ -71,7 +71,7 @@ CREATE INDEX claim_place ON claim (tunnel, device);
 TO_4 = """
 UPDATE claim SET since = since - {booted};
 UPDATE probe SET since = since - {booted};
-DELETE FROM taken;
+UPDATE taken SET at = at - {booted};
 """
 """Times are in seconds since boot, no more in seconds since the epoch, since version 4."""
 

@@ -152,7 +152,7 @@ class Oracle:
             (hold for hold in self.held.values() if on_the_same(hold.tunnel, one) and not self.dead(hold, call)),
             key=lambda hold: hold.since,
         )
-        row = mates[0].row if mates else row_of(one, "UP" in call.wishes)
+        row = mates[0].row if mates else self.row(one, "UP" in call.wishes)
         routes = before.routes if before else 0
         for old, hold in list(self.held.items()):
             if self.dead(hold, call):
@@ -162,6 +162,10 @@ class Oracle:
             routes = self.clock
         self.held[key] = Hold(kind, one, row, before.since if before else self.clock, routes)
         self.stand(self.held[key])
+
+    def row(self, one: Tunnel, initiates: bool) -> Row:
+        """Where a tunnel stands."""
+        return row_of(one, initiates)
 
     def dead(self, hold: Hold, call: Call) -> bool:
         """Whether a claim is a killed daemon's: no two instances have all of that at once."""

@@ -7,6 +7,7 @@ from tests.property.machine import NOW, THIRD, WEST, Machine, call
 from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
 from updown import clock, daemons, event
 from updown.ledger import FORGET, TAKEN_FOR
+from updown.signals import missed
 
 CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
 MAY_SCAN = ("FROM unfinished",)
@@ -58,11 +59,14 @@ def test_a_ledger_of_a_version_before_is_taken_over(
     machine.send(call(SHARED, "up"))
     before = machine.claims()
     with machine.ledger() as ledger:
-        ledger.set_taken("0x1 0x2", NOW)
+        ledger.set_taken("0x1 0x2", NOW + 1_700_000_000)
+        ledger.base.execute("INSERT INTO probe VALUES ('vti5', 1, ?)", (NOW + 1_700_000_000,))
         ledger.base.executescript(f"UPDATE claim SET since = since + 1700000000; {BEFORE[version]}")
     with machine.ledger() as ledger:
         assert ledger.note == ""
-        assert not ledger.is_taken("0x1 0x2", NOW)
+        assert ledger.is_taken("0x1 0x2", NOW + TAKEN_FOR)
+        assert not ledger.is_taken("0x1 0x2", NOW + TAKEN_FOR + 1)
+        assert missed(ledger) == {"vti5": (1, NOW)}
         assert list(ledger.claims()) == before
         assert ledger.base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claim_connection'").fetchone() == (
             1,

@@ -36,7 +36,8 @@ STATUS = """\
 000 "wish":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+UP+IKE_FRAG_ALLOW+ESN_NO+ESN_YES;
 000 "r": 10.1.0.0/24===198.51.100.1...%any===10.2.0.0/24; unrouted; eroute owner: #0
 000 "r":   nflog-group: unset; mark: unset; vti-iface:unset; vti-routing:no; vti-shared:no;
-000 "r"[1]: 10.1.0.0/24===198.51.100.1...60.191.89.26===10.2.0.0/24; erouted; eroute owner: #27
+000 "r"[1]: 10.1.0.0/24===198.51.100.77...60.191.89.26===10.2.0.0/24; erouted; eroute owner: #27
+000 "r"[1]:     oriented; my_ip=unset; their_ip=unset; my_updown=ipsec _updown;
 000 Total IPsec connections: loaded 5, active 3
 000
 000 State Information: DDoS cookies not required, Accepting new IKE connections
@@ -92,7 +93,7 @@ def test_our_end_of_what_is_held(line: str, end: str) -> None:
 
 
 def test_the_end_of_a_connection_that_pluto_finds_not_on_this_machine_is_not_known_to_be_ours() -> None:
-    assert read(WHOLE).ends == {"od": "198.51.100.1", "p": "198.51.100.1"}
+    assert read(WHOLE).ends == {"od": "198.51.100.1", "p": "198.51.100.1", "r": "198.51.100.1"}
     assert read(FIVE).ends == {"t": "192.1.2.45"}
     assert read(WHOLE.replace("    oriented;", "    unoriented;")).ends == {}
 

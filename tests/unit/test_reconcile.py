@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -97,6 +98,34 @@ TABLE = [
 @pytest.mark.parametrize(("kind", "said", "records", "reason"), TABLE)
 def test_what_ends_and_why(kind: str, said: Said | None, records: tuple[Any, ...], reason: str) -> None:
     assert ends(claim(kind), facts(said, *records)) == reason
+
+
+AWAY, ELSEWHERE = "198.51.100.7", "198.51.100.8"
+
+
+def moved_to(*claims: Claim, said: Said) -> dict[str, str]:
+    """By key, our end of each claim that moved."""
+    return {claim.key: claim.about.me for claim in decide(claims, facts(said), NOW).moved}
+
+
+@pytest.mark.parametrize("kind", [TRAP, REVIVE])
+def test_who_waits_is_where_its_daemon_has_it(kind: str) -> None:
+    assert moved_to(claim(kind), said=HELD._replace(ends={"t": AWAY})) == {"k": AWAY}
+    assert moved_to(claim(kind), said=HELD._replace(ends={"t": WEST})) == {}
+    assert moved_to(claim(kind), said=HELD) == {}
+
+
+def test_who_is_up_has_the_device_and_not_who_waits_on_it() -> None:
+    """A VTI has one local end."""
+    up = claim(key="up", connection="u", tunnel=json.dumps(["u"]))
+    child = CHILD._replace(connection="u", me=ELSEWHERE)
+    said = HELD._replace(held=("t", "u"), children=(child,), ends={"t": AWAY})
+    assert moved_to(claim(TRAP), up, said=said) == {"k": ELSEWHERE, "up": ELSEWHERE}
+
+
+def test_of_a_template_s_instances_no_one_end_is_told() -> None:
+    instance = claim(TRAP, tunnel=json.dumps(["t", 16388]))
+    assert moved_to(instance, said=HELD._replace(ends={"t": AWAY})) == {}
 
 
 @pytest.mark.parametrize(("kind", "said", "records", "reason"), TABLE)

@@ -481,7 +481,7 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
     for module in ("reconcile_live", "takeover"):
         monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
     monkeypatch.setattr(reconcile_live, "gather", lambda _: Facts({"libreswan": state["said"]}, Database()))
-    monkeypatch.setattr("updown.reconcile_live.time.time", lambda: float(LATER))
+    monkeypatch.setattr("updown.reconcile_live.clock.now", lambda: LATER)
     monkeypatch.setattr("updown.reconcile_live.time.sleep", lambda _: None)
 
     def execute(*words: str, **environ: str) -> int:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -402,6 +403,7 @@ FOREIGN: dict[str, Callable[[Path], Any]] = {
     "a part of one": lambda path: path.write_bytes(path.with_name("00").read_bytes()[:-30]),
     "a huge one": lambda path: path.write_bytes(b"x" * spool.LARGEST + b"\0" + spool.END),
     "one whose writer died": lambda path: abandon(path.with_name(".x")),
+    "an event without a time": lambda path: shutil.copy(path.with_name("00"), path.with_name("one")),
 }
 
 
@@ -423,6 +425,16 @@ def test_a_file_that_is_being_written_is_left_alone(machine: Machine) -> None:
     held_up(machine, call(ONE, "up"))
     written = waiting(machine)[0].with_name(".7-7")
     written.write_text("half")
+    live(machine, call(TWO, "up"))
+    assert written.exists()
+
+
+def test_a_clock_that_is_set_makes_nobody_s_file_abandoned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_up(machine, call(ONE, "up"))
+    written = waiting(machine)[0].with_name(f".{spool.arrival()}")
+    written.write_text("half")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3600)
     live(machine, call(TWO, "up"))
     assert written.exists()
 
@@ -569,8 +581,11 @@ def test_a_joined_verb_that_waited_does_nothing_where_its_sa_was_taken_down(mach
     assert machine.kinds() == {("u", "sa")}
 
 
-def test_a_joined_verb_that_waited_for_hours_still_knows_that_its_sa_was_taken_down(machine: Machine) -> None:
-    """What counts for the ten minutes is when it was kept, not when it is applied."""
+def test_a_joined_verb_that_waited_for_hours_still_knows_that_its_sa_was_taken_down(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts for the ten minutes is when it came, not when it is applied."""
+    monkeypatch.setattr(clock, "now", lambda: 7210)
     machine.now = 10
     machine.send(call(ONE, "down"))
     held_up(machine, call(ONE, "prepare-route-up"))
@@ -580,7 +595,7 @@ def test_a_joined_verb_that_waited_for_hours_still_knows_that_its_sa_was_taken_d
     assert machine.kinds() == {("u", "sa")}
 
 
-@pytest.mark.parametrize("hours", [2, -2])
+@pytest.mark.parametrize("hours", [2, -2])  # by the time of day two hours later would be too late
 def test_a_clock_that_is_set_changes_nothing_for_an_sa_that_was_taken_down(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
