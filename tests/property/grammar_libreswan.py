@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple, Optional, Union
 from tests.property.machine import EAST6, GATEWAY, WEST, WEST6, Environment, Tunnel, call
 from tests.property.oracle import Alive, Call, Oracle, Truth, World
 
-OURS = tuple(f"198.51.100.{number}" for number in range(21, 26))  # more addresses of ours
-SECOND, THIRD_END, FOURTH_END, FIFTH_END, SIXTH_END = OURS
+OURS = tuple(f"198.51.100.{number}" for number in (*range(21, 26), 27, 28))  # more addresses of ours
+SECOND, THIRD_END, FOURTH_END, FIFTH_END, SIXTH_END, *CHARONS = OURS
 ROAMED = "198.51.100.26"  # where SIXTH_END moves to, and back
 
 

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import Any, ClassVar, NamedTuple
 
 from tests.property.charon import Child, charon_call
-from tests.property.grammar_libreswan import FOREIGN, OURS, SPOILS, Doings, Meddling, Reconcile, tunnel
+from tests.property.grammar_libreswan import CHARONS, FOREIGN, SPOILS, Doings, Meddling, Reconcile, tunnel
 from tests.property.machine import WEST, WEST6, Environment, Tunnel
 from tests.property.oracle import Alive, Hold, Key, Oracle, Truth, is_xfrm, row_of
 
@@ -78,10 +78,10 @@ CHILDREN: tuple[Sketch, ...] = (
     sketch("net", 31, "vti31", "31", "10.31.0.0/24", "10.31.1.0/24", address="10.99.31.1/30"),
     sketch("other", 32, "vti32", "32", "10.31.0.0/24"),
     sketch("uniq", 33, "vti33", UNIQUE, "10.33.0.0/24", "10.33.1.0/24"),
-    pool("pool", 34, OURS[1], "vti34"),
-    pool("pool", 35, OURS[1], "vti34"),
-    pool("last", 36, OURS[2], "vti35"),
-    pool("last", 37, OURS[2], "vti35"),
+    pool("pool", 34, CHARONS[0], "vti34"),
+    pool("pool", 35, CHARONS[0], "vti34"),
+    pool("last", 36, CHARONS[1], "vti35"),
+    pool("last", 37, CHARONS[1], "vti35"),
     sketch("six", 38, "vti38", "38", "10.38.0.0/24", "fd00:38::/64"),
     sketch("twin", 39, "vti39", "39", "10.39.0.0/24", "fd00:39::/64")._replace(twins=True),
     sketch("twin2", 39, "vti39", "39", "10.39.1.0/24")._replace(twins=True),

@@ -24,7 +24,7 @@ from updown import reconcile_live
 from updown.claims import Claim
 from updown.errors import Conflict, UpdownError
 from updown.kernel.netlink import Netlink
-from updown.reconcile import GRACE
+from updown.reconcile import GRACE, Facts
 from updown.reconcile_report import Outcome
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Route
 
@@ -305,10 +305,14 @@ class Run:
         """`vti-updown reconcile`, told the truth."""
         machine = self.machine
         machine.moments = []
-        witnesses = facts(doing.daemon, doing.truth, self.since)
+        witnesses = self.witnesses(doing)
         with machine.ledger() as ledger:
             kernel = cast(Netlink, machine.kernel)
             return reconcile_live.run(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
+
+    def witnesses(self, doing: Reconcile) -> Facts:
+        """What its daemon and the kernel say."""
+        return facts(doing.daemon, doing.truth, self.since)
 
     # -- comparing
 
