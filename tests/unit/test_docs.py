@@ -67,6 +67,17 @@ def test_every_recording_in_the_table_of_orders_is_kept() -> None:
     assert missing == []
 
 
+def test_every_case_of_reconcile_has_a_test() -> None:
+    """By layer and file, as in `daemon/reconcile`."""
+    lines = (TOP / "docs/reconcile.md").read_text().partition("## Cases")[2].splitlines()
+    cases = [line for line in lines if line.startswith("| ") and not line.startswith("| what happened")]
+    files = [re.split(r", ", line.strip("| ").rpartition("|")[2].strip()) for line in cases]
+    assert len(cases) > 15
+    assert [
+        f"{where}" for row in files for where in row if not list(TOP.glob(f"tests/{where.replace('/', '/test_')}.py"))
+    ] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_test_that_a_page_names_exists(page: Path) -> None:
     known = names_of_tests()

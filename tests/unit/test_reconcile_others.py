@@ -9,7 +9,7 @@ import pytest
 
 from tests.property.charon import Child as Charon
 from tests.property.charon import charon_calls
-from tests.property.machine import THIRD, Machine, Tunnel, establish, withdraw
+from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_reconcile_machine import LATER, T, child, database, reconcile, said
 from updown.daemons.said import Child
 from updown.kernel.netlink import Netlink
@@ -86,3 +86,18 @@ def test_a_released_device_keeps_the_route_that_it_shares(machine: Machine, name
     (left,) = [route for route in machine.kernel.routes(4) if route.destination == "10.2.0.0/24"]
     assert left.protocol == STATIC
     assert (left.oif, left.hops) == (machine.kernel.named(name).ifindex, ())
+
+
+def test_a_sibling_that_waits_where_the_settings_name_the_device_ends_with_the_next_reconcile(machine: Machine) -> None:
+    """Our address moved, and the last `unroute` for both comes from the new one: nothing in it names the device."""
+    machine.settings("[defaults]\ninterface = vti5\nrouting = yes\nshared = yes\ndelete = last\n")
+    one = T._replace(device="", routing="", shared="")
+    other = one._replace(connection="s", reqid=16400)
+    machine.send_all(establish(one) + establish(other))
+    machine.send(call(other, "down", wishes=("UP",)))
+    machine.send(call(one, "down"))
+    machine.send(call(one._replace(me="198.51.100.9"), "unroute", child=False))
+    assert machine.kinds() == {("s", "revive")}
+    reconcile(machine, said())
+    assert machine.claims() == []
+    assert machine.devices() == set()
