@@ -211,15 +211,17 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> dict[str
 def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
     """Each pair of selectors of a peer for itself, with the children that have it; then what is left, with children of the same
     peer of which a selector is left: selectors move with an end, and ranges are not told alike. A selector may be another
-    peer's by now, as a pool's address is."""
+    peer's by now, as a pool's address is: a child with the identities of another's claims is that one's."""
     found: dict[str, Child] = {}
     pairs_of: dict[tuple[str, str, str], list[Claim]] = {}
     for claim in claims:
         pairs_of.setdefault((claim.about.my_client, claim.about.peer_client, claim.group), []).append(claim)
     left = {number: set(child.theirs) for number, child in children.items()}
+    groups = {claim.group for claim in claims}
     for (_, selector, group), mine in pairs_of.items():
         network = selector.split(" ")[0]
-        theirs = {n: child for n, child in children.items() if network in child.theirs and same_peer(group, child)}
+        having = {n: child for n, child in children.items() if network in child.theirs}
+        theirs = {n: child for n, child in having.items() if hosts_of(child) not in groups - {group}}
         found.update(by_number(mine, theirs))
         for number in theirs:
             left[number].discard(network)
@@ -235,7 +237,12 @@ def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Ch
 
 def same_peer(group: str, child: Child) -> bool:
     """Whether the identities of strongSwan's claims are those of a child, where it tells them."""
-    return not all(child.ids) or group == json.dumps([STRONGSWAN, *child.ids])
+    return not all(child.ids) or group == hosts_of(child)
+
+
+def hosts_of(child: Child) -> str:
+    """The group of a child's claims."""
+    return json.dumps([STRONGSWAN, *child.ids])
 
 
 def by_number(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:

@@ -52,6 +52,14 @@ def test_of_two_clients_with_one_selector_the_one_with_the_identity_lives(
     assert machine.devices() == set()
 
 
+def test_identities_that_charon_writes_otherwise_cost_no_live_tunnel(machine: Machine) -> None:
+    """vici and the hook's variables are two texts of one identity."""
+    machine.settings(CLIENTS)
+    machine.send_all(charon_calls(FIRST, "up", 1))
+    charons(machine, (FIRST._replace(peer_id="CN=p1"), 1))
+    assert [claim.about.peer for claim in machine.claims()] == [FIRST.peer]
+
+
 def test_two_clients_with_one_selector_and_one_number_of_two_charons_are_two(machine: Machine) -> None:
     """The first one's charon was killed, and knows nothing of it any more."""
     machine.settings(CLIENTS)
