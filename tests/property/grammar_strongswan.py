@@ -69,9 +69,9 @@ def sketch(name: str, number: int, device: str, mark: str, *theirs: str, **more:
     return Sketch(tuple(one._replace(mine=mine[":" in each], theirs=each) for each in theirs), mark, f"peer{number}")
 
 
-def pool(name: str, number: int, me: str, device: str) -> Sketch:
-    """A road warrior with an address of ours."""
-    return sketch(name, number, device, "34", f"10.34.0.{number}/32", me=me, shared="yes")
+def pool(name: str, number: int, me: str, device: str, lease: int = 0) -> Sketch:
+    """A road warrior with an address of ours, which another one may have had."""
+    return sketch(name, number, device, "34", f"10.34.0.{lease or number}/32", me=me, shared="yes")
 
 
 CHILDREN: tuple[Sketch, ...] = (
@@ -85,6 +85,7 @@ CHILDREN: tuple[Sketch, ...] = (
     sketch("six", 38, "vti38", "38", "10.38.0.0/24", "fd00:38::/64"),
     sketch("twin", 39, "vti39", "39", "10.39.0.0/24", "fd00:39::/64")._replace(twins=True),
     sketch("twin2", 39, "vti39", "39", "10.39.1.0/24")._replace(twins=True),
+    pool("pool", 40, CHARONS[0], "vti34", lease=34),
 )
 
 
@@ -207,7 +208,7 @@ class StrongSwan:
 
     oracle = StrongSwanOracle
     connections: ClassVar[tuple[Sketch, ...]] = CHILDREN
-    together: ClassVar[tuple[tuple[int, int], ...]] = ((0, 1), (3, 4), (5, 6), (8, 9))
+    together: ClassVar[tuple[tuple[int, int], ...]] = ((0, 1), (3, 4), (5, 6), (8, 9), (3, 10))
     world = FOREIGN
     files: ClassVar[dict[str, str]] = {}
     """Sysctls that the kernel model shows beside its own."""
