@@ -44,9 +44,8 @@ class End(NamedTuple):
 
 class Decision(NamedTuple):
     """`moved`: claims with the ends that their tunnels have now. `waiting`: `sa` claims whose `down` got lost and that are
-    `revive` by now. `uncounted`: tunnels that no claim counts, `unrouted`: connections on demand that none counts.
-    `recounted`: claims with another MTU. `young`: claims that nothing backs and that grace keeps. `behind`: by a claim's key
-    the child that is certainly its own."""
+    `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `young`:
+    claims that nothing backs and that grace keeps. `behind`: by a claim's key the child that is certainly its own."""
 
     ended: tuple[End, ...] = ()
     moved: tuple[Claim, ...] = ()
@@ -55,7 +54,6 @@ class Decision(NamedTuple):
     uncounted: tuple[Child, ...] = ()
     recounted: tuple[Claim, ...] = ()
     behind: Mapping[str, Child] = MappingProxyType({})
-    unrouted: tuple[str, ...] = ()
 
 
 def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
@@ -94,10 +92,7 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         if child.ours and id(child) not in counted and child.connection not in names
     ]
     behind = {key: child for key, child in found.items() if key in sure}
-    told = {claim.connection for claim in claims} | {child.connection for child in uncounted}
-    unrouted = tuple(name for said in facts.said.values() for name in said.routed if name not in told)
-    lists = (tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted))
-    return Decision(*lists, behind=behind, unrouted=unrouted)
+    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), behind=behind)
 
 
 def held_by(claim: Claim, facts: Facts) -> tuple[str, ...]:

@@ -24,8 +24,7 @@ class Outcome(NamedTuple):
 
 
 def uncounted(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """A line for each tunnel that is up, or on demand, and that no claim counts; a warning where one that is up has, as its
-    daemon says, a device from us. What is on demand may be so since a moment."""
+    """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
     told: dict[str, str] = {}
     for child in decision.uncounted:
         name = DAEMONS.get(child.daemon, child.daemon)
@@ -33,11 +32,8 @@ def uncounted(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
         )
     ours = {child.connection for child in decision.uncounted if child.daemon == pluto_status.DAEMON}
-    routed = tuple(
-        f"pluto has {name} on demand, and no claim counts it; unroute and route it" for name in decision.unrouted
-    )
     return (
-        routed + tuple(line for connection, line in told.items() if connection not in ours),
+        tuple(line for connection, line in told.items() if connection not in ours),
         tuple(line for connection, line in told.items() if connection in ours),
     )
 

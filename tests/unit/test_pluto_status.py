@@ -74,7 +74,6 @@ def test_connections_on_demand_or_wished_up_are_held() -> None:
     said = read(WHOLE)
     assert said.held == ("od", "p", "wish", "r")
     assert said.loaded == ("od", "p", "wish", "r")
-    assert said.routed == ("od", "p")
 
 
 @pytest.mark.parametrize(

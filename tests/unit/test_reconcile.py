@@ -14,7 +14,7 @@ from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
 from updown.desired import Device, PeerRoute, Row, Want
 from updown.kernel.xfrm import Database, Key, Policy, State
 from updown.reconcile import GRACE, Facts, decide
-from updown.reconcile_report import notes, uncounted
+from updown.reconcile_report import notes
 from updown.state import Address, Link, Route
 
 NOW = 1_700_000_000
@@ -98,14 +98,6 @@ TABLE = [
 @pytest.mark.parametrize(("kind", "said", "records", "reason"), TABLE)
 def test_what_ends_and_why(kind: str, said: Said | None, records: tuple[Any, ...], reason: str) -> None:
     assert ends(claim(kind), facts(said, *records)) == reason
-
-
-def test_what_is_on_demand_and_not_counted_is_told() -> None:
-    """Nothing leads into its device, so that no packet brings it up."""
-    said = HELD._replace(routed=("t", "u"))
-    decision = decide([claim(TRAP)], facts(said), NOW)
-    assert decision.unrouted == ("u",)
-    assert uncounted(decision) == (("pluto has u on demand, and no claim counts it; unroute and route it",), ())
 
 
 AWAY, ELSEWHERE = "198.51.100.7", "198.51.100.8"

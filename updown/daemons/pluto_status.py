@@ -108,8 +108,7 @@ def read(status: str, since: int = 0) -> Said:
             return silent(f"whack --status: {told}; please report this libreswan", since)
     held = [name for name, detail in details.items() if detail.routed or detail.wished]
     ends = {name: details[name].me for name in held if details[name].me and details[name].oriented}
-    routed = tuple(name for name, detail in details.items() if detail.routed and detail.asks_us)
-    return Said(ANSWERED, "", since, children, tuple(held), tuple(details), ends=ends, routed=routed)
+    return Said(ANSWERED, "", since, children, tuple(held), tuple(details), ends=ends)
 
 
 def child_in(line: str) -> Child | None:

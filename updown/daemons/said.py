@@ -38,7 +38,7 @@ class Child(NamedTuple):
 
 class Said(NamedTuple):
     """A daemon's answer. `held` are the connections it keeps the way open for, on demand, or to be brought up again; `ends` is
-    our end of each where it tells. `routed` are those that are on demand, and have a device from us.
+    our end of each where it tells.
 
     `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0 where not known.
     """
@@ -51,7 +51,6 @@ class Said(NamedTuple):
     loaded: tuple[str, ...] = ()
     whole: bool = True  # nothing was left out of the answer
     ends: Mapping[str, str] = MappingProxyType({})
-    routed: tuple[str, ...] = ()
 
 
 def silent(why: str, since: int = 0) -> Said:
