@@ -20,7 +20,7 @@ from updown.operations import Operation
 from updown.plan import make_plan
 from updown.record import NamedTuple
 from updown.signals import follows
-from updown.state import Link
+from updown.state import Link, Route
 from updown.survey import survey
 
 
@@ -192,6 +192,9 @@ def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> No
     if any(operation.action.endswith("delete") for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
     left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
+    # what was to stand beside a route that has gone with its device by now
+    beside = [one.subject for one in outcome.failed if one.action == "route prepend"]
+    left |= {resource(route) for route in beside if isinstance(route, Route)}
     for name in {
         resource(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)
     }:

@@ -13,6 +13,7 @@ from updown.kernel.netlink import Netlink
 from updown.kernel.route_messages import RouteSeen
 from updown.kernel.xfrm import Database
 from updown.ledger import Ledger
+from updown.operations import Operation
 from updown.record import NamedTuple
 from updown.settings import Line, resolve
 from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
@@ -21,11 +22,13 @@ WHO = "nobody"
 
 
 class LeftOver(NamedTuple):
-    """By device, what goes; names of devices we made that are not there; and lines on what stays though nobody asks for it."""
+    """By device, what goes; names of devices we made that are not there; lines on what stays though nobody asks for it; and
+    routes that lose the devices which go, and keep others, before those go."""
 
     gone: dict[str, list[Ended]]
     forgotten: tuple[str, ...]
     remarks: tuple[str, ...]
+    parted: tuple[Operation, ...] = ()
 
 
 class There(NamedTuple):
@@ -51,7 +54,7 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
         seen = dumps.routes(OUR_PROTOCOL, netns)
         for route in seen:
             devices = [names[index] for index in route.hops or (route.oif,) if index in names]
-            routes += [as_route(route, devices[:1])] if devices else []
+            routes += [as_route(route, devices)] if devices else []
         for family in (4, 6):
             own = netlink.at(placed("", netns)).rules(family)
             rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
@@ -96,12 +99,22 @@ def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Databa
             add(gone, link.name, Device(link, shared=False, goes=True))
         elif link.up and resolve(lines, "", bare(link.name)).link == "follow":
             add(gone, link.name, Device(link, shared=False, goes=False, follow=True))
+    parted: list[Operation] = []
+    left = going | {name for name, ended in gone.items() if any(isinstance(old.want, Device) for old in ended)}
     for route in here.routes:
-        if route.device not in kept | going and not wanted & names_of(route):
+        devices = set(route.devices)
+        if wanted & names_of(route):
+            continue
+        if devices & kept:
+            parted += without_devices(route, left)
+        elif not devices <= going:
             add(gone, route.device, route)
-    tables = {(netns_of(route.device), route.table) for route in here.routes if route.device in kept}
+    led = {(netns_of(route.device), route.table): False for route in here.routes}
+    led.update({(netns_of(route.device), route.table): True for route in here.routes if set(route.devices) & kept})
+    places = {netns_of(name) for name in kept}
     for rule in here.rules:
-        if resource(rule) not in wanted and (netns_of(rule.device), rule.table) not in tables:
+        netns = netns_of(rule.device)
+        if resource(rule) not in wanted and not led.get((netns, rule.table), netns in places):
             add(gone, rule.device, rule)
     for name in made:
         want = address_of(name)
@@ -112,7 +125,15 @@ def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Databa
             add(gone, clamp.device, clamp)
     present = {link.name for link in here.links}
     forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in present]
-    return LeftOver(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks))
+    return LeftOver(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks), tuple(parted))
+
+
+def without_devices(route: Route, left: set[str]) -> list[Operation]:
+    """A multipath route by the devices that stay: with one that goes the kernel would take all of an IPv4 route."""
+    first, *more = [name for name in route.devices if name not in left] or [""]
+    if not first or len(more) + 1 == len(route.devices):
+        return []
+    return [Operation("route replace", route._replace(device=first, hops=tuple(more)), route, "the other devices go")]
 
 
 def add(gone: dict[str, list[Ended]], name: str, want: Want) -> None:

@@ -139,6 +139,8 @@ def remember_refused(arguments: Arguments, context: Context, now: int) -> None:
             locked(place_of(arguments, netlink, {}), wait_of(()), late) as ledger,
         ):
             event.remember(ledger, context, now)
+            if ledger.note:  # no later call has it to tell
+                late.append(Served("-", Report(context.connection, warnings=(ledger.note,))))
     finally:
         tell(late, "")
 

@@ -110,9 +110,10 @@ def hand_over(observed: Observed, devices: Devices, draft: Draft) -> None:
 
 
 def is_ready(operation: Operation, observed: Observed, devices: Devices) -> bool:
-    """Whether a route that is to be added stands now, as ours and on one device that goes, and could lead elsewhere at once."""
+    """Whether a route that is to be added stands now, as ours and on one device that goes, and could lead elsewhere at once.
+    Two of IPv6 with gateways would become one by both devices (rt6_qualify_for_ecmp)."""
     want = operation.subject
-    if not isinstance(want, Route) or operation.action != "route add":
+    if not isinstance(want, Route) or operation.action != "route add" or (want.gateway and ":" in want.destination):
         return False
     have, link = observed.routes.get(route_key(want)), observed.links.get(want.device)
     if have is None or have.protocol != OUR_PROTOCOL or have.hops or want.hops or link is None or not link.up:

@@ -7,7 +7,7 @@ XFRM database has it; where one runs and is silent, only a claim of which the ke
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from updown.about import at
@@ -206,27 +206,33 @@ def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> dict[str
 def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
     """Each pair of selectors of a peer for itself, with the children that have it; then what is left, with children of the same
     peer of which a selector is left: selectors move with an end, and ranges are not told alike. A selector may be another
-    peer's by now, as a pool's address is: a child with the identities of another's claims is that one's."""
+    peer's by now, as a pool's address is: a child with the identities of claims is theirs, one with others may be anyone's."""
     found: dict[str, Child] = {}
-    pairs_of: dict[tuple[str, str, str], list[Claim]] = {}
+    pairs_of: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
-        pairs_of.setdefault((claim.about.my_client, claim.about.peer_client, claim.group), []).append(claim)
+        pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
     left = {number: set(child.theirs) for number, child in children.items()}
     groups = {claim.group for claim in claims}
-    for (_, selector, group), mine in pairs_of.items():
+    for (_, selector), mine in pairs_of.items():
         network = selector.split(" ")[0]
         having = {n: child for n, child in children.items() if network in child.theirs}
-        theirs = {n: child for n, child in having.items() if hosts_of(child) not in groups - {group}}
-        found.update(by_number(mine, theirs))
-        for number in theirs:
+        for group, members in by_group(mine).items():
+            found.update(by_number(members, {n: child for n, child in having.items() if hosts_of(child) == group}))
+        strangers = {n: child for n, child in having.items() if hosts_of(child) not in groups}
+        found.update(by_number([claim for claim in mine if claim.key not in found], strangers))
+        for number in having:
             left[number].discard(network)
-    rest: dict[str, list[Claim]] = {}
-    for claim in claims:
-        if claim.key not in found:
-            rest.setdefault(claim.group, []).append(claim)
-    for group, mine in rest.items():
+    for group, mine in by_group(claim for claim in claims if claim.key not in found).items():
         theirs = {n: child for n, child in children.items() if left[n] or not child.theirs}
         found.update(by_number(mine, {n: child for n, child in theirs.items() if same_peer(group, child)}))
+    return found
+
+
+def by_group(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
+    """Claims by their two hosts."""
+    found: dict[str, list[Claim]] = {}
+    for claim in claims:
+        found.setdefault(claim.group, []).append(claim)
     return found
 
 

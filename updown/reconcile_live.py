@@ -18,6 +18,7 @@ from updown.daemons.said import ANSWERED, Said
 from updown.desired import device_of, resource
 from updown.errors import Refused, UpdownError
 from updown.kernel import dumps
+from updown.kernel.apply import apply
 from updown.kernel.netlink import Netlink
 from updown.kernel.sa import Outgoing, States
 from updown.kernel.xfrm import Database, Xfrm
@@ -149,6 +150,7 @@ def run(
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
     rest = left_over.find(ledger, netlink, lines, facts.xfrm, going(reports))
+    reports.append(parted(rest.parted, ledger, netlink, dry))
     reports += [without(gone, ledger, netlink, dry) for gone in rest.gone.values()]
     forget(rest.forgotten, ledger)
     told, urgent = uncounted(decision)
@@ -219,6 +221,14 @@ def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: 
     except UpdownError as error:
         ledger.rollback()
         return failed(error)
+
+
+def parted(operations: tuple[Operation, ...], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Take devices that go out of routes that nobody counts."""
+    if dry or not operations:
+        return Report("", operations)
+    outcome = apply(operations, netlink, ledger.owner)
+    return Report("", outcome.done, outcome.warnings)
 
 
 def without(gone: list[Ended], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:

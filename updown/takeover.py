@@ -105,9 +105,9 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
 
 
 def devices_of(seen: RouteSeen, netlink: Netlink, netns: str) -> list[str]:
-    """The devices of a multipath route."""
+    """The devices of a multipath route, in the kernel's order: it finds one by the first."""
     links = [netlink.link_at(index) for index in seen.hops]
-    return sorted(placed(link.name, netns) for link in links if link is not None)
+    return [placed(link.name, netns) for link in links if link is not None]
 
 
 def do(

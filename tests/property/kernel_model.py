@@ -293,6 +293,7 @@ class Kernel:
         asked = kept(route, link.name)
         slot = [entry for entry in self.table if place(entry.route) == place(asked)]
         if beside:
+            assert not (asked.gateway and ":" in asked.destination), "the kernel would make one route of the two"
             if any(entry.oif == link.ifindex for entry in slot):
                 refuse(what, errno.EEXIST)
             self.table.insert(0 if ":" not in asked.destination else len(self.table), Entry(asked, link.ifindex))

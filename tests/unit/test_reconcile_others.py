@@ -109,3 +109,51 @@ def test_a_sibling_that_waits_where_the_settings_name_the_device_ends_with_the_n
     reconcile(machine, said())
     assert machine.claims() == []
     assert machine.devices() == set()
+
+
+@pytest.mark.parametrize("ids", [("", ""), ("west", "CN=x")], ids=["not told", "in another form"])
+def test_one_child_of_an_unknown_identity_backs_one_claim(machine: Machine, ids: tuple[str, str]) -> None:
+    """The newest of those that it may be."""
+    machine.settings(CLIENTS)
+    machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 2))
+    charons(machine, (SECOND._replace(my_id=ids[0], peer_id=ids[1]), 2))
+    assert [claim.about.peer for claim in machine.claims()] == [SECOND.peer]
+
+
+@pytest.mark.parametrize("networks", [("10.1.0.0/24", "10.2.0.0/24"), ("fd00:1::/64", "fd00:2::/64")], ids=["4", "6"])
+@pytest.mark.parametrize("lives", ["vti5", "vti6"])
+def test_a_lost_ledger_costs_no_live_tunnel_the_route_that_it_shares(
+    machine: Machine, lives: str, networks: tuple[str, str]
+) -> None:
+    """Nor its rule: the tunnel that is gone is one hop of several."""
+    machine.settings("[defaults]\nmultipath = yes\ntable = 77\nrule = from 10.1.0.0/24\n")
+    one, other = (tunnel._replace(mine=networks[0], theirs=networks[1]) for tunnel in (T, U))
+    machine.send_all(establish(one) + establish(other))
+    shutil.rmtree(machine.folder)
+    alive = one if lives == "vti5" else other
+    reconcile(machine, said(child(alive)), database(alive))
+    assert machine.devices() == {lives}
+    assert machine.routes() == {(networks[1], lives)}
+    assert [rule.table for rule in machine.kernel.rules(4) if rule.protocol == OUR_PROTOCOL] == [77]
+    again = reconcile(machine, said(child(alive)), database(alive))
+    assert again.report.operations == ()
+
+
+def test_a_lost_ledger_costs_no_live_tunnel_the_rule_to_a_table_that_others_fill(machine: Machine) -> None:
+    machine.settings("[defaults]\ntable = 77\nrouting = no\nrule = from 10.1.0.0/24\n")
+    machine.send_all(establish(T._replace(routing="no")))
+    shutil.rmtree(machine.folder)
+    reconcile(machine, said(child(T)), database(T))
+    assert [rule.table for rule in machine.kernel.rules(4) if rule.protocol == OUR_PROTOCOL] == [77]
+
+
+def test_a_released_device_has_the_route_alone_whatever_the_others_are_called_by_now(machine: Machine) -> None:
+    machine.settings("[defaults]\nmultipath = yes\n")
+    machine.send_all(establish(T) + establish(U))
+    first = machine.kernel.named("vti5")
+    machine.kernel.by_index[first.ifindex] = first._replace(name="zz5")
+    with machine.ledger() as ledger:
+        report = release("vti6", ledger, cast(Netlink, machine.kernel), False)
+    assert report.warnings == ()
+    (left,) = [route for route in machine.kernel.routes(4) if route.destination == "10.2.0.0/24"]
+    assert (left.protocol, left.oif) == (STATIC, machine.kernel.named("vti6").ifindex)

@@ -1,5 +1,6 @@
 """strongSwan's silent moves, and what its children are like that reconcile pairs with claims: of such things no call tells."""
 
+import errno
 from typing import Any, cast
 
 import pytest
@@ -8,6 +9,7 @@ from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, Machine
 from updown.daemons.said import ANSWERED, Said
 from updown.daemons.said import Child as Told
+from updown.errors import KernelError
 from updown.iproute2 import command
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database
@@ -155,6 +157,42 @@ def test_a_second_tunnel_to_one_prefix_is_warned_on_an_external_interface_too(ma
     reports = machine.send_all([charon_call(one, "up"), charon_call(two, "up"), charon_call(one, "up")])
     waits = "10.2.0.0/24 is held by a on ipsec0, if_id 1; ours waits. A metric orders the two"
     assert [report.warnings for report in reports] == [(), (waits,), ()]
+
+
+def test_a_route_of_ipv6_with_a_gateway_is_not_put_beside_another(machine: Machine) -> None:
+    """The kernel would make one of the two, by both interfaces."""
+    own = "address = 10.99.0.1/30, fd00:99::1/64\nroute = 10.55.0.0/24 via 10.99.0.2, fd00:55::/64 via fd00:99::2\n"
+    machine.settings(f"[defaults]\ninterface = ipsec{{if_id}}\nrouting = yes\n{own}")
+    old, new = (Child("c", **{**XFRM, "if_id_in": n, "if_id_out": n}) for n in ("1", "2"))
+    machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
+    done = [command(operation) for operation in machine.send(charon_call(old, "down", 1)).operations]
+    assert "ip route prepend 10.55.0.0/24 via 10.99.0.2 dev ipsec2 proto 160" in done
+    assert done.index("ip link del ipsec1") < done.index(
+        "ip route add fd00:55::/64 via fd00:99::2 dev ipsec2 proto 160"
+    )
+
+
+def test_a_route_that_could_not_be_put_beside_the_old_one_is_tried_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one went with its interface."""
+    machine.settings("[defaults]\ninterface = ipsec{if_id}\nrouting = yes\n")
+    old, new = (Child("c", **{**XFRM, "if_id_in": n, "if_id_out": n}) for n in ("1", "2"))
+    machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
+    real = machine.kernel.add_route
+
+    def add_route(*arguments: Any, **more: Any) -> None:
+        if more.get("beside"):
+            raise KernelError("route prepend 10.2.0.0/24: no", errno.ENOMEM)
+        real(*arguments, **more)
+
+    monkeypatch.setattr(machine.kernel, "add_route", add_route)
+    report = machine.send(charon_call(old, "down", 1))
+    assert report.warnings == ("route prepend 10.2.0.0/24: no",)
+    assert machine.unfinished() != []
+    machine.send(charon_call(new, "up", 2))
+    assert machine.routes() == {("10.2.0.0/24", "ipsec2")}
+    assert machine.unfinished() == []
 
 
 @pytest.mark.parametrize("source", ["", "10.3.0.1"], ids=["", "with a virtual IP"])

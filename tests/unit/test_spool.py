@@ -624,6 +624,19 @@ def test_the_end_of_an_sa_whose_settings_could_not_be_read_ends_no_older_one(mac
     assert [claim.about.unique_id for claim in machine.claims()] == [1]
 
 
+def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(
+    machine: Machine, journalled: list[str]
+) -> None:
+    """To the journal: the call has something else to say, and no later one knows of it."""
+    live(machine, call(ONE, "up"))
+    ledger = machine.folder / "net-1" / "ledger"
+    ledger.write_bytes(b"")
+    Path(machine.arguments.config or "").write_text("[defaults]\ninterfac")
+    with pytest.raises(Refused):
+        live(machine, call(ONE, "up"))
+    assert any("the ledger was empty" in line for line in journalled)
+
+
 # -- who does not drain
 
 

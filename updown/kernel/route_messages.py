@@ -70,7 +70,8 @@ def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int]
     """A unicast route through the device with index `oif`; EEXIST unless `replace`, or `beside` for another device's.
 
     The kernel's idea of "the same" leaves out the device: destination, metric and table, in IPv4 also TOS. One that is put
-    beside another is used at once in IPv4, in IPv6 once the other is gone (fib_table_insert, fib6_add_rt2node).
+    beside another is used at once in IPv4, in IPv6 once the other is gone (fib_table_insert, fib6_add_rt2node); in IPv6 both
+    with gateways would become one of two hops.
     """
     packed, length = split_prefix(route.destination)
     scope = _ON_LINK if len(packed) == 4 and not route.gateway else _UNIVERSE
