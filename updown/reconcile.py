@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from updown.about import at
 from updown.backing import Known, backed, known, policies_of, reqids_of, traces
-from updown.claims import MADE, REVIVE, SA, STRONGSWAN, Claim
+from updown.claims import MADE, REVIVE, SA, STRONGSWAN, TRAP, Claim
 from updown.daemons.libreswan import FIRST_AUTOMATIC_REQID
 from updown.daemons.said import ABSENT, ANSWERED, Child, Said
 from updown.kernel.sa import Outgoing
@@ -151,15 +151,27 @@ def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Known | None) -> tuple[di
     libreswan: dict[str, list[Child]] = {}
     for child in facts.said.get("libreswan", Said(ABSENT)).children:
         libreswan.setdefault(child.connection, []).append(child)
+    owners = {
+        (claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in claims if claim.about.spi_in
+    }
     for claim in claims:
         if claim.about.daemon == "libreswan":
-            mine = [(likeness(claim, child, reqids, xfrm), child) for child in libreswan.get(claim.connection, [])]
+            mine = [
+                (likeness(claim, child, reqids, xfrm), child)
+                for child in libreswan.get(claim.connection, [])
+                if owners.get((child.connection, child.spi_in, pair_in(claim)), claim.key) == claim.key
+            ]
             alike = max((rank for rank, _ in mine), default=0)
             if alike:
                 found[claim.key] = next(child for rank, child in mine if rank == alike)
                 sure |= {claim.key} if alike > 1 else set()
     charons = charon_pairs(claims, facts.said.get("strongswan", Said(ABSENT)).children)
     return {**found, **charons}, sure | set(charons)
+
+
+def pair_in(claim: Claim) -> tuple[str, str, str]:
+    """Which of a child's pairs of selectors a claim is for, or its trap: of each there is one."""
+    return claim.about.my_client, claim.about.peer_client, TRAP if claim.kind == TRAP else SA
 
 
 def likeness(claim: Claim, child: Child, reqids: dict[tuple[str, int], int], xfrm: Known | None) -> int:
@@ -222,9 +234,14 @@ def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Ch
         found.update(by_number([claim for claim in mine if claim.key not in found], strangers))
         for number in having:
             left[number].discard(network)
-    for group, mine in by_group(claim for claim in claims if claim.key not in found).items():
-        theirs = {n: child for n, child in children.items() if left[n] or not child.theirs}
-        found.update(by_number(mine, {n: child for n, child in theirs.items() if same_peer(group, child)}))
+    for (_, selector), mine in pairs_of.items():
+        network = selector.split(" ")[0]
+        # a child that has this network had its turn above
+        theirs = {
+            n: child for n, child in children.items() if network not in child.theirs and (left[n] or not child.theirs)
+        }
+        for group, members in by_group(claim for claim in mine if claim.key not in found).items():
+            found.update(by_number(members, {n: child for n, child in theirs.items() if same_peer(group, child)}))
     return found
 
 

@@ -370,6 +370,21 @@ RECONCILED: dict[str, tuple[Daemon, Steps]] = {
             *(Step(thing, 1) for thing in ("moves", "rekey", "reconcile")),
         ),
     ),
+    "a pair of a child that no claim counts is not another pair's of a child that ended": (
+        StrongSwan,
+        (
+            Step("initiate", 8, mishap=Mishap("lost", 0, 5)),
+            Step("initiate", 9),
+            Step("one_down_more", 8, initiator=False, mishap=Mishap("lost", 1, 3)),
+            Step("initiate", 9),
+            Step("one_down_more", 8),
+            Step("reconcile", 8),
+        ),
+    ),
+    "of two instances with a configured reqid and one selector the one with the SA's SPI lives": (
+        Libreswan,
+        of("manual", "establish", "peer_moves", "replace", "killed", "establish", "spoiled"),
+    ),
     "a tunnel between two hosts that was made to follow its peer is found by its down": (
         Libreswan,
         (*of("host", "establish", "peer_moves", "reconcile"), Step("ipsec_down", NUMBERS["host"], initiator=False)),
