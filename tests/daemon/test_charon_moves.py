@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -24,6 +28,7 @@ from tests.daemon.children import (
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
 from tests.daemon.endpoint import OURS, TOP
 from tests.daemon.nodes import Ground, wait_for
+from updown.daemons.said import Child
 
 pytestmark = pytest.mark.daemon
 
@@ -160,3 +165,36 @@ def test_a_shutdown_with_many_tunnels_leaves_nothing(
     with capsys.disabled():
         print(f"\nshutdown with {count} children: {took:.1f} s; {count} bare interpreters: {bare:.1f} s;", end=" ")
         print(f"ratio {took / bare:.1f}")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        ("C=CH, O=Moon & Co, CN=moon", "sun@example.org"),
+        ("moon.example", "C=CH, O=strongSwan, CN=sun"),
+    ],
+)
+def test_vici_and_the_hook_write_identities_alike(moon: Charon, sun: Charon, mine: str, theirs: str) -> None:
+    """By them reconcile tells clients apart that have one selector."""
+    here, there = (end._replace(name=f'"{name}"') for end, name in ((MOON, mine), (SUN, theirs)))
+    sun.load(VTI, one_child(there, here, **MARK5))
+    moon.load(VTI, one_child(here, there, **MARK5))
+    initiated(moon, "net")
+    library = f"import json, sys; sys.path.insert(0, {str(TOP)!r}); from updown.daemons import vici"
+    for node, ids in ((moon, [mine, theirs]), (sun, [theirs, mine])):
+        said = json.loads(
+            node.run(sys.executable, "-I", "-c", f"{library}; print(json.dumps(vici.ask().children))").stdout
+        )
+        assert [list(Child(*told).ids) for told in said] == [ids]
+        assert [json.loads(group)[1:] for group in groups(node)] == [ids]
+    moon.terminate("net")
+    for node in (moon, sun):
+        without_trace(node)
+
+
+def groups(node: Charon) -> list[str]:
+    """Of each claim, what the hook was told of both ends."""
+    (path,) = node.inner("/run/vti-updown").glob("net-*/ledger")
+    copy = shutil.copy(path, node.folder / "copy")
+    with contextlib.closing(sqlite3.connect(copy)) as base:
+        return [group for (group,) in base.execute("SELECT grp FROM claim")]
