@@ -227,7 +227,10 @@ def parted(operations: tuple[Operation, ...], ledger: Ledger, netlink: Netlink, 
     """Take devices that go out of routes that nobody counts."""
     if dry or not operations:
         return Report("", operations)
-    outcome = apply(operations, netlink, ledger.owner)
+    try:
+        outcome = apply(operations, netlink, ledger.owner)
+    except UpdownError as error:
+        return failed(error)
     return Report("", outcome.done, outcome.warnings)
 
 

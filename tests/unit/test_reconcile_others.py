@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from typing import cast
 
@@ -12,6 +13,7 @@ from tests.property.charon import charon_calls
 from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_reconcile_machine import LATER, T, child, database, reconcile, said
 from updown.daemons.said import Child
+from updown.errors import KernelError
 from updown.kernel.netlink import Netlink
 from updown.kernel.xfrm import Database
 from updown.reconcile import Facts
@@ -137,6 +139,25 @@ def test_a_lost_ledger_costs_no_live_tunnel_the_route_that_it_shares(
     assert [rule.table for rule in machine.kernel.rules(4) if rule.protocol == OUR_PROTOCOL] == [77]
     again = reconcile(machine, said(child(alive)), database(alive))
     assert again.report.operations == ()
+
+
+def test_a_shared_route_that_cannot_be_changed_is_told_and_keeps_nothing_else_from_its_due(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.settings("[defaults]\nmultipath = yes\n")
+    third = U._replace(connection="v", peer="198.51.100.9", device="vti7", theirs="10.7.0.0/24", reqid=16408)
+    machine.send_all([*establish(T), *establish(U), *establish(third._replace(mark_in="7/0xff", mark_out="7/0xff"))])
+    shutil.rmtree(machine.folder)
+
+    def refuse(*_: object) -> None:
+        raise KernelError("route delete 10.2.0.0/24: Operation not permitted", errno.EPERM)
+
+    real = machine.kernel.delete_route
+    monkeypatch.setattr(machine.kernel, "delete_route", refuse)
+    outcome = reconcile(machine, said(child(U)), database(U))
+    monkeypatch.setattr(machine.kernel, "delete_route", real)
+    assert "route delete 10.2.0.0/24: Operation not permitted" in outcome.report.warnings
+    assert "vti7" not in machine.devices()
 
 
 def test_a_lost_ledger_costs_no_live_tunnel_the_rule_to_a_table_that_others_fill(machine: Machine) -> None:
