@@ -35,10 +35,18 @@ class Report(NamedTuple):
 
 
 def carry_out(
-    connection: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool, ends: bool = False
+    connection: str,
+    change: Change,
+    ledger: Ledger,
+    netlink: Netlink,
+    dry: bool,
+    ends: bool = False,
+    also: Sequence[str] = (),
+    anew: bool = False,
 ) -> Report:
-    """Write the change, plan it, and unless `dry` make the kernel follow. The caller has begun a transaction. `ends`: the event
-    makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not say so again.
+    """Write the change, plan it and what is touched `also`, and unless `dry` make the kernel follow. The caller has begun a
+    transaction. `ends`: the event makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not
+    say so again.
 
     Raises Conflict or KernelError; ledger and kernel are then as before.
     """
@@ -47,10 +55,9 @@ def carry_out(
         ledger.end(claim)
     for claim in change.put:
         ledger.put(claim)
-    newest = change.put[0].key if change.put else ""
-    return settle(
-        connection, touched_by(change, before), asked_before(before), newest, ledger, netlink, dry, before, ends
-    )
+    newest = change.put[0].key if change.put and not anew else ""
+    touched = list(dict.fromkeys([*touched_by(change, before), *also]))
+    return settle(connection, touched, asked_before(before), newest, ledger, netlink, dry, before, ends, anew)
 
 
 def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
@@ -58,15 +65,11 @@ def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     unfinished = ledger.unfinished()
     if not unfinished:
         return Report("")
-    ledger.begin()
+    asked = {name: [old] for name, old in unfinished.items()}
     try:
-        return settle(
-            "", list(unfinished), {name: [old] for name, old in unfinished.items()}, "", ledger, netlink, dry, {}
-        )
-    except BaseException as error:
-        ledger.rollback()
-        if not isinstance(error, UpdownError):
-            raise  # of the ledger itself: the caller knows
+        with ledger.transaction():
+            return settle("", list(unfinished), asked, "", ledger, netlink, dry, {})
+    except UpdownError as error:
         names = ", ".join(sorted({old.connection for old in unfinished.values() if old.connection}))
         return Report("", warnings=(f"an earlier event of {names or 'ours'} cannot be finished: {error.text}",))
 

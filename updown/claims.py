@@ -91,15 +91,6 @@ class Rules(NamedTuple):
     refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
 
 
-def rules_of(context: Context) -> Rules:
-    """The rules of the daemon that calls."""
-    if context.daemon == STRONGSWAN:
-        from updown import claims_strongswan
-
-        return claims_strongswan.RULES
-    return RULES
-
-
 def tunnel_of(context: Context) -> str:
     """A permanent connection is one tunnel, whatever its reqid, which a restarted daemon counts anew. Instances of one template
     share the name but not an automatic reqid; a configured one they share, so that there the peer tells them apart."""

@@ -11,13 +11,11 @@ from updown.carry import carry_out, mend
 from updown.claims import Change, Claim, Ended
 from updown.desired import Device, Want, split
 from updown.errors import Refused, UpdownError
-from updown.iproute2 import command
 from updown.kernel.netlink import Netlink
 from updown.ledger import Ledger
 from updown.lines import folded
 from updown.live import ledger_of, live_event, settings_lines
-from updown.operations import Operation
-from updown.report import JSON_VERSION, as_json, explanation, plan_lines
+from updown.report import JSON_VERSION, as_json, explanation, once, operation_json, plan_lines
 from updown.settings import Line
 from updown.state import has_our_alias
 
@@ -135,7 +133,7 @@ def clean(arguments: Arguments) -> int:
                 {
                     "version": JSON_VERSION,
                     "claims_ended": len(held),
-                    "operations": [operation.json() for operation in report.operations],
+                    "operations": [operation_json(operation) for operation in report.operations],
                     "warnings": list(report.warnings),
                 }
             )
@@ -144,11 +142,6 @@ def clean(arguments: Arguments) -> int:
         print("\n".join(plan_lines(report, arguments.verbose)))
         print(f"# {len(held)} claims ended")
     return errors.FAILED if report.warnings else errors.DONE
-
-
-def once(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
-    """Each command once: a dry run sees what both halves would delete."""
-    return tuple({command(operation): operation for operation in reversed(operations)}.values())[::-1]
 
 
 def going(claim: Claim) -> Claim:

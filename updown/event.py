@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from updown import claims
+from updown import claims, daemons
 from updown.carry import Report, carry_out, mend
 from updown.claims import Change
 from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
@@ -47,7 +47,7 @@ class Decided(NamedTuple):
 
 def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
-    rules = claims.rules_of(context)
+    rules = daemons.rules_of(context)
     try:
         return attempt(context, rules, lines, ledger, netlink, now, dry)
     except (UpdownError, LedgerError):
@@ -76,16 +76,15 @@ def attempt(
     look_ups = LookUps(netlink.vrf_table, ledger.row_on, partial(ledger.between, sought.tunnel))
     change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
     mended = mend(ledger, netlink, dry)
-    ledger.begin()
     try:
-        if ended and not context.verb.makes:
-            ledger.set_taken(ended, now)  # of a move too: the calls that follow it are never late
-        if context.verb.makes:
-            ledger.forget_taken(*rules.anew(context))
-        report = carry_out(context.connection, change, ledger, netlink, dry, not context.verb.makes)
-    except BaseException as error:
-        ledger.rollback()
-        if ended and not context.verb.makes and not served and isinstance(error, (Conflict, KernelError)):
+        with ledger.transaction():
+            if ended and not context.verb.makes:
+                ledger.set_taken(ended, now)  # of a move too: the calls that follow it are never late
+            if context.verb.makes:
+                ledger.forget_taken(*rules.anew(context))
+            report = carry_out(context.connection, change, ledger, netlink, dry, not context.verb.makes)
+    except (Conflict, KernelError):
+        if ended and not context.verb.makes and not served:
             untake(ledger, ended)
         raise
     return report._replace(
@@ -98,23 +97,19 @@ def attempt(
 
 def remember(ledger: Ledger, context: Context, now: int) -> None:
     """The end of an SA whose `up` is refused will end nothing: there is no claim of it."""
-    sa = claims.rules_of(context).refused(context)
+    sa = daemons.rules_of(context).refused(context)
     if not (context.verb.makes and sa):
         return
-    with suppress(LedgerError):  # a full disk: then it may be taken for an older SA's, and `reconcile` tells
-        ledger.begin()
+    with suppress(LedgerError), ledger.transaction():  # a full disk: then `reconcile` tells
         ledger.set_taken(sa, now, REFUSED_FOR)
         ledger.commit()
-    ledger.rollback()
 
 
 def untake(ledger: Ledger, ended: str) -> None:
     """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
-    with suppress(LedgerError):  # else it is forgotten after ten minutes
-        ledger.begin()
+    with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
         ledger.forget_taken(ended, ended)
         ledger.commit()
-    ledger.rollback()
 
 
 def decide(

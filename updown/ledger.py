@@ -11,6 +11,7 @@ import _sqlite3 as sqlite3
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from updown.claims import SA, Claim, Ended, Held, Holder, Sought
@@ -215,6 +216,15 @@ class Ledger:
         """Start a transaction; SQLite's own wait covers a reader such as `status`."""
         self.seen.clear()
         self.base.execute("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written here and not committed by its end is forgotten, as it is where something fails."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.rollback()
 
     def commit(self) -> None:
         """Make all that was written since begin() durable."""

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 
 from updown import clock, daemons, event, spool
 from updown.arguments import Arguments
-from updown.claims import rules_of
 from updown.context import Context
 from updown.errors import Locked, Refused, StateError, UpdownError
 from updown.event import Report
@@ -97,7 +96,7 @@ def live_event(
     name = spool.arrival()
     files: dict[str, Lines | Refused] = {}
     now = clock.now()
-    rules_of(context)  # imports those of its daemon, before the lock
+    daemons.rules_of(context)  # imports those of its daemon, before the lock
     try:
         lines = lines_for(context, arguments.config or "", files)
     except Refused:

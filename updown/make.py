@@ -17,7 +17,7 @@ from updown.ledger import Ledger
 from updown.lines import folded
 from updown.live import ledger_of, settings_lines
 from updown.record import NamedTuple
-from updown.report import JSON_VERSION, plan_lines
+from updown.report import JSON_VERSION, operation_json, plan_lines
 from updown.settings import Line, is_glob, resolve
 from updown.standing import WHO, claim_of, lacking
 
@@ -71,14 +71,10 @@ def one(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, no
         return Made(name, lacks=lacks)
     try:
         claim, remarks = claim_of(named(name), settings, now, netlink.vrf_table)
-        ledger.begin()
-        report = carry_out(WHO, Change(put=(claim,)), ledger, netlink, dry)
+        with ledger.transaction():
+            report = carry_out(WHO, Change(put=(claim,)), ledger, netlink, dry)
     except UpdownError as error:
-        ledger.rollback()
         return Made(name, error=error)
-    except BaseException:
-        ledger.rollback()
-        raise
     return Made(name, report._replace(remarks=remarks + report.remarks))
 
 
@@ -111,7 +107,7 @@ def as_json(earlier: Report, made: list[Made]) -> object:
             }
             for each in made
         ],
-        "operations": [operation.json() for report in reports for operation in report.operations],
+        "operations": [operation_json(operation) for report in reports for operation in report.operations],
         "warnings": [warning for report in reports for warning in report.warnings],
         "remarks": [remark for report in reports for remark in report.remarks],
     }

@@ -8,7 +8,7 @@ from updown.state import Address, Link, Route, Rule
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Union
+    from typing import Union
 
     Subject = Union[Link, Address, Route, Rule, Sysctl, Clamp]
 else:
@@ -56,14 +56,3 @@ class Operation(NamedTuple):
     def undo(self) -> Operation:
         """The operation that takes this one back."""
         return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, f"undo: {self.reason}")
-
-    def json(self) -> dict[str, Any]:
-        """For `--json`: the action, the subject's fields, the command and the reason."""
-        from updown.iproute2 import command
-
-        return {
-            "action": self.action,
-            **{key: value for key, value in self.subject._asdict().items() if value not in ("", 0, ())},
-            "command": command(self),
-            "reason": self.reason,
-        }

@@ -11,7 +11,7 @@ from updown.errors import Conflict
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.state import OUR_ALIAS, Address, Link, Route, Rule, bare, family, has_our_alias, is_any
-from updown.taken_along import restore_lost
+from updown.taken_along import left_of, restore_lost
 from updown.values import KERNELS_OWN
 from updown.wording import words_of
 
@@ -20,7 +20,8 @@ def make_plan(ground: Ground, observed: Observed) -> Plan:
     """The plan for the touched resources; raises Conflict where something not ours stands in a device's place."""
     draft = Draft()
     devices = plan_devices(ground, observed, draft)
-    draft.lost = plan_routes.lost_peers(ground, observed, devices.gone)
+    before, observed = observed, left_of(observed, devices)
+    draft.lost = plan_routes.lost_peers(ground, observed)
     for name in ground.holders:
         kind, _ = split(name)
         if kind != "device":
@@ -31,7 +32,7 @@ def make_plan(ground: Ground, observed: Observed) -> Plan:
         for operation in draft.phases["route"]
         if not (isinstance(operation.subject, Route) and operation.subject.device in devices.down)
     ]
-    plan_routes.hand_over(observed, devices, draft)
+    plan_routes.hand_over(before, devices, draft)
     return draft.done()
 
 
@@ -236,29 +237,28 @@ def plan_resource(name: str, ground: Ground, observed: Observed, devices: Device
     holders = ground.holders[name]
     holder = first(holders)
     if holder is None:
-        release(name, ground, observed, devices, draft)
+        release(name, ground, observed, draft)
         return
     want = holder.want
     claim = holder.claim.connection
     if device_of(want) in devices.unusable:
         return
-    fresh = device_of(want) in devices.fresh
     if isinstance(want, Sysctl):
         if want.device not in devices.foreign:
-            operation = sysctls.plan(want, observed, fresh, claim, devices.mtus.get(want.device, 0))
+            operation = sysctls.plan(want, observed, claim)
             draft.phases["tune"] += [operation] if operation else []
     elif isinstance(want, Clamp):
         operation = firewall.plan(want._replace(mtu=devices.mtus.get(want.device, 0)), observed, claim)
         draft.phases["clamp"] += [operation._replace(makes=name)] if operation else []
         draft.made[name] = 0
     elif isinstance(want, (Address, SourceAddress)):
-        operation = addresses.plan(want, observed, fresh, claim)
+        operation = addresses.plan(want, observed, claim)
         if operation and not (device_of(want) in devices.down and addresses.goes_with_link(addresses.as_address(want))):
             phase = "address" if isinstance(want, Address) else "source"
             draft.phases[phase].append(operation._replace(makes=name))
             draft.made[name] = 0
     elif isinstance(want, PeerRoute):
-        plan_routes.plan_peer(holder, ground, observed, devices, draft)
+        plan_routes.plan_peer(holder, ground, observed, draft)
     elif isinstance(want, Route):
         plan_routes.plan_route(holders, ground, observed, devices, draft)
     elif isinstance(want, Rule):
@@ -272,7 +272,7 @@ def is_replaced(device_name: str, ground: Ground, observed: Observed) -> bool:
     return bool(have is not None and made and made != have.ifindex and not has_our_alias(have))
 
 
-def release(name: str, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+def release(name: str, ground: Ground, observed: Observed, draft: Draft) -> None:
     """The last claim on an address, a way to a peer or a route went."""
     last = ground.ended.get(name, [])
     if not last:
@@ -282,7 +282,7 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
     if isinstance(want, (Address, SourceAddress)):
         if ground.made.get(name) is not None:
             address = addresses.as_address(want)
-            if address.device not in devices.gone and not is_replaced(address.device, ground, observed):
+            if not is_replaced(address.device, ground, observed):
                 draft.phases["strip"] += addresses.plan_removal(address, observed, why)
             draft.made[name] = None
     elif isinstance(want, Clamp):
@@ -290,10 +290,10 @@ def release(name: str, ground: Ground, observed: Observed, devices: Devices, dra
         draft.made[name] = None
     elif isinstance(want, PeerRoute):
         have = observed.routes.get(route_key(peers.peer_route_slot(want.peer)))
-        draft.phases["unpeer"] += routes.plan_removal(have, devices.gone, why)
+        draft.phases["unpeer"] += routes.plan_removal(have, why)
     elif isinstance(want, Route):
         have = observed.routes.get(route_key(want))
         if have is not None and want.device in have.devices:
-            draft.phases["unroute"] += routes.plan_removal(have, devices.gone, why)
+            draft.phases["unroute"] += routes.plan_removal(have, why)
     elif isinstance(want, Rule):
         draft.phases["unrule"] += rules.plan_removal(want, observed, why)

@@ -18,14 +18,14 @@ def moved(want: PeerRoute, ground: Ground, observed: Observed) -> bool:
     return elsewhere or (ground.anew and observed.paths.get(want.peer) is not None)
 
 
-def lost_peers(ground: Ground, observed: Observed, gone: tuple[str, ...]) -> frozenset[str]:
+def lost_peers(ground: Ground, observed: Observed) -> frozenset[str]:
     """The peers to whom there is no way but their own tunnel."""
     asked = [first(holders) for name, holders in ground.holders.items() if split(name)[0] == "peer"]
     wants = [holder.want for holder in asked if holder is not None]
     return frozenset(
         want.peer
         for want in wants
-        if isinstance(want, PeerRoute) and peers.is_lost(want, observed, moved(want, ground, observed), gone)
+        if isinstance(want, PeerRoute) and peers.is_lost(want, observed, moved(want, ground, observed))
     )
 
 
@@ -34,7 +34,7 @@ def is_looping(holder: Holder, draft: Draft) -> bool:
     return isinstance(holder.want, Route) and peers.loops(holder.want, holder.claim.wants, draft.lost)
 
 
-def plan_peer(holder: Holder, ground: Ground, observed: Observed, devices: Devices, draft: Draft) -> None:
+def plan_peer(holder: Holder, ground: Ground, observed: Observed, draft: Draft) -> None:
     """The host route to a peer; a warning where there is no way for it."""
     want = holder.want
     assert isinstance(want, PeerRoute)
@@ -42,7 +42,7 @@ def plan_peer(holder: Holder, ground: Ground, observed: Observed, devices: Devic
         waiting = any(is_looping(Holder(holder.claim, one), draft) for one in holder.claim.wants)
         draft.warnings.append(peers.no_way(want, waiting))
         return
-    operation = peers.plan(want, observed, moved(want, ground, observed), devices.gone, holder.claim.connection)
+    operation = peers.plan(want, observed, moved(want, ground, observed), holder.claim.connection)
     draft.phases["peer"] += [operation] if operation else []
 
 
@@ -51,7 +51,7 @@ def plan_route(holders: list[Holder], ground: Ground, observed: Observed, device
     shut = devices.down | ground.signals.silent
     open_to = [one for one in holders if device_of(one.want) not in shut and not is_looping(one, draft)]
     if not open_to:
-        draft.phases["unroute"] += withdrawn(holders, ground, observed, devices, draft)
+        draft.phases["unroute"] += withdrawn(holders, ground, observed, draft)
         newest = next((one for one in holders if one.claim.key == ground.newest and one.claim.kind == SA), None)
         if newest and device_of(newest.want) in ground.signals.silent:
             draft.warnings.append(f"the far end of {device_of(newest.want)} does not answer: nothing is routed into it")
@@ -123,9 +123,7 @@ def is_ready(operation: Operation, observed: Observed, devices: Devices) -> bool
     return untouched and (not want.source or want.source in own)
 
 
-def withdrawn(
-    holders: list[Holder], ground: Ground, observed: Observed, devices: Devices, draft: Draft
-) -> list[Operation]:
+def withdrawn(holders: list[Holder], ground: Ground, observed: Observed, draft: Draft) -> list[Operation]:
     """A route that leads to a silent far end, or a tunnel's own packets into it, goes; those of a device that is set down go
     with that."""
     want = holders[0].want
@@ -134,10 +132,10 @@ def withdrawn(
     if have is None:
         return []
     if set(have.devices) & ground.signals.silent:
-        return routes.plan_removal(have, devices.gone, f"the far end of {have.device} does not answer")
+        return routes.plan_removal(have, f"the far end of {have.device} does not answer")
     ours = [one for one in holders if one.want == have or (have.hops and device_of(one.want) in have.devices)]
     if any(is_looping(one, draft) for one in ours):
-        return routes.plan_removal(have, devices.gone, f"no way to the peer outside {have.device}")
+        return routes.plan_removal(have, f"no way to the peer outside {have.device}")
     return []
 
 

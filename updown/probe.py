@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from updown import clock, errors
 from updown.arguments import Arguments
-from updown.carry import Report, mend, settle
+from updown.carry import Report, carry_out, mend
+from updown.claims import Change
 from updown.errors import Refused, UpdownError
 from updown.kernel import echo
 from updown.kernel.netlink import Netlink
@@ -22,7 +23,7 @@ from updown.ledger_file import STATE_DIR, copy_ledger
 from updown.lines import folded
 from updown.live import ledger_of, namespace_name, settings_lines
 from updown.record import NamedTuple
-from updown.report import JSON_VERSION, plan_lines
+from updown.report import JSON_VERSION, operation_json, plan_lines
 from updown.settings import Line, resolve
 from updown.signals import MISSES, carrying, heard_by, is_silent, is_up, missed, set_missed
 from updown.state import bare
@@ -94,14 +95,13 @@ def note(
 
 def counted(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """Note the count of one device; routes go or come back where it crosses the line."""
-    ledger.begin()
     try:
-        was = is_silent(ledger, device)
-        set_missed(ledger, device, count, now)
-        touched = ledger.on_device(device) if was != is_silent(ledger, device) else []
-        return settle("", touched, {}, "", ledger, netlink, dry, {})
+        with ledger.transaction():
+            was = is_silent(ledger, device)
+            set_missed(ledger, device, count, now)
+            touched = ledger.on_device(device) if was != is_silent(ledger, device) else []
+            return carry_out("", Change(), ledger, netlink, dry, also=touched)
     except UpdownError as error:
-        ledger.rollback()
         return Report("", warnings=(f"{device}: {error.text}",))
 
 
@@ -117,7 +117,7 @@ def say(arguments: Arguments, answers: list[Answer], report: Report) -> int:
         said = {
             "version": JSON_VERSION,
             "probes": [answer._asdict() for answer in answers],
-            "operations": [operation.json() for operation in report.operations],
+            "operations": [operation_json(operation) for operation in report.operations],
             "warnings": list(report.warnings),
         }
         print(json.dumps(said))

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from updown import clock, errors, left_over
 from updown.arguments import Arguments
-from updown.carry import Report, asked_before, mend, settle, touched_by
+from updown.carry import Report, carry_out, mend, settle
 from updown.claims import SA, Change, Claim, Ended
-from updown.cli import once
 from updown.concerns.ends import as_said
 from updown.daemons import pluto_status, vici
 from updown.daemons.said import ANSWERED, Said
@@ -29,6 +28,7 @@ from updown.operations import Operation
 from updown.reconcile import Decision, Facts, decide
 from updown.reconcile_report import Outcome, notes, outcome_json, outcome_lines, uncounted
 from updown.recount import counts_itself, outdated
+from updown.report import once
 from updown.settings import Line
 from updown.state import Link
 from updown.turns import changed, late_keys, turns, without_late, written
@@ -207,19 +207,10 @@ def by_device(claims: Sequence[Claim], decision: Decision) -> dict[str, Change]:
 
 def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """End and move the claims on one device, and plan everything on it anew."""
-    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
-    ledger.begin()
     try:
-        for claim in change.end:
-            ledger.end(claim)
-        for claim in change.put:
-            ledger.put(claim)
-        touched = [*touched_by(change, before), *ledger.on_device(name)]
-        return settle(
-            "", list(dict.fromkeys(touched)), asked_before(before), "", ledger, netlink, dry, before, anew=True
-        )
+        with ledger.transaction():
+            return carry_out("", change, ledger, netlink, dry, also=ledger.on_device(name), anew=True)
     except UpdownError as error:
-        ledger.rollback()
         return failed(error)
 
 
@@ -239,11 +230,10 @@ def without(gone: list[Ended], ledger: Ledger, netlink: Netlink, dry: bool) -> R
     asked: dict[str, list[Ended]] = {}
     for old in gone:
         asked.setdefault(resource(old.want), []).append(old)
-    ledger.begin()
     try:
-        report = settle("", list(asked), asked, "", ledger, netlink, dry, {})
+        with ledger.transaction():
+            report = settle("", list(asked), asked, "", ledger, netlink, dry, {})
     except UpdownError as error:
-        ledger.rollback()
         return failed(error)
     return report._replace(operations=tuple(map(nobodys, report.operations)))
 
@@ -261,7 +251,7 @@ def failed(error: UpdownError) -> Report:
 def forget(names: Sequence[str], ledger: Ledger) -> None:
     """Devices that we made and that are gone are not ours any more, whoever makes one of that name."""
     if names:
-        ledger.begin()
-        for name in names:
-            ledger.set_made(name, None)
-        ledger.commit()
+        with ledger.transaction():
+            for name in names:
+                ledger.set_made(name, None)
+            ledger.commit()

@@ -12,7 +12,7 @@ from updown.desired import Mtu
 from updown.lines import folded
 from updown.reconcile import DAEMONS, GRACE, Decision, End, Facts
 from updown.record import NamedTuple
-from updown.report import JSON_VERSION, claim_json, plan_lines
+from updown.report import JSON_VERSION, claim_json, operation_json, plan_lines
 
 
 class Outcome(NamedTuple):
@@ -76,7 +76,7 @@ def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
         "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
         "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
         "uncounted": [child._asdict() for child in outcome.decision.uncounted],
-        "operations": [operation.json() for operation in outcome.report.operations],
+        "operations": [operation_json(operation) for operation in outcome.report.operations],
         "warnings": list(outcome.report.warnings),
         "remarks": list(outcome.report.remarks),
     }

@@ -8,12 +8,28 @@ from updown.context import Context
 from updown.desired import Device, Mtu, resource
 from updown.iproute2 import command, wrapped
 from updown.lines import WIDTH, folded, prefix
+from updown.operations import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 JSON_VERSION = 1
+
+
+def once(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """Each command once: a dry run sees what both halves would delete."""
+    return tuple({command(operation): operation for operation in reversed(operations)}.values())[::-1]
+
+
+def operation_json(operation: Operation) -> dict[str, Any]:
+    """The action, the subject's fields, the command and the reason."""
+    return {
+        "action": operation.action,
+        **{key: value for key, value in operation.subject._asdict().items() if value not in ("", 0, ())},
+        "command": command(operation),
+        "reason": operation.reason,
+    }
 
 
 def hook_lines(report: Report) -> list[str]:
@@ -76,7 +92,7 @@ def as_json(context: Context, report: Report) -> dict[str, Any]:
         "daemon": context.daemon,
         "connection": context.connection,
         "verb": context.verb.text,
-        "operations": [operation.json() for operation in report.operations],
+        "operations": [operation_json(operation) for operation in report.operations],
         "warnings": list(report.warnings),
         "remarks": list(report.remarks),
         "claims": [{"kind": claim.kind, "holds": [resource(want) for want in claim.wants]} for claim in report.claims],

@@ -1,13 +1,30 @@
-"""What the kernel takes along with a removed address, and how it is put back."""
+"""What the kernel takes along with a removed device or address, and how it is put back."""
 
 from __future__ import annotations
 
-from updown.concerns import addresses
+from updown.concerns import addresses, sysctls
 from updown.desired import SourceAddress, device_of
-from updown.draft import Draft, Ground, first
+from updown.draft import Devices, Draft, Ground, first
 from updown.observed import Observed, route_key
 from updown.operations import Operation
 from updown.state import OUR_PROTOCOL, Address, Route, family, host
+
+
+def left_of(observed: Observed, devices: Devices) -> Observed:
+    """What there is once devices are deleted, and others made: on a new one no address and no route, sysctls by default."""
+    gone = set(devices.gone)
+    files = dict(observed.sysctls)
+    for path in observed.sysctls:
+        name = path.split("/")[3]
+        if name in devices.fresh:
+            files[path] = sysctls.of_new(path, name, observed.sysctls, devices.mtus.get(name, 0))
+    lost = {host(one.address) for name in gone for one in observed.addresses.get(name, ())}
+    return observed._replace(
+        paths={end: None if end in lost else way for end, way in observed.paths.items()},
+        addresses={name: () if name in gone else there for name, there in observed.addresses.items()},
+        routes={key: None if have and set(have.devices) <= gone else have for key, have in observed.routes.items()},
+        sysctls=files,
+    )
 
 
 def restore_lost(ground: Ground, observed: Observed, draft: Draft) -> None:

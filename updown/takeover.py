@@ -20,7 +20,7 @@ from updown.ledger import Ledger
 from updown.left_over import as_route
 from updown.live import ledger_of
 from updown.operations import Operation
-from updown.report import JSON_VERSION, plan_lines
+from updown.report import JSON_VERSION, operation_json, plan_lines
 from updown.state import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of, placed
 
 TUNNELS = ("vti", "vti6", "xfrm")
@@ -39,7 +39,7 @@ def take_over(arguments: Arguments) -> int:
     with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
         report = (adopt if adopting else release)(name, ledger, netlink, arguments.dry_run)
     if arguments.json:
-        operations = [operation.json() for operation in report.operations]
+        operations = [operation_json(operation) for operation in report.operations]
         print(json.dumps({"version": JSON_VERSION, "operations": operations, "remarks": list(report.remarks)}))
     else:
         print("\n".join(plan_lines(report, arguments.verbose)))
@@ -139,8 +139,7 @@ def do(
 
 def write(made: dict[str, int | None], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()) -> None:
     """Note what is ours, and what is not, and which claims go or come. Raises LedgerError; nothing is noted then."""
-    ledger.begin()
-    try:
+    with ledger.transaction():
         for key, value in made.items():
             ledger.set_made(key, value)
         for claim in ended:
@@ -148,9 +147,6 @@ def write(made: dict[str, int | None], ledger: Ledger, ended: Sequence[Claim] = 
         for claim in put:
             ledger.put(claim)
         ledger.commit()
-    except BaseException:
-        ledger.rollback()
-        raise
 
 
 def addresses_on(name: str, ledger: Ledger) -> list[str]:

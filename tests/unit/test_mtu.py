@@ -17,7 +17,7 @@ from updown.kernel import sa as sa_room
 from updown.kernel.sa import Outgoing, decode, newest, picked
 from updown.kernel.wire import attribute, attribute_u32
 from updown.kernel.xfrm import Key
-from updown.report import explanation
+from updown.report import explanation, operation_json
 from updown.state import Link
 
 GCM = Sa(ESP, TUNNEL, 4, "rfc4106(gcm(aes))", 16)
@@ -276,7 +276,7 @@ def sas(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Sas:
 
 def texts(machine: Machine, tunnel: Tunnel, verb: str = "up", **more: bool) -> tuple[list[str], tuple[str, ...]]:
     report = machine.send(call(tunnel, verb, **more))  # type: ignore[arg-type]
-    return [operation.json()["command"] for operation in report.operations], report.warnings
+    return [operation_json(operation)["command"] for operation in report.operations], report.warnings
 
 
 def test_auto_sets_the_device_and_its_routes(machine: Machine, sas: Sas) -> None:
@@ -299,7 +299,7 @@ def test_a_changed_sa_changes_the_mtu_by_link_set(machine: Machine, sas: Sas) ->
     machine.send(call(T, "up"))
     sas.use(GCM._replace(encapsulation=2))
     report = machine.send(call(T, "up"))
-    shown = [operation.json()["command"] for operation in report.operations]
+    shown = [operation_json(operation)["command"] for operation in report.operations]
     assert shown[0] == "ip link set vti5 mtu 1438"
     assert report.operations[0].reason.endswith(
         "eth0 1500 - IPv4 20 - UDP 8 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1438"
@@ -359,7 +359,9 @@ def test_the_floor_of_ipv6(machine: Machine, sas: Sas, tunnel: Tunnel, mtu: int,
 def test_a_device_too_small_for_ipv6_has_no_sysctls_of_it(machine: Machine, mtu: int, written: bool) -> None:
     machine.settings(f"[defaults]\nmtu = {mtu}\n")
     report = machine.send(call(T, "up"))
-    found = [text for text in (operation.json()["command"] for operation in report.operations) if "net/ipv6" in text]
+    found = [
+        text for text in (operation_json(operation)["command"] for operation in report.operations) if "net/ipv6" in text
+    ]
     assert bool(found) is written
 
 

@@ -20,6 +20,7 @@ from updown.kernel.xfrm import Database, Key
 from updown.reconcile import Facts
 from updown.reconcile_live import run
 from updown.reconcile_report import Outcome, outcome_json, outcome_lines
+from updown.report import operation_json
 from updown.state import Route
 
 T = Tunnel()
@@ -69,7 +70,7 @@ def test_a_dry_run_shows_it_and_changes_nothing(machine: Machine, sas: Sas) -> N
     machine.settings("[defaults]\nmtu = auto\n")
     machine.send_all(establish(T))
     outcome = reconcile(machine, CBC, dry=True)
-    commands = [operation.json()["command"] for operation in outcome.report.operations]
+    commands = [operation_json(operation)["command"] for operation in outcome.report.operations]
     assert commands == [
         "ip link set vti5 mtu 1438",
         "ip route replace 10.2.0.0/24 dev vti5 proto 160 mtu 1438",

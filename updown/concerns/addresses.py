@@ -39,11 +39,11 @@ def as_address(want: Address | SourceAddress) -> Address:
     return Address(want.device, f"{want.address}/{128 if family(want.address) == 6 else 32}")
 
 
-def plan(want: Address | SourceAddress, observed: Observed, fresh: bool, claim: str) -> Operation | None:
+def plan(want: Address | SourceAddress, observed: Observed, claim: str) -> Operation | None:
     """Add the address unless it is there, or, for a source address, unless this machine has it anywhere."""
     address = as_address(want)
     on_device = address in observed.addresses.get(address.device, ())
-    if on_device and not fresh:
+    if on_device:
         return None
     if isinstance(want, SourceAddress):
         path = observed.paths.get(want.address)

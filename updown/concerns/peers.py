@@ -28,12 +28,12 @@ def peer_route_slot(peer: str) -> Route:
     return peer_route(PeerRoute(peer, "", "", ""), Path(""))
 
 
-def plan(want: PeerRoute, observed: Observed, moved: bool, gone: tuple[str, ...], claim: str) -> Operation | None:
+def plan(want: PeerRoute, observed: Observed, moved: bool, claim: str) -> Operation | None:
     """The host route to the peer, where there is a way. `moved`: our end did, so that our earlier route may lead where nothing
-    is. `gone`: devices that this plan deletes or makes anew."""
+    is."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
     path = observed.paths.get(want.peer)
-    if stands(want, have, moved, gone) or path is None or path.device == want.device:
+    if stands(want, have, moved) or path is None or path.device == want.device:
         return None
     wanted = peer_route(want, path)
     if path.local or wanted == have:
@@ -50,18 +50,16 @@ def no_way(want: PeerRoute, waiting: bool) -> str:
     return f"{found} where a rule leads them there. Add a route to the peer"
 
 
-def stands(want: PeerRoute, have: Route | None, moved: bool, gone: tuple[str, ...]) -> bool:
+def stands(want: PeerRoute, have: Route | None, moved: bool) -> bool:
     """Whether the host route that is there, whoever made it, goes on being the way."""
-    if have is None or have.device in gone:
-        return False
-    return not (have.protocol == OUR_PROTOCOL and (moved or have.device == want.device))
+    return have is not None and not (have.protocol == OUR_PROTOCOL and (moved or have.device == want.device))
 
 
-def is_lost(want: PeerRoute, observed: Observed, moved: bool, gone: tuple[str, ...]) -> bool:
+def is_lost(want: PeerRoute, observed: Observed, moved: bool) -> bool:
     """Whether there is no way to the peer but its own tunnel."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
     path = observed.paths.get(want.peer)
-    return not stands(want, have, moved, gone) and (path is None or path.device == want.device)
+    return not stands(want, have, moved) and (path is None or path.device == want.device)
 
 
 def loops(route: Route, wants: Wants, lost: frozenset[str]) -> bool:

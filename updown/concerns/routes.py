@@ -82,10 +82,10 @@ def route(context: Context, settings: Settings, found: Wish, destination: str, g
 def plan(want: Route, observed: Observed, gone: tuple[str, ...], claim: str) -> tuple[Operation | None, str | None]:
     """The operation that brings `want` about, or a warning where somebody else's route stands there.
 
-    `gone`: devices that this plan deletes or makes anew, and their routes with them.
+    `gone`: devices that this plan deletes or makes anew, of which a multipath route may lose some.
     """
     have = observed.routes.get(route_key(want))
-    if have is None or set(have.devices) <= set(gone):
+    if have is None:
         return Operation("route add", want, reason=f"{claim} reaches {want.destination} by it"), None
     if have.protocol != OUR_PROTOCOL:
         if set(want.devices) <= set(have.devices):
@@ -105,8 +105,8 @@ def is_like(have: Route, want: Route) -> bool:
     )
 
 
-def plan_removal(have: Route | None, gone: tuple[str, ...], why: str) -> list[Operation]:
-    """Remove a route that no claim wants any more, if it is ours and does not go with its device."""
-    if have is None or have.protocol != OUR_PROTOCOL or set(have.devices) <= set(gone):
+def plan_removal(have: Route | None, why: str) -> list[Operation]:
+    """Remove a route that no claim wants any more, if it is ours."""
+    if have is None or have.protocol != OUR_PROTOCOL:
         return []
     return [Operation("route delete", have, reason=why)]

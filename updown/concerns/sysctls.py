@@ -5,7 +5,7 @@ disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from updown.concerns.mtu import IPV6_LEAST
 from updown.desired import FOLLOW_ALL, Sysctl
@@ -68,12 +68,9 @@ def needed(want: Sysctl) -> tuple[str, ...]:
     return (want.path,)
 
 
-def plan(want: Sysctl, observed: Observed, fresh: bool, claim: str, mtu: int = 0) -> Operation | None:
-    """The write that is needed, if any. A family the kernel lacks has no file, nor has IPv6 on a device with less than 1280
-    bytes. `fresh`: the device is not made yet, so its values will be those of `default`; `mtu`: what it will have."""
-    if fresh and 0 < mtu < IPV6_LEAST and want.path.startswith("net/ipv6/"):
-        return None
-    present = observed.sysctls.get(default_path(want) if fresh else want.path)
+def plan(want: Sysctl, observed: Observed, claim: str) -> Operation | None:
+    """The write that is needed, if any. A family the kernel lacks has no file."""
+    present = observed.sysctls.get(want.path)
     if present is None:
         return None
     value = want.value
@@ -101,6 +98,12 @@ def default_path(want: Sysctl) -> str:
     """The file whose value a new device starts with."""
     _, family, _, _, key = want.path.split("/")
     return conf(family, placed("default", netns_of(want.device)), key)
+
+
+def of_new(path: str, device: str, values: Mapping[str, str | None], mtu: int) -> str | None:
+    """What a device's sysctl is once the device is made with this MTU: IPv6 has none with less than 1280 bytes."""
+    no_ipv6 = 0 < mtu < IPV6_LEAST and path.startswith("net/ipv6/")
+    return None if no_ipv6 else values.get(default_path(Sysctl(device, path, "")))
 
 
 def why(want: Sysctl) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from updown.context import Context
 from updown.errors import Refused
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from updown.claims import Rules
+
 LIBRESWAN = ("PLUTO_CONN_KIND", "PLUTO_STACK", "PLUTO_SA_TYPE", "PLUTO_SA_REQID", "PLUTO_CONN_POLICY")
 STRONGSWAN = ("PLUTO_UNIQUEID", "PLUTO_PROTO")
 STRONGSWAN_INTERFACE = "1.1"
@@ -27,6 +31,17 @@ def read(environ: Mapping[str, str]) -> Context:
         "PLUTO_VERB is set, but none of the variables that tell which daemon calls",
         "replay a whole saved environment: PLUTO_CONN_KIND is libreswan's, PLUTO_UNIQUEID strongSwan's",
     )
+
+
+def rules_of(context: Context) -> Rules:
+    """What the verbs of the daemon that calls do to claims."""
+    if context.daemon == "strongswan":
+        from updown import claims_strongswan
+
+        return claims_strongswan.RULES
+    from updown import claims
+
+    return claims.RULES
 
 
 def known(environ: Mapping[str, str]) -> dict[str, str]:
