@@ -7,28 +7,26 @@ Importing the package imports nothing else: the hook pays for every module, and 
 
 from __future__ import annotations
 
-from updown.version import VERSION
+VERSION = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from updown.context import Context as Context
     from updown.daemons import read as read_context
-    from updown.errors import Conflict as Conflict
-    from updown.errors import Refused as Refused
-    from updown.errors import UpdownError as UpdownError
     from updown.event import Report as Report
     from updown.event import run as run_event
+    from updown.model.context import Context
+    from updown.model.errors import Conflict, Refused, UpdownError
 
 __version__ = VERSION
 
 _FACE = {
-    "Context": ("updown.context", "Context"),
-    "Conflict": ("updown.errors", "Conflict"),
-    "Refused": ("updown.errors", "Refused"),
+    "Context": ("updown.model.context", "Context"),
+    "Conflict": ("updown.model.errors", "Conflict"),
+    "Refused": ("updown.model.errors", "Refused"),
     "Report": ("updown.event", "Report"),
-    "UpdownError": ("updown.errors", "UpdownError"),
+    "UpdownError": ("updown.model.errors", "UpdownError"),
     "read_context": ("updown.daemons", "read"),
     "run_event": ("updown.event", "run"),
 }

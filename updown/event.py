@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from updown import claims, daemons
-from updown.carry import Report, carry_out, mend
-from updown.claims import Change
-from updown.concerns import addresses, device, firewall, mtu, routes, rules, sysctls
-from updown.context import Context
-from updown.desired import Row, Want, Wants
-from updown.errors import Conflict, KernelError, UpdownError
-from updown.kernel import sa
-from updown.kernel.netlink import Netlink
-from updown.ledger import Ledger, LedgerError
-from updown.record import NamedTuple
-from updown.settings import Line, Settings, resolve
-from updown.state import MAIN_TABLE, placed
+from updown import daemons
+from updown.concerns import addresses, device, mss, mtu, routes, rules, sysctls
+from updown.kernel import path_mtu
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger.store import Ledger, LedgerError
+from updown.model import claims
+from updown.model.claims import Change
+from updown.model.context import Context
+from updown.model.errors import Conflict, KernelError, UpdownError
+from updown.model.objects import MAIN_TABLE, placed
+from updown.model.record import NamedTuple
+from updown.model.resources import Row, Want, Wants
+from updown.settings.file import Line, Settings, resolve
+from updown.transaction import Report, carry_out, mend
 
 __all__ = ["Report", "run"]
 
@@ -72,7 +73,7 @@ def attempt(
     sought = rules.sought(context)
     refused = rules.refused(context)
     held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.is_taken(refused, now)))
-    facts = sa.facts_for(context, lines, netlink)
+    facts = path_mtu.facts_for(context, lines, netlink)
     look_ups = LookUps(netlink.vrf_table, ledger.row_on, partial(ledger.between, sought.tunnel))
     change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
     mended = mend(ledger, netlink, dry)
@@ -186,7 +187,7 @@ def wants_of(
     devices = device.wants(context, settings, found, row)
     sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)
     settings = settings._replace(mtu=sizes.routes)
-    wants: list[Want] = [*devices, *sizes.wants, *firewall.wants(settings, devices)]
+    wants: list[Want] = [*devices, *sizes.wants, *mss.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(context, settings, name)

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Mapping
 
-from updown import errors
-from updown.arguments import USAGE, Arguments, parse
-from updown.errors import Refused, UpdownError
-from updown.values import escaped
+from updown.commands.arguments import USAGE, Arguments, parse
+from updown.model import errors
+from updown.model.errors import Refused, UpdownError
+from updown.model.values import escaped
 
 
 def main() -> int:
@@ -68,12 +68,12 @@ def dispatch(arguments: Arguments, environ: Mapping[str, str]) -> int:
         print(USAGE, end="")
         return errors.DONE
     if arguments.version:
-        from updown.version import VERSION
+        from updown import VERSION
 
         print(f"vti-updown {VERSION}")
         return errors.DONE
     if arguments.command or arguments.files or arguments.dry_run or arguments.json:
-        from updown.cli import run_command
+        from updown.commands.run import run_command
 
         return run_command(arguments, environ)
     if "PLUTO_VERB" not in environ:
@@ -88,9 +88,9 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     context = daemons.read(environ)
     if not context.verb.steps:
         return errors.DONE
-    from updown.lines import folded, prefix
-    from updown.live import live_event
-    from updown.report import hook_lines
+    from updown.output.lines import folded, prefix
+    from updown.output.report import hook_lines
+    from updown.serve import live_event
 
     report = live_event(arguments, context, environ=environ)
     lines = hook_lines(report)
@@ -114,7 +114,7 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
 def say_error(connection: str, error: UpdownError) -> None:
     """What, where, why in one line, and what to do next in another; both to the daemon and to the journal."""
     from updown.kernel.journal import send
-    from updown.lines import folded, prefix
+    from updown.output.lines import folded, prefix
 
     head = prefix(connection)
     lines = folded(f"{head}error: ", error.text)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.daemon.nodes import PATH, Node, end, wait_for
-from updown import clock
-from updown.ledger_file import STATE_DIR, copy_ledger
-from updown.report import claim_json
+from updown.ledger import clock
+from updown.ledger.file import STATE_DIR, copy_ledger
+from updown.output.report import claim_json
 
 TOP = Path(__file__).resolve().parents[2]
 OURS = f"{sys.executable} -I {TOP}/hooks/vti-updown"

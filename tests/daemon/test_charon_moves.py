@@ -28,7 +28,7 @@ from tests.daemon.children import (
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
 from tests.daemon.endpoint import OURS, TOP
 from tests.daemon.nodes import Ground, wait_for
-from updown.daemons.said import Child
+from updown.daemons.answer import Child
 
 pytestmark = pytest.mark.daemon
 

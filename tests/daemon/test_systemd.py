@@ -10,7 +10,7 @@ from tests.daemon.connections import PERMANENT, WEST, encrypted_ping, without_tr
 from tests.daemon.gateway import Gateway
 from tests.daemon.managed import Managed
 from tests.daemon.nodes import Ground, wait_for
-from updown.reconcile import GRACE
+from updown.commands.reconcile.decide import GRACE
 
 pytestmark = pytest.mark.daemon
 

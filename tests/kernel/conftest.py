@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from updown.kernel.netlink import Netlink
+from updown.kernel.netlink.rtnetlink import Netlink
 
 CLONE_NEWNET = 0x40000000
 

@@ -17,11 +17,12 @@ from tests.kernel.calls import command, fork, ip, load_modules, private_namespac
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import Environment, Tunnel, call, establish, withdraw
 from tests.property.replayed import KINDS, SETTINGS, tunnel
-from updown import clock, daemons, event
-from updown.kernel.netlink import Netlink
-from updown.ledger_file import copy_ledger, open_ledger
-from updown.settings import parse
-from updown.state import OUR_PROTOCOL
+from updown import daemons, event
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import clock
+from updown.ledger.file import copy_ledger, open_ledger
+from updown.model.objects import OUR_PROTOCOL
+from updown.settings.file import parse
 
 pytestmark = pytest.mark.kernel
 

@@ -20,15 +20,16 @@ from tests.property.oracle import Call
 from tests.property.sequences import Daemon, Room, Steps, index_of, made_from, meddle, prepare_world
 from tests.property.test_interfaces import Interfaces
 from tests.property.witnesses import facts
-from updown import daemons, event, reconcile_live
-from updown.errors import UpdownError
-from updown.kernel.netlink import Netlink
-from updown.kernel.route_messages import UNICAST
-from updown.ledger import Ledger
-from updown.ledger_file import connect, prepare
-from updown.reconcile import GRACE
-from updown.settings import parse
-from updown.state import MAIN_TABLE, Link, Route
+from updown import daemons, event
+from updown.commands.reconcile import run
+from updown.commands.reconcile.decide import GRACE
+from updown.kernel.netlink.route_messages import UNICAST
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger.file import connect, prepare
+from updown.ledger.store import Ledger
+from updown.model.errors import UpdownError
+from updown.model.objects import MAIN_TABLE, Link, Route
+from updown.settings.file import parse
 
 pytestmark = pytest.mark.kernel
 
@@ -120,7 +121,7 @@ def on_the_real_kernel(daemon: Daemon, steps: Steps, names: list[str]) -> Iterat
 def reconciled(doing: Reconcile, daemon: Daemon, ledger: Ledger, netlink: Netlink) -> None:
     """`vti-updown reconcile`, told the truth."""
     lines = tuple(parse(daemon.settings, "settings"))
-    reconcile_live.run(ledger, netlink, lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
+    run.run(ledger, netlink, lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
 
 
 def build(netlink: Netlink) -> None:

@@ -15,9 +15,9 @@ import pytest
 from tests.kernel.calls import ip, load_modules, private_namespace
 from tests.property.kernel_model import Kernel
 from tests.property.machine import EAST, EAST6, THIRD, WEST, WEST6
-from updown.errors import KernelError
-from updown.kernel.netlink import Netlink
-from updown.state import Link, Route
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.model.errors import KernelError
+from updown.model.objects import Link, Route
 
 pytestmark = pytest.mark.kernel
 

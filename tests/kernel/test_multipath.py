@@ -12,7 +12,7 @@ import pytest
 
 from tests.kernel.calls import Said, fork, ip, load_modules
 from tests.property.machine import THIRD, Tunnel, call
-from updown.state import HOP_GATEWAY
+from updown.model.objects import HOP_GATEWAY
 
 pytestmark = [pytest.mark.kernel]
 

@@ -12,14 +12,15 @@ from typing import Any, Callable, NoReturn
 
 import pytest
 
-from updown.errors import KernelError
-from updown.kernel import dumps, sysctl
-from updown.kernel import messages as rt
-from updown.kernel import route_messages as routing
-from updown.kernel.netlink import Match, Netlink
-from updown.kernel.route_messages import LOCAL, RouteSeen
-from updown.kernel.wire import frame
-from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Path, Route
+from updown.kernel import sysctl
+from updown.kernel.netlink import dumps
+from updown.kernel.netlink import link_messages as rt
+from updown.kernel.netlink import route_messages as routing
+from updown.kernel.netlink.route_messages import LOCAL, RouteSeen
+from updown.kernel.netlink.rtnetlink import Match, Netlink
+from updown.kernel.netlink.wire import frame
+from updown.model.errors import KernelError
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Link, Path, Route
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("namespace")]
 
@@ -574,7 +575,7 @@ def test_the_cookie_tells_namespaces_apart(netlink: Netlink) -> None:
         pytest.skip("a kernel before 5.14")
     with Netlink() as same:
         assert same.namespace_cookie() == cookie
-    code = "from updown.kernel.netlink import Netlink; print(Netlink().namespace_cookie())"
+    code = "from updown.kernel.netlink.rtnetlink import Netlink; print(Netlink().namespace_cookie())"
     other = subprocess.run(["unshare", "-n", sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
     assert int(other.stdout) not in (0, cookie)
 

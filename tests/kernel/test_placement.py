@@ -14,8 +14,8 @@ import pytest
 from tests.kernel.calls import Said, command, fork, ip, load_modules
 from tests.property.charon import Child, charon_call
 from tests.property.machine import EAST6, WEST6
-from updown.kernel.netlink import Netlink
-from updown.state import Link
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.model.objects import Link
 
 pytestmark = [pytest.mark.kernel]
 

@@ -19,8 +19,8 @@ import pytest
 from tests.kernel import expectations
 from tests.kernel.calls import Said, fork, ip, listening, load_modules, private_namespace, process
 from tests.kernel.expectations import Device, Made, Node, Route, Sequence, Step
-from updown.ledger_file import open_ledger
-from updown.state import OUR_ALIAS, OUR_PROTOCOL
+from updown.ledger.file import open_ledger
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL
 
 pytestmark = pytest.mark.kernel
 

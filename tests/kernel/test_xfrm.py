@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from updown.errors import KernelError
-from updown.kernel.xfrm import Database, Key, Policy, State, Xfrm
+from updown.kernel.netlink.xfrm import Database, Key, Policy, State, Xfrm
+from updown.model.errors import KernelError
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("namespace")]
 

@@ -1,4 +1,4 @@
-"""A small honest kernel in memory: what `updown.kernel.netlink.Netlink` asks of the real one, with the real one's rules.
+"""A small honest kernel in memory: what kernel/netlink/rtnetlink.Netlink asks of the real one, with the real one's rules.
 
 The rules are peers-and-field.md section 5 of the contracts; each refusal here is one that Linux 6.1 gives. What is not
 modelled: dead hops, neighbours, VRFs, and of namespaces only that a device which left still holds its identity.
@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Callable, NamedTuple, NoReturn, Optional, Union
 
-from updown.desired import Clamp
-from updown.errors import KernelError
-from updown.kernel.lookup import Match
-from updown.kernel.route_messages import LOCAL, UNICAST, RouteSeen
-from updown.kernel.xfrm import Policy
-from updown.state import MAIN_TABLE, Link, Path, Route, Rule, is_any, netns_of
+from updown.kernel.netlink.route_messages import LOCAL, UNICAST, RouteSeen
+from updown.kernel.netlink.routing import Match
+from updown.kernel.netlink.xfrm import Policy
+from updown.model.errors import KernelError
+from updown.model.objects import MAIN_TABLE, Link, Path, Route, Rule, is_any, netns_of
+from updown.model.resources import Clamp
 
 LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
@@ -171,7 +171,7 @@ class Kernel:
         return found and told(found)
 
     def links(self, netns: str = "") -> list[Link]:
-        """The dump of updown.kernel.dumps."""
+        """The dump of updown.kernel.netlink.dumps."""
         assert not netns
         self.asked += 1
         self.dumped.append("links")
@@ -358,7 +358,7 @@ class Kernel:
         ]
 
     def routes_of(self, protocol: int, netns: str = "") -> list[RouteSeen]:
-        """The dump of updown.kernel.dumps."""
+        """The dump of updown.kernel.netlink.dumps."""
         assert not netns
         return self.routes(4, protocol=protocol) + self.routes(6, protocol=protocol)
 

@@ -11,16 +11,17 @@ import pytest
 
 from tests.property.kernel_model import Kernel, Kill
 from updown import daemons, event
-from updown.arguments import Arguments
-from updown.claims import Claim
-from updown.errors import KernelError
+from updown.commands.arguments import Arguments
 from updown.event import Report
-from updown.kernel import dumps, nft, sysctl
-from updown.kernel.netlink import Netlink
-from updown.ledger import Ledger
-from updown.ledger_file import connect, open_ledger, prepare
-from updown.settings import Line, parse
-from updown.state import Route
+from updown.kernel import nft, sysctl
+from updown.kernel.netlink import dumps
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger.file import connect, open_ledger, prepare
+from updown.ledger.store import Ledger
+from updown.model.claims import Claim
+from updown.model.errors import KernelError
+from updown.model.objects import Route
+from updown.settings.file import Line, parse
 
 WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 WEST6, EAST6 = "2001:db8:0:1::1", "2001:db8:0:1::2"
@@ -165,9 +166,9 @@ class Machine:
         patch.setattr(nft, "devices", lambda _netns="": list(self.kernel.tables))
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
-        patch.setattr("updown.live.Netlink", lambda: self.kernel)
-        patch.setattr("updown.cli.Netlink", lambda: self.kernel)
-        patch.setattr("updown.status.Netlink", lambda: self.kernel)
+        patch.setattr("updown.serve.Netlink", lambda: self.kernel)
+        patch.setattr("updown.commands.run.Netlink", lambda: self.kernel)
+        patch.setattr("updown.commands.status.Netlink", lambda: self.kernel)
 
     @property
     def arguments(self) -> Arguments:

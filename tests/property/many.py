@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 from tests.property.kernel_model import DEFAULT_SYSCTLS, LOCAL_TABLE, Entry, Kernel, identity, kept, place, refuse
-from updown.kernel.route_messages import LOCAL, RouteSeen
-from updown.ledger import Ledger
-from updown.state import MAIN_TABLE, Link, Route
+from updown.kernel.netlink.route_messages import LOCAL, RouteSeen
+from updown.ledger.store import Ledger
+from updown.model.objects import MAIN_TABLE, Link, Route
 
 Prefix = tuple[int, int, int]
 QUESTIONS = ("link", "link_at", "addresses", "match", "path", "routes", "read_sysctl", "links")

@@ -20,13 +20,13 @@ from tests.property.kernel_model import Kernel, Kill
 from tests.property.machine import WEST, SwiftMachine
 from tests.property.oracle import Call, Oracle, RouteSeen, World
 from tests.property.witnesses import facts
-from updown import reconcile_live
-from updown.claims import Claim
-from updown.errors import Conflict, UpdownError
-from updown.kernel.netlink import Netlink
-from updown.reconcile import GRACE, Facts
-from updown.reconcile_report import Outcome
-from updown.state import OUR_ALIAS, OUR_PROTOCOL, Link, Route
+from updown.commands.reconcile import run
+from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.report import Outcome
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.model.claims import Claim
+from updown.model.errors import Conflict, UpdownError
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Link, Route
 
 MISHAPS = ("dies", "dies and is gone", "refused", "lost")
 
@@ -308,7 +308,7 @@ class Run:
         witnesses = self.witnesses(doing)
         with machine.ledger() as ledger:
             kernel = cast(Netlink, machine.kernel)
-            return reconcile_live.run(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
+            return run.run(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
 
     def witnesses(self, doing: Reconcile) -> Facts:
         """What its daemon and the kernel say."""

@@ -12,10 +12,11 @@ from typing import Any, Callable
 import pytest
 
 from tests.property.machine import Environment, Machine, MortalLedger, SwiftMachine
-from updown import clock, daemons, live, spool
-from updown.errors import Locked, StateError
+from updown import daemons, serve
 from updown.event import Report
 from updown.kernel import journal
+from updown.ledger import clock, spool
+from updown.model.errors import Locked, StateError
 
 KEPT = ("kept", "kept and dies", "kept and freed", "kept or lost", "kept behind")
 """What may happen to a call that finds the lock held: it is kept; its process dies over that; the lock is let go meanwhile; the
@@ -37,8 +38,8 @@ class SpooledMachine(SwiftMachine):
         self.freed = False
         self.full = 0  # commits that fail
         patch.setattr(clock, "since_boot", self.since_boot)
-        patch.setattr(live, "open_ledger", self.open_ledger)
-        patch.setattr(live, "lines_for", lambda *_: self.lines)
+        patch.setattr(serve, "open_ledger", self.open_ledger)
+        patch.setattr(serve, "lines_for", lambda *_: self.lines)
         patch.setattr(journal, "send", lambda *_, **__: None)
         patch.setattr(spool, "os", System(self.moment))
         patch.setattr(spool, "write", self.write)
@@ -68,7 +69,7 @@ class SpooledMachine(SwiftMachine):
     def send(self, environment: Environment, dry: bool = False) -> Report:
         """One event, as the hook runs it."""
         self.moments = []
-        return live.live_event(self.arguments, daemons.read(environment), dry, environment)
+        return serve.live_event(self.arguments, daemons.read(environment), dry, environment)
 
     def held_up(self, environment: Environment, how: str, at: int) -> tuple[bool, bool]:
         """It cannot be served now. Whether it succeeded, and whether it counts: now, or when the next one has the lock."""

@@ -17,10 +17,10 @@ from tests.property.oracle import Follower, Oracle
 from tests.property.sequences import Daemon, check, made_from
 from tests.unit.test_ledger import BEFORE
 from tests.unit.test_reconcile_machine import reconcile, said
-from updown.claims import SA
-from updown.desired import Device
-from updown.state import Link
-from updown.status import show
+from updown.commands.status import show
+from updown.model.claims import SA
+from updown.model.objects import Link
+from updown.model.resources import Device
 
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 600

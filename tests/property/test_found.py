@@ -26,9 +26,9 @@ from tests.property.machine import (
     withdraw,
 )
 from tests.property.sequences import Daemon, Mishap, Step, Steps, check
-from updown.errors import Conflict, KernelError
-from updown.lines import folded
-from updown.state import OUR_ALIAS, Link, Route
+from updown.model.errors import Conflict, KernelError
+from updown.model.objects import OUR_ALIAS, Link, Route
+from updown.output.lines import folded
 
 T = Tunnel()
 SHARED = Tunnel(shared="yes")

@@ -14,8 +14,8 @@ from tests.property.oracle import Call
 from tests.property.sequences import Daemon, Mishap, Run, Steps, Wrong, check, made_from
 from tests.property.spooled import KEPT, SpooledMachine
 from tests.property.test_sequences import DAEMONS, LOTS, SEED
-from updown.errors import Conflict
-from updown.live import ledger_of
+from updown.model.errors import Conflict
+from updown.serve import ledger_of
 
 SEQUENCES = 1_000
 

@@ -12,10 +12,10 @@ from tests.property.many import Costs, LargeKernel, Meter
 from tests.property.replayed import SETTINGS as REPLAYED_SETTINGS
 from tests.property.replayed import tunnel
 from updown import daemons, event
-from updown.kernel.netlink import Netlink
-from updown.ledger import Ledger
-from updown.ledger_file import open_ledger
-from updown.state import OUR_PROTOCOL
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger.file import open_ledger
+from updown.ledger.store import Ledger
+from updown.model.objects import OUR_PROTOCOL
 
 
 def own(number: int) -> Tunnel:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.property.machine import Environment, Machine, Tunnel, call, establish
-from updown.claims import REVIVE, SA, TRAP
+from updown.model.claims import REVIVE, SA, TRAP
 
 V4 = Tunnel(release=4)
 V5 = Tunnel()

@@ -5,8 +5,8 @@ import pytest
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import EAST, EAST6, THIRD, WEST, WEST6, Environment, Machine, call
 from tests.property.machine import Tunnel as LibreswanTunnel
-from updown.errors import Conflict, Refused
-from updown.state import Link
+from updown.model.errors import Conflict, Refused
+from updown.model.objects import Link
 
 SETTINGS = "[defaults]\ninterface = vti5\nrouting = yes\n"
 C = Child()

@@ -18,15 +18,16 @@ import pytest
 
 from tests.property.kernel_model import Kernel
 from tests.property.machine import EAST6, NOW, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
-from updown import clock, daemons, hook
-from updown.arguments import Arguments
-from updown.errors import Conflict, KernelError, Locked, Refused, UpdownError
+from updown import daemons, hook
+from updown.commands.arguments import Arguments
 from updown.kernel import journal
-from updown.ledger_file import open_ledger
-from updown.lines import folded
-from updown.live import live_event
-from updown.report import hook_lines, plan_lines
-from updown.state import Link
+from updown.ledger import clock
+from updown.ledger.file import open_ledger
+from updown.model.errors import Conflict, KernelError, Locked, Refused, UpdownError
+from updown.model.objects import Link
+from updown.output.lines import folded
+from updown.output.report import hook_lines, plan_lines
+from updown.serve import live_event
 
 FULL = Tunnel(
     peer="203.0.113.9", theirs="0.0.0.0/0", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254"
@@ -494,7 +495,7 @@ def test_a_broken_settings_file_keeps_no_tunnel_alive(
 def test_status_shows_devices_and_claims(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.status import show
+    from updown.commands.status import show
 
     monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000 - NOW)
     monkeypatch.setenv("TZ", "UTC")
@@ -517,7 +518,7 @@ def test_status_shows_devices_and_claims(
 def test_status_tells_a_missing_device_and_one_that_is_someone_elses(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.status import show
+    from updown.commands.status import show
 
     machine.kernel.add_link(MADE)
     machine.send(call(FULL, "up"))
@@ -530,7 +531,7 @@ def test_status_tells_a_missing_device_and_one_that_is_someone_elses(
 
 
 def test_status_of_an_empty_machine_is_one_line(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.status import show
+    from updown.commands.status import show
 
     assert show(machine.arguments) == 0
     assert capsys.readouterr().out == "no devices, no claims\n"
@@ -538,7 +539,7 @@ def test_status_of_an_empty_machine_is_one_line(machine: Machine, capsys: pytest
 
 def test_status_knows_our_devices_without_a_ledger(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """/run was emptied: the alias tells."""
-    from updown.status import show
+    from updown.commands.status import show
 
     machine.send_all(establish(FULL))
     shutil.rmtree(machine.folder)
@@ -550,7 +551,7 @@ def test_status_knows_our_devices_without_a_ledger(machine: Machine, capsys: pyt
 def test_status_as_json_carries_a_version_and_escapes_hostile_names(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.status import show
+    from updown.commands.status import show
 
     monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000 - NOW)
     machine.send(call(FULL._replace(connection="t\x1b\udcff"), "up"))
@@ -719,13 +720,13 @@ def test_an_error_that_nobody_takes_keeps_its_status(tmp_path: Path, closed: str
 def test_status_without_pyroute2_shows_what_the_ledger_knows(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.status import show
+    from updown.commands.status import show
 
     def missing(_netns: str = "") -> list[Link]:
         raise UpdownError("pyroute2 is missing")
 
     machine.send(call(FULL, "up"))
-    monkeypatch.setattr("updown.kernel.dumps.links", missing)
+    monkeypatch.setattr("updown.kernel.netlink.dumps.links", missing)
     assert show(machine.arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("# pyroute2 is missing")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.property.charon import Child, charon_calls
 from tests.property.machine import EAST, THIRD, WEST, Machine
-from updown.settings import parse
+from updown.settings.file import parse
 
 FOLDER = Path(__file__).parents[2] / "contrib" / "strongswan"
 EXAMPLES = sorted(path.parent.name for path in FOLDER.glob("*/swanctl.conf"))

@@ -9,23 +9,23 @@ from typing import Any, Callable
 import pytest
 
 from tests.property.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
-from updown import check as check_module
-from updown.about import NOBODY
-from updown.arguments import parse as words
-from updown.claims import MADE, Claim
-from updown.daemons.said import ABSENT, SILENT, Child, Said
-from updown.desired import Device, Row
-from updown.errors import Refused
-from updown.facts import Facts, Finding, Reconciled
-from updown.findings import CHECKS, find
+from updown.commands.arguments import parse as words
+from updown.commands.check import run as check_module
+from updown.commands.check.facts import Facts, Finding, Reconciled
+from updown.commands.check.findings import CHECKS, find
+from updown.commands.check.settings import check_files
+from updown.commands.reconcile.decide import Facts as Asked
+from updown.daemons.answer import ABSENT, SILENT, Child, Said
 from updown.hook import dispatch
-from updown.kernel.route_messages import RouteSeen
-from updown.kernel.xfrm import Database, Key, Policy, State
-from updown.reconcile import Facts as Asked
-from updown.settings import parse
-from updown.settings_check import check_files
-from updown.signals import Missed
-from updown.state import Link, Route
+from updown.kernel.netlink.route_messages import RouteSeen
+from updown.kernel.netlink.xfrm import Database, Key, Policy, State
+from updown.ledger.liveness import Missed
+from updown.model.about import NOBODY
+from updown.model.claims import MADE, Claim
+from updown.model.errors import Refused
+from updown.model.objects import Link, Route
+from updown.model.resources import Device, Row
+from updown.settings.file import parse
 
 M32 = 0xFFFFFFFF
 VTI = Link("vti5", "vti", 5, WEST, EAST, 5, 5, mtu=1480, up=True, alias="vti-updown")
@@ -235,10 +235,10 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
     asked = Asked({"libreswan": Said(ABSENT), "strongswan": Said(ABSENT)}, database())
     monkeypatch.setattr(check_module, "Netlink", lambda: machine.kernel)
-    monkeypatch.setattr("updown.reconcile_live.gather", lambda _: getattr(machine, "asked", asked))
-    monkeypatch.setattr("updown.check.clock.now", lambda: machine.now)
-    monkeypatch.setattr("updown.check.os.geteuid", lambda: 0)
-    monkeypatch.setattr("updown.check.has_module", lambda module: module != "ip6_vti")
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
+    monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
+    monkeypatch.setattr("updown.commands.check.run.os.geteuid", lambda: 0)
+    monkeypatch.setattr("updown.commands.check.run.has_module", lambda module: module != "ip6_vti")
     config = tmp_path / "vti-updown.conf"
     config.write_text("")
 

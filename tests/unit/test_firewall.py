@@ -9,17 +9,17 @@ from typing import cast
 import pytest
 
 from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
-from updown.claims import Ended
-from updown.concerns.firewall import command, device_of_table, recognised, rules
-from updown.desired import Clamp
-from updown.errors import KernelError
-from updown.findings import difference
-from updown.iproute2 import command as text_of
+from updown.commands.check.findings import difference
+from updown.commands.reconcile.orphans import WHO, find
+from updown.concerns.mss import command, device_of_table, recognised, rules
 from updown.kernel import nft
-from updown.kernel.netlink import Netlink
-from updown.kernel.xfrm import Database
-from updown.left_over import WHO, find
-from updown.operations import Operation
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database
+from updown.model.claims import Ended
+from updown.model.errors import KernelError
+from updown.model.operations import Operation
+from updown.model.resources import Clamp
+from updown.output.iproute2 import command as text_of
 
 T = Tunnel(address="10.99.0.1/30")
 CLAMP = "[defaults]\nmss = clamp\nmtu = 1400\n"

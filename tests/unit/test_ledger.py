@@ -5,9 +5,10 @@ import pytest
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, THIRD, WEST, Machine, call
 from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
-from updown import clock, daemons, event
-from updown.ledger import FORGET, TAKEN_FOR
-from updown.signals import missed
+from updown import daemons, event
+from updown.ledger import clock
+from updown.ledger.liveness import missed
+from updown.ledger.store import FORGET, TAKEN_FOR
 
 CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
 MAY_SCAN = ("FROM unfinished",)

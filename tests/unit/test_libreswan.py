@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tests.property.machine import Tunnel, call
 from updown import daemons
-from updown.context import Context
-from updown.daemons.libreswan import TABLE
+from updown.daemons.libreswan.variables import TABLE
 from updown.daemons.table import NEEDED, OPTIONAL, SHAPES
-from updown.errors import Refused
-from updown.values import Mark
+from updown.model.context import Context
+from updown.model.errors import Refused
+from updown.model.values import Mark
 
 MAIN = call(Tunnel(), "up")
 OLD = call(Tunnel(release=4), "up")

@@ -13,11 +13,12 @@ import pytest
 
 from tests.property.charon import Child, charon_call
 from tests.property.machine import Machine, Tunnel, call
-from updown import daemons, spool
-from updown.arguments import Arguments
-from updown.errors import Locked
-from updown.ledger_file import open_ledger
-from updown.live import live_event
+from updown import daemons
+from updown.commands.arguments import Arguments
+from updown.ledger import spool
+from updown.ledger.file import open_ledger
+from updown.model.errors import Locked
+from updown.serve import live_event
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,9 +43,11 @@ def audit(name, arguments):
         seen.append(f"open {arguments[0]}")
 
 def watch():
-    from updown import ledger_file, live
-    from updown.ledger import Ledger
-    from updown.kernel import nft, sa, sysctl
+    from updown import serve
+    from updown.ledger import file as ledger_file
+    from updown.ledger.store import Ledger
+    from updown.kernel import nft, sysctl
+    from updown.kernel import path_mtu as sa
     take, close = ledger_file.take_lock, Ledger.close
     def taken(*arguments):
         lock = take(*arguments)
@@ -55,7 +58,7 @@ def watch():
         close(ledger)
         held[0] = False
     ledger_file.take_lock, Ledger.close = taken, closed
-    live.Netlink = lambda: model
+    serve.Netlink = lambda: model
     sysctl.read, sysctl.write = model.read_sysctl, model.write_sysctl
     nft.listed, nft.put, nft.remove = model.table_of, model.put_table, model.remove_table
     sa.find = lambda context: sa.Outgoing(sa.Sa(50, 1, 4, "cbc(aes)", 16), 1, 1, sa.Key())
@@ -64,7 +67,7 @@ real = hook.run_hook
 def run_hook(arguments, environ):
     from updown import daemons
     daemons.read(environ)  # as run_hook does before anything else
-    import updown.live
+    import updown.serve
     watch()
     return real(arguments, environ)
 

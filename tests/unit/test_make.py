@@ -12,22 +12,22 @@ from tests.property.charon import Child, charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import EAST, EAST6, NOW, THIRD, WEST, WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_reconcile_machine import child, reconcile, said
-from updown import cli, make
-from updown.arguments import parse as words
+from updown.commands import make, run
+from updown.commands.arguments import parse as words
+from updown.commands.make import one
+from updown.commands.reconcile.decide import Facts, decide
+from updown.commands.standing import lacking
 from updown.concerns.mtu import Sa
-from updown.daemons.said import ABSENT, Said
-from updown.desired import Clamp
-from updown.errors import Conflict, Refused
+from updown.daemons.answer import ABSENT, Said
 from updown.hook import dispatch
-from updown.kernel import sa
-from updown.kernel.netlink import Netlink
-from updown.kernel.sa import Outgoing
-from updown.kernel.xfrm import Database, Key
-from updown.make import one
-from updown.reconcile import Facts, decide
-from updown.settings import parse, resolve
-from updown.standing import lacking
-from updown.state import Link
+from updown.kernel import path_mtu
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database, Key
+from updown.kernel.path_mtu import Outgoing
+from updown.model.errors import Conflict, Refused
+from updown.model.objects import Link
+from updown.model.resources import Clamp
+from updown.settings.file import parse, resolve
 
 T = Tunnel()
 ANYONE = f"[device vti5]\nlocal = {WEST}\nmark = 5\n"
@@ -40,7 +40,7 @@ Command = Callable[..., int]
 @pytest.fixture
 def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`vti-updown WORD...` on this machine, with its settings."""
-    for module in ("make", "takeover"):
+    for module in ("commands.make", "commands.adopt"):
         monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
     monkeypatch.setattr(make, "settings_lines", lambda _: machine.lines)
 
@@ -251,7 +251,7 @@ def test_killed_at_any_moment_the_next_one_makes_it(machine: Machine) -> None:
         link = machine.kernel.named("vti5")
         assert (link.up, link.alias, machine.addresses("vti5")) == (True, "vti-updown", ["10.99.0.1/30"])
         assert machine.unfinished() == []
-        assert cli.run_command(machine.arguments._replace(command="clean"), {}) == 0
+        assert run.run_command(machine.arguments._replace(command="clean"), {}) == 0
         assert machine.devices() == set()
         at += 1
     assert at > 8
@@ -353,7 +353,9 @@ def test_a_made_device_has_the_kernels_mtu_until_a_tunnel_is_up_and_its_table_at
     machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table stays when the tunnel goes: the device asks for it by itself."""
-    monkeypatch.setattr(sa, "find", lambda _context: Outgoing(Sa(50, 1, 4, "rfc4106(gcm(aes))", 16), 0x1001, 1, Key()))
+    monkeypatch.setattr(
+        path_mtu, "find", lambda _context: Outgoing(Sa(50, 1, 4, "rfc4106(gcm(aes))", 16), 0x1001, 1, Key())
+    )
     machine.settings(ONE + "mtu = auto\nmss = clamp\n")
     assert command("make", "vti5") == 0
     assert machine.kernel.named("vti5").mtu == 1480

@@ -11,14 +11,14 @@ from tests.property.machine import WEST6, Machine, Tunnel, call, establish, with
 from tests.unit.test_xfrm import state as xfrm_state
 from updown import daemons
 from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, Facts, Sa, of_device, work_out
-from updown.desired import Mtu, dump, load, resource
-from updown.errors import KernelError
-from updown.kernel import sa as sa_room
-from updown.kernel.sa import Outgoing, decode, newest, picked
-from updown.kernel.wire import attribute, attribute_u32
-from updown.kernel.xfrm import Key
-from updown.report import explanation, operation_json
-from updown.state import Link
+from updown.kernel import path_mtu as sa_room
+from updown.kernel.netlink.wire import attribute, attribute_u32
+from updown.kernel.netlink.xfrm import Key
+from updown.kernel.path_mtu import Outgoing, decode, newest, picked
+from updown.model.errors import KernelError
+from updown.model.objects import Link
+from updown.model.resources import Mtu, dump, load, resource
+from updown.output.report import explanation, operation_json
 
 GCM = Sa(ESP, TUNNEL, 4, "rfc4106(gcm(aes))", 16)
 CBC = Sa(ESP, TUNNEL, 4, "cbc(aes)", 16)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.property.machine import EAST, THIRD, Machine, Tunnel, call, establish, withdraw
-from updown.desired import dump, load
-from updown.iproute2 import command
-from updown.report import operation_json
-from updown.signals import set_missed
-from updown.state import Route
+from updown.ledger.liveness import set_missed
+from updown.model.objects import Route
+from updown.model.resources import dump, load
+from updown.output.iproute2 import command
+from updown.output.report import operation_json
 
 ENDS = {"a": EAST, "b": THIRD, **{name: f"198.51.100.{number}" for number, name in enumerate("cdef", 4)}}
 

@@ -9,12 +9,12 @@ import pytest
 
 from tests.property.charon import Child, charon_calls
 from tests.property.machine import EAST, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
-from updown.claims import Claim
 from updown.concerns.device import is_ours
-from updown.desired import Row
-from updown.errors import Conflict, KernelError
-from updown.ledger_file import copy_ledger, open_ledger
-from updown.state import Link, Route
+from updown.ledger.file import copy_ledger, open_ledger
+from updown.model.claims import Claim
+from updown.model.errors import Conflict, KernelError
+from updown.model.objects import Link, Route
+from updown.model.resources import Row
 
 ALL = "[defaults]\ninterface = vti5\nshared = yes\nrouting = yes\n"
 C = Child("c", peer_id="east")

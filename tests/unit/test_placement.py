@@ -7,8 +7,8 @@ import pytest
 
 from tests.property.charon import Child, charon_call
 from tests.property.machine import EAST, Machine, Tunnel, call, establish, withdraw
-from updown.errors import KernelError, Refused
-from updown.state import Rule
+from updown.model.errors import KernelError, Refused
+from updown.model.objects import Rule
 
 T = Tunnel("t")
 

@@ -17,13 +17,13 @@ from tests.property.machine import (
     establish,
     withdraw,
 )
-from updown.desired import Clamp, Sysctl
-from updown.errors import Conflict, KernelError, UpdownError
-from updown.iproute2 import command, wrapped
 from updown.kernel import sysctl
-from updown.lines import folded
-from updown.operations import OPPOSITES, Operation
-from updown.state import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route, Rule
+from updown.model.errors import Conflict, KernelError, UpdownError
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Address, Link, Route, Rule
+from updown.model.operations import OPPOSITES, Operation
+from updown.model.resources import Clamp, Sysctl
+from updown.output.iproute2 import command, wrapped
+from updown.output.lines import folded
 
 T = Tunnel(address="10.99.0.1/30")
 U = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", reqid=16392)
@@ -268,7 +268,7 @@ def test_ends_that_a_moved_device_holds_are_searched_elsewhere(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign(machine, name="office")
-    monkeypatch.setattr("updown.kernel.dumps.links", lambda _netns="": [])
+    monkeypatch.setattr("updown.kernel.netlink.dumps.links", lambda _netns="": [])
     with pytest.raises(Conflict, match="moved to another namespace"):
         machine.send(call(T, "up"))
 
@@ -278,7 +278,7 @@ def test_without_pyroute2_the_conflict_is_told_all_the_same(machine: Machine, mo
         raise UpdownError("pyroute2 is missing")
 
     foreign(machine, name="office")
-    monkeypatch.setattr("updown.kernel.dumps.links", missing)
+    monkeypatch.setattr("updown.kernel.netlink.dumps.links", missing)
     with pytest.raises(Conflict, match=r"another device has local 198\.51\.100\.1") as conflict:
         machine.send(call(T, "up"))
     assert "pyroute2 is missing" in conflict.value.hint

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from updown.daemons import pluto_status
-from updown.daemons.pluto_status import read
-from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child
+from updown.daemons.libreswan import status
+from updown.daemons.libreswan.status import read
 
 STATES = """\
 000 #1: "p":500 STATE_V2_ESTABLISHED_IKE_SA (established IKE SA); REKEY in 28043s; REPLACE in 28761s; newest; idle;
@@ -135,15 +135,15 @@ def script(folder: Path, text: str) -> str:
 
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pluto_status, "processes", lambda _: {4711: 99})
-    monkeypatch.setattr(pluto_status, "PID_FILE", "/nonexistent")
+    monkeypatch.setattr(status, "processes", lambda _: {4711: 99})
+    monkeypatch.setattr(status, "PID_FILE", "/nonexistent")
 
 
 @pytest.mark.usefixtures("running")
 def test_whack_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"import sys; print({{'--status': {WHOLE!r}}}[sys.argv[1]])"
-    monkeypatch.setattr(pluto_status, "WHACK", ("/nonexistent", script(tmp_path, text)))
-    assert pluto_status.ask() == read(WHOLE, 99)
+    monkeypatch.setattr(status, "WHACK", ("/nonexistent", script(tmp_path, text)))
+    assert status.ask() == read(WHOLE, 99)
 
 
 @pytest.mark.usefixtures("running")
@@ -156,9 +156,9 @@ def test_whack_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str) -> None:
-    monkeypatch.setattr(pluto_status, "ANSWER_SECONDS", 0.3 if "sleep" in text else 20)
-    monkeypatch.setattr(pluto_status, "WHACK", (script(tmp_path, text),))
-    said = pluto_status.ask()
+    monkeypatch.setattr(status, "ANSWER_SECONDS", 0.3 if "sleep" in text else 20)
+    monkeypatch.setattr(status, "WHACK", (script(tmp_path, text),))
+    said = status.ask()
     assert (said.state, said.why, said.since) == (SILENT, why, 99)
 
 
@@ -166,22 +166,22 @@ def test_without_a_process_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> N
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(pluto_status, "processes", lambda _: {})
+    monkeypatch.setattr(status, "processes", lambda _: {})
     monkeypatch.setattr(subprocess, "run", never)
-    assert pluto_status.ask().state == ABSENT
+    assert status.ask().state == ABSENT
 
 
 @pytest.mark.usefixtures("running")
 def test_another_namespace_s_pluto_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pid").write_text("17\n")
-    monkeypatch.setattr(pluto_status, "PID_FILE", str(tmp_path / "pid"))
-    said = pluto_status.ask()
+    monkeypatch.setattr(status, "PID_FILE", str(tmp_path / "pid"))
+    said = status.ask()
     assert said.state == SILENT
     assert "names process 17, which is not in this network namespace" in said.why
 
 
 def test_of_two_plutos_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pluto_status, "processes", lambda _: {9: 1, 4: 2})
-    said = pluto_status.ask()
+    monkeypatch.setattr(status, "processes", lambda _: {9: 1, 4: 2})
+    said = status.ask()
     assert (said.state, said.since) == (SILENT, 2)
     assert said.why == "2 processes of pluto run here (4, 9), and one alone can be asked"

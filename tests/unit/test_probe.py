@@ -10,16 +10,16 @@ from typing import Any, Callable
 import pytest
 
 from tests.property.machine import EAST, WEST, Machine, Tunnel, call, establish, withdraw
-from updown import probe as module
-from updown.arguments import parse as words
-from updown.carry import Report
-from updown.errors import KernelError, Refused
+from updown.commands import probe as module
+from updown.commands.arguments import parse as words
+from updown.commands.status import show
 from updown.hook import dispatch
-from updown.iproute2 import command
-from updown.kernel import echo
-from updown.signals import MISSES, missed
-from updown.state import Link
-from updown.status import show
+from updown.kernel import ping
+from updown.ledger.liveness import MISSES, missed
+from updown.model.errors import KernelError, Refused
+from updown.model.objects import Link
+from updown.output.iproute2 import command
+from updown.transaction import Report
 
 T = Tunnel()
 ON = "[device vti5]\nprobe = 10.6.106.2\n"
@@ -37,7 +37,7 @@ def dead(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         machine.asked.append(dict(targets))  # type: ignore[attr-defined]
         return {device: "does not answer" if far in silent else "" for device, far in targets.items()}
 
-    monkeypatch.setattr(echo, "ask", ask)
+    monkeypatch.setattr(ping, "ask", ask)
     monkeypatch.setattr(module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr(module, "settings_lines", lambda _: machine.lines)
     return silent
@@ -221,7 +221,7 @@ def test_a_tunnel_that_goes_down_while_it_is_asked_is_not_counted(
         machine.send(call(T, "down", wishes=("UP",)))
         return dict.fromkeys([*targets, *hearing], "does not answer")
 
-    monkeypatch.setattr(echo, "ask", ask)
+    monkeypatch.setattr(ping, "ask", ask)
     run(machine)
     with machine.ledger() as ledger:
         assert missed(ledger) == {}
@@ -292,11 +292,11 @@ def test_never_by_the_hook(machine: Machine) -> None:
 
 def test_a_request_of_ipv4_has_a_checksum_that_adds_up() -> None:
     token = bytes(range(16))
-    data = echo.request(4, token)
+    data = ping.request(4, token)
     assert data[:2] == b"\x08\x00"
     total = sum(struct.unpack(">12H", data))
     assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
-    assert echo.request(6, token)[:4] == b"\x80\x00\x00\x00"
+    assert ping.request(6, token)[:4] == b"\x80\x00\x00\x00"
 
 
 IP = b"\x46" + bytes(23)  # a header with one word of options
@@ -317,4 +317,4 @@ IP = b"\x46" + bytes(23)  # a header with one word of options
     ],
 )
 def test_what_a_reply_brings_back(data: bytes, version: int, body: bytes | None) -> None:
-    assert echo.reply_body(data, version) == body
+    assert ping.reply_body(data, version) == body

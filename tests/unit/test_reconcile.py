@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from updown.about import About
-from updown.backing import Known, backed, known, side, traces
-from updown.claims import REVIVE, SA, TRAP, Claim
-from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
-from updown.desired import Device, PeerRoute, Row, Want
-from updown.kernel.xfrm import Database, Key, Policy, State
-from updown.reconcile import GRACE, Facts, decide
-from updown.reconcile_report import notes
-from updown.state import Address, Link, Route
+from updown.commands.reconcile.decide import GRACE, Facts, decide
+from updown.commands.reconcile.report import notes
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child, Said
+from updown.kernel.netlink.xfrm import Database, Key, Policy, State
+from updown.model.about import About
+from updown.model.claims import REVIVE, SA, TRAP, Claim
+from updown.model.ipsec import Known, backed, known, side, traces
+from updown.model.objects import Address, Link, Route
+from updown.model.resources import Device, PeerRoute, Row, Want
 
 NOW = 1_700_000_000
 OLD = NOW - GRACE

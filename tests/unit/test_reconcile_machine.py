@@ -16,18 +16,18 @@ from tests.property.charon import charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
 from tests.recordings import recordings
-from updown import reconcile_live
-from updown.arguments import Arguments, parse
-from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child, Said
-from updown.errors import KernelError, Refused, UpdownError
+from updown.commands.arguments import Arguments, parse
+from updown.commands.reconcile import run as reconcile_run
+from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
+from updown.commands.reconcile.run import run
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child, Said
 from updown.hook import dispatch
-from updown.kernel.netlink import Netlink
-from updown.kernel.xfrm import Database, Key, Policy, State
-from updown.ledger_file import copy_ledger
-from updown.reconcile import GRACE, Facts
-from updown.reconcile_live import run
-from updown.reconcile_report import Outcome, outcome_json, outcome_lines
-from updown.state import OUR_ALIAS, Link, Route
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database, Key, Policy, State
+from updown.ledger.file import copy_ledger
+from updown.model.errors import KernelError, Refused, UpdownError
+from updown.model.objects import OUR_ALIAS, Link, Route
 
 LATER = NOW + GRACE
 T = Tunnel()
@@ -478,11 +478,11 @@ def revive(machine: Machine) -> None:
 def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What `vti-updown WORD...` answers on this machine."""
     state: dict[str, Any] = {"said": said()}
-    for module in ("reconcile_live", "takeover"):
+    for module in ("commands.reconcile.run", "commands.adopt"):
         monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
-    monkeypatch.setattr(reconcile_live, "gather", lambda _: Facts({"libreswan": state["said"]}, Database()))
-    monkeypatch.setattr("updown.reconcile_live.clock.now", lambda: LATER)
-    monkeypatch.setattr("updown.reconcile_live.time.sleep", lambda _: None)
+    monkeypatch.setattr(reconcile_run, "gather", lambda _: Facts({"libreswan": state["said"]}, Database()))
+    monkeypatch.setattr("updown.commands.reconcile.run.clock.now", lambda: LATER)
+    monkeypatch.setattr("updown.commands.reconcile.run.time.sleep", lambda _: None)
 
     def execute(*words: str, **environ: str) -> int:
         given = ["--state-dir", str(machine.folder), *words]
@@ -572,7 +572,7 @@ def test_an_event_while_the_daemons_are_asked_makes_it_ask_again(
             machine.send_all(establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD)))
         return Facts({"libreswan": answers.pop(0)}, Database())
 
-    monkeypatch.setattr(reconcile_live, "gather", gather)
+    monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0
     assert answers == []
     assert ("t", "sa") in machine.kinds()
@@ -593,7 +593,7 @@ def test_where_events_never_cease_the_claims_that_stayed_are_served(
         machine.send_all([*withdraw(other), *establish(other, spi=0x2000 + 16 * len(asked))])
         return Facts({"libreswan": said(child(mine))}, Database())
 
-    monkeypatch.setattr(reconcile_live, "gather", gather)
+    monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0
     assert len(asked) == 3
     assert machine.kinds() == {("t", "sa"), ("u", "sa")}
@@ -615,7 +615,7 @@ def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
         machine.send_all([*withdraw(U), *establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD))])
         return Facts({"libreswan": said()._replace(since=since)}, Database())
 
-    monkeypatch.setattr(reconcile_live, "gather", gather)
+    monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0
     assert (("t", kind) not in machine.kinds()) == ends
 
@@ -662,7 +662,7 @@ def test_a_released_device_keeps_everything_and_is_not_ours(
 
 def to_take_over(machine: Machine, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     """A device of others for adopt, one of ours for release; commits count as moments."""
-    monkeypatch.setattr("updown.live.open_ledger", lambda *_: machine.ledger())
+    monkeypatch.setattr("updown.serve.open_ledger", lambda *_: machine.ledger())
     if word == "adopt":
         machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
     machine.send_all(establish(T._replace(address="10.99.0.1/30")))

@@ -12,14 +12,14 @@ from tests.property.charon import Child as Charon
 from tests.property.charon import charon_calls
 from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_reconcile_machine import LATER, T, child, database, reconcile, said
-from updown.daemons.said import Child
-from updown.errors import KernelError
-from updown.kernel.netlink import Netlink
-from updown.kernel.xfrm import Database
-from updown.reconcile import Facts
-from updown.reconcile_live import run
-from updown.state import OUR_PROTOCOL
-from updown.takeover import STATIC, release
+from updown.commands.adopt import STATIC, release
+from updown.commands.reconcile.decide import Facts
+from updown.commands.reconcile.run import run
+from updown.daemons.answer import Child
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database
+from updown.model.errors import KernelError
+from updown.model.objects import OUR_PROTOCOL
 
 U = Tunnel("u", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16400)
 CLIENTS = "[defaults]\ninterface = tun0\nrouting = yes\nshared = yes\ndelete = last\n"

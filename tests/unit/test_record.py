@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 import pytest
 
-from updown.record import NamedTuple
+from updown.model.record import NamedTuple
 
 
 class Ours(NamedTuple):

@@ -14,8 +14,8 @@ from tests.recordings import Recording, recordings
 from tests.unit.test_recordings import dry_run, python
 from updown import daemons
 from updown.concerns.routes import IPV6_DEFAULT_METRIC
-from updown.errors import Conflict
-from updown.state import OUR_PROTOCOL
+from updown.model.errors import Conflict
+from updown.model.objects import OUR_PROTOCOL
 
 __all__ = ["python"]  # the fixture
 

@@ -11,17 +11,17 @@ from tests.property.charon import charon_call
 from tests.property.machine import EAST, Machine, Tunnel, call, establish
 from tests.unit.test_mtu import CBC, GCM, Sas
 from tests.unit.test_reconcile_machine import LATER, child, database, said
+from updown.commands.reconcile.decide import Facts
+from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
+from updown.commands.reconcile.run import run
 from updown.concerns.mtu import TRANSPORT, Sa
-from updown.daemons.said import ANSWERED, Child, Said
-from updown.kernel import sa
-from updown.kernel.netlink import Netlink
-from updown.kernel.sa import Outgoing
-from updown.kernel.xfrm import Database, Key
-from updown.reconcile import Facts
-from updown.reconcile_live import run
-from updown.reconcile_report import Outcome, outcome_json, outcome_lines
-from updown.report import operation_json
-from updown.state import Route
+from updown.daemons.answer import ANSWERED, Child, Said
+from updown.kernel import path_mtu
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database, Key
+from updown.kernel.path_mtu import Outgoing
+from updown.model.objects import Route
+from updown.output.report import operation_json
 
 T = Tunnel()
 SPI = 0x1001
@@ -126,7 +126,7 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
     below = GCM._replace(mode=TRANSPORT)
     sas.use(below)
     outgoing = Outgoing(below, SPI, 1, Key(if_id=42))
-    monkeypatch.setattr(sa, "find", lambda _: outgoing)
+    monkeypatch.setattr(path_mtu, "find", lambda _: outgoing)
     machine.settings("[connection c]\ninterface = ipsec42\nrouting = yes\nmtu = auto\n")
     one = CharonChild("c", mark_in="", mark_out="", if_id_in="42", if_id_out="42")
     mode = {"PLUTO_IPCOMP": "1"} if compressed else {"PLUTO_MODE": "transport"}

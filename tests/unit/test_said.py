@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from updown import clock
-from updown.daemons.said import elsewhere, end, processes
+from updown.daemons.answer import elsewhere, end, processes
+from updown.ledger import clock
 
 NAME = f"vtiud-{os.getpid()}"  # no daemon's, and no other run's: the tests may run beside both
 SCRIPT = f"""
@@ -52,7 +52,7 @@ def test_nobody() -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_one_of_another_network_namespace_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("updown.daemons.said.elsewhere", lambda *_: True)
+    monkeypatch.setattr("updown.daemons.answer.elsewhere", lambda *_: True)
     assert processes((NAME,)) == {}
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updown.errors import Refused
-from updown.readers import StaticRoute, StaticRule
-from updown.settings import BY_KIND, KEYS, Line, Settings, parse, read_all, read_files, resolve, wait_of
+from updown.model.errors import Refused
+from updown.settings.file import BY_KIND, KEYS, Line, Settings, parse, read_all, read_files, resolve, wait_of
+from updown.settings.parsers import StaticRoute, StaticRule
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
 CONNECTION_GLOB = "[connection *]\nmtu = 1100\n"

@@ -7,19 +7,19 @@ import pytest
 
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, Machine
-from updown.daemons.said import ANSWERED, Said
-from updown.daemons.said import Child as Told
-from updown.errors import KernelError
-from updown.iproute2 import command
-from updown.kernel.netlink import Netlink
-from updown.kernel.xfrm import Database
-from updown.ledger_file import open_ledger
-from updown.probe import targets
-from updown.reconcile import GRACE, Facts
-from updown.reconcile_live import run
-from updown.reconcile_report import Outcome
-from updown.signals import heard_by
-from updown.state import Route
+from updown.commands.probe import targets
+from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.report import Outcome
+from updown.commands.reconcile.run import run
+from updown.daemons.answer import ANSWERED, Said
+from updown.daemons.answer import Child as Told
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database
+from updown.ledger.file import open_ledger
+from updown.ledger.liveness import heard_by
+from updown.model.errors import KernelError
+from updown.model.objects import Route
+from updown.output.iproute2 import command
 
 SETTINGS = "[connection c]\ninterface = tun5\nrouting = yes\n"
 XFRM: Any = {"mark_in": "", "mark_out": "", "if_id_in": "42", "if_id_out": "42"}

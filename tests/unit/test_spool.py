@@ -13,14 +13,15 @@ import pytest
 from tests.property.charon import Child, charon_call
 from tests.property.kernel_model import Kill
 from tests.property.machine import THIRD, Environment, Machine, Tunnel, call, establish
-from updown import clock, daemons, event, hook, spool
-from updown.arguments import Arguments
-from updown.errors import Conflict, Locked, Refused, StateError, UpdownError
+from updown import daemons, event, hook
+from updown.commands.arguments import Arguments
 from updown.event import Report
 from updown.kernel import journal
-from updown.ledger import Ledger, LedgerError
-from updown.lines import folded
-from updown.live import ledger_of, live_event
+from updown.ledger import clock, spool
+from updown.ledger.store import Ledger, LedgerError
+from updown.model.errors import Conflict, Locked, Refused, StateError, UpdownError
+from updown.output.lines import folded
+from updown.serve import ledger_of, live_event
 
 ONE = Tunnel(shared="yes", address="10.99.0.1/30")
 TWO = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", shared="yes", address="10.99.0.1/30", reqid=16392)
@@ -641,7 +642,7 @@ def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(
 
 
 def test_status_tells_how_many_wait_and_applies_none(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.status import show
+    from updown.commands.status import show
 
     held_up(machine, call(ONE, "up"), call(TWO, "up"))
     assert show(machine.arguments) == 0
@@ -653,7 +654,7 @@ def test_status_tells_how_many_wait_and_applies_none(machine: Machine, capsys: p
 
 
 def test_clean_is_the_last_word(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.cli import clean
+    from updown.commands.run import clean
 
     held_up(machine, call(ONE, "up"))
     assert clean(machine.arguments) == 0

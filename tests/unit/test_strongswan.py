@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from tests.property.charon import Child, charon_call
 from tests.property.machine import Tunnel, call
 from updown import daemons
-from updown.context import Context
-from updown.daemons.strongswan import SERIES, TABLE
+from updown.daemons.strongswan.variables import SERIES, TABLE
 from updown.daemons.table import NEEDED, OPTIONAL, SHAPES
-from updown.errors import Refused
-from updown.values import Mark
+from updown.model.context import Context
+from updown.model.errors import Refused
+from updown.model.values import Mark
 
 UP = charon_call(Child(), "up")
 

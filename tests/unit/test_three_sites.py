@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from updown.settings import parse, resolve
+from updown.settings.file import parse, resolve
 
 CONFIGURE = Path(__file__).parents[2] / "contrib/strongswan/three-sites/configure"
 

@@ -13,10 +13,11 @@ import pytest
 
 from tests.property.machine import THIRD, Environment, Machine, call, establish
 from tests.unit.test_event import FULL, OTHER, SHARED, STARTS, run, state
-from updown import daemons, ledger_file
-from updown.arguments import Arguments
-from updown.errors import KernelError, StateError, UpdownError
-from updown.live import live_event
+from updown import daemons, transaction
+from updown.commands.arguments import Arguments
+from updown.ledger import file
+from updown.model.errors import KernelError, StateError, UpdownError
+from updown.serve import live_event
 
 PAGE = 512  # bytes: small ones, so that each event needs more of them
 
@@ -38,7 +39,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch, room: list[int]) -> None:
             base.execute(f"PRAGMA max_page_count = {max(pages, 1) + room[0]}")
         return base
 
-    monkeypatch.setattr(ledger_file, "connect", connect)
+    monkeypatch.setattr(file, "connect", connect)
 
 
 def timeless(picture: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -151,7 +152,6 @@ def test_a_ledger_that_fails_while_an_event_is_undone_says_both(
     """The kernel refused, and the disk was full as the claims were to be written back."""
     machine.send_all(establish(OTHER))
     before = machine.kernel.picture()
-    from updown import carry
 
     def fault(_number: int, text: str) -> None:
         if text.startswith("link set"):
@@ -162,7 +162,7 @@ def test_a_ledger_that_fails_while_an_event_is_undone_says_both(
 
     own = FULL._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff", address="")
     with monkeypatch.context() as patch:
-        patch.setattr(carry, "restore", restore)
+        patch.setattr(transaction, "restore", restore)
         patch.setattr(machine.kernel, "fault", fault)
         with pytest.raises(StateError, match=r"vti6: no; undone, but the ledger could not be told \(.*full\)") as error:
             live(machine, call(own, "up"))

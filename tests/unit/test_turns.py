@@ -9,17 +9,18 @@ from typing import cast
 import pytest
 
 from tests.property.machine import EAST, NOW, Machine, Tunnel, call, establish
-from updown import live, turns
-from updown.daemons.said import ABSENT, ANSWERED, Child, Said
-from updown.errors import Locked, StateError
-from updown.kernel.netlink import Netlink
-from updown.kernel.xfrm import Database
-from updown.ledger_file import connect, open_ledger
-from updown.lock import take_lock
-from updown.reconcile import GRACE, Facts
-from updown.reconcile_live import run
-from updown.reconcile_report import Outcome
-from updown.turns import turns as turns_of
+from updown import serve
+from updown.commands.reconcile import pause
+from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.pause import turns as turns_of
+from updown.commands.reconcile.report import Outcome
+from updown.commands.reconcile.run import run
+from updown.daemons.answer import ABSENT, ANSWERED, Child, Said
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Database
+from updown.ledger.file import connect, open_ledger
+from updown.ledger.lock import take_lock
+from updown.model.errors import Locked, StateError
 
 FIRST = Tunnel()
 SECOND = Tunnel(
@@ -96,7 +97,7 @@ def test_an_event_that_touched_no_claim_of_it_changes_nothing(machine: Machine) 
 def test_who_waits_has_the_lock_meanwhile_and_what_it_wrote_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "HELD", 0.0)
+    monkeypatch.setattr(pause, "HELD", 0.0)
     path = tmp_path / "net-1" / "ledger"
     with open_ledger(str(tmp_path), "1") as ledger:
         taken_over = turns_of(ledger, str(path))
@@ -120,7 +121,7 @@ def test_who_waits_has_the_lock_meanwhile_and_what_it_wrote_is_told(
 def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "HELD", 0.0)
+    monkeypatch.setattr(pause, "HELD", 0.0)
     path = tmp_path / "net-1" / "ledger"
     with open_ledger(str(tmp_path), "1") as ledger:
 
@@ -128,7 +129,7 @@ def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(
             os.rename(path, path.with_name("damaged"))
             path.touch()
 
-        monkeypatch.setattr(turns, "let_others", set_aside)
+        monkeypatch.setattr(pause, "let_others", set_aside)
         with pytest.raises(StateError, match="set it aside meanwhile"):
             turns_of(ledger, str(path))()
         assert ledger.lost
@@ -136,20 +137,20 @@ def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(
 
 def test_without_the_lock_no_event_that_waits_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever has the lock does that."""
-    monkeypatch.setattr(turns, "HELD", 0.0)
-    monkeypatch.setattr(turns, "AGAIN", 0.0)
-    place = live.Place(str(tmp_path), "1", cast(Netlink, None), {})
+    monkeypatch.setattr(pause, "HELD", 0.0)
+    monkeypatch.setattr(pause, "AGAIN", 0.0)
+    place = serve.Place(str(tmp_path), "1", cast(Netlink, None), {})
     drained: list[bool] = []
-    monkeypatch.setattr(live, "drain", lambda *_, before=False: drained.append(before))
-    monkeypatch.setattr("updown.lock.time.sleep", lambda _: taken.append(take_lock(f"{place.path}/lock", 0)))
+    monkeypatch.setattr(serve, "drain", lambda *_, before=False: drained.append(before))
+    monkeypatch.setattr("updown.ledger.lock.time.sleep", lambda _: taken.append(take_lock(f"{place.path}/lock", 0)))
     taken: list[int] = []
-    with pytest.raises(Locked), live.locked(place, 0, []) as ledger:
+    with pytest.raises(Locked), serve.locked(place, 0, []) as ledger:
         turns_of(ledger, f"{place.path}/ledger")()
     assert drained == [True]
     os.close(taken[0])
 
 
 def test_the_lock_is_kept_for_a_second_at_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "let_others", None)  # to call it would fail
+    monkeypatch.setattr(pause, "let_others", None)  # to call it would fail
     with open_ledger(str(tmp_path), "1") as ledger:
         assert turns_of(ledger, str(tmp_path / "net-1" / "ledger"))() is False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from updown.arguments import Arguments, parse
+from updown.commands.arguments import Arguments, parse
 
 CONTRIB = Path(__file__).resolve().parents[2] / "contrib"
 COMMAND = re.compile(r"^\s*(\S+?)\s*=\s*-?/usr/libexec/vti-updown (.*)$", re.MULTILINE)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from updown import values
-from updown.daemons.libreswan import TABLE
-from updown.errors import Refused
-from updown.settings import KEYS
-from updown.values import Mark, Network, escaped
+from updown.daemons.libreswan.variables import TABLE
+from updown.model import values
+from updown.model.errors import Refused
+from updown.model.values import Mark, Network, escaped
+from updown.settings.file import KEYS
 
 Reader = Callable[[str], Any]
 ANY_TEXT = st.text(st.characters(), max_size=60)

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updown.daemons import vici
-from updown.daemons.said import ABSENT, ANSWERED, SILENT, Child
-from updown.daemons.vici import Session, children_in
-from updown.daemons.vici_message import Silence, parse
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child
+from updown.daemons.strongswan import vici
+from updown.daemons.strongswan.vici import Session, children_in
+from updown.daemons.strongswan.vici_message import Silence, parse
 
 CHILD = {
     "name": "net",

@@ -13,13 +13,13 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from updown.errors import KernelError
-from updown.kernel import messages as rt
-from updown.kernel import route_messages as routing
-from updown.kernel import rule_messages as policy
-from updown.kernel import wire
-from updown.kernel.wire import Request
-from updown.state import Link, Route, Rule
+from updown.kernel.netlink import link_messages as rt
+from updown.kernel.netlink import route_messages as routing
+from updown.kernel.netlink import rule_messages as policy
+from updown.kernel.netlink import wire
+from updown.kernel.netlink.wire import Request
+from updown.model.errors import KernelError
+from updown.model.objects import Link, Route, Rule
 
 quick = settings(deadline=None, max_examples=50, database=None)
 

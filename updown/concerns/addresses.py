@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.context import Context
-from updown.desired import SourceAddress
-from updown.observed import Observed
-from updown.operations import Operation
-from updown.settings import Settings
-from updown.state import Address, family, host
+from updown.model.context import Context
+from updown.model.objects import Address, family, host
+from updown.model.observed import Observed
+from updown.model.operations import Operation
+from updown.model.resources import SourceAddress
+from updown.settings.file import Settings
 
 
 def wants(context: Context, settings: Settings, device: str) -> tuple[Address, ...]:

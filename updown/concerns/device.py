@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from updown.concerns.ends import anyone, check_key, ends_of
-from updown.context import Context
-from updown.desired import Device, Row, resource
-from updown.errors import Conflict, Refused
-from updown.operations import Operation
-from updown.record import NamedTuple
-from updown.settings import Settings
-from updown.state import OUR_ALIAS, Link, bare, has_our_alias, is_any, netns_of, placed
-from updown.values import device_name
-from updown.wording import MAKE, Words, words_of
+from updown.concerns.endpoints import anyone, check_key, ends_of
+from updown.daemons.terms import MAKE, Words, words_of
+from updown.model.context import Context
+from updown.model.errors import Conflict, Refused
+from updown.model.objects import OUR_ALIAS, Link, bare, has_our_alias, is_any, netns_of, placed
+from updown.model.operations import Operation
+from updown.model.record import NamedTuple
+from updown.model.resources import Device, Row, resource
+from updown.model.values import device_name
+from updown.settings.file import Settings
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""

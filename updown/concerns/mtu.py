@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from updown.context import Context
-from updown.desired import Device, Mtu, Want, Wants
-from updown.record import NamedTuple
-from updown.settings import Settings
-from updown.state import Route, family
-from updown.values import AUTO
+from updown.model.context import Context
+from updown.model.objects import Route, family
+from updown.model.record import NamedTuple
+from updown.model.resources import Device, Mtu, Want, Wants
+from updown.model.values import AUTO
+from updown.settings.file import Settings
 
 IPV6_LEAST = 1280
 """Bytes: below it the kernel takes IPv6 off a device (RFC 8200, net/ipv6/addrconf.c)."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from updown.context import Context
-from updown.errors import Refused
-from updown.observed import Observed
-from updown.operations import Operation
-from updown.settings import Settings
-from updown.state import MAIN_TABLE, Rule, family
+from updown.model.context import Context
+from updown.model.errors import Refused
+from updown.model.objects import MAIN_TABLE, Rule, family
+from updown.model.observed import Observed
+from updown.model.operations import Operation
+from updown.settings.file import Settings
 
 
 def wants(context: Context, settings: Settings, device: str) -> tuple[Rule, ...]:

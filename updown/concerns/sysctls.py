@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from updown.concerns.mtu import IPV6_LEAST
-from updown.desired import FOLLOW_ALL, Sysctl
-from updown.observed import Observed
-from updown.operations import Operation
-from updown.settings import BY_KIND, Settings
-from updown.state import Address, netns_of, placed
+from updown.model.objects import Address, netns_of, placed
+from updown.model.observed import Observed
+from updown.model.operations import Operation
+from updown.model.resources import FOLLOW_ALL, Sysctl
+from updown.settings.file import BY_KIND, Settings
 
 
 def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from updown.context import Context
-from updown.errors import Refused
+from updown.model.context import Context
+from updown.model.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from updown.claims import Rules
+    from updown.model.claims import Rules
 
 LIBRESWAN = ("PLUTO_CONN_KIND", "PLUTO_STACK", "PLUTO_SA_TYPE", "PLUTO_SA_REQID", "PLUTO_CONN_POLICY")
 STRONGSWAN = ("PLUTO_UNIQUEID", "PLUTO_PROTO")
@@ -20,11 +20,11 @@ STRONGSWAN_INTERFACE = "1.1"
 def read(environ: Mapping[str, str]) -> Context:
     """The context in `environ`; raises Refused where it is no daemon's, or a variable is missing or bad."""
     if any(name in environ for name in LIBRESWAN):
-        from updown.daemons import libreswan
+        from updown.daemons.libreswan import variables as libreswan
 
         return libreswan.read(environ)
     if environ.get("PLUTO_VERSION") == STRONGSWAN_INTERFACE or any(name in environ for name in STRONGSWAN):
-        from updown.daemons import strongswan
+        from updown.daemons.strongswan import variables as strongswan
 
         return strongswan.read(environ)
     raise Refused(
@@ -36,18 +36,18 @@ def read(environ: Mapping[str, str]) -> Context:
 def rules_of(context: Context) -> Rules:
     """What the verbs of the daemon that calls do to claims."""
     if context.daemon == "strongswan":
-        from updown import claims_strongswan
+        from updown.daemons.strongswan import claims as strongswan
 
-        return claims_strongswan.RULES
-    from updown import claims
+        return strongswan.RULES
+    from updown.model import claims as libreswan
 
-    return claims.RULES
+    return libreswan.RULES
 
 
 def known(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that we read, and no others: what is kept of an event that has to wait."""
     if any(name in environ for name in LIBRESWAN):
-        from updown.daemons import libreswan
+        from updown.daemons.libreswan import variables as libreswan
 
         names = {row.variable for row in libreswan.TABLE}
         return {name: value for name, value in environ.items() if name in names}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from updown.context import Context
-from updown.errors import Refused
-from updown.record import NamedTuple
-from updown.state import family, is_any
-from updown.values import escaped
+from updown.model.context import Context
+from updown.model.errors import Refused
+from updown.model.objects import family, is_any
+from updown.model.record import NamedTuple
+from updown.model.values import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ import errno
 from collections.abc import Callable
 
 from updown.concerns.device import is_fallback
-from updown.desired import Clamp, Sysctl
-from updown.errors import Conflict, KernelError, UpdownError
 from updown.kernel import namespace, nft, sysctl
-from updown.kernel.netlink import Netlink
-from updown.operations import Operation
-from updown.record import NamedTuple
-from updown.state import Address, Link, Route, Rule, bare, has_our_alias, netns_of, placed
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.model.errors import Conflict, KernelError, UpdownError
+from updown.model.objects import Address, Link, Route, Rule, bare, has_our_alias, netns_of, placed
+from updown.model.operations import Operation
+from updown.model.record import NamedTuple
+from updown.model.resources import Clamp, Sysctl
 
 Owner = Callable[[str], str]
 """Who holds a device, for a message: `for t`, or `not ours`."""
@@ -215,7 +215,7 @@ def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownE
 def links_of(wanted: Link) -> list[Link]:
     """The links here; and where none of them has the wanted one's identity, those of other namespaces: a device keeps it where
     it was made. Raises UpdownError."""
-    from updown.kernel.dumps import links
+    from updown.kernel.netlink.dumps import links
 
     found = links()
     if all(identity(link) != identity(wanted) for link in found):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from updown.errors import KernelError
+from updown.model.errors import KernelError
 
 FOLDER = "/run/netns"
 _NEW_NET = 0x40000000  # CLONE_NEWNET

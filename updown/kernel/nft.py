@@ -10,14 +10,14 @@ import json
 import os
 import select
 
-from updown.concerns import firewall
-from updown.concerns.firewall import Rule
-from updown.desired import Clamp
-from updown.errors import KernelError
+from updown.concerns import mss
+from updown.concerns.mss import Rule
 from updown.kernel import namespace
-from updown.record import NamedTuple
-from updown.state import netns_of, placed
-from updown.values import escaped
+from updown.model.errors import KernelError
+from updown.model.objects import netns_of, placed
+from updown.model.record import NamedTuple
+from updown.model.resources import Clamp
+from updown.model.values import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,21 +40,21 @@ class Said(NamedTuple):
 
 def put(clamp: Clamp) -> None:
     """Make the table of a device, in place of one that is there. Raises KernelError."""
-    name = {"family": "inet", "name": firewall.table(clamp.device)}
+    name = {"family": "inet", "name": mss.table(clamp.device)}
     inside = {"family": "inet", "table": name["name"]}
-    hook = {"type": "filter", "hook": firewall.CHAIN, "prio": firewall.PRIORITY, "policy": "accept"}
-    chain = {**inside, "name": firewall.CHAIN, **hook}
+    hook = {"type": "filter", "hook": mss.CHAIN, "prio": mss.PRIORITY, "policy": "accept"}
+    chain = {**inside, "name": mss.CHAIN, **hook}
     commands: list[Object] = [{"add": {"table": name}}, {"delete": {"table": name}}, {"add": {"table": name}}]
     commands.append({"add": {"chain": chain}})
-    for rule in firewall.rules(clamp):
-        wanted = {**inside, "chain": firewall.CHAIN, "comment": rule.comment, "expr": expressions(rule)}
+    for rule in mss.rules(clamp):
+        wanted = {**inside, "chain": mss.CHAIN, "comment": rule.comment, "expr": expressions(rule)}
         commands.append({"add": {"rule": wanted}})
     change(commands, f"table inet {name['name']}", netns_of(clamp.device))
 
 
 def remove(device: str) -> None:
     """Delete the table of a device; ENOENT where there is none. Raises KernelError."""
-    name = firewall.table(device)
+    name = mss.table(device)
     change([{"delete": {"table": {"family": "inet", "name": name}}}], f"delete table inet {name}", netns_of(device))
 
 
@@ -63,15 +63,15 @@ def listed(device: str) -> Clamp | None:
     netns = netns_of(device)
     if netns and not namespace.exists(netns):
         return None
-    said = nft("-j", "list", "table", "inet", firewall.table(device), netns=netns)
+    said = nft("-j", "list", "table", "inet", mss.table(device), netns=netns)
     if said is None or said.status:
         return None
     found = objects(said.out)
     chains = [thing["chain"] for thing in found if "chain" in thing]
     hooked = [(chain.get("name"), chain.get("hook"), chain.get("prio")) for chain in chains]
-    if hooked != [(firewall.CHAIN, firewall.CHAIN, firewall.PRIORITY)]:
+    if hooked != [(mss.CHAIN, mss.CHAIN, mss.PRIORITY)]:
         return Clamp(device, -1)
-    return firewall.recognised(device, [str(thing["rule"].get("comment")) for thing in found if "rule" in thing])
+    return mss.recognised(device, [str(thing["rule"].get("comment")) for thing in found if "rule" in thing])
 
 
 def devices(netns: str = "") -> list[str]:
@@ -80,7 +80,7 @@ def devices(netns: str = "") -> list[str]:
     if said is None or said.status:
         return []
     names = [str(thing["table"].get("name")) for thing in objects(said.out) if "table" in thing]
-    found = [firewall.device_of_table(name) for name in names]
+    found = [mss.device_of_table(name) for name in names]
     return [placed(device, netns) for device in found if device is not None]
 
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from updown.concerns import peers, sysctls
-from updown.desired import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
+from updown.concerns import peer_routes, sysctls
 from updown.kernel import nft, sysctl
-from updown.kernel.netlink import Netlink, RouteSeen
-from updown.observed import Observed, RouteKey, route_key
-from updown.state import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
+from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
+from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
+from updown.model.observed import Observed, RouteKey, route_key
+from updown.model.resources import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
 
 KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
 
@@ -37,7 +37,7 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str], anew:
         if isinstance(want, Route):
             seen[route_key(want)] = exact(netlink, want, names)
         elif isinstance(want, PeerRoute):
-            slot = peers.peer_route_slot(want.peer)
+            slot = peer_routes.peer_route_slot(want.peer)
             seen[route_key(slot)] = exact(netlink, slot, names)
         elif isinstance(want, SourceAddress):
             paths[want.address] = lasting(netlink.at(want.device), want, links[want.device])
@@ -83,7 +83,7 @@ def ways(
     found: dict[str, Path | None] = {}
     asked = [want for want in wants if isinstance(want, PeerRoute)]
     for want in asked:
-        slot = seen[route_key(peers.peer_route_slot(want.peer))]
+        slot = seen[route_key(peer_routes.peer_route_slot(want.peer))]
         moved = len({other.local for other in asked if other.peer == want.peer}) > 1
         if slot is None or slot.device == want.device:
             path = outside(netlink, want)
@@ -104,7 +104,7 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None
     """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
     match of a dump, read only after a move, by reconcile, or where no question has another answer than the tunnel."""
     peer = ipaddress.ip_address(want.peer)
-    slot = peers.peer_route_slot(want.peer).destination
+    slot = peer_routes.peer_route_slot(want.peer).destination
     matches = [
         route
         for route in netlink.routes(family(want.peer), MAIN_TABLE)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-from updown.errors import KernelError
 from updown.kernel import namespace
+from updown.model.errors import KernelError
 
 ROOT = "/proc/sys"
 

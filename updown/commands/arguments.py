@@ -1,0 +1,118 @@
+"""The command line. Read without argparse: the hook is called with the same flags, and argparse costs it 10 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from updown.model.errors import Refused
+from updown.model.record import NamedTuple
+
+USAGE = """\
+vti-updown: updown hook for libreswan and strongSwan; device, addresses and routes of a route-based tunnel.
+
+As the hook it takes PLUTO_* variables and no sub-command. libreswan: leftupdown=/usr/libexec/vti-updown;
+strongSwan: updown = /usr/libexec/vti-updown in the child, and `interface` in the settings.
+For people:
+  vti-updown --dry-run [FILE]      what would be done for this environment (or a saved one); changes nothing
+  vti-updown explain [FILE]        the same with the reason for each line and the claim behind it
+  vti-updown status                devices and claims
+  vti-updown replay FILE...        run saved environments, one event each; with --dry-run change nothing
+  vti-updown clean                 release everything we own; with --dry-run show it
+  vti-updown reconcile             end claims that no tunnel backs, mend what the others need, remove left-overs
+  vti-updown make DEV | --boot     make a device that the settings describe (or all of them) before firewall and daemon
+  vti-updown check [--settings]    what is wrong on this machine (or in the settings alone) and how to mend it
+  vti-updown probe                 ping the far ends that `probe` in the settings names; for a timer
+  vti-updown adopt DEV             take over a device that another script left; release DEV lets go of one, untouched
+Flags:
+  --config FILE       settings (default /etc/vti-updown/vti-updown.conf, and conf.d beside it)
+  --state-dir DIR     the ledger's place (default /run/vti-updown)
+  --json              for programs        -v, --verbose    reasons, and a traceback where we fail
+  --dry-run, -n       change nothing      --version        print it          --help    this
+  --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre, ExecStopPost)
+Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained,
+  5 check found something.
+A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
+"""
+
+COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "make", "check", "probe", "adopt", "release")
+LATER = ("capture", "graph", "worker")
+WITH_WORDS = ("explain", "replay", "make", "adopt", "release")  # sub-commands that take files, or a device
+STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
+
+
+class Arguments(NamedTuple):
+    """`command` None is hook mode, or, with `files` or `dry_run`, an event by hand."""
+
+    command: str | None = None
+    files: tuple[str, ...] = ()
+    config: str | None = None
+    state_dir: str | None = None
+    json: bool = False
+    dry_run: bool = False
+    verbose: bool = False
+    version: bool = False
+    help: bool = False
+    before_start: bool = False
+    boot: bool = False
+    settings: bool = False
+
+
+def parse(words: Sequence[str], verb_given: bool) -> Arguments:
+    """The arguments in `words`; raises Refused. `verb_given`: PLUTO_VERB is set, so a daemon may have chosen the words."""
+    found = Arguments()
+    rest: list[str] = list(words)
+    files: list[str] = []
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name in ("--config", "--state-dir"):
+            if not equals:
+                value = rest.pop(0) if rest else ""
+            if not value:
+                raise Refused(f"{name} needs a path")
+            found = found._replace(config=value) if name == "--config" else found._replace(state_dir=value)
+        elif word == "--json":
+            found = found._replace(json=True)
+        elif word in ("--dry-run", "-n"):
+            found = found._replace(dry_run=True)
+        elif word == "--before-start" and found.command == "reconcile":
+            found = found._replace(before_start=True)
+        elif word == "--boot" and found.command == "make":
+            found = found._replace(boot=True)
+        elif word == "--settings" and found.command == "check":
+            found = found._replace(settings=True)
+        elif word in ("-v", "--verbose"):
+            found = found._replace(verbose=True)
+        elif word == "--version":
+            found = found._replace(version=True)
+        elif word in ("--help", "-h"):
+            found = found._replace(help=True)
+        elif name in STOCK_WITH_VALUE:
+            if not equals and rest:
+                rest.pop(0)
+        elif word == "custom" and verb_given:
+            continue
+        elif found.command is None and not files and word in COMMANDS:
+            found = found._replace(command=word)
+        elif word in LATER and found.command is None and not files:
+            raise Refused(f"{word} is not served by this release", "see vti-updown --help")
+        elif word.startswith("-") or not (found.command in WITH_WORDS or (found.dry_run and not found.command)):
+            known = (*COMMANDS, "--dry-run", "--config", "--state-dir", "--json", "--verbose", "--version", "--help")
+            raise Refused(f"unknown word {word!r} on the command line{nearest(word, known)}", "see vti-updown --help")
+        else:
+            files.append(word)
+    if found.command == "replay" and not files and not found.help:
+        raise Refused("replay needs at least one saved environment", "such as a copy of /proc/PID/environ")
+    if found.command in ("adopt", "release") and len(files) != 1 and not found.help:
+        raise Refused(f"{found.command} needs the name of one device", f"such as: vti-updown {found.command} vti5")
+    if found.command == "make" and len(files) != (0 if found.boot else 1) and not found.help:
+        raise Refused("make needs the name of one device, or --boot", "such as: vti-updown make vti5")
+    return found._replace(files=tuple(files))
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean X?`, or nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""

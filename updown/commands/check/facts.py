@@ -1,0 +1,78 @@
+"""What `vti-updown check` gathers, and a finding; records alone."""
+
+from __future__ import annotations
+
+from updown.kernel.netlink.route_messages import RouteSeen
+from updown.kernel.netlink.xfrm import Database
+from updown.ledger.liveness import Missed
+from updown.model.claims import Claim
+from updown.model.objects import Link
+from updown.model.operations import Operation
+from updown.model.record import NamedTuple
+from updown.model.resources import Device
+from updown.settings.file import Line
+
+RECONCILE = "vti-updown reconcile"
+VTIS = ("vti", "vti6")
+
+
+class Finding(NamedTuple):
+    """`check` is the name of what was looked at, `subject` what it is about (a device, a file, a connection, ...)."""
+
+    check: str
+    subject: str
+    text: str
+    mend: str
+
+
+class Reconciled(NamedTuple):
+    """What `reconcile` would do now: claims that no tunnel backs with the reason, those that wait, those whose ends moved, and
+    the operations."""
+
+    ended: tuple[tuple[Claim, str], ...] = ()
+    waiting: tuple[Claim, ...] = ()
+    moved: tuple[Claim, ...] = ()
+    operations: tuple[Operation, ...] = ()
+
+
+class Facts(NamedTuple):
+    """Everything that was gathered. `xfrm` None: it could not be read. `sysctls` by path below /proc/sys; `lacking` the kernel
+    modules and programs that are missing, each with what needs it."""
+
+    root: bool = True
+    claims: tuple[Claim, ...] = ()
+    lines: tuple[Line, ...] = ()
+    mistakes: tuple[tuple[str, str], ...] = ()
+    links: tuple[Link, ...] = ()
+    sysctls: dict[str, str | None] = {}  # noqa: RUF012
+    charon_routes: tuple[RouteSeen, ...] = ()
+    xfrm: Database | None = None
+    reconciled: Reconciled = Reconciled()
+    missed: dict[str, Missed] = {}  # noqa: RUF012
+    lacking: tuple[tuple[str, str, str], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def devices(self) -> dict[str, list[Device]]:
+        """What claims ask for of each device, oldest first."""
+        found: dict[str, list[Device]] = {}
+        for claim in self.claims:
+            for want in claim.wants:
+                if isinstance(want, Device):
+                    found.setdefault(want.link.name, []).append(want)
+        return found
+
+    @property
+    def by_name(self) -> dict[str, Link]:
+        """The links there are."""
+        return {link.name: link for link in self.links}
+
+    @property
+    def tunnels(self) -> list[Link]:
+        """Devices that claims ask for and that are there, without those of a daemon."""
+        links = self.by_name
+        return [
+            links[name]
+            for name, wants in self.devices.items()
+            if name in links and not any(want.by_daemon for want in wants)
+        ]

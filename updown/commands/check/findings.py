@@ -1,0 +1,206 @@
+"""What `vti-updown check` finds, from what was gathered: facts in, findings out. Pure.
+
+Each check is one function of `Facts`; CHECKS is the list. A finding says in one line what is wrong, and in another how to mend
+it. What claims ask for is not looked at here: `reconcile` reads that, and its plan is one of the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from updown.commands.check.facts import RECONCILE, VTIS, Facts, Finding
+from updown.commands.check.ipsec import charon_table, ends, keys, shadows
+from updown.commands.standing import claim_of, lacking
+from updown.concerns.device import is_fallback
+from updown.concerns.mss import table
+from updown.concerns.sysctls import all_of, conf
+from updown.ledger.liveness import MISSES
+from updown.model.claims import MADE, Claim
+from updown.model.errors import Refused
+from updown.model.objects import MAIN_TABLE, Address, Link, Route, Rule, bare, netns_of
+from updown.model.operations import Operation
+from updown.model.resources import Clamp
+from updown.output.iproute2 import command
+from updown.settings.file import resolve
+
+Check = Callable[[Facts], Iterator[Finding]]
+
+
+def rights(facts: Facts) -> Iterator[Finding]:
+    """Without root most of the rest cannot be seen."""
+    if not facts.root:
+        yield Finding("rights", "-", "not run as root: ledger and IPsec policies are not seen", "run it as root")
+    elif facts.xfrm is None:
+        yield Finding(
+            "rights", "-", "the kernel's IPsec policies cannot be read", "give it CAP_NET_ADMIN in this namespace"
+        )
+
+
+def settings(facts: Facts) -> Iterator[Finding]:
+    """Every mistake in the files; text and hint are those that an event would be refused with."""
+    for text, hint in facts.mistakes:
+        yield Finding("settings", text.split(": ")[0], text, hint or "correct that line; vti-updown check --settings")
+
+
+def state(facts: Facts) -> Iterator[Finding]:
+    """The ledger, the spool, daemons that do not answer, tunnels that nobody counts."""
+    for text, mend in facts.notes:
+        yield Finding("state", "-", text, mend)
+
+
+def claims(facts: Facts) -> Iterator[Finding]:
+    """Claims with no tunnel behind them."""
+    for claim, reason in facts.reconciled.ended:
+        text = f"{claim.connection}: claim {claim.kind} holds {claim.device or 'nothing'}, but {reason}"
+        yield Finding("claims", claim.connection, text, RECONCILE)
+    for claim in facts.reconciled.waiting:
+        text = f"{claim.connection}: claim sa, but it is not up; its daemon waits for it to come back"
+        yield Finding("claims", claim.connection, text, RECONCILE)
+
+
+def resources(facts: Facts) -> Iterator[Finding]:
+    """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
+    going = {claim.device for claim, _ in facts.reconciled.ended} | {claim.device for claim in facts.reconciled.moved}
+    there = facts.by_name
+    anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}  # type: ignore[union-attr]
+    for operation in facts.reconciled.operations:
+        subject = operation.subject
+        name = subject.name if isinstance(subject, Link) else subject.device
+        if name in going or (name in anew and operation.action != "link add"):
+            continue
+        text = difference(operation, there.get(name))
+        if text:
+            yield Finding("resources", name, text, f"{RECONCILE} ({command(operation)})")
+
+
+def difference(operation: Operation, have: Link | None) -> str:
+    """What an operation of reconcile's would mend."""
+    subject, action = operation.subject, operation.action
+    if isinstance(subject, Link):
+        if action == "link add":
+            return f"{subject.name} is missing" if have is None else f"{subject.name} is another than asked for"
+        if action == "link delete":
+            return f"{subject.name} is ours, and no claim asks for it" if "claim" in operation.reason else ""
+        before = operation.before if isinstance(operation.before, Link) else subject
+        if action == "link change":
+            said = operation.reason.partition(": ")[2] or operation.reason
+            return f"{subject.name} has {said}"
+        if action == "link state":
+            return f"{subject.name} is {'not ' if subject.dormant else ''}dormant"
+        if before.up != subject.up:
+            return f"{subject.name} is {'down' if subject.up else 'up, but no tunnel is'}"
+        if before.mtu != subject.mtu:
+            return f"{subject.name} has mtu {before.mtu}, wanted {subject.mtu}"
+        return f"{subject.name} lost its alias {subject.alias}"
+    verb = {"add": "is missing", "delete": "is left over", "replace": "is another"}.get(action.split(" ")[-1], "")
+    if isinstance(subject, Address):
+        return f"{subject.device}: address {subject.address} {verb}"
+    if isinstance(subject, Rule):
+        return f"{subject.device or 'here'}: rule {subject.priority} for table {subject.table} {verb}"
+    if isinstance(subject, Route):
+        return f"{subject.device}: route {subject.destination} {verb}"
+    if isinstance(subject, Clamp):
+        return f"{subject.device}: nftables table {table(subject.device)} {verb}"
+    had = getattr(operation.before, "value", "")
+    return f"{subject.device}: {subject.path} is {had}, wanted {subject.value}"
+
+
+def sysctls(facts: Facts) -> Iterator[Finding]:
+    """Values that drop a tunnel's packets without a word."""
+    for link in facts.tunnels:
+        everyone = facts.sysctls.get(all_of(link.name)) or "0"
+        path = conf("ipv4", link.name, "rp_filter")
+        own = facts.sysctls.get(path) or "0"
+        if max(own, everyone) == "1":
+            says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
+            text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
+            yield Finding(
+                "rp_filter", link.name, text, f"{written(link, path)}=2, or `rp_filter = auto` in the settings"
+            )
+        path = conf("ipv4", link.name, "disable_xfrm")
+        if link.kind in VTIS and facts.sysctls.get(path) == "1":
+            text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
+            yield Finding("disable_xfrm", link.name, text, f"{written(link, path)}=0, and see what sets it (sysctl.d)")
+
+
+def written(link: Link, path: str) -> str:
+    """The command that writes a device's sysctl, up to the value."""
+    netns = netns_of(link.name)
+    return f"ip netns exec {netns} sysctl -w {path.replace(f'@{netns}', '')}" if netns else f"sysctl -w {path}"
+
+
+def fallback(facts: Facts) -> Iterator[Finding]:
+    """A name in claims or settings that is the kernel's fallback device."""
+    named = {line.pattern: line.where for line in facts.lines if line.kind == "device"}
+    named.update({line.value: line.where for line in facts.lines if line.key == "interface"})
+    for link in facts.links:
+        if is_fallback(link) and (link.name in facts.devices or link.name in named):
+            where = f" ({named[link.name]})" if link.name in named else ""
+            text = f"{link.name}{where} is the kernel's fallback device (local any, remote any), not a tunnel's"
+            yield Finding(
+                "fallback", link.name, text, "take another name; that device can be neither changed nor deleted"
+            )
+
+
+def made(facts: Facts) -> Iterator[Finding]:
+    """Devices that `make` made, and whose section says something else by now."""
+    for claim in facts.claims:
+        if claim.kind != MADE or facts.mistakes:
+            continue
+        name = bare(claim.device)
+        said = resolve(facts.lines, "", name)
+        lacks = lacking(said)
+        try:
+            wants = () if lacks else claim_of(name, said, 0, partial(table_in, claim))[0].wants
+        except Refused as refusal:
+            lacks, wants = refusal.text, ()
+        if lacks:
+            text = f"{claim.device} was made by `make`, and [device {name}] does not describe it any more: {lacks}"
+            yield Finding("made", claim.device, text, f"vti-updown release {claim.device}, or write it again")
+        elif wants != claim.wants:
+            text = f"[device {name}] was changed after `make` made it"
+            yield Finding("made", claim.device, text, f"vti-updown make {name}")
+
+
+def table_in(claim: Claim, _vrf: str) -> int:
+    """The table that a claim's routes and rules are in."""
+    return next((want.table for want in claim.wants if isinstance(want, (Route, Rule))), MAIN_TABLE)
+
+
+def probes(facts: Facts) -> Iterator[Finding]:
+    """Far ends that do not answer."""
+    for device, (count, _) in facts.missed.items():
+        if count >= MISSES:
+            text = f"{device}: its far end missed {count} probes; our routes into it are withdrawn"
+            yield Finding("probe", device, text, f"see why: ping -I {device} ADDRESS; ip -s link show {device}")
+
+
+def needs(facts: Facts) -> Iterator[Finding]:
+    """Kernel modules and programs that settings or claims need and this machine lacks."""
+    for subject, text, mend in facts.lacking:
+        yield Finding("needs", subject, text, mend)
+
+
+CHECKS: tuple[Check, ...] = (
+    rights,
+    settings,
+    state,
+    needs,
+    fallback,
+    claims,
+    made,
+    ends,
+    resources,
+    keys,
+    shadows,
+    sysctls,
+    charon_table,
+    probes,
+)
+"""Another check is one more function here."""
+
+
+def find(facts: Facts) -> tuple[Finding, ...]:
+    """All findings, in the order of the list."""
+    return tuple(dict.fromkeys(finding for check in CHECKS for finding in check(facts)))

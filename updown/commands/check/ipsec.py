@@ -1,0 +1,160 @@
+"""Findings about IPsec policies, states and charon's routes beside the tunnel devices. Pure, as findings.py."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+
+from updown.commands.check.facts import RECONCILE, VTIS, Facts, Finding
+from updown.concerns.device import is_fallback
+from updown.kernel.netlink.xfrm import Database, Key, Policy
+from updown.model.claims import MADE
+from updown.model.ipsec import fits
+from updown.model.objects import Link, Route, is_any, netns_of
+
+CHARON_TABLE = 220  # charon.routing_table's default
+
+
+def ends(facts: Facts) -> Iterator[Finding]:
+    """A VTI whose IPsec policies lead elsewhere: after a move (MOBIKE) that nobody told of."""
+    told = set()
+    for link in facts.tunnels:
+        for local, remote in sorted(set(stray_ends(link, facts.xfrm))):
+            told.add(link.name)
+            has = f"{link.local} - {'any' if is_any(link.remote) else link.remote}"
+            text = f"{link.name} has ends {has}, its IPsec policies have {local} - {remote}"
+            yield Finding("ends", link.name, text, f"{RECONCILE}; or take its tunnel down and up")
+    for claim in facts.reconciled.moved:
+        if claim.device not in told:
+            text = f"{claim.device}: the ends of {claim.connection} are now {claim.about.me} - {claim.about.peer}"
+            yield Finding("ends", claim.device, text, RECONCILE)
+
+
+def stray_ends(link: Link, xfrm: Database | None) -> list[tuple[str, str]]:
+    """The ends in policies with a VTI's output key that are not its own, where none has its own."""
+    if link.kind not in VTIS or is_fallback(link) or xfrm is None or not link.okey:
+        return []
+    found = [
+        pair
+        for policy in xfrm.policies
+        if policy.direction == "out" and fits(policy.key, link)
+        for pair in policy.ends
+        if not is_any(pair[0]) and not is_any(pair[1])
+    ]
+    own = [pair for pair in found if pair[0] == link.local and (is_any(link.remote) or pair[1] == link.remote)]
+    return [] if own else found
+
+
+def keys(facts: Facts) -> Iterator[Finding]:
+    """A half tunnel: policies or states that the device's keys do not fit, or an if_id that no interface has."""
+    if facts.xfrm is None:
+        return
+    for link in facts.tunnels:
+        if link.kind in VTIS and not is_fallback(link):
+            yield from vti_keys(link, facts.xfrm)
+    here = {link.if_id for link in facts.links if link.kind == "xfrm"}
+    here |= {want.link.if_id for wants in facts.devices.values() for want in wants}
+    if any(link.external for link in facts.links):
+        return  # it has every if_id
+    for if_id in sorted({policy.key.if_id for policy in facts.xfrm.policies if policy.key.if_id} - here):
+        text = f"IPsec policies have if_id {if_id}, and no XFRM interface here has it: what they cover is dropped"
+        mend = f"ip link add ipsec{if_id} type xfrm if_id {if_id}; or `interface` in the settings, then up again"
+        yield Finding("keys", f"if_id {if_id}", text, mend)
+
+
+def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
+    """Both directions of one VTI: policies and states between its ends, against okey and ikey."""
+    out = [policy for policy in xfrm.policies if policy.direction == "out" and between(policy, link.local, link.remote)]
+    coming = [
+        policy for policy in xfrm.policies if policy.direction == "in" and between(policy, link.remote, link.local)
+    ]
+    anyone = is_any(link.remote)  # other devices may serve others from the same address
+    goes = [policy for policy in out if marked(policy.key, link.okey)]
+    comes = [policy for policy in coming if marked(policy.key, link.ikey)]
+    mend = "make the marks in the daemon's configuration and the device's keys equal (docs/strongswan.md)"
+    for mine, all_of, way, key in ((goes, out, "out", link.okey), (comes, coming, "in", link.ikey)):
+        other = comes if mine is goes else goes
+        if mine or not all_of or (anyone and not other):
+            continue
+        has = ", ".join(sorted({mark_text(policy.key) for policy in all_of}))
+        what = "sends" if way == "out" else "takes in"
+        text = f"{link.name} {what} with key {key}, but the IPsec policies ({way}) between its ends have {has}"
+        yield Finding("keys", link.name, text, mend)
+    for inbound in xfrm.states:
+        own = not anyone and (inbound.source, inbound.destination) == (link.remote, link.local)
+        if own and inbound.key.mask and not marked(inbound.key, link.ikey):
+            has = mark_text(inbound.key)
+            text = f"{link.name} takes in with key {link.ikey}, but the IPsec SA {inbound.spi:#x} has {has}"
+            yield Finding("keys", link.name, text, mend)
+
+
+def between(policy: Policy, source: str, destination: str) -> bool:
+    """Whether a policy's tunnel goes from one end to the other; an end that is any fits all."""
+    return any(
+        (is_any(source) or pair[0] == source) and (is_any(destination) or pair[1] == destination)
+        for pair in policy.ends
+    )
+
+
+def marked(key: Key, mark: int) -> bool:
+    """Whether packets with this mark are what the policy or state is for. One without a mark is for all packets, but a VTI's
+    are looked up by mark first."""
+    return key.mask != 0 and key.mark == mark & key.mask
+
+
+def mark_text(key: Key) -> str:
+    """A mark for a message."""
+    return f"mark {key.mark}" if key.mask else f"if_id {key.if_id}" if key.if_id else "no mark"
+
+
+def shadows(facts: Facts) -> Iterator[Finding]:
+    """A VTI for one peer takes in what comes from it, also what belongs to a device for everyone."""
+    own = [link for link in facts.links if link.kind in VTIS and not is_fallback(link) and not is_any(link.local)]
+    for wide in own:
+        if not is_any(wide.remote) or wide.name not in facts.devices:
+            continue
+        peers = {claim.about.peer for claim in facts.claims if claim.device == wide.name and claim.kind != MADE}
+        if facts.xfrm is not None:
+            served = [policy for policy in facts.xfrm.policies if policy.direction == "out" and fits(policy.key, wide)]
+            peers |= {pair[1] for policy in served for pair in policy.ends if pair[0] == wide.local}
+        for narrow in own:
+            same = narrow.kind == wide.kind and narrow.local == wide.local
+            if same and narrow.up and narrow.remote in peers and narrow.ikey != wide.ikey:
+                text = (
+                    f"{narrow.name} (remote {narrow.remote}, key {narrow.ikey}) takes in what {wide.name}"
+                    f" (remote any, key {wide.ikey}) serves that peer with"
+                )
+                mend = f"ip link set {narrow.name} down, delete it, or give that tunnel {narrow.name} and its key"
+                yield Finding("shadow", wide.name, text, mend)
+
+
+def charon_table(facts: Facts) -> Iterator[Finding]:
+    """charon's own routes come before those of the main table."""
+    wanted = {
+        want.destination: want.device
+        for claim in facts.claims
+        for want in claim.wants
+        if isinstance(want, Route) and want.table != CHARON_TABLE and not netns_of(want.device)
+    }
+    links = {link.ifindex: link.name for link in facts.links if not netns_of(link.name)}
+    for seen in facts.charon_routes:
+        covered = [
+            name
+            for name in wanted
+            if seen.destination == name
+            or ((":" in name) == (":" in seen.destination) and inside(name, seen.destination))
+        ]
+        if covered and links.get(seen.oif) != wanted[covered[0]]:
+            text = (
+                f"table {CHARON_TABLE} has a route to {seen.destination} (dev {links.get(seen.oif, '?')}), which comes"
+                f" before {covered[0]} dev {wanted[covered[0]]}"
+            )
+            yield Finding(
+                "table 220", wanted[covered[0]], text, "charon { install_routes = no } in strongswan.conf; restart it"
+            )
+
+
+def inside(narrow: str, wide: str) -> bool:
+    """Whether one prefix is a part of another."""
+    one, other = ipaddress.ip_network(narrow), ipaddress.ip_network(wide)
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]

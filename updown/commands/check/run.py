@@ -1,0 +1,165 @@
+"""`vti-updown check`: what is wrong on this machine and how to mend it. This gathers facts; findings.py judges them.
+
+What claims ask for is read by a dry run of `reconcile` on a copy of the ledger. Nothing is changed, and no lock is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+
+from updown.commands.arguments import Arguments
+from updown.commands.check.facts import VTIS, Facts, Finding, Reconciled
+from updown.commands.check.findings import find, settings
+from updown.commands.check.ipsec import CHARON_TABLE
+from updown.commands.check.settings import Checked, check_files
+from updown.commands.reconcile import orphans
+from updown.commands.reconcile import run as reconciling
+from updown.commands.standing import kind_of, lacking
+from updown.concerns.sysctls import all_of, conf
+from updown.kernel import sysctl
+from updown.kernel.netlink import dumps
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import clock, spool
+from updown.ledger.file import STATE_DIR, copy_ledger, folder
+from updown.ledger.liveness import missed
+from updown.model import errors
+from updown.model.errors import Refused, UpdownError
+from updown.model.objects import Link, family
+from updown.output.lines import folded
+from updown.output.report import JSON_VERSION
+from updown.serve import namespace_name
+from updown.settings.file import DEFAULT_FILE, Line, is_glob, resolve
+
+MODULES = {"vti": "ip_vti", "vti6": "ip6_vti", "xfrm": "xfrm_interface"}
+PROGRAMS = {"mss": "nft"}
+"""By key of the settings, what it needs."""
+
+SEE = "docs/troubleshooting.md has this line"
+
+
+def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """The sub-command: each finding, and status 5 if there is one."""
+    if "PLUTO_VERB" in environ:
+        raise Refused(
+            "check cannot run inside a hook: the daemon it would ask waits for the hook's end", "run it from a shell"
+        )
+    checked = settings_of(arguments)
+    if arguments.settings:
+        found = tuple(settings(Facts(mistakes=checked.mistakes)))
+        good = f"settings are in order ({len(checked.lines)} lines)"
+    else:
+        facts = gather(arguments, checked)
+        found = find(facts)
+        good = f"nothing found ({len(facts.devices)} devices, {len(facts.claims)} claims)"
+    if arguments.json:
+        print(json.dumps({"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}))
+    else:
+        print("\n".join(text(found) or [f"vti-updown check: {good}"]))
+    return errors.FOUND if found else errors.DONE
+
+
+def text(found: Iterable[Finding]) -> list[str]:
+    """For people: what is wrong, and below it how to mend it."""
+    lines: list[str] = []
+    for finding in found:
+        lines += folded("", finding.text)
+        lines += folded("    mend: ", finding.mend)
+    return lines
+
+
+def settings_of(arguments: Arguments) -> Checked:
+    """The settings, with every mistake; a file that was named has to be there."""
+    path = arguments.config or DEFAULT_FILE
+    if arguments.config and not os.path.exists(path):
+        return Checked((), ((f"{path}: no such file", "name the settings file by --config FILE"),))
+    return check_files(path)
+
+
+def gather(arguments: Arguments, checked: Checked) -> Facts:
+    """Everything that the checks look at. What cannot be read is a fact too."""
+    state_dir = arguments.state_dir or STATE_DIR
+    notes: list[tuple[str, str]] = []
+    with Netlink() as netlink, copy_ledger(state_dir, namespace_name(netlink)) as ledger:
+        claims, silent = tuple(ledger.claims()), missed(ledger)
+        if ledger.note and os.geteuid() == 0:
+            notes.append((ledger.note, "the next event begins it anew; docs/troubleshooting.md, the ledger"))
+        asked = reconciling.gather(claims)
+        links: tuple[Link, ...] = ()
+        reconciled = Reconciled()
+        try:
+            netnses = ("", *orphans.netnses(ledger, checked.lines))
+            links = tuple(link for netns in netnses for link in dumps.links(netns))
+            outcome = reconciling.run(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
+            reconciled = Reconciled(
+                tuple((end.claim, end.reason) for end in outcome.decision.ended),
+                outcome.decision.waiting,
+                outcome.decision.moved,
+                outcome.report.operations,
+            )
+            unread = asked.xfrm is None  # which is a finding of its own
+            notes += [(warning, SEE) for warning in outcome.report.warnings if not (unread and "be read" in warning)]
+        except UpdownError as error:
+            notes.append((error.text, error.hint or SEE))
+        waiting = len(spool.waiting(folder(state_dir, namespace_name(netlink))))
+        if waiting:
+            mend = "the next event applies them; more and more of them: docs/troubleshooting.md, the lock"
+            notes.append((f"{waiting} events got no lock and wait", mend))
+        table = tuple(netlink.routes(4, CHARON_TABLE) + netlink.routes(6, CHARON_TABLE))
+    facts = Facts(
+        os.geteuid() == 0, claims, checked.lines, checked.mistakes, links, {}, table, asked.xfrm, reconciled, silent
+    )
+    return facts._replace(
+        sysctls=values(facts.tunnels), lacking=(*modules(facts), *programs(checked.lines)), notes=tuple(notes)
+    )
+
+
+def values(links: Iterable[Link]) -> dict[str, str | None]:
+    """The sysctls that the checks look at."""
+    paths: list[str] = []
+    for link in links:
+        paths += [all_of(link.name), *(conf("ipv4", link.name, key) for key in ("rp_filter", "disable_xfrm"))]
+    return {path: sysctl.read(path) for path in paths}
+
+
+def modules(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    """Kernel modules that claims or described devices need, and that are neither there nor to be had."""
+    users: dict[str, str] = {}
+    for name, wants in facts.devices.items():
+        users.setdefault(wants[0].link.kind, name)
+    for line in facts.lines:
+        if line.kind == "device" and not is_glob(line.pattern):
+            said = resolve(facts.lines, "", line.pattern)
+            kind = kind_of(said)
+            six = kind in VTIS and family(said.local) == 6
+            if not lacking(said):
+                users.setdefault("vti6" if six else kind, line.pattern)
+    for kind, name in users.items():
+        module = MODULES.get(kind, "")
+        if module and not any(link.kind == kind for link in facts.links) and not has_module(module):
+            mend = f"install the kernel's modules and `modprobe {module}`; cloud and container kernels may lack it"
+            yield module, f"{name} needs the kernel module {module}, which this kernel lacks", mend
+
+
+def has_module(module: str) -> bool:
+    """Whether the running kernel has a module, or could load it."""
+    if os.path.isdir(f"/sys/module/{module}"):
+        return True
+    for name in ("modules.builtin", "modules.dep"):
+        try:
+            with open(f"/lib/modules/{os.uname().release}/{name}", encoding="utf-8", errors="replace") as file:
+                if any(line.split(":")[0].strip().rpartition("/")[2].split(".")[0] == module for line in file):
+                    return True
+        except OSError:
+            continue
+    return False
+
+
+def programs(lines: tuple[Line, ...]) -> Iterator[tuple[str, str, str]]:
+    """Programs that a key of the settings needs."""
+    for line in lines:
+        program = PROGRAMS.get(line.key)
+        if program and not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
+            yield program, f"{line.where}: {line.key} needs {program}, which is not here", f"install it: {program}"

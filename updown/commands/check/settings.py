@@ -1,0 +1,161 @@
+"""Every mistake in the settings files, without a tunnel: for `check`, alone and with --settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from updown.commands.standing import kind_of, lacking
+from updown.concerns.endpoints import remote_said
+from updown.concerns.mtu import IPV6_LEAST
+from updown.model.errors import Refused
+from updown.model.objects import MAIN_TABLE, family
+from updown.model.record import NamedTuple
+from updown.model.values import device_name, escaped
+from updown.settings.file import PLACEHOLDERS, UNKNOWN, Line, Settings, counting, is_glob, matches, read_all, resolve
+
+
+class Checked(NamedTuple):
+    """The lines that are good, and each mistake: what is wrong, with file and line, and what to do."""
+
+    lines: tuple[Line, ...]
+    mistakes: tuple[tuple[str, str], ...]
+
+
+def check_files(path: str) -> Checked:
+    """Read `path` and conf.d/*.conf beside it, however many mistakes there are."""
+    lines: list[Line] = []
+    mistakes: list[tuple[str, str]] = []
+    for said in read_all(path):
+        if isinstance(said, Refused):
+            mistakes.append((said.text, said.hint))
+        elif said.kind != UNKNOWN:
+            lines.append(said)
+    good = tuple(lines)
+    return Checked(good, (*mistakes, *contradictions(good), *dict.fromkeys(clashes(good))))
+
+
+def clashes(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
+    """What cannot be together for a connection and its device. Where the section does not tell which device, or which
+    connections, only what is wrong with every one that the files know."""
+    devices, connections = sections(lines, "device"), sections(lines, "connection")
+    for connection in alone(connections):
+        yield from in_every([clash(lines, connection, device) for device in devices_of(lines, connection, devices)])
+    for device in alone(devices):
+        users = ["", *(name for name in connections if device in devices_of(lines, name, devices))]
+        described = not is_glob(device) and not lacking(resolve(lines, "", device))
+        yield from in_every([clash(lines, name, device) for name in users[: 1 if described else None]])
+    if not devices and not connections:
+        yield from clash(lines, "", "").values()
+
+
+def sections(lines: tuple[Line, ...], kind: str) -> list[str]:
+    """The names and patterns of all sections of a kind."""
+    return list(dict.fromkeys(line.pattern for line in lines if line.kind == kind))
+
+
+def alone(patterns: list[str]) -> list[str]:
+    """Names, and those patterns that no other section falls under: there it is the narrower one that has to be whole."""
+    return [one for one in patterns if not is_glob(one) or not matches(one, [more for more in patterns if more != one])]
+
+
+def devices_of(lines: tuple[Line, ...], connection: str, devices: list[str]) -> list[str]:
+    """The devices that a connection may have: the one that `interface` names, or those that a template may give; without
+    `interface` the daemon names it."""
+    template = resolve(lines, connection).interface
+    if template and "{" not in template:
+        return [template]
+    pattern = template or "*"
+    for placeholder in PLACEHOLDERS:
+        pattern = pattern.replace("{" + placeholder + "}", "*")
+    return ["", *(name for name in devices if is_glob(name) or matches(pattern, [name]))]
+
+
+Clash = dict[str, tuple[str, str]]
+
+
+def in_every(found: list[Clash]) -> Iterator[tuple[str, str]]:
+    """What is wrong with each of them, as the first has it."""
+    return (said for what, said in found[0].items() if all(what in one for one in found))
+
+
+def clash(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
+    """What the lines that count for a connection and a device say that cannot be together, by what it is."""
+    by, said = counting(lines, connection, device), resolve(lines, connection, device)
+    named = resolve(lines, connection)  # as `interface` is looked for
+    found: Clash = {}
+    if said.rule and said.table == MAIN_TABLE and not said.vrf:
+        text = f"{by['rule'].where}: rule needs table = NUMBER: the main table is where every packet looks"
+        found["rule"] = (text, "set `table`, or `vrf`")
+    template = named.interface or ""
+    if "{connection}" in template and connection and not is_glob(connection):
+        shortest = re.sub(r"{(?!connection)\w+}", "1", template).replace("{connection}", connection.split("/")[0])
+        try:
+            device_name(shortest)
+        except ValueError as error:
+            gives = f"interface = {template} gives {escaped(shortest, 40)}, where the daemon names none: {error}"
+            found["name"] = (
+                f"{by['interface'].where}: {gives}",
+                f"name a device in [connection {connection}], or leave out {{connection}}",
+            )
+    if said.local and said.remote not in ("", "any") and family(said.local) != family(said.remote):
+        text = f"{by['remote'].where}: remote = {said.remote} and local = {said.local} are of two families"
+        found["ends"] = (text, "one device carries one family outside, and both inside")
+    if said.vrf and said.vrf == device:
+        found["vrf"] = (f"{by['vrf'].where}: vrf = {said.vrf} is the tunnel's device itself", "name the VRF's device")
+    six = [address for address in said.address if family(address) == 6]
+    if six and 0 < said.mtu < IPV6_LEAST:
+        text = f"{by['mtu'].where}: mtu = {said.mtu} with address {six[0]}: IPv6 needs {IPV6_LEAST}"
+        found["mtu"] = (text, f"set `mtu` to {IPV6_LEAST} or more, or leave out the IPv6 address")
+    if named.external and named.kind != "vti" and "{if_id" in (named.interface or ""):
+        text = f"{by['interface'].where}: interface = {named.interface}: an external interface is one for all if_ids"
+        found["external"] = (text, "give it a name without {if_id}, or leave out `external`")
+    return found
+
+
+def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
+    """What the sections of named devices say that cannot be together."""
+    names = dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern))
+    taken: dict[object, str] = {}
+    for name in names:
+        said = resolve(lines, "", name)
+        remote = said.remote if said.remote != "any" else ""
+        if said.local and remote and family(said.local) != family(remote):
+            continue  # see `clash`
+        for key in idle_keys(said):
+            text = f"{key} says nothing of {name}: a device of kind {said.kind} has none"
+            yield f"{where(lines, name, key)}: {text}", "remove the line, or `kind`"
+        if lacking(said):
+            continue
+        mine = identity(said)
+        if mine in taken:
+            key = "if_id" if kind_of(said) == "xfrm" else "local"
+            key = "external" if said.external else key
+            same = {"if_id": "the same if_id", "local": "the same two ends", "external": "every if_id"}[key]
+            text = f"{name} and {taken[mine]} would have {same}"
+            yield f"{where(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
+        taken.setdefault(mine, name)
+
+
+def idle_keys(said: Settings) -> tuple[str, ...]:
+    """Keys that are given and mean nothing for the kind that is given."""
+    if said.kind == "vti":
+        return ("if_id",) if said.if_id else ()
+    if said.kind == "xfrm":
+        return tuple(key for key in ("local", "remote", "mark_in", "mark_out") if getattr(said, key))
+    return ()
+
+
+def identity(said: Settings) -> object:
+    """What the kernel has once: the ends of a VTI, the if_id of an XFRM interface."""
+    if said.external:
+        return "external"
+    return said.if_id if kind_of(said) == "xfrm" else (said.local, remote_said(said))
+
+
+def where(lines: tuple[Line, ...], name: str, key: str) -> str:
+    """File and line of the last word on a device's key."""
+    keys = (key, "mark") if key.startswith("mark") else (key,)
+    mine = [line for line in lines if line.key in keys and (line.kind, line.pattern) == ("device", name)]
+    others = [line for line in lines if line.key in keys]
+    return ([*others, *mine] or list(lines))[-1].where

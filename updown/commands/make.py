@@ -1,0 +1,114 @@
+"""`vti-updown make DEV` and `make --boot`: devices that the settings describe, before firewall and daemon.
+
+Each is held by a claim of its own (standing.py), so that it stays however many tunnels come and go.
+"""
+
+from __future__ import annotations
+
+import json
+
+from updown.commands.arguments import Arguments
+from updown.commands.standing import WHO, claim_of, lacking
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import clock
+from updown.ledger.store import Ledger
+from updown.model import errors, values
+from updown.model.claims import Change
+from updown.model.errors import Refused, UpdownError
+from updown.model.record import NamedTuple
+from updown.output.lines import folded
+from updown.output.report import JSON_VERSION, operation_json, plan_lines
+from updown.serve import ledger_of, settings_lines
+from updown.settings.file import Line, is_glob, resolve
+from updown.transaction import Report, carry_out, mend
+
+
+class Made(NamedTuple):
+    """What became of one device: a report, or why there is none."""
+
+    name: str
+    report: Report = Report("")
+    error: UpdownError | None = None
+    lacks: str = ""
+
+
+def show(arguments: Arguments) -> int:
+    """The sub-command. With --boot what cannot be made is told, and the others are."""
+    lines = settings_lines(arguments)
+    names = exact_names(lines) if arguments.boot else [named(arguments.files[0])]
+    now = clock.now()
+    with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+        earlier = mend(ledger, netlink, arguments.dry_run)
+        made = [one(name, lines, ledger, netlink, now, arguments.dry_run) for name in names]
+    if not arguments.boot:
+        ((_, _, error, lacks),) = made
+        if error or lacks:
+            raise error or Refused(f"{names[0]}: {lacks}", f"write it into [device {names[0]}] of the settings")
+    if arguments.json:
+        print(json.dumps(as_json(earlier, made)))
+    else:
+        print("\n".join(text(earlier, made, arguments.verbose)))
+    return max([errors.DONE, *(each.error.status for each in made if each.error)])
+
+
+def named(name: str) -> str:
+    """The device that was asked for; raises Refused for what can be none."""
+    try:
+        return values.device_name(name)
+    except ValueError as error:
+        raise Refused(f"{values.escaped(name, 30)}: {error}", "name a device, as in [device vti5]") from None
+
+
+def exact_names(lines: tuple[Line, ...]) -> list[str]:
+    """The devices that a section names, in the order of the file."""
+    return list(dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern)))
+
+
+def one(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Made:
+    """Make one device, or bring it in line; what is in the way is kept for the caller to tell."""
+    settings = resolve(lines, "", name)
+    lacks = lacking(settings)
+    if lacks:
+        return Made(name, lacks=lacks)
+    try:
+        claim, remarks = claim_of(named(name), settings, now, netlink.vrf_table)
+        with ledger.transaction():
+            report = carry_out(WHO, Change(put=(claim,)), ledger, netlink, dry)
+    except UpdownError as error:
+        return Made(name, error=error)
+    return Made(name, report._replace(remarks=remarks + report.remarks))
+
+
+def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
+    """For people: the commands, and a comment on what was not made."""
+    lines = [] if earlier == Report("") else plan_lines(earlier, reasons)
+    for name, report, error, lacks in made:
+        if error:
+            lines += folded("# error: ", f"{name}: {error.text}" if name not in error.text else error.text)
+            lines += folded("# hint: ", error.hint) if error.hint else []
+        elif lacks:
+            lines += folded("# ", f"{name} is not made: {lacks}")
+        else:
+            said = plan_lines(report, reasons)
+            lines += said if said != ["# nothing to do"] else [f"# {name} is as it should be"]
+    return lines or ["# no [device NAME] section names a device"]
+
+
+def as_json(earlier: Report, made: list[Made]) -> object:
+    """For programs."""
+    reports = [earlier, *(each.report for each in made)]
+    return {
+        "version": JSON_VERSION,
+        "devices": [
+            {
+                "name": each.name,
+                "made": not (each.error or each.lacks),
+                "error": each.error.text if each.error else "",
+                "lacks": each.lacks,
+            }
+            for each in made
+        ],
+        "operations": [operation_json(operation) for report in reports for operation in report.operations],
+        "warnings": [warning for report in reports for warning in report.warnings],
+        "remarks": [remark for report in reports for remark in report.remarks],
+    }

@@ -1,0 +1,136 @@
+"""`vti-updown probe`: ping the far ends that `probe` in the settings names, and withdraw routes where they do not answer.
+
+Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device go (traffic
+takes others), and it becomes dormant; with the first answer both are undone. The device stays up, since the kernel takes
+nothing in through one that is down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+from updown.commands.arguments import Arguments
+from updown.kernel import ping
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import clock
+from updown.ledger.file import STATE_DIR, copy_ledger
+from updown.ledger.liveness import MISSES, carrying, heard_by, is_silent, is_up, missed, set_missed
+from updown.ledger.store import Ledger
+from updown.model import errors
+from updown.model.claims import Change
+from updown.model.errors import Refused, UpdownError
+from updown.model.objects import bare
+from updown.model.record import NamedTuple
+from updown.output.lines import folded
+from updown.output.report import JSON_VERSION, operation_json, plan_lines
+from updown.serve import ledger_of, namespace_name, settings_lines
+from updown.settings.file import Line, resolve
+from updown.transaction import Report, carry_out, mend
+
+
+class Answer(NamedTuple):
+    """What became of one probe: `missed` in a row, 0 where it was answered; `why` it could not even be sent."""
+
+    device: str
+    far: str
+    missed: int
+    why: str = ""
+
+
+def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
+    """The sub-command: ask first, without the lock, and lock only to note what came of it."""
+    if "PLUTO_VERB" in environ:
+        raise Refused(
+            "probe cannot run inside a hook: the daemon would wait for the answers", "run it from a timer or a shell"
+        )
+    lines = settings_lines(arguments)
+    with Netlink() as netlink:
+        with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
+            asked = targets(copy, lines)
+            stale = set(missed(copy)) - set(asked)
+            hearing = heard_by(copy)
+        heard = ping.ask(asked, hearing)
+        if not asked and not stale:
+            return say(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
+        with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+            answers, report = note(heard, asked, ledger, netlink, clock.now(), arguments.dry_run)
+    return say(arguments, answers, report)
+
+
+def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
+    """The far address of each device that has a tunnel up and a `probe` in its settings; not of those that only receive."""
+    sending = heard_by(ledger)
+    said = {
+        device: resolve(lines, name, bare(device)).probe
+        for device, name in carrying(ledger).items()
+        if device in sending
+    }
+    return {device: far for device, far in sorted(said.items()) if far}
+
+
+def note(
+    heard: Mapping[str, str],
+    asked: Mapping[str, str],
+    ledger: Ledger,
+    netlink: Netlink,
+    now: int,
+    dry: bool,
+) -> tuple[list[Answer], Report]:
+    """Count what was not answered, and plan the routes of those devices anew for which that changes anything.
+
+    `heard`: by device empty where it answered, else why not."""
+    report = mend(ledger, netlink, dry)
+    answers: list[Answer] = []
+    before = missed(ledger)
+    for device in sorted({*before, *asked}):
+        there = device in heard and is_up(ledger, device)  # else it went down, or lost its `probe`: nothing to go by
+        count = before[device].probes if device in before else 0
+        count = count + 1 if there and heard[device] else 0
+        if there:
+            answers.append(Answer(device, asked[device], count, heard[device]))
+        report = joined(report, counted(device, count, ledger, netlink, now, dry))
+    return answers, report
+
+
+def counted(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
+    """Note the count of one device; routes go or come back where it crosses the line."""
+    try:
+        with ledger.transaction():
+            was = is_silent(ledger, device)
+            set_missed(ledger, device, count, now)
+            touched = ledger.on_device(device) if was != is_silent(ledger, device) else []
+            return carry_out("", Change(), ledger, netlink, dry, also=touched)
+    except UpdownError as error:
+        return Report("", warnings=(f"{device}: {error.text}",))
+
+
+def joined(one: Report, other: Report) -> Report:
+    """Two reports as one."""
+    return one._replace(operations=one.operations + other.operations, warnings=one.warnings + other.warnings)
+
+
+def say(arguments: Arguments, answers: list[Answer], report: Report) -> int:
+    """What was asked, and what changed; status 1 where something went wrong."""
+    talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
+    if arguments.json:
+        said = {
+            "version": JSON_VERSION,
+            "probes": [answer._asdict() for answer in answers],
+            "operations": [operation_json(operation) for operation in report.operations],
+            "warnings": list(report.warnings),
+        }
+        print(json.dumps(said))
+    else:
+        lines: list[str] = []
+        for device, far, count, why in answers:
+            if not count:
+                lines += [f"# {device}: {far} answers"] if talks else []
+            else:
+                withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
+                lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
+        if report.operations or report.warnings or (talks and report.remarks):
+            lines += plan_lines(report, arguments.verbose)
+        print("".join(f"{line}\n" for line in lines), end="")
+    return errors.FAILED if report.warnings else errors.DONE

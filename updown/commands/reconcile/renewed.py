@@ -1,0 +1,55 @@
+"""A claim where its tunnel's ends are now: they move by MOBIKE and NAT, and not always is a hook called. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from updown.model.about import at
+from updown.model.claims import STRONGSWAN, Claim
+from updown.model.objects import Link, Route, family, is_any, netns_of
+from updown.model.resources import Device, PeerRoute, Want
+
+
+def follow(claim: Claim, me: str, peer: str) -> Claim:
+    """The claim with the ends its tunnel has now. They move with MOBIKE and NAT, and the hook is not always called."""
+    device = device_in(claim)
+    if not (me and peer) or device is None or (me, peer) == (claim.about.me, claim.about.peer):
+        return claim
+    if device.link.kind == "xfrm" and claim.about.daemon != STRONGSWAN:
+        return claim  # pluto calls for its own
+    rest = [moved_want(want, me, peer) for want in claim.wants if not isinstance(want, PeerRoute)]
+    first = next((place for place, want in enumerate(rest) if isinstance(want, Route)), len(rest))
+    wants = (*rest[:first], *ways(claim, device.link, me, peer), *rest[first:])
+    return claim._replace(wants=wants, about=at(claim.about, me, peer))
+
+
+def ways(claim: Claim, link: Link, me: str, peer: str) -> tuple[PeerRoute, ...]:
+    """The ways to peers that the claim needs now: to the one that moved where a route of the claim holds its address, as
+    concerns/routes.py has it."""
+    before = [want for want in claim.wants if isinstance(want, PeerRoute)]
+    kept = [want for want in before if want.peer != claim.about.peer]
+    into = [want for want in claim.wants if isinstance(want, Route) and holds(want, peer)]
+    underlay = before[0].underlay if before else ""
+    same_tables = not (netns_of(link.name) or link.vrf)
+    return (*kept, PeerRoute(peer, link.name, underlay, me)) if into and same_tables else tuple(kept)
+
+
+def holds(route: Route, peer: str) -> bool:
+    """Whether a route's network has this address in it."""
+    network, address = ipaddress.ip_network(route.destination), ipaddress.ip_address(peer)
+    return network.version == address.version and address in network
+
+
+def moved_want(want: Want, me: str, peer: str) -> Want:
+    """One want, with the ends of a VTI where they are now."""
+    if isinstance(want, Device) and want.link.kind != "xfrm":
+        six = family(me) == 6
+        anywhere = "::" if six else "0.0.0.0"
+        remote = anywhere if is_any(want.link.remote) else peer
+        return want._replace(link=want.link._replace(kind="vti6" if six else "vti", local=me, remote=remote))
+    return want
+
+
+def device_in(claim: Claim) -> Device | None:
+    """The device that a claim asks for."""
+    return next((want for want in claim.wants if isinstance(want, Device)), None)

@@ -1,0 +1,99 @@
+"""What `vti-updown reconcile` prints: for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from updown.commands.reconcile.decide import DAEMONS, GRACE, Decision, End, Facts
+from updown.daemons.answer import ABSENT, ANSWERED
+from updown.daemons.libreswan import status
+from updown.model.claims import Claim
+from updown.model.record import NamedTuple
+from updown.model.resources import Mtu
+from updown.output.lines import folded
+from updown.output.report import JSON_VERSION, claim_json, operation_json, plan_lines
+from updown.transaction import Report
+
+
+class Outcome(NamedTuple):
+    """What was decided, and what was done, or, in a dry run, would be."""
+
+    decision: Decision
+    report: Report
+    facts: Facts
+
+
+def uncounted(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
+    told: dict[str, str] = {}
+    for child in decision.uncounted:
+        name = DAEMONS.get(child.daemon, child.daemon)
+        told[child.connection] = (
+            f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
+        )
+    ours = {child.connection for child in decision.uncounted if child.daemon == status.DAEMON}
+    return (
+        tuple(line for connection, line in told.items() if connection not in ours),
+        tuple(line for connection, line in told.items() if connection in ours),
+    )
+
+
+def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
+    """For people: which claims end and why, then the commands as everywhere."""
+    lines: list[str] = []
+    for claim, reason in outcome.decision.ended:
+        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+        lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
+    for claim in outcome.decision.waiting:
+        lines += folded(
+            "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
+        )
+    for claim in outcome.decision.young:
+        why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
+        lines += folded("# ", f"{claim.connection}: claim {claim.kind}: {why}")
+    for claim in outcome.decision.moved:
+        lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
+    for claim in outcome.decision.recounted:
+        for want in claim.wants:
+            if isinstance(want, Mtu):
+                lines += folded("# ", f"{claim.connection}: mtu {want.device}: {want.reason}")
+    said = plan_lines(outcome.report, reasons)
+    return lines + said if said != ["# nothing to do"] or not lines else lines
+
+
+def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
+    """For programs. `booted`: when the machine was, in seconds since the epoch."""
+
+    def ended(end: End) -> dict[str, object]:
+        return {**claim_json(end.claim, booted), "reason": end.reason}
+
+    return {
+        "version": JSON_VERSION,
+        "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
+        "claims_ended": [ended(end) for end in outcome.decision.ended],
+        "claims_waiting": [claim_json(claim, booted) for claim in outcome.decision.waiting],
+        "claims_young": [claim_json(claim, booted) for claim in outcome.decision.young],
+        "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
+        "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
+        "uncounted": [child._asdict() for child in outcome.decision.uncounted],
+        "operations": [operation_json(operation) for operation in outcome.report.operations],
+        "warnings": list(outcome.report.warnings),
+        "remarks": list(outcome.report.remarks),
+    }
+
+
+def notes(claims: Sequence[Claim], facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remarks and warnings on what could not be asked."""
+    remarks: list[str] = []
+    warnings: list[str] = []
+    held: set[str] = {claim.about.daemon for claim in claims}
+    for daemon, said in facts.said.items():
+        name = DAEMONS.get(daemon, daemon)
+        if said.state == ABSENT and daemon in held:
+            remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
+        elif said.state not in (ABSENT, ANSWERED):
+            rest = ": only claims that the kernel knows nothing of end; run it again later"
+            text = f"{name} runs but says nothing ({said.why})"
+            told = warnings if daemon in held else remarks
+            told.append(text + (rest if daemon in held else "; no claim is of it"))
+    return tuple(remarks), tuple(warnings)

@@ -1,0 +1,141 @@
+"""`vti-updown status`: devices, and the claims that hold them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from updown.commands.arguments import Arguments
+from updown.commands.reconcile.orphans import netnses
+from updown.kernel.netlink import dumps
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import clock, spool
+from updown.ledger.file import STATE_DIR, folder
+from updown.ledger.liveness import follows, is_silent, is_up
+from updown.ledger.store import Ledger
+from updown.model import errors
+from updown.model.claims import Claim
+from updown.model.errors import UpdownError
+from updown.model.objects import Link, has_our_alias, is_any
+from updown.model.resources import Device
+from updown.model.values import escaped
+from updown.output.report import JSON_VERSION, claim_json
+from updown.serve import ledger_of, namespace_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def show(arguments: Arguments) -> int:
+    """Print both tables, or JSON."""
+    with Netlink() as netlink, ledger_of(arguments, netlink, dry=True) as ledger:
+        held = list(ledger.claims())
+        names = {claim.device for claim in held if claim.device} | made_devices(ledger)
+        note = ledger.note
+        try:
+            for netns in ("", *netnses(ledger, ())):
+                names |= {link.name for link in dumps.links(netns) if has_our_alias(link)}
+        except UpdownError as error:
+            note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
+        devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
+        waiting = len(spool.waiting(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
+    booted = clock.booted()
+    if arguments.json:
+        print(
+            json.dumps(
+                {
+                    "version": JSON_VERSION,
+                    "devices": devices,
+                    "claims": [claim_json(claim, booted) for claim in held],
+                    "note": note,
+                    "waiting": waiting,
+                }
+            )
+        )
+        return errors.DONE
+    if note:
+        print(f"# {note}")
+    if waiting:
+        print(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
+    if not devices and not held:
+        print("no devices, no claims")
+        return errors.DONE
+    heads = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
+    print("\n".join(table(heads, [device_cells(row) for row in devices])))
+    print()
+    print(
+        "\n".join(
+            table(
+                ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE"), [claim_cells(c, booted) for c in held]
+            )
+        )
+    )
+    return errors.DONE
+
+
+def made_devices(ledger: Ledger) -> set[str]:
+    """Names of devices that we made, claimed or not."""
+    return {name.split(" ", 1)[1] for name in ledger.all_made() if name.startswith("device ")}
+
+
+def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:
+    """One device: what the kernel shows, who made it, and when it goes."""
+    asked = [(claim, want) for claim in held for want in claim.wants if isinstance(want, Device)]
+    wants = [want for _, want in asked if want.link.name == name]
+    made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
+    by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
+    goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
+    row: dict[str, Any] = {
+        "name": name,
+        "present": link is not None,
+        "made_by": by,
+        "goes": goes,
+        "claims": len(wants),
+        "signal": signal_of(name, wants, ledger),
+    }
+    if link is not None:
+        row.update(link._asdict())
+    return row
+
+
+def signal_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
+    """`idle` for a device that follows its tunnels and has none up, `silent` where the far end does not answer, else empty."""
+    if is_silent(ledger, name):
+        return "silent"
+    return "idle" if follows(wants) and not is_up(ledger, name) else ""
+
+
+def device_cells(row: dict[str, Any]) -> list[str]:
+    """A device's row of the table."""
+    if not row["present"]:
+        return [row["name"], "-", "-", "-", "-", "MISSING", row["made_by"], row["goes"], str(row["claims"])]
+    key = str(row["ikey"]) if row["ikey"] == row["okey"] else f"{row['ikey']}/{row['okey']}"
+    if row["kind"] == "xfrm":
+        key = "external" if row["external"] else f"if_id {row['if_id']}"
+    ends = ["any" if is_any(row[end]) and row["kind"] != "xfrm" else row[end] or "-" for end in ("local", "remote")]
+    state = "up" if row["up"] else "DOWN"
+    if row["signal"] == ("silent" if row["up"] else "idle"):
+        state = row["signal"]
+    return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]
+
+
+def claim_cells(claim: Claim, booted: int) -> list[str]:
+    """A claim's row of the table; `booted` in seconds since the epoch."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(booted + claim.since))
+    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
+    return [
+        escaped(claim.connection, 40),
+        claim.kind,
+        claim.device or "-",
+        claim.about.peer or "-",
+        escaped(selectors, 90),
+        since,
+    ]
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (heads, *rows)]

@@ -1,0 +1,107 @@
+"""TCP segments that fit the tunnel: one nftables table of our own for each device, `inet vti-updown-DEV`.
+
+A SYN that leaves by the device is clamped to what its route carries; one that comes out of it, to the device's own MTU, since
+the answer has to go back that way. The kernel only ever lowers a segment size (net/netfilter/nft_exthdr.c).
+"""
+
+from __future__ import annotations
+
+from updown.model.objects import bare, netns_of
+from updown.model.observed import Observed
+from updown.model.operations import Operation
+from updown.model.record import NamedTuple
+from updown.model.resources import Clamp, Device
+from updown.settings.file import Settings
+
+PREFIX = "vti-updown-"
+CHAIN = "forward"
+PRIORITY = -150  # NF_IP_PRI_MANGLE
+HEADERS = (("ipv4", 40), ("ipv6", 60))  # bytes of IP and TCP, without options
+LEAST = 68  # bytes
+
+
+class Rule(NamedTuple):
+    """A SYN by `device`, entering (iifname; of a VRF's slave sdifname) or leaving (oifname), of one family or of both (empty),
+    gets a largest segment of `size` bytes; 0: what its route carries. `comment` tells the rule when it is listed."""
+
+    key: str
+    device: str
+    family: str
+    size: int
+    comment: str
+
+
+def wants(settings: Settings, devices: tuple[Device, ...]) -> tuple[Clamp, ...]:
+    """A table for each device of the tunnel."""
+    return (
+        tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in devices)
+        if settings.mss == "clamp"
+        else ()
+    )
+
+
+def rules(clamp: Clamp) -> tuple[Rule, ...]:
+    """The rules of the table. Without an MTU of ours what comes in is clamped by the route too: nftables looks at the way
+    back as well (net/netfilter/nft_rt.c get_tcpmss)."""
+    name = bare(clamp.device)
+    # what came in by a slave has the VRF as its device when it is forwarded (drivers/net/vrf.c vrf_ip_rcv)
+    key, by = ("sdifname", "by its VRF") if clamp.slave else ("iifname", "entering")
+    leaving = Rule("oifname", name, "", 0, "leaving: route")
+    if clamp.mtu <= LEAST:
+        return (leaving, Rule(key, name, "", 0, f"{by}: route"))
+    entering = [Rule(key, name, family, clamp.mtu - headers, f"{by}: mtu {clamp.mtu}") for family, headers in HEADERS]
+    return (leaving, *entering)
+
+
+def table(device: str) -> str:
+    """The name of a device's table, in the namespace of the device."""
+    return PREFIX + bare(device)
+
+
+def device_of_table(name: str) -> str | None:
+    """The device of a table of ours; None for another's."""
+    return name[len(PREFIX) :] if name.startswith(PREFIX) else None
+
+
+def recognised(device: str, comments: list[str]) -> Clamp:
+    """The clamp that a table with these rules is; one with an MTU of -1 where they are not what we write."""
+    by, _, size = (comments[1] if len(comments) > 1 else "").partition(": mtu ")
+    clamp = Clamp(device, int(size) if size.isdigit() else 0, by.startswith("by its VRF"))
+    return clamp if [rule.comment for rule in rules(clamp)] == comments else Clamp(device, -1)
+
+
+def plan(want: Clamp, observed: Observed, claim: str) -> Operation | None:
+    """Make the table, or put another in its place, where it is not as wanted."""
+    have = observed.tables.get(want.device)
+    if have == want:
+        return None
+    why = f"{claim}: TCP segments fit the tunnel"
+    return Operation("firewall replace" if have else "firewall add", want, have, why)
+
+
+def plan_removal(want: Clamp, observed: Observed, why: str) -> list[Operation]:
+    """Delete the table, if it is there."""
+    have = observed.tables.get(want.device)
+    return [Operation("firewall delete", have, reason=why)] if have else []
+
+
+def command(action: str, clamp: Clamp) -> str:
+    """The nft command of an operation."""
+    name = f"table inet {table(clamp.device)}"
+    netns = netns_of(clamp.device)
+    nft = f"ip netns exec {netns} nft" if netns else "nft"
+    if action == "firewall delete":
+        return f"{nft} delete {name}"
+    words = "; ".join(rule_text(rule) for rule in rules(clamp))
+    head = f"chain {CHAIN} {{ type filter hook {CHAIN} priority {PRIORITY}; policy accept"
+    before = f"add {name}; delete {name}; " if action == "firewall replace" else ""
+    return f"{nft} '{before}{name} {{ {head}; {words}; }}; }}'"
+
+
+def rule_text(rule: Rule) -> str:
+    """A rule as nft reads it."""
+    family = f"meta nfproto {rule.family} " if rule.family else ""
+    size = str(rule.size) if rule.size else "rt mtu"
+    syn = "tcp flags & (syn | rst) == syn"
+    key = f"meta {rule.key}" if rule.key == "sdifname" else rule.key
+    return f'{key} "{rule.device}" {family}{syn} tcp option maxseg size set {size} comment "{rule.comment}"'

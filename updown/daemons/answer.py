@@ -1,0 +1,111 @@
+"""What a running IKE daemon says of itself, the same for both: records, and whether one runs at all. For `reconcile`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from updown.model import values
+from updown.model.record import NamedTuple
+
+ANSWER_SECONDS = 3.0  # a daemon that takes longer is taken to be silent
+
+ANSWERED = "answered"
+SILENT = "silent"  # it runs, and did not answer
+ABSENT = "absent"  # it does not run in this network namespace
+
+
+class Child(NamedTuple):
+    """A tunnel that a daemon reports as up. `spi_in` is that of packets we receive; 0 and "" are not told."""
+
+    daemon: str
+    connection: str
+    me: str = ""
+    peer: str = ""
+    spi_in: int = 0
+    spi_out: int = 0
+    reqid: int = 0
+    unique_id: int = 0  # of the IKE SA; strongSwan alone has it
+    mark_in: int = 0
+    mark_out: int = 0
+    if_id_in: int = 0
+    if_id_out: int = 0
+    theirs: tuple[str, ...] = ()  # networks of the remote selectors, where told
+    ids: tuple[str, str] = ("", "")  # IKE identities, ours and the peer's, where told
+    ours: bool = False  # its configuration asks for a device of the hook, so that a claim is to be expected
+
+
+class Said(NamedTuple):
+    """A daemon's answer. `held` are the connections it keeps the way open for, on demand, or to be brought up again; `ends` is
+    our end of each where it tells.
+
+    `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0 where not known.
+    """
+
+    state: str
+    why: str = ""
+    since: int = 0
+    children: tuple[Child, ...] = ()
+    held: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = ()
+    whole: bool = True  # nothing was left out of the answer
+    ends: Mapping[str, str] = MappingProxyType({})
+
+
+def silent(why: str, since: int = 0) -> Said:
+    """It runs, but says nothing."""
+    return Said(SILENT, why, since)
+
+
+def processes(names: tuple[str, ...]) -> dict[int, int]:
+    """Processes of one of these names in our network namespace, and when each was started, seconds since boot.
+
+    One whose namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none:
+    between fork and exec a hook or script has its daemon's name.
+    """
+    home = os.stat("/proc/self/ns/net").st_ino
+    found: dict[int, int] = {}
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as file:
+                if file.read().rstrip("\n") not in names:
+                    continue
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
+            if fields[0] not in "ZX" and elsewhere(int(entry), home) is not True:
+                found[int(entry)] = started(int(fields[19]))
+                parents[int(entry)] = int(fields[1])
+        except OSError:
+            continue  # it ended meanwhile
+    return {pid: since for pid, since in found.items() if parents[pid] not in found}
+
+
+def several(pids: dict[int, int], name: str) -> str:
+    """Why one daemon's answer is not the whole truth: more than one of them runs here; else empty."""
+    listed = ", ".join(str(pid) for pid in sorted(pids))
+    return f"{len(pids)} processes of {name} run here ({listed}), and one alone can be asked" if len(pids) > 1 else ""
+
+
+def elsewhere(pid: int, home: int) -> bool:
+    """Whether a process is in another network namespace than that with inode `home`; no, where that cannot be seen."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino != home
+    except PermissionError:
+        return False
+
+
+def started(ticks: int) -> int:
+    """Seconds since boot of a process's start, from field 22 of /proc/PID/stat."""
+    return ticks // os.sysconf("SC_CLK_TCK")
+
+
+def end(told: object) -> str:
+    """A tunnel's end as a daemon tells it, in canonical form; "" where it is no address, as %any is."""
+    try:
+        return values.address(told) if isinstance(told, str) else ""
+    except ValueError:
+        return ""

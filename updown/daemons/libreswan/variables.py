@@ -1,0 +1,203 @@
+"""libreswan: variables -> context, for 4.10 (and 3.x) and for 5.x and main.
+
+Sources: programs/pluto/updown.c build_updown_environ (5.x), programs/pluto/kernel.c fmt_common_shell_out (4.10), and recordings
+of live daemons (tests/recordings). The quirks undone here are listed in docs/libreswan.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, SHOWN, Row, fitting, read_table
+from updown.model import values
+from updown.model.context import Context, Selector
+from updown.model.errors import Refused
+from updown.model.objects import is_any
+from updown.model.values import escaped
+from updown.model.verbs import parse_verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+KINDS = ("CK_PERMANENT", "CK_TEMPLATE", "CK_INSTANCE", "CK_GOING_AWAY", "CK_GROUP")
+LABELLED = "CK_LABELED_"
+
+CHILD_TYPES = ("ESP", "AH", "IPCOMP")
+NO_CHILD_TYPES = ("none", "unknown?")  # the latter after a refused negotiation
+
+CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+
+
+def kind_word(value: str) -> str:
+    """CK_PERMANENT and the like; also one that a later release may have."""
+    if not value.startswith("CK_") or not value[3:] or not set(value) <= CAPITALS:
+        raise ValueError("CK_ and a word in capitals is expected")
+    return value
+
+
+def sa_type(value: str) -> str:
+    """What protects the packets, or a word for nothing."""
+    if value not in CHILD_TYPES + NO_CHILD_TYPES:
+        raise ValueError(f"one of {', '.join(CHILD_TYPES + NO_CHILD_TYPES)} is expected")
+    return value
+
+
+def ip_family(value: str) -> str:
+    """ipv4 or ipv6."""
+    if value not in ("ipv4", "ipv6"):
+        raise ValueError("ipv4 or ipv6 is expected")
+    return value
+
+
+TABLE: tuple[Row, ...] = (
+    Row("PLUTO_VERB", "verb", parse_verb, NEEDED),
+    Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
+    Row("PLUTO_ME", "me", values.address, NEEDED),
+    Row("PLUTO_PEER", "peer", values.address, NEEDED),
+    Row("PLUTO_MY_CLIENT", "my_client", values.network, SHAPES),
+    Row("PLUTO_MY_CLIENT_NET", "my_net", values.address, OPTIONAL),
+    Row("PLUTO_MY_CLIENT_MASK", "my_mask", values.mask_length, OPTIONAL),
+    Row("PLUTO_MY_PROTOCOL", "my_protocol", values.protocol, SHAPES),
+    Row("PLUTO_MY_PORT", "my_port", values.port, SHAPES),
+    Row("PLUTO_PEER_CLIENT", "peer_client", values.network, SHAPES),
+    Row("PLUTO_PEER_CLIENT_NET", "peer_net", values.address, OPTIONAL),
+    Row("PLUTO_PEER_CLIENT_MASK", "peer_mask", values.mask_length, OPTIONAL),
+    Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, SHAPES),
+    Row("PLUTO_PEER_PORT", "peer_port", values.port, SHAPES),
+    Row("PLUTO_CLIENT_FAMILY", "client_family", ip_family, SHAPES),
+    Row("PLUTO_CONN_ADDRFAMILY", "host_family", ip_family, OPTIONAL),
+    Row("PLUTO_CONNECTION_TYPE", "connection_type", values.text, OPTIONAL),
+    Row("PLUTO_CONN_KIND", "connection_kind", kind_word, SHAPES),
+    Row("PLUTO_CONN_POLICY", "policy", values.plus_words, SHAPES),
+    Row("PLUTO_STACK", "stack", values.text, OPTIONAL),
+    Row("PLUTO_SA_TYPE", "sa_type", sa_type, SHAPES),
+    Row("PLUTO_SA_REQID", "reqid", values.number, SHAPES),
+    Row("SPI_IN", "peer_spi", values.spi, SHAPES),
+    Row("SPI_OUT", "own_spi", values.spi, SHAPES),
+    Row("CONNMARK_IN", "mark_in", values.mark, SHAPES),
+    Row("CONNMARK_OUT", "mark_out", values.mark, SHAPES),
+    Row("VTI_IFACE", "interface", values.device_name, SHAPES),
+    Row("VTI_ROUTING", "routing", values.yes_no, SHAPES),
+    Row("VTI_SHARED", "shared", values.yes_no, SHAPES),
+    Row("VTI_IP", "vti_address", values.interface_address, SHAPES),
+    Row("PLUTO_VIRT_INTERFACE", "daemon_device", values.daemon_device, SHAPES),
+    Row("PLUTO_XFRMI_ROUTE", "xfrmi_route", values.yes_no, SHAPES),
+    Row("PLUTO_XFRMI_FWMARK", "fwmark", values.mark, SHAPES),
+    Row("INTERFACE_IP", "xfrmi_address", values.interface_address, SHAPES),
+    Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
+    Row("PLUTO_NEXT_HOP", "next_hop", values.address, OPTIONAL),
+    Row("PLUTO_METRIC", "metric", values.number, SHAPES),
+    Row("PLUTO_MTU", "mtu", values.mtu, SHAPES),
+    Row("PLUTO_MY_SOURCEIP", "source_address", values.address, OPTIONAL),
+    Row("PLUTO_MOBIKE_EVENT", "mobike", values.yes_no, OPTIONAL),
+    Row("PLUTO_MY_ID", "my_id", values.text, OPTIONAL),
+    Row("PLUTO_PEER_ID", "peer_id", values.text, OPTIONAL),
+    Row("PLUTO_PEER_CA", "peer_ca", values.text, OPTIONAL),
+    Row("PLUTO_USERNAME", "username", values.text, OPTIONAL),
+    Row("XAUTH_FAILED", "xauth_failed", values.flag, OPTIONAL),
+    Row("PLUTO_IS_PEER_CISCO", "cisco_peer", values.flag, OPTIONAL),
+    Row("PLUTO_CFG_SERVER", "config_server", values.flag, OPTIONAL),
+    Row("PLUTO_CFG_CLIENT", "config_client", values.flag, OPTIONAL),
+    Row("PLUTO_NM_CONFIGURED", "network_manager", values.flag, OPTIONAL),
+    Row("PLUTO_PEER_DNS_INFO", "dns_servers", values.addresses, OPTIONAL),
+    Row("PLUTO_PEER_DOMAIN_INFO", "dns_domains", values.words, OPTIONAL),
+    Row("PLUTO_DNS_RESOLVER", "dns_resolver", values.text, OPTIONAL),
+    Row("PLUTO_PEER_BANNER", "banner", values.text, OPTIONAL),
+    Row("PLUTO_ADDTIME", "added", values.count, OPTIONAL),
+    Row("PLUTO_INBYTES", "bytes_in", values.count, OPTIONAL),
+    Row("PLUTO_OUTBYTES", "bytes_out", values.count, OPTIONAL),
+    Row("NFLOG", "nflog_group", values.number, OPTIONAL),
+    Row("CAT", "client_translation", values.flag, OPTIONAL),
+    Row("UPDOWN_DEBUG", "debug", values.flag, OPTIONAL),
+    Row("IPSEC_INIT_SCRIPT_DEBUG", "debug", values.flag, OPTIONAL),
+)
+
+DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
+
+FIRST_AUTOMATIC_REQID = 16384
+"""Automatic reqids are above 16383 and multiples of 4; 5.x adds 1 (ESP) or 2 (IPCOMP) once there is a child SA."""
+
+IPSEC0_IF_ID = 16384  # ipsec0 cannot have if_id 0 (programs/pluto/ipsec_interface.c)
+
+
+def read(environ: Mapping[str, str]) -> Context:
+    """The context of a libreswan call; raises Refused with the name of the variable that is missing or bad."""
+    fields, warnings = read_table(TABLE, environ)
+    generation = 5 if "client_family" in fields else 4
+    client(fields, "my", "PLUTO_MY_CLIENT")
+    client(fields, "peer", "PLUTO_PEER_CLIENT")
+    kind = fields.get("connection_kind", "CK_PERMANENT")
+    if kind not in KINDS and not kind.startswith(LABELLED):
+        warnings.append(f"PLUTO_CONN_KIND={escaped(kind, SHOWN)}: no kind of this release; taken for an instance")
+    reqid = fields.get("reqid", 0)
+    automatic = reqid >= FIRST_AUTOMATIC_REQID
+    policy = frozenset(fields.get("policy", ()))
+    wishes = policy & {"UP", "KEEP", "ROUTE"}
+    failure_shunt = any(word.startswith("failure") and word != "failureNONE" for word in policy)
+    child = fields.get("sa_type", "ESP" if fields.get("own_spi") else "none") in CHILD_TYPES
+    moved = generation >= 5 and "unroute" in fields["verb"].steps and child and bool(wishes)
+    interface = fields.get("interface")
+    device = fields.get("daemon_device")
+    if is_any(fields.get("source_address")):
+        fields.pop("source_address", None)  # no lease was given
+    derived: dict[str, Any] = {
+        "daemon": "libreswan",
+        "generation": generation,
+        "warnings": tuple(warnings),
+        "instance": kind != "CK_PERMANENT",  # CK_GOING_AWAY is an instance that 4.10 is deleting
+        "template": kind == "CK_TEMPLATE",
+        "policy": policy,
+        "initiates": "UP" in policy,
+        "revives": bool(wishes) or failure_shunt,
+        # 4.10 does not show ROUTE: there a trap ends with `unroute` alone
+        "down_ends_trap": generation >= 5,
+        "reqid": reqid & ~3 if automatic else reqid,
+        "reqid_automatic": automatic,
+        "child": child,
+        # SPI_IN carries the peer's SPI, the one of packets we send (programs/pluto/updown.c)
+        "spi_in": fields.get("own_spi", 0),
+        "spi_out": fields.get("peer_spi", 0),
+        # both are always sent, but mean something only with the device they speak of
+        "routing": fields.get("routing") if interface else fields.get("xfrmi_route") if device else None,
+        "shared": fields.get("shared") if interface else None,
+        "interface_addresses": interface_addresses(fields, interface, device, generation),
+        "if_id_in": if_id(device),
+        "if_id_out": if_id(device),
+        "next_hop": next_hop(fields),
+        "suspended": fields.get("mobike", False) or moved,
+        "dns_resolver": fields.get("dns_resolver", "file"),
+    }
+    direct = {name: value for name, value in fields.items() if name in DIRECT}
+    return fitting(Context(**{**direct, **derived}))
+
+
+def client(fields: dict[str, Any], side: str, variable: str) -> None:
+    """Put the selector of `side` together; the network may be given as _NET and _MASK alone (3.x)."""
+    network = fields.get(f"{side}_client")
+    if network is None:
+        if f"{side}_net" not in fields or f"{side}_mask" not in fields:
+            raise Refused(f"{variable} is not set", "the IKE daemon sets it; by hand, use a saved environment")
+        network = values.network(f"{fields[f'{side}_net']}/{fields[f'{side}_mask']}")
+    fields[f"{side}_client"] = Selector(network, fields.get(f"{side}_protocol", 0), fields.get(f"{side}_port", "0"))
+
+
+def interface_addresses(fields: Mapping[str, Any], interface: Any, device: Any, generation: int) -> tuple[str, ...]:
+    """Addresses for the tunnel device: leftvti, or in 4.10 leftinterface-ip, which pluto 5.x sets by itself."""
+    if interface:
+        return (fields["vti_address"],) if "vti_address" in fields else ()
+    if device and generation < 5 and "xfrmi_address" in fields:
+        return (fields["xfrmi_address"],)
+    return ()
+
+
+def if_id(device: Any) -> int:
+    """The if_id of pluto's ipsecN: N, and 16384 for ipsec0; 0 where the name does not tell."""
+    digits = device[5:] if device and device.startswith("ipsec") else ""
+    return int(digits) or IPSEC0_IF_ID if digits.isdigit() else 0
+
+
+def next_hop(fields: Mapping[str, Any]) -> Any:
+    """The gateway towards the peer; the peer itself, given as next hop, means that it is reached directly."""
+    hop = fields.get("next_hop")
+    return None if hop == fields["peer"] else hop

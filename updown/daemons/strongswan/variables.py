@@ -1,0 +1,144 @@
+"""strongSwan: variables -> context, for 5.9.8 and 6, which send the same.
+
+Sources: src/libcharon/plugins/updown/updown_listener.c, and recordings of a live charon (tests/recordings). The quirks undone
+here are listed in docs/strongswan.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, fitting, read_table
+from updown.model import values
+from updown.model.context import Context, Selector
+from updown.model.errors import Refused
+from updown.model.objects import family
+from updown.model.record import NamedTuple
+from updown.model.verbs import Verb, parse_verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def verb(value: str) -> Verb:
+    """up or down, -host or -client, -v6 or not; raises Refused for any other."""
+    found = parse_verb(value)
+    if found.steps not in (("up",), ("down",)) or not found.scope:
+        raise Refused(f"PLUTO_VERB: strongSwan has no verb {value!r}", "it sends up and down, -host and -client")
+    return found
+
+
+def protection(value: str) -> str:
+    """esp or ah, in the capitals that libreswan gives."""
+    if value not in ("esp", "ah"):
+        raise ValueError("esp or ah is expected")
+    return value.upper()
+
+
+def udp_port(value: str) -> int:
+    """A UDP port."""
+    return values.number(value, 65535)
+
+
+TABLE: tuple[Row, ...] = (
+    Row("PLUTO_VERB", "verb", verb, NEEDED),
+    Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
+    Row("PLUTO_UNIQUEID", "unique_id", values.number, NEEDED),
+    Row("PLUTO_ME", "me", values.address, NEEDED),
+    Row("PLUTO_PEER", "peer", values.address, NEEDED),
+    Row("PLUTO_MY_CLIENT", "my_network", values.network, NEEDED),
+    Row("PLUTO_MY_PROTOCOL", "my_protocol", values.protocol, SHAPES),
+    Row("PLUTO_MY_PORT", "my_port", values.port, SHAPES),
+    Row("PLUTO_PEER_CLIENT", "peer_network", values.network, NEEDED),
+    Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, SHAPES),
+    Row("PLUTO_PEER_PORT", "peer_port", values.port, SHAPES),
+    Row("PLUTO_MARK_IN", "mark_in", values.mark, SHAPES),
+    Row("PLUTO_MARK_OUT", "mark_out", values.mark, SHAPES),
+    Row("PLUTO_IF_ID_IN", "if_id_in", values.number, SHAPES),
+    Row("PLUTO_IF_ID_OUT", "if_id_out", values.number, SHAPES),
+    Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
+    Row("PLUTO_REQID", "reqid", values.number, OPTIONAL),
+    Row("PLUTO_PROTO", "sa_type", protection, OPTIONAL),
+    Row("PLUTO_UDP_ENC", "encapsulation_port", udp_port, OPTIONAL),
+    Row("PLUTO_IPCOMP", "compressed", values.flag, OPTIONAL),
+    Row("PLUTO_HOST_ACCESS", "host_access", values.flag, OPTIONAL),
+    Row("PLUTO_MY_SOURCEIP", "first_source", values.address, OPTIONAL),
+    Row("PLUTO_PEER_SOURCEIP", "first_peer_source", values.address, OPTIONAL),
+    Row("PLUTO_MY_ID", "my_id", values.text, OPTIONAL),
+    Row("PLUTO_PEER_ID", "peer_id", values.text, OPTIONAL),
+    Row("PLUTO_XAUTH_ID", "username", values.text, OPTIONAL),
+    Row("PLUTO_VERSION", "version", values.text, OPTIONAL),
+)
+
+DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
+
+
+class Series(NamedTuple):
+    """Numbered variables, PREFIX1, PREFIX2, ..., whose addresses a field collects in the order of their numbers."""
+
+    prefix: str
+    field: str
+
+
+SERIES: tuple[Series, ...] = (
+    Series("PLUTO_MY_SOURCEIP4_", "virtual_addresses"),
+    Series("PLUTO_MY_SOURCEIP6_", "virtual_addresses"),
+    Series("PLUTO_PEER_SOURCEIP4_", "peer_virtual_addresses"),
+    Series("PLUTO_PEER_SOURCEIP6_", "peer_virtual_addresses"),
+    Series("PLUTO_DNS4_", "dns_servers"),
+    Series("PLUTO_DNS6_", "dns_servers"),
+)
+
+
+def read(environ: Mapping[str, str]) -> Context:
+    """The context of a strongSwan call; raises Refused with the name of the variable that is missing or bad."""
+    fields, warnings = read_table(TABLE, environ)
+    collected: dict[str, tuple[str, ...]] = {series.field: () for series in SERIES}
+    for series in SERIES:
+        found, more = read_series(series, environ)
+        collected[series.field] += found
+        warnings += more
+    for field, first in (("virtual_addresses", "first_source"), ("peer_virtual_addresses", "first_peer_source")):
+        alone = (fields[first],) if first in fields else ()
+        collected[field] = tuple(dict.fromkeys(collected[field] or alone))
+    my_client = Selector(fields["my_network"], fields.get("my_protocol", 0), fields.get("my_port", "0"))
+    peer_client = Selector(fields["peer_network"], fields.get("peer_protocol", 0), fields.get("peer_port", "0"))
+    direct: dict[str, Any] = {name: value for name, value in fields.items() if name in DIRECT}
+    derived: dict[str, Any] = {
+        **collected,
+        "dns_servers": tuple(dict.fromkeys(collected["dns_servers"])),  # a server may be told twice
+        "daemon": "strongswan",
+        "generation": 0,
+        "warnings": tuple(warnings),
+        "my_client": my_client,
+        "peer_client": peer_client,
+        "child": True,  # there is no call without one: traps are never told of
+        "way_unknown": "underlay" in fields and fields["underlay"] is None,
+        "source_address": source_of(my_client, collected["virtual_addresses"]),
+    }
+    return fitting(Context(**{**direct, **derived}))
+
+
+def read_series(series: Series, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
+    """The addresses of one series in the order of their numbers, and warnings."""
+    names = [name for name in environ if name.startswith(series.prefix) and is_number(name[len(series.prefix) :])]
+    names.sort(key=lambda name: int(name[len(series.prefix) :]))
+    fields, warnings = read_table(tuple(Row(name, name, values.address, OPTIONAL) for name in names), environ)
+    return tuple(fields[name] for name in names if name in fields), warnings
+
+
+def is_number(text: str) -> bool:
+    """Whether the end of a variable's name is a number as charon writes it."""
+    return text.isascii() and text.isdigit() and len(text) < 4
+
+
+def source_of(mine: Selector, assigned: tuple[str, ...]) -> str | None:
+    """The assigned address that this pair of selectors sends from: one in our selector, else the first of its family. The one
+    without a number is the first of any family, so it may not fit."""
+    fit = [address for address in assigned if family(address) == mine.family]
+    for address in fit:
+        if any(ipaddress.ip_address(address) in ipaddress.ip_network(prefix) for prefix in mine.network.prefixes):
+            return address
+    return fit[0] if fit else None

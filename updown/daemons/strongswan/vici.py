@@ -1,0 +1,232 @@
+"""What a running charon says is up: list-sas over its vici socket, without blocking.
+
+Packets: strongSwan's src/libcharon/plugins/vici/README.md. A packet is its length (32 bits, big-endian) and a type byte; with
+requests, events and their registration a name; then comes a message (vici_message.py).
+
+`noblock` leaves out every IKE SA that charon is at work with in that moment. Therefore an answer proves that a tunnel is up;
+that it is not, only where `stats` counts no more IKE SAs than were listed: the caller asks several times.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+import time
+from collections.abc import Mapping
+
+from updown.daemons.answer import (
+    ABSENT,
+    ANSWER_SECONDS,
+    ANSWERED,
+    Child,
+    Said,
+    elsewhere,
+    end,
+    processes,
+    several,
+    silent,
+)
+from updown.daemons.strongswan.vici_message import Message, Silence, key_value, parse, short
+from updown.model.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DAEMON = "strongswan"
+SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
+PROCESSES = ("charon", "charon-systemd")
+
+REQUEST, RESPONSE, UNKNOWN, REGISTER, _, CONFIRM, EVENT_UNKNOWN, EVENT = range(8)
+LONGEST = 512 * 1024  # bytes of a packet, vici's own limit
+
+
+class Packet(NamedTuple):
+    """A packet's type, name (events alone have one) and message."""
+
+    type: int
+    name: str
+    message: bytes
+
+
+def ask() -> Said:
+    """What charon says is up; bounded by ANSWER_SECONDS."""
+    pids = processes(PROCESSES)
+    if not pids:
+        return Said(ABSENT)
+    since = max(pids.values())
+    if several(pids, "charon"):
+        return silent(several(pids, "charon"), since)
+    why = f"{SOCKETS[0]} is not there (is the vici plugin loaded?)"
+    for path in SOCKETS:
+        try:
+            with Session(path) as session:
+                sections = session.listed("list-sas", "list-sa", {"noblock": "yes"})
+                whole = session.ike_sas() == sum(len(section) for section in sections)
+            children = [child for section in sections for child in children_in(section)]
+            return Said(ANSWERED, "", since, tuple(children), whole=whole)
+        except FileNotFoundError:
+            continue
+        except (OSError, Silence) as error:
+            why = f"{path}: {getattr(error, 'strerror', None) or error}"
+            break
+    return silent(why, since)
+
+
+class Session:
+    """A connection to vici. Raises OSError or Silence, here and in every method; all of it takes ANSWER_SECONDS at most."""
+
+    def __init__(self, path: str, seconds: float = ANSWER_SECONDS) -> None:
+        self._end = time.monotonic() + seconds
+        self._seconds = seconds
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            self._patience()
+            self._socket.connect(path)
+            pid = struct.unpack("=iII", self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))[0]
+            self._check(pid)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def listed(self, command: str, event: str, message: Mapping[str, str]) -> list[Message]:
+        """The messages that a command streams as events."""
+        self._send(REGISTER, event, b"")
+        if self._receive().type != CONFIRM:
+            raise Silence(f"charon has no event {event}")
+        self._send(REQUEST, command, b"".join(key_value(name, value) for name, value in message.items()))
+        found: list[Message] = []
+        while True:
+            packet = self._receive()
+            if packet.type == EVENT:
+                found.append(parse(packet.message))
+            elif packet.type == RESPONSE:
+                said = parse(packet.message)
+                if said.get("success", "yes") != "yes":
+                    raise Silence(f"{command}: {said.get('errmsg', 'refused')}")
+                return found
+            else:
+                raise Silence(f"charon does not know {command}")
+
+    def ike_sas(self) -> int:
+        """How many IKE SAs charon has, those it is at work with included; -1 where it does not tell."""
+        try:
+            self._send(REQUEST, "stats", b"")
+            packet = self._receive()
+            told = parse(packet.message).get("ikesas") if packet.type == RESPONSE else None
+        except (OSError, Silence):
+            return -1
+        return number(told.get("total")) if isinstance(told, dict) else -1
+
+    def _check(self, pid: int) -> None:
+        """The socket is a file and may be shared: another network namespace's charon says nothing of ours."""
+        try:
+            foreign = elsewhere(pid, os.stat("/proc/self/ns/net").st_ino)
+        except FileNotFoundError:
+            return  # the process that made the socket need not be the one that serves it
+        if foreign:
+            raise Silence(f"its charon, process {pid}, is in another network namespace")
+
+    def _patience(self) -> None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise Silence(f"no answer in {self._seconds:g} s")
+        self._socket.settimeout(left)
+
+    def _send(self, kind: int, name: str, message: bytes) -> None:
+        packet = bytes([kind]) + short(name) + message
+        self._patience()
+        try:
+            self._socket.sendall(struct.pack(">I", len(packet)) + packet)
+        except _socket.timeout:
+            raise Silence(f"no answer in {self._seconds:g} s") from None
+
+    def _receive(self) -> Packet:
+        (length,) = struct.unpack(">I", self._bytes(4))
+        if not 0 < length <= LONGEST:
+            raise Silence(f"a packet of {length} bytes")
+        data = self._bytes(length)
+        if data[0] != EVENT:
+            return Packet(data[0], "", data[1:])
+        end = 2 + data[1] if length > 1 else length + 1
+        if end > length:
+            raise Silence("a malformed event")
+        return Packet(EVENT, data[2:end].decode("utf-8", "surrogateescape"), data[end:])
+
+    def _bytes(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            self._patience()
+            try:
+                more = self._socket.recv(count - len(data))
+            except _socket.timeout:
+                raise Silence(f"no answer in {self._seconds:g} s") from None
+            if not more:
+                raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            data += more
+        return data
+
+
+UP = ("INSTALLED", "REKEYING", "REKEYED", "UPDATING")
+"""States of a child whose policies are in place. REKEYED has a successor, and none of its own `down`; it counts no harm."""
+
+
+def children_in(section: Message) -> list[Child]:
+    """The children of one list-sa event: {IKE connection: {..., child-sas: {NAME-ID: {...}}}}."""
+    found: list[Child] = []
+    for sa in section.values():
+        if not isinstance(sa, dict):
+            continue
+        for child in sections_of(sa.get("child-sas")):
+            if child.get("state") in UP and child.get("name"):
+                found.append(child_of(sa, child))
+    return found
+
+
+def child_of(sa: Message, child: Message) -> Child:
+    """One child; SPIs, marks and if_ids are hexadecimal without 0x, everything else decimal."""
+    keys = ("mark-in", "mark-out", "if-id-in", "if-id-out")
+    mark_in, mark_out, if_id_in, if_id_out = (number(child.get(name), 16) for name in keys)
+    return Child(
+        DAEMON,
+        child["name"],
+        me=end(sa.get("local-host")),
+        peer=end(sa.get("remote-host")),
+        spi_in=number(child.get("spi-in"), 16),
+        spi_out=number(child.get("spi-out"), 16),
+        reqid=number(child.get("reqid")),
+        unique_id=number(sa.get("uniqueid")),
+        mark_in=mark_in,
+        mark_out=mark_out,
+        if_id_in=if_id_in,
+        if_id_out=if_id_out,
+        theirs=networks(child.get("remote-ts")),
+        ids=(str(sa.get("local-id", "")), str(sa.get("remote-id", ""))),
+        ours=bool(mark_in or mark_out or if_id_in or if_id_out),
+    )
+
+
+def sections_of(value: Any) -> tuple[Message, ...]:
+    """The sections inside a section."""
+    return tuple(inner for inner in value.values() if isinstance(inner, dict)) if isinstance(value, dict) else ()
+
+
+def networks(value: object) -> tuple[str, ...]:
+    """The networks of selectors such as `10.3.0.0/24[tcp/443]`."""
+    return tuple(item.split("[")[0] for item in value) if isinstance(value, list) else ()
+
+
+def number(value: str | object, base: int = 10) -> int:
+    """A number in a message; 0 for none."""
+    try:
+        return int(value, base) if isinstance(value, str) else 0
+    except ValueError:
+        return 0

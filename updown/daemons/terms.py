@@ -1,0 +1,55 @@
+"""What each daemon calls the things that our messages speak of."""
+
+from __future__ import annotations
+
+from updown.model.record import NamedTuple
+
+
+class Words(NamedTuple):
+    """For one daemon: `named` names a device, `shared` shares one, `marks` are its keys, `xfrm` makes an XFRM interface;
+    `no_name` is why there is no device where nobody names one."""
+
+    named: str
+    shared: str
+    marks: str
+    xfrm: str
+    xfrm_is_free: str
+    no_name: str
+
+
+LIBRESWAN = Words(
+    named="vti-interface",
+    shared="vti-shared=yes",
+    marks="mark=, or mark-in= and mark-out=",
+    xfrm="ipsec-interface=",
+    xfrm_is_free="ipsec-interface= has no local address",
+    no_name="neither vti-interface, ipsec-interface nor the setting `interface` is given",
+)
+
+STRONGSWAN = Words(
+    named="`interface`",
+    shared="`shared = yes`",
+    marks="mark_in and mark_out",
+    xfrm="if_id_in, if_id_out",
+    xfrm_is_free="with if_id_in and if_id_out there is no local address",
+    no_name="no setting `interface` for this connection, the child's name",
+)
+
+MAKE = "make"
+"""What claims of `vti-updown make` have in a daemon's place."""
+
+SETTINGS = Words(
+    named="[device NAME]",
+    shared="`shared = yes`",
+    marks="`mark`",
+    xfrm="`if_id`",
+    xfrm_is_free="with `if_id` there is no local address",
+    no_name="no [device NAME] section names one",
+)
+
+
+def words_of(daemon: str) -> Words:
+    """The words of a daemon; a claim or context names it."""
+    if daemon == MAKE:
+        return SETTINGS
+    return STRONGSWAN if daemon == "strongswan" else LIBRESWAN

@@ -1,0 +1,253 @@
+"""rtnetlink requests and answers: links and addresses as the bytes of their messages. No I/O.
+
+Layouts and numbers: include/uapi/linux/if_link.h, if_addr.h, if_tunnel.h, rtnetlink.h. Functions that take text
+raise `KernelError` (EINVAL) for text that is no address, decoders raise it (EBADMSG) for bytes that are no message.
+"""
+
+from __future__ import annotations
+
+import _socket
+import struct
+
+from updown.kernel.netlink.wire import (
+    ACK,
+    CREATE,
+    DUMP,
+    EXCLUSIVE,
+    REPLACE,
+    REQUEST,
+    Request,
+    address,
+    attribute,
+    attribute_be32,
+    attribute_text,
+    attribute_u32,
+    attributes,
+    be32,
+    malformed,
+    pack_address,
+    split_prefix,
+    text,
+    u32,
+)
+from updown.model.objects import Link
+
+NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
+NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
+
+_IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, change mask
+_IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+
+_IFF_UP = 1
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = (
+    3,
+    4,
+    10,
+    18,
+    20,
+    28,
+    29,
+)
+_IFLA_OPERSTATE = 16
+_DORMANT, _UP = b"\x05", b"\x06"  # IF_OPER_*
+_SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: a third of the answer
+_INFO_KIND, _INFO_DATA = 1, 2
+_VTI_LINK, _VTI_IKEY, _VTI_OKEY, _VTI_LOCAL, _VTI_REMOTE = 1, 2, 3, 4, 5
+_XFRM_LINK, _XFRM_IF_ID, _XFRM_EXTERNAL = 1, 2, 3
+_VRF_TABLE = 1
+
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NO_DAD = 2  # IFA_F_NODAD
+
+
+_UNIVERSE, _HOST = 0, 254  # rtm_scope, which addresses have too
+
+CHANGE = REQUEST | ACK
+
+
+def af(packed: bytes) -> int:
+    return int(_socket.AF_INET if len(packed) == 4 else _socket.AF_INET6)
+
+
+def family_number(number: int) -> int:
+    """AF_* of 4, 6 or 0 (both)."""
+    return {0: 0, 4: int(_socket.AF_INET), 6: int(_socket.AF_INET6)}[number]
+
+
+# Links
+
+
+def link_get(name: str) -> Request:
+    """One link by its name (an alternative name is not looked for)."""
+    wanted = attribute_text(_IFLA_IFNAME, name) + attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
+    return Request(GET_LINK, REQUEST, _IFINFO.pack(0, 0, 0, 0, 0) + wanted)
+
+
+def link_get_index(index: int) -> Request:
+    """One link by its index."""
+    wanted = attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
+    return Request(GET_LINK, REQUEST, _IFINFO.pack(0, 0, index, 0, 0) + wanted)
+
+
+def link_add(link: Link) -> Request:
+    """A new link with name, MTU (if not 0), admin state and kind in one request; EEXIST if it is there.
+
+    Without `alias`: the kernel ignores one at creation (rtnl_create_link, net/core/rtnetlink.c).
+    """
+    header = _IFINFO.pack(0, 0, 0, _IFF_UP if link.up else 0, _IFF_UP if link.up else 0)
+    return Request(
+        NEW_LINK,
+        CHANGE | CREATE | EXCLUSIVE,
+        header + attribute_text(_IFLA_IFNAME, link.name) + _mtu(link.mtu) + _link_info(link),
+    )
+
+
+def link_change(index: int, link: Link) -> Request:
+    """All of the kind's data anew, since the kernel zeroes what is left out; and MTU, up and alias where given.
+
+    It neither renames nor sets down nor clears an alias.
+    """
+    header = _IFINFO.pack(0, 0, index, _IFF_UP if link.up else 0, _IFF_UP if link.up else 0)
+    alias = attribute(_IFLA_IFALIAS, link.alias.encode("utf-8", "surrogateescape")) if link.alias else b""
+    return Request(NEW_LINK, CHANGE, header + _mtu(link.mtu) + alias + _link_info(link))
+
+
+def link_set(
+    index: int,
+    up: bool | None = None,
+    mtu: int = 0,
+    alias: str | None = None,
+    master: int = 0,
+    dormant: bool | None = None,
+) -> Request:
+    """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it.
+
+    The kernel takes the master before it sets the link up (do_setlink, net/core/rtnetlink.c).
+    """
+    header = _IFINFO.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
+    named = b"" if alias is None else attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
+    enslaved = attribute_u32(_IFLA_MASTER, master) if master else b""
+    state = b"" if dormant is None else attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
+    return Request(NEW_LINK, CHANGE, header + _mtu(mtu) + named + enslaved + state)
+
+
+def link_move(index: int, namespace: int) -> Request:
+    """Into the network namespace with this open descriptor; EEXIST if a link there has its name. The index may change."""
+    return Request(NEW_LINK, CHANGE, _IFINFO.pack(0, 0, index, 0, 0) + attribute_u32(_IFLA_NET_NS_FD, namespace))
+
+
+def link_delete(index: int) -> Request:
+    """Removal by index: a name may be another device's by now."""
+    return Request(DELETE_LINK, CHANGE, _IFINFO.pack(0, 0, index, 0, 0))
+
+
+def _mtu(mtu: int) -> bytes:
+    return attribute_u32(_IFLA_MTU, mtu) if mtu > 0 else b""
+
+
+def _link_info(link: Link) -> bytes:
+    if link.kind in ("vti", "vti6"):
+        size = 4 if link.kind == "vti" else 16
+        data = attribute_u32(_VTI_LINK, link.parent) if link.parent else b""
+        data += attribute_be32(_VTI_IKEY, link.ikey) + attribute_be32(_VTI_OKEY, link.okey)
+        data += attribute(_VTI_LOCAL, _end(link.local, size)) + attribute(_VTI_REMOTE, _end(link.remote, size))
+    elif link.kind == "xfrm":
+        data = attribute_u32(_XFRM_LINK, link.parent) if link.parent else b""
+        data += attribute(_XFRM_EXTERNAL, b"") if link.external else attribute_u32(_XFRM_IF_ID, link.if_id)
+    else:
+        data = b""
+    kind = attribute(_INFO_KIND, link.kind.encode("ascii", "replace"))
+    return attribute(_IFLA_LINKINFO, kind + (attribute(_INFO_DATA, data) if data else b""))
+
+
+def _end(end: str, size: int) -> bytes:
+    """A tunnel end; empty is any. One of the other family goes to the kernel as it is, which refuses it."""
+    return pack_address(end) if end else bytes(size)
+
+
+def decode_link(payload: bytes) -> Link:
+    """The link of an RTM_NEWLINK message."""
+    if len(payload) < _IFINFO.size:
+        raise malformed("link")
+    _, _, index, flags, _ = _IFINFO.unpack_from(payload)
+    found = attributes(payload, _IFINFO.size)
+    info = attributes(found.get(_IFLA_LINKINFO, b""))
+    data = attributes(info.get(_INFO_DATA, b""))
+    link = Link(
+        name=text(found, _IFLA_IFNAME),
+        kind=text(info, _INFO_KIND),
+        ifindex=index,
+        mtu=u32(found, _IFLA_MTU),
+        up=bool(flags & _IFF_UP),
+        alias=text(found, _IFLA_IFALIAS),
+        dormant=found.get(_IFLA_OPERSTATE) == _DORMANT,
+    )
+    if link.kind in ("vti", "vti6"):
+        return link._replace(
+            local=address(data, _VTI_LOCAL),
+            remote=address(data, _VTI_REMOTE),
+            ikey=be32(data, _VTI_IKEY),
+            okey=be32(data, _VTI_OKEY),
+            parent=u32(data, _VTI_LINK),
+        )
+    if link.kind == "xfrm":
+        return link._replace(
+            parent=u32(data, _XFRM_LINK),
+            if_id=u32(data, _XFRM_IF_ID),
+            external=_XFRM_EXTERNAL in data,
+        )
+    return link
+
+
+def decode_master(payload: bytes) -> int:
+    """The index of the device that a link belongs to (a VRF, a bridge); 0 without one."""
+    return u32(attributes(payload, _IFINFO.size), _IFLA_MASTER)
+
+
+def decode_vrf_table(payload: bytes) -> int:
+    """The routing table of a VRF device; 0 for another kind."""
+    info = attributes(attributes(payload, _IFINFO.size).get(_IFLA_LINKINFO, b""))
+    return u32(attributes(info.get(_INFO_DATA, b"")), _VRF_TABLE) if text(info, _INFO_KIND) == "vrf" else 0
+
+
+# Addresses
+
+
+def address_add(index: int, interface: str, replace: bool = False) -> Request:
+    """An address in interface notation (`10.99.0.1/30`, `10.0.0.1 peer 10.0.0.2/32`); EEXIST unless `replace`.
+
+    Scope as iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides.
+    """
+    flags = CREATE | (REPLACE if replace else EXCLUSIVE)
+    return Request(NEW_ADDRESS, CHANGE | flags, _interface(index, interface))
+
+
+def address_delete(index: int, interface: str) -> Request:
+    """Removal of the very address with this prefix length."""
+    return Request(DELETE_ADDRESS, CHANGE, _interface(index, interface))
+
+
+def _interface(index: int, interface: str) -> bytes:
+    ours, _, peer = interface.partition(" peer ")
+    packed, length = split_prefix(peer or ours)
+    local = pack_address(ours) if peer else packed
+    scope = _HOST if len(packed) == 4 and packed[0] == 127 else _UNIVERSE
+    header = _IFADDR.pack(af(packed), length, 0 if len(packed) == 4 else _NO_DAD, scope, index)
+    return header + attribute(_IFA_LOCAL, local) + attribute(_IFA_ADDRESS, packed)
+
+
+def addresses_get(index: int, family: int = 0) -> Request:
+    """A dump of one device's addresses; `family` is 4, 6 or 0 (both). Before Linux 4.20 the dump is of all devices."""
+    return Request(GET_ADDRESS, REQUEST | DUMP, _IFADDR.pack(family_number(family), 0, 0, 0, index))
+
+
+def decode_address(payload: bytes) -> tuple[int, str]:
+    """Device index and our address in interface notation."""
+    if len(payload) < _IFADDR.size:
+        raise malformed("address")
+    _, length, _, _, index = _IFADDR.unpack_from(payload)
+    found = attributes(payload, _IFADDR.size)
+    ours, peer = address(found, _IFA_LOCAL), address(found, _IFA_ADDRESS)
+    if not ours and not peer:
+        raise malformed("address")
+    return index, f"{ours} peer {peer}/{length}" if ours and peer and ours != peer else f"{ours or peer}/{length}"

@@ -1,0 +1,207 @@
+"""Where the ledger lies, and opening it: locked for an event, as a copy in memory for a dry run."""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3  # the wrapper around it brings datetime, for types no ledger has: 3 ms of a hook's 30
+import os
+import time
+
+from updown.ledger import clock
+from updown.ledger.lock import WAIT, take_lock
+from updown.ledger.schema import CHILDREN, PLACES, SIGNALS, TABLES, TO_2, TO_4, VERSION, child_row
+from updown.ledger.store import Ledger, LedgerError
+from updown.model.errors import StateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STATE_DIR = "/run/vti-updown"
+
+DAMAGE = (
+    "not a database",
+    "malformed",
+    "decode to UTF-8",
+    "constraint failed",
+    "already exists",
+    "no such table",
+    "no such column",
+    "of another version",
+)
+"""What SQLite says, and we, of a file that is not a ledger, or only a part of one."""
+
+
+ANEW = (
+    "Tunnels that are up are counted again when they come up; until then `down` does nothing for them, and"
+    " `vti-updown clean` removes all that is ours"
+)
+
+
+class Base(sqlite3.Connection):
+    """A connection whose every failure is a LedgerError: Python cannot read SQLite's message where a damaged name is in it."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:
+            raise LedgerError(f"malformed text: {error.reason}") from None
+
+
+def folder(state_dir: str, namespace: str) -> str:
+    """Where the ledger of a network namespace lies."""
+    return os.path.join(state_dir, f"net-{namespace}")
+
+
+def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
+    """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then).
+
+    Raises Locked after `wait` seconds, StateError where the state directory cannot be used.
+    """
+    where = folder(state_dir, namespace)
+    path = os.path.join(where, "ledger")
+    try:
+        for place in (state_dir, where):
+            make_private(place)
+        lock = take_lock(os.path.join(where, "lock"), wait)
+    except OSError as error:
+        raise unusable(error.filename or where, error.strerror or str(error)) from None
+    ledger = Ledger(sqlite3.connect(":memory:"), lock)
+    try:
+        try:
+            attach(ledger, path)
+        except LedgerError as error:
+            begin_anew(ledger, where, error)
+    except BaseException:
+        ledger.close()
+        raise
+    return ledger
+
+
+def make_private(place: str) -> None:
+    """The directory `place`, for us alone: who can write there decides which devices and routes we delete."""
+    os.makedirs(place, 0o700, exist_ok=True)
+    owner = os.stat(place).st_uid
+    if owner not in (0, os.geteuid()):
+        raise StateError(
+            f"{place} belongs to user {owner}, who could write what we believe",
+            f"chown root {place}, or name another place by --state-dir",
+        )
+
+
+def attach(ledger: Ledger, path: str) -> None:
+    """Connect `ledger` to its file, and note where that was there and had nothing in it. Raises LedgerError."""
+    known = os.path.exists(path)
+    base = connect(path)
+    ledger.base.close()
+    ledger.base = base
+    if prepare(base) and known:
+        ledger.note = f"the ledger was empty, cut off or never filled; begun anew. {ANEW}"
+
+
+def prepare(base: sqlite3.Connection) -> bool:
+    """Give a new file its tables; whether it was one. Raises LedgerError for a file that another version of ours, or somebody
+    else, wrote."""
+    version: int = base.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables:
+            raise LedgerError("not a database of ours")
+        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {PLACES} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
+    elif 0 < version < VERSION:
+        to_2 = TO_2 if version < 2 else ""
+        to_3 = f"{PLACES} {CHILDREN}" if version < 3 else ""
+        base.executescript(f"BEGIN; {to_2} {to_3} {TO_4.format(booted=clock.booted())}")
+        try:
+            rows = [child_row(claim, claim.order) for claim in Ledger(base).claims()]
+        except (ValueError, LookupError) as error:
+            raise LedgerError(f"malformed claim: {error}") from None
+        base.executemany("INSERT OR REPLACE INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", filter(None, rows))
+        base.execute(f"PRAGMA user_version = {VERSION}")  # executescript would commit before it begins
+        base.execute("COMMIT")
+    elif version != VERSION:
+        raise LedgerError(f"of another version, {version}")
+    return version == 0
+
+
+def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
+    """Set the damaged file in `where` aside and go on with an empty one; raises StateError where `error` says something
+    else, or says it again."""
+    path = os.path.join(where, "ledger")
+    said = str(error) or "malformed text"  # Pythons before 3.11 lose a message that is no UTF-8, as a damaged name's
+    if ledger.note or not any(word in said for word in DAMAGE):
+        raise unusable(path, said) from None
+    aside = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    ledger.base.close()
+    try:
+        os.rename(path, aside)
+        attach(ledger, path)
+    except (OSError, LedgerError) as problem:
+        raise unusable(path, str(problem)) from None
+    ledger.note = f"the ledger was damaged ({said}); set aside as {aside}, begun anew. {ANEW}"
+
+
+def unusable(what: str, why: str) -> StateError:
+    """The state directory cannot be used: without it nothing could be counted, so nothing is done."""
+    hint = "run as root, or name another by --state-dir"
+    if "full" in why or "No space" in why:
+        hint = "free space there (df shows it); the next event makes up for this one"
+    elif "Read-only" in why or "readonly" in why:
+        hint = "make it writable (ReadWritePaths= in the daemon's unit?), or name another by --state-dir"
+    elif "I/O error" in why:
+        hint = "look at that file system (df, dmesg); the next event makes up for this one"
+    elif "is locked" in why:
+        hint = "another program reads or writes that file; end it. The next event makes up for this one"
+    elif "exists" in why or "Not a directory" in why:
+        hint = "move away what lies there; a directory is needed"
+    elif "Is a directory" in why or "unable to open" in why:
+        hint = "move away what lies there; a file is needed"
+    return StateError(f"{what}: {why}", hint)
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """An SQLite connection in the way we use it: explicit transactions."""
+    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None, factory=Base)
+    base.execute("PRAGMA synchronous = OFF")
+    return base
+
+
+def copy_into(memory: sqlite3.Connection, path: str) -> None:
+    """Copy the file at `path`. What a killed event had begun to write has to be taken back first, which SQLite does where it
+    may write: in a copy of the file then."""
+    stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
+    try:
+        stored.backup(memory)
+    except LedgerError:
+        if not os.path.exists(f"{path}-journal"):
+            raise
+        import shutil
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="vti-updown.") as place:
+            for end in ("", "-journal"):
+                shutil.copyfile(path + end, os.path.join(place, "ledger" + end))
+            again = connect(os.path.join(place, "ledger"))
+            again.backup(memory)
+            again.close()
+    finally:
+        stored.close()
+
+
+def copy_ledger(state_dir: str, namespace: str) -> Ledger:
+    """A copy in memory, for --dry-run, explain and status: nothing on disk is written, no lock is taken."""
+    memory = connect(":memory:")
+    path = os.path.join(folder(state_dir, namespace), "ledger")
+    note = ""
+    try:
+        os.stat(path)
+        copy_into(memory, path)
+        if prepare(memory):
+            note = f"the ledger in {state_dir} was empty, cut off or never filled"
+        list(Ledger(memory).claims())
+    except (OSError, LedgerError) as error:
+        if not isinstance(error, FileNotFoundError):
+            note = f"the ledger in {state_dir} cannot be read ({error}); taken as empty"
+        memory.close()
+        memory = connect(":memory:")
+        prepare(memory)
+    return Ledger(memory, note=note)

@@ -1,0 +1,108 @@
+"""What decides whether a device is up and routes lead into it: the tunnels with an SA on it, and whether its far end answers.
+
+Facts of the ledger, each found by one look into an index, however many claims there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from updown.ledger.store import Ledger
+from updown.model.claims import Ended, Holder
+from updown.model.record import NamedTuple
+from updown.model.resources import Device, device_of
+from updown.plan.order import Signals, speaker
+
+MISSES = 3
+"""Probes in a row that the far end has to miss before routes leave the device."""
+
+
+class Missed(NamedTuple):
+    """Probes in a row that were not answered, and when the first was sent (seconds since boot)."""
+
+    probes: int
+    since: int
+
+
+def signals(
+    holders: Mapping[str, list[Holder]], ended: Mapping[str, list[Ended]], newest: str, ledger: Ledger
+) -> Signals:
+    """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
+    silent."""
+    idle: set[str] = set()
+    silent: set[str] = set()
+    asked = [holder.want for found in holders.values() for holder in found]
+    for device in dict.fromkeys(
+        device_of(want) for want in asked + [old.want for name in holders for old in ended.get(name, ())]
+    ):
+        name = f"device {device}"
+        found = holders[name] if name in holders else ledger.holders(name, newest)
+        holder = speaker(found, newest)
+        wants = [holder.want] if holder else [old.want for old in ended.get(name, ())][-1:]
+        if follows(wants) and not is_up(ledger, device):
+            idle.add(device)
+        if is_silent(ledger, device):
+            silent.add(device)
+    return Signals(frozenset(idle), frozenset(silent))
+
+
+def shuts(found: Signals, holder: Holder) -> bool:
+    """Whether nothing can be routed now into the device that this claim's want is on."""
+    return device_of(holder.want) in found.idle | found.silent
+
+
+def follows(wants: Sequence[object]) -> bool:
+    """Whether a device among these follows its tunnels."""
+    return any(isinstance(want, Device) and want.follow for want in wants)
+
+
+def is_up(ledger: Ledger, device: str) -> bool:
+    """Whether a tunnel with an SA is on the device."""
+    row = ledger.base.execute("SELECT EXISTS (SELECT 1 FROM carries WHERE device = ?)", (device,)).fetchone()
+    return bool(row[0])
+
+
+def is_silent(ledger: Ledger, device: str) -> bool:
+    """Whether the far end of a device has missed so many probes that nothing is to be routed to it."""
+    row = ledger.base.execute("SELECT misses >= ? FROM probe WHERE device = ?", (MISSES, device)).fetchone()
+    return bool(row and row[0])
+
+
+def carrying(ledger: Ledger) -> dict[str, str]:
+    """The devices on which there is an SA, each with the connection of the first to come."""
+    rows = ledger.base.execute(
+        "SELECT first.device, claim.connection FROM claim JOIN"
+        " (SELECT device, min(claim) AS claim FROM carries GROUP BY device) AS first ON first.claim = claim.ordering"
+    )
+    return {device: json.loads(connection) for device, connection in rows}
+
+
+def heard_by(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+    """By the device that SAs send by, those that they receive by: itself, or another where if_id_in and if_id_out differ."""
+    other = "SELECT device FROM carries WHERE carries.claim = claim.ordering AND carries.device != claim.device"
+    rows = ledger.base.execute(
+        f"SELECT DISTINCT device, coalesce(({other}), device) FROM claim"
+        " WHERE EXISTS (SELECT 1 FROM carries WHERE carries.claim = claim.ordering) ORDER BY 1, 2"
+    )
+    found: dict[str, tuple[str, ...]] = {}
+    for sends, hears in rows:
+        found[sends] = (*found.get(sends, ()), hears)
+    return found
+
+
+def missed(ledger: Ledger) -> dict[str, Missed]:
+    """The devices whose far end did not answer the last probe."""
+    rows = ledger.base.execute("SELECT device, misses, since FROM probe ORDER BY device")
+    return {device: Missed(misses, since) for device, misses, since in rows}
+
+
+def set_missed(ledger: Ledger, device: str, probes: int, now: int) -> None:
+    """Note how many probes in a row were not answered; 0: the last one was."""
+    if not probes:
+        ledger.base.execute("DELETE FROM probe WHERE device = ?", (device,))
+        return
+    ledger.base.execute(
+        "INSERT INTO probe VALUES (?, ?, ?) ON CONFLICT (device) DO UPDATE SET misses = excluded.misses",
+        (device, probes, now),
+    )

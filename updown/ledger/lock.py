@@ -1,0 +1,52 @@
+"""The lock: events of one network namespace come one after the other, and waiting is bounded (promise P7)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+
+from updown.model.errors import Locked
+
+WAIT = 5.0
+"""Seconds, the default of the setting lock_wait; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
+LOOK = 0.01
+"""Seconds between two looks of who waits."""
+HOLDER = 40  # bytes of the text that names the holder
+
+
+def take_lock(path: str, wait: float) -> int:
+    """An open descriptor that holds the lock; it ends with the process, so a dead holder blocks nobody. Raises Locked after
+    `wait` seconds."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        hold(lock, path, wait)
+    except Locked:
+        os.close(lock)
+        raise
+    return lock
+
+
+def hold(lock: int, path: str, wait: float) -> None:
+    """Take the lock of an open file. Raises Locked after `wait` seconds."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                holder = os.pread(lock, HOLDER, 0).decode("ascii", "replace").strip() or "another process"
+                raise Locked(
+                    f"{path} is held by {holder}; waited {wait:g} s", "see what that process waits for, or end it"
+                ) from None
+            time.sleep(LOOK)
+    # one write of one length: who reads meanwhile sees a whole holder
+    os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".ljust(HOLDER).encode(), 0)
+
+
+def let_others(lock: int, path: str, wait: float) -> None:
+    """Let go of the lock for so long that whoever waits has it, and take it again. Raises Locked after `wait` seconds."""
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    time.sleep(5 * LOOK)
+    hold(lock, path, wait)

@@ -1,0 +1,104 @@
+"""The ledger's tables, how those of an earlier version become ours, and a claim from its row."""
+
+from __future__ import annotations
+
+import json
+
+from updown.model.about import About, pair_of, place_of
+from updown.model.claims import SA, STRONGSWAN, Claim
+from updown.model.resources import Device, Row, load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = 4  # of the tables below (PRAGMA user_version)
+
+TABLES = """
+CREATE TABLE claim (
+    ordering INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, kind TEXT NOT NULL, connection TEXT NOT NULL,
+    tunnel TEXT NOT NULL, grp TEXT NOT NULL, device TEXT NOT NULL, row TEXT NOT NULL, routed INTEGER NOT NULL,
+    since INTEGER NOT NULL, about TEXT NOT NULL);
+CREATE INDEX claim_tunnel ON claim (tunnel);
+CREATE INDEX claim_grp ON claim (grp);
+CREATE INDEX claim_device ON claim (device);
+CREATE TABLE want (claim INTEGER NOT NULL, resource TEXT NOT NULL, device TEXT NOT NULL, position INTEGER NOT NULL,
+    value TEXT NOT NULL, PRIMARY KEY (claim, resource)) WITHOUT ROWID;
+CREATE INDEX want_resource ON want (resource, claim);
+CREATE INDEX want_value ON want (resource, value);
+CREATE INDEX want_device ON want (device, resource);
+CREATE TABLE made (resource TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE unfinished (resource TEXT PRIMARY KEY, connection TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE taken (spis TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX taken_at ON taken (at);
+"""
+
+SIGNALS = """
+CREATE TABLE carries (device TEXT NOT NULL, claim INTEGER NOT NULL, PRIMARY KEY (device, claim)) WITHOUT ROWID;
+CREATE INDEX carries_claim ON carries (claim);
+CREATE INDEX want_place ON want (resource, device, claim);
+CREATE TABLE probe (device TEXT PRIMARY KEY, misses INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
+"""
+"""What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a route.
+Since version 2."""
+
+PLACES = """
+CREATE INDEX claim_connection ON claim (connection, device);
+CREATE INDEX claim_sharer ON claim (device, tunnel);
+"""
+"""To find one claim of a connection on a device, and of another tunnel on it. Since version 3."""
+
+TO_2 = (
+    SIGNALS
+    + f"""
+INSERT INTO carries SELECT want.device, claim.ordering FROM claim JOIN want ON want.claim = claim.ordering
+    AND want.resource = 'device ' || want.device WHERE claim.kind = '{SA}';
+"""
+)
+
+CHILDREN = """
+CREATE TABLE child (claim INTEGER PRIMARY KEY, child TEXT NOT NULL, number INTEGER NOT NULL, pair TEXT NOT NULL,
+    place TEXT NOT NULL, tunnel TEXT NOT NULL, ends TEXT NOT NULL);
+CREATE INDEX child_number ON child (child, number);
+CREATE INDEX child_pair ON child (child, pair);
+CREATE INDEX child_place ON child (child, place);
+CREATE INDEX child_ends ON child (tunnel, ends);
+CREATE INDEX claim_place ON claim (tunnel, device);
+"""
+"""What finds one of strongSwan's child SAs (about.Sa), and a VTI by its ends, in a tunnel of thousands of claims. Since version
+3."""
+
+TO_4 = """
+UPDATE claim SET since = since - {booted};
+UPDATE probe SET since = since - {booted};
+UPDATE taken SET at = at - {booted};
+"""
+"""Times are in seconds since boot, no more in seconds since the epoch, since version 4."""
+
+
+def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
+    """The row of a claim in `child`; None for one that is not strongSwan's."""
+    if claim.about.daemon != STRONGSWAN:
+        return None
+    links = [want.link for want in claim.wants if isinstance(want, Device) and want.link.local]
+    ends = f"{links[0].local} {links[0].remote}" if links else ""
+    child = json.loads(claim.key)[1]
+    return order, child, claim.about.unique_id, pair_of(claim.about), place_of(claim.about), claim.tunnel, ends
+
+
+def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
+    """A claim from its row; raises ValueError or TypeError for one that we did not write."""
+    return Claim(
+        order=row[0],
+        key=row[1],
+        kind=row[2],
+        connection=json.loads(row[3]),
+        tunnel=row[4],
+        group=row[5],
+        device=row[6],
+        row=Row(*json.loads(row[7])),
+        routed=bool(row[8]),
+        since=row[9],
+        about=About(*json.loads(row[10])),
+        wants=tuple(load(json.loads(value)) for value in wants),
+    )

@@ -1,0 +1,267 @@
+"""The spool: events that got no lock in time. Each is a file, durable before its process ends; who holds the lock next applies
+them in the order in which they arrived, and removes each when it is complete (promise P7).
+
+A file is complete or not there: it is written under another name and renamed; where its writer dies in between, whoever looks
+next renames it. A process may die while it applies one: then it is applied again, as events may be. What lies here and is no
+event is set aside, never deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from updown.ledger import clock
+from updown.ledger.store import LedgerError
+from updown.model.errors import StateError, UpdownError
+from updown.model.record import NamedTuple
+from updown.transaction import Report
+
+FOLDER = "spool"
+ASIDE = "spool-aside"
+FAILED = "spool-failed"  # what became of events whose callers still run, and may ask
+CONFIG = "VTI_UPDOWN_CONFIG"  # the path given by --config; empty: the default file
+END = b"VTI_UPDOWN_END=1\0"  # without it a file is a part of one
+LARGEST = 1 << 20  # bytes; an environment has less
+ABANDONED = 60  # seconds after which a file that is still being written has lost its writer
+
+
+class Kept(NamedTuple):
+    """An event from the spool: its variables, the settings file it was given, and when it came (seconds since
+    boot)."""
+
+    environ: dict[str, str]
+    config: str
+    at: int
+
+
+class Served(NamedTuple):
+    """What became of it: a report, or what it raised. Who gave it a name can find its own."""
+
+    name: str
+    report: Report
+    error: UpdownError | None = None
+
+
+class Drained(NamedTuple):
+    """What was served, and why something had to be left; `first`: it has to be applied before anything that comes later."""
+
+    served: tuple[Served, ...] = ()
+    stopped: UpdownError | None = None
+    first: bool = False
+
+
+Serve = Callable[[Kept], Report]
+
+
+def arrival() -> str:
+    """A name for an event that begins now; names sort by time since boot, which nobody can set."""
+    return f"{clock.since_boot():020d}-{os.getpid()}"
+
+
+def arrived(name: str) -> int:
+    """When the event with this name began, in seconds since boot. Raises ValueError for another name."""
+    moment = name.lstrip(".").partition("-")[0]
+    if not moment.isdecimal():
+        raise ValueError("no event, by its name")
+    return int(moment) // clock.NANOSECONDS
+
+
+def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None:
+    """Write an event durably into the spool of `place`. Raises OSError."""
+    folder = os.path.join(place, FOLDER)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    pairs = {**environ, CONFIG: os.path.abspath(config) if config else ""}
+    data = b"".join(f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in pairs.items()) + END
+    unfinished = os.path.join(folder, f".{name}")
+    try:
+        write(unfinished, data)
+        with suppress(FileNotFoundError):  # somebody looked, and renamed it already
+            os.rename(unfinished, os.path.join(folder, name))
+    except OSError:
+        remove(unfinished)
+        raise
+    for path in (folder, place):
+        sync(path)
+
+
+def write(path: str, data: bytes) -> None:
+    """A new file with this content, on the disk."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        while data:
+            data = data[os.write(file, data) :]
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync(folder: str) -> None:
+    """The names in a folder, on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Take a file away, if it is there and can be."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def waiting(place: str) -> list[str]:
+    """Names in the spool, first come first; a file that is still being written is none."""
+    folder = os.path.join(place, FOLDER)
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return sorted(name for name in names if name[0] != "." or abandoned(os.path.join(folder, name)))
+
+
+def abandoned(path: str) -> bool:
+    """Whether who wrote this file died over it: that is long ago, and so is the event by its name, which no clock that is set
+    changes."""
+    try:
+        if time.time() - os.lstat(path).st_mtime <= ABANDONED:
+            return False
+    except OSError:
+        return False
+    try:
+        return clock.now() - arrived(os.path.basename(path)) > ABANDONED
+    except ValueError:
+        return True
+
+
+def rename_complete(place: str) -> None:
+    """Give complete files their names that have them not yet: their writers are about to, or were killed."""
+    folder = os.path.join(place, FOLDER)
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if name[0] == ".":
+                with suppress(OSError, ValueError):
+                    read(path)
+                    os.rename(path, os.path.join(folder, name[1:]))
+
+
+def read(path: str) -> Kept:
+    """An event from its file. Raises ValueError for what is none, OSError."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+            raise ValueError("no event") from None
+        raise
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+            raise ValueError("no event")
+        data = b""
+        while len(data) < about.st_size:
+            piece = os.read(file, LARGEST)
+            if not piece:
+                break
+            data += piece
+    finally:
+        os.close(file)
+    if not data.endswith(b"\0" + END):
+        raise ValueError("no event, or a part of one")
+    pairs = [pair.decode("utf-8", "surrogateescape") for pair in data[: -len(END)].split(b"\0")]
+    environ = dict(pair.partition("=")[::2] for pair in pairs if pair)
+    return Kept(environ, environ.pop(CONFIG, ""), arrived(os.path.basename(path)))
+
+
+def drain(place: str, serve: Serve) -> Drained:
+    """Apply what waits until nothing does; the caller holds the lock. Of an event that fails only the failure is left; where
+    the ledger or the spool itself fails, the rest stays."""
+    served: list[Served] = []
+    while True:
+        rename_complete(place)
+        names = waiting(place)
+        if not names:
+            return Drained(tuple(served))
+        for name in names:
+            path = os.path.join(place, FOLDER, name)
+            try:
+                served.append(one(place, name, path, serve))
+                if os.path.lexists(path):  # else it was set aside
+                    leave(place, served[-1])
+                    os.unlink(path)
+            except (OSError, LedgerError, StateError) as error:
+                why = (error.strerror if isinstance(error, OSError) else "") or str(error)
+                stopped = UpdownError(f"{path}: {why}; it waits", "free space or mend that; the next event applies it")
+                return Drained(tuple(served), stopped, first=not isinstance(error, OSError))
+
+
+def leave(place: str, served: Served) -> None:
+    """Leave word of a failure to the caller, if it still runs; a caller that was killed never takes it."""
+    pid = served.name.rpartition("-")[2]
+    if served.error is None or not os.path.exists(f"/proc/{pid}"):
+        return
+    folder = os.path.join(place, FAILED)
+    with suppress(OSError):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        for name in os.listdir(folder):
+            if abandoned(os.path.join(folder, name)):
+                remove(os.path.join(folder, name))
+        words = "\0".join((str(served.error.status), served.error.text, served.error.hint))
+        write(os.path.join(folder, served.name), words.encode("utf-8", "surrogateescape"))
+
+
+def failure(place: str, name: str) -> UpdownError | None:
+    """The word that another process left of this call's event, if it failed there."""
+    path = os.path.join(place, FAILED, name)
+    try:
+        with open(path, "rb") as file:
+            status, text, hint = file.read().decode("utf-8", "surrogateescape").split("\0")
+    except (OSError, ValueError):
+        return None
+    remove(path)
+    error = UpdownError(text, hint)
+    error.status = int(status)
+    return error
+
+
+def one(place: str, name: str, path: str, serve: Serve) -> Served:
+    """Apply one, or set aside what cannot be one. Raises LedgerError, StateError and OSError."""
+    try:
+        kept = read(path)
+    except ValueError as error:
+        foreign = UpdownError(f"{put_aside(place, name)} lay in the spool and is {error}; look at it, then delete it")
+        return Served(name, told("", foreign.text), foreign)
+    connection, verb = (kept.environ.get(f"PLUTO_{word}", "") for word in ("CONNECTION", "VERB"))
+    try:
+        return Served(name, serve(kept))
+    except (LedgerError, StateError):
+        raise
+    except UpdownError as error:
+        return Served(name, told(connection, f"{verb} of {connection}, applied late, failed: {error.text}"), error)
+    except Exception as error:  # a defect of ours must not come again at each event
+        where = put_aside(place, name)
+        defect = UpdownError(f"defect: {type(error).__name__}: {error}", f"please report it with {where}")
+        return Served(
+            name, told(connection, f"{verb} of {connection}, applied late: {defect.text}; see {where}"), defect
+        )
+
+
+def told(connection: str, text: str) -> Report:
+    """A report of a failure."""
+    return Report(connection, warnings=(text,))
+
+
+def put_aside(place: str, name: str) -> str:
+    """Move a file out of the spool; where it is then."""
+    folder = os.path.join(place, ASIDE)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    path = os.path.join(folder, name)
+    os.rename(os.path.join(place, FOLDER, name), path)
+    return path

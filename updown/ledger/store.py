@@ -1,0 +1,308 @@
+"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace (ledger_file.py).
+
+SQLite because it is the standard library's own crash-safe, indexed store: an event reads and writes its own claims, however
+many there are. `synchronous` is off: a killed process loses nothing that way, and what a power cut takes, the kernel's devices
+and routes go with.
+"""
+
+from __future__ import annotations
+
+import _sqlite3 as sqlite3
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from updown.ledger.schema import child_row, claim_in
+from updown.model.claims import SA, Claim, Ended, Held, Holder, Sought
+from updown.model.resources import Device, Row, device_of, dump, load, resource, split
+
+TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
+FORGET = 8  # old ones that one event forgets at most
+
+LedgerError = sqlite3.Error
+"""What any method may raise while it writes: a full disk, a damaged file."""
+
+
+class Ledger:
+    """An open ledger. `note` says, where that is so, why it was taken as empty; `lost`, that the lock, or the file, is not ours
+    any more."""
+
+    def __init__(self, base: sqlite3.Connection, lock: int | None = None, note: str = "") -> None:
+        self.base = base
+        self.lock = lock
+        self.note = note
+        self.lost = False
+        self.seen: dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the lock goes with its descriptor."""
+        self.base.close()
+        if self.lock is not None:
+            os.close(self.lock)
+
+    # -- reading
+
+    def held(self, sought: Sought) -> Held:
+        """The claims one context may speak of: its tunnel's (found by its keys too), and its group's."""
+        if sought.sa:
+            return Held(tuple(claim for order in sorted(self.places(sought)) for claim in self.claim_at(order)))
+        keys = ", ".join("?" * len(sought.keys))
+        mine = tuple(self.claims(f"tunnel = ? OR key IN ({keys})", sought.tunnel, *sought.keys))
+        return Held(mine, tuple(self.claims("grp = ?", sought.group)))
+
+    def places(self, sought: Sought) -> set[int]:
+        """Of a tunnel of strongSwan's the places of the first claim and of the last two (of which one may end), of the child's
+        those of the same IKE SA, and the oldest with the same selectors, also if an end moved with them."""
+        assert sought.sa is not None
+        child, number, pair, place = sought.sa
+        tunnel = "SELECT ordering FROM claim WHERE tunnel = ? ORDER BY ordering"
+        asked = (
+            (f"{tunnel} LIMIT 1", (sought.tunnel,)),
+            (f"{tunnel} DESC LIMIT 2", (sought.tunnel,)),
+            ("SELECT claim FROM child WHERE child = ? AND number = ?", (child, number)),
+            ("SELECT min(claim) FROM child WHERE child = ? AND pair = ?", (child, pair)),
+            ("SELECT min(claim) FROM child WHERE child = ? AND place = ?", (child, place)),
+        )
+        return {order for text, values in asked for (order,) in self.base.execute(text, values) if order is not None}
+
+    def between(self, tunnel: str, local: str, remote: str) -> str:
+        """The VTI that the first of a tunnel's claims with these ends asks for; empty where there is none."""
+        first = "SELECT min(claim) FROM child WHERE tunnel = ? AND ends = ?"
+        row = self.base.execute(
+            f"SELECT device FROM claim WHERE ordering = ({first})", (tunnel, f"{local} {remote}")
+        ).fetchone()
+        return str(row[0]) if row else ""
+
+    def claims(self, condition: str = "1", *values: object) -> Iterator[Claim]:
+        """Claims in order of arrival, all or those that meet an SQL condition."""
+        names = "ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about"
+        for row in self.base.execute(
+            f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering", values
+        ).fetchall():
+            found = self.base.execute("SELECT value FROM want WHERE claim = ? ORDER BY position", (row[0],))
+            try:
+                yield claim_in(row, [value for (value,) in found])
+            except (ValueError, TypeError) as error:
+                raise LedgerError(f"malformed claim: {error}") from None
+
+    def holders(self, name: str, newest: str, each_device: bool = False) -> list[Holder]:
+        """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
+        something else than it, at most two; on a device, two of other tunnels too, since those may be its own tunnel's. That
+        decides everything, and it stays as cheap when thousands hold it. With `each_device` the first claim of each device as
+        well, where the first of all may not do."""
+        claims = [
+            order for (order,) in self.base.execute("SELECT min(claim) FROM want WHERE resource = ?", (name,)) if order
+        ]
+        mine = self.base.execute(
+            "SELECT claim, value FROM want WHERE resource = ? AND claim = (SELECT ordering FROM claim WHERE key = ?)",
+            (name, newest),
+        ).fetchone()
+        if mine:
+            claims.append(mine[0])
+            for other in ("<", ">"):
+                differs = f"SELECT claim FROM want WHERE resource = ? AND value {other} ? LIMIT 1"
+                claims += [order for (order,) in self.base.execute(differs, (name, mine[1]))]
+        elif claims and name.startswith("device "):
+            tunnel = "SELECT tunnel FROM claim WHERE ordering = ?"
+            latest = f"SELECT max(ordering) FROM claim WHERE tunnel = ({tunnel}) AND device = ?"
+            found = self.base.execute(latest, (claims[0], split(name)[1]))
+            claims += [order for (order,) in found if order is not None]
+        if claims and name.startswith("device "):
+            for other in ("<", ">"):
+                theirs = f"tunnel {other} (SELECT tunnel FROM claim WHERE ordering = ?)"
+                sharer = f"SELECT ordering FROM claim WHERE device = ? AND {theirs} LIMIT 1"
+                speaks = mine[0] if mine else claims[0]
+                claims += [order for (order,) in self.base.execute(sharer, (split(name)[1], speaks))]
+        claims += self.first_of_each(name) if each_device else []
+        return [
+            Holder(claim, want)
+            for order in sorted(set(claims))
+            for claim in self.claim_at(order)
+            for want in claim.wants
+            if resource(want) == name
+        ]
+
+    def first_of_each(self, name: str) -> list[int]:
+        """Of each device that a resource is asked for on, the first claim; by leaps in an index from one device to the next."""
+        found: list[int] = []
+        leap = "SELECT device, claim FROM want WHERE resource = ? AND device > ? ORDER BY device, claim LIMIT 1"
+        row: tuple[str, int] | None = ("", 0)
+        while row is not None:
+            row = self.base.execute(leap, (name, row[0])).fetchone()
+            found += [row[1]] if row is not None else []
+        return found
+
+    def claim_at(self, order: int) -> list[Claim]:
+        """The claim with this place in the order, if there is one; read once between writes."""
+        if order not in self.seen:
+            self.seen.update({claim.order: claim for claim in self.claims("ordering = ?", order)})
+        return [self.seen[order]] if order in self.seen else []
+
+    def on_device(self, device: str) -> list[str]:
+        """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
+        rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
+        return [name for (name,) in rows]
+
+    def row_on(self, connection: str, device: str, but: Sequence[int] = ()) -> Row | None:
+        """The row of a connection's first claim on a device: its template's, or another instance's. `but`: claims in whose
+        place comes another, by their order."""
+        others = f"AND ordering NOT IN ({', '.join('?' * len(but))})"
+        first = f"SELECT ordering FROM claim WHERE connection = ? AND device = ? {others} ORDER BY ordering LIMIT 1"
+        found = self.claims(f"ordering = ({first})", json.dumps(connection), device, *but)
+        return next((claim.row for claim in found), None)
+
+    def least_mtus(self, device: str) -> tuple[int, int]:
+        """The least MTU that claims ask for on a device, and the least of those with IPv6 inside; 0 where there is none."""
+        found: list[int] = []
+        for kind in ("any", "six"):
+            head = f"mtu {device} {kind} "
+            least = "SELECT min(resource) FROM want WHERE device = ? AND resource > ? AND resource < ?"
+            (name,) = self.base.execute(least, (device, head, f"{head}~")).fetchone()
+            found.append(int(name[len(head) :]) if name else 0)
+        return found[0], found[1]
+
+    def beside(self, name: str) -> list[str]:
+        """The keys of everything on the same device that the holders of a resource ask for."""
+        rows = self.base.execute(
+            "SELECT DISTINCT other.resource FROM want AS mine JOIN want AS other ON other.claim = mine.claim"
+            " WHERE mine.resource = ? AND other.device = mine.device",
+            (name,),
+        )
+        return [name for (name,) in rows]
+
+    def made(self, name: str) -> int | None:
+        """None where we did not make the resource; a device's index, or 0 where a killed call may have made it."""
+        row = self.base.execute("SELECT value FROM made WHERE resource = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def owner(self, device: str) -> str:
+        """Who holds a device, for a message."""
+        names = [
+            claim.connection
+            for claim in self.claims("ordering = (SELECT min(ordering) FROM claim WHERE device = ?)", device)
+        ]
+        return f"for {names[0]}" if names else "ours" if self.made(f"device {device}") is not None else "not ours"
+
+    def all_made(self) -> dict[str, int]:
+        """Everything we made, for status and clean."""
+        return {name: int(value) for name, value in self.base.execute("SELECT resource, value FROM made")}
+
+    def unfinished(self) -> dict[str, Ended]:
+        """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
+        rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
+        try:
+            return {name: Ended(json.loads(connection), load(json.loads(value))) for name, connection, value in rows}
+        except (ValueError, TypeError) as error:
+            raise LedgerError(f"malformed note of an event: {error}") from None
+
+    def is_taken(self, spis: str, now: int) -> bool:
+        """Whether the SA with these SPIs was taken down in the last ten minutes."""
+        row = self.base.execute("SELECT at FROM taken WHERE spis = ?", (spis,)).fetchone()
+        return row is not None and now - int(row[0]) <= TAKEN_FOR
+
+    # -- writing; nothing is durable before commit()
+
+    def begin(self) -> None:
+        """Start a transaction; SQLite's own wait covers a reader such as `status`."""
+        self.seen.clear()
+        self.base.execute("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written here and not committed by its end is forgotten, as it is where something fails."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self.rollback()
+
+    def commit(self) -> None:
+        """Make all that was written since begin() durable."""
+        self.base.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Forget what was written since begin()."""
+        self.seen.clear()
+        if self.base.in_transaction:
+            self.base.execute("ROLLBACK")
+
+    def put(self, claim: Claim) -> None:
+        """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""
+        self.seen.clear()
+        fields = (
+            claim.kind,
+            json.dumps(claim.connection),
+            claim.tunnel,
+            claim.group,
+            claim.device,
+            json.dumps(claim.row),
+        )
+        rest = (int(claim.routed), claim.since, json.dumps(claim.about))
+        self.base.execute(
+            "INSERT INTO claim (ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about)"
+            " VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET kind = excluded.kind,"
+            " tunnel = excluded.tunnel, grp = excluded.grp, device = excluded.device, row = excluded.row,"
+            " routed = excluded.routed, about = excluded.about",
+            (claim.order, claim.key, *fields, *rest),
+        )
+        (order,) = self.base.execute("SELECT ordering FROM claim WHERE key = ?", (claim.key,)).fetchone()
+        self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
+        rows = [
+            (order, resource(want), device_of(want), position, json.dumps(dump(want)))
+            for position, want in enumerate(claim.wants)
+        ]
+        self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
+        self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))
+        on = {want.link.name for want in claim.wants if isinstance(want, Device) and claim.kind == SA}
+        self.base.executemany("INSERT INTO carries VALUES (?, ?)", [(device, order) for device in sorted(on)])
+        row = child_row(claim, order)
+        if row is not None:
+            self.base.execute("INSERT OR REPLACE INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def end(self, claim: Claim) -> None:
+        """Remove a claim."""
+        self.end_key(claim.key)
+
+    def end_key(self, key: str) -> None:
+        """Remove the claim with this key, if there is one."""
+        self.seen.clear()
+        for table in ("want", "carries", "child"):
+            self.base.execute(f"DELETE FROM {table} WHERE claim = (SELECT ordering FROM claim WHERE key = ?)", (key,))
+        self.base.execute("DELETE FROM claim WHERE key = ?", (key,))
+
+    def set_made(self, name: str, value: int | None) -> None:
+        """Note that we made a resource (with a device's index, else 0), or, by None, that it is gone."""
+        if value is None:
+            self.base.execute("DELETE FROM made WHERE resource = ?", (name,))
+        else:
+            self.base.execute("INSERT OR REPLACE INTO made VALUES (?, ?)", (name, value))
+
+    def start(self, wants: Iterable[Ended]) -> None:
+        """What these ask for is being worked on."""
+        rows = [(resource(want), json.dumps(connection), json.dumps(dump(want))) for connection, want in wants]
+        self.base.executemany("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?)", rows)
+
+    def finish(self, names: Iterable[str]) -> None:
+        """The work on these resources is over."""
+        self.base.executemany("DELETE FROM unfinished WHERE resource = ?", [(name,) for name in names])
+
+    def set_taken(self, spis: str, now: int, longer: int = 0) -> None:
+        """Remember the SPIs of an SA that was taken down, for ten minutes and `longer` seconds, and forget some old ones: more
+        than come, so that they do not pile up, and few, so that no event pays for thousands."""
+        old = "SELECT spis FROM taken WHERE at < ? ORDER BY at LIMIT ?"
+        self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
+        self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now + longer))
+
+    def forget_taken(self, first: str, last: str) -> None:
+        """Forget those whose text is one of these two or between them."""
+        self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))

@@ -1,0 +1,128 @@
+"""Whether the kernel's XFRM database has what a claim stands for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from updown.daemons.libreswan.variables import FIRST_AUTOMATIC_REQID
+from updown.kernel.netlink.xfrm import Database, Key, Policy
+from updown.model import values
+from updown.model.claims import SA, Claim
+from updown.model.objects import Link
+from updown.model.record import NamedTuple
+from updown.model.resources import Device
+
+WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite: elsewhere ports are types, or nothing
+
+
+class Side(NamedTuple):
+    """One selector of a claim: the prefixes that cover it, its IP protocol and port, 0 is any."""
+
+    prefixes: tuple[str, ...]
+    protocol: int
+    port: int
+
+
+class Known(NamedTuple):
+    """The XFRM database by what is looked for: outbound policies by their prefixes, the reqids that these lead to, and the
+    reqids and SPIs of all states."""
+
+    policies: dict[tuple[str, str], list[Policy]]
+    led_to: frozenset[int]
+    reqids: frozenset[int]
+    spis: frozenset[int]
+
+
+def known(xfrm: Database) -> Known:
+    """The index of a database: thousands of claims are looked up in it."""
+    policies: dict[tuple[str, str], list[Policy]] = {}
+    led_to: set[int] = set()
+    for policy in xfrm.policies:
+        if policy.direction == "out":
+            policies.setdefault((policy.source, policy.destination), []).append(policy)
+            led_to.update(policy.reqids)
+    reqids = frozenset(state.reqid for state in xfrm.states)
+    return Known(policies, frozenset(led_to), reqids, frozenset(state.spi for state in xfrm.states))
+
+
+def side(text: str) -> Side | None:
+    """`10.2.0.0/24` or `10.2.0.0/24 6/443`; None for anything else."""
+    network, _, rest = text.partition(" ")
+    protocol, _, port = rest.partition("/")
+    try:
+        return Side(
+            values.network(network).prefixes,
+            int(protocol or 0),
+            int(port) if port.isdigit() else 0,
+        )
+    except ValueError:
+        return None
+
+
+def policies_of(claim: Claim, xfrm: Known) -> tuple[Policy, ...]:
+    """The outbound policies with the claim's selectors and its device's key."""
+    mine, theirs = side(claim.about.my_client), side(claim.about.peer_client)
+    link = next((want.link for want in claim.wants if isinstance(want, Device)), None)
+    if mine is None or theirs is None:
+        return ()
+    return tuple(
+        policy
+        for source in mine.prefixes
+        for destination in theirs.prefixes
+        for policy in xfrm.policies.get((source, destination), ())
+        if (link is None or fits(policy.key, link)) and same_ports(policy, mine, theirs)
+    )
+
+
+def same_ports(policy: Policy, mine: Side, theirs: Side) -> bool:
+    """Whether protocol and ports are those of the claim; a range of ports counts as any."""
+    protocol = mine.protocol or theirs.protocol
+    if policy.protocol != protocol:
+        return False
+    if protocol not in WITH_PORTS:
+        return True
+    return mine.port in (0, policy.source_port) and theirs.port in (0, policy.destination_port)
+
+
+def fits(key: Key, link: Link) -> bool:
+    """Whether a policy with this key is for what the device sends."""
+    if link.kind == "xfrm":
+        return not link.if_id or key.if_id == link.if_id
+    return key.mask != 0 and key.mark == link.okey & key.mask
+
+
+def in_use(link: Link, xfrm: Database) -> bool:
+    """Whether any policy is, or may be, for this device, whoever's tunnel that is."""
+    if link.kind == "xfrm":
+        if link.external:
+            return any(policy.key.if_id for policy in xfrm.policies)
+        return bool(link.if_id) and any(policy.key.if_id == link.if_id for policy in xfrm.policies)
+    return any(policy.direction == "out" and fits(policy.key, link) for policy in xfrm.policies)
+
+
+def in_use_beside(link: Link, policies: tuple[Policy, ...], ended: Sequence[Claim]) -> bool:
+    """Whether any policy but those of these claims is, or may be, for this device."""
+    theirs = {id(policy) for claim in ended for policy in policies_of(claim, known(Database(policies)))}
+    return in_use(link, Database(tuple(policy for policy in policies if id(policy) not in theirs)))
+
+
+def reqids_of(claim: Claim) -> frozenset[int]:
+    """The reqids its states may have: libreswan counts ESP and IPCOMP from an automatic base."""
+    reqid = claim.about.reqid
+    if claim.about.daemon == "libreswan" and reqid >= FIRST_AUTOMATIC_REQID:
+        return frozenset((reqid, reqid + 1, reqid + 2))
+    return frozenset((reqid,)) if reqid else frozenset()
+
+
+def backed(claim: Claim, xfrm: Known) -> bool:
+    """Whether the tunnel, or the trap, is in the kernel: a policy, and for an `sa` a state that it leads to."""
+    policies = policies_of(claim, xfrm)
+    if claim.kind != SA or not policies:
+        return bool(policies)
+    return bool(({reqid for policy in policies for reqid in policy.reqids if reqid} or reqids_of(claim)) & xfrm.reqids)
+
+
+def traces(claim: Claim, xfrm: Known) -> bool:
+    """Whether there is anything of the claim: a policy with its selectors, or a state with its SPI or reqid."""
+    spis = {claim.about.spi_in, claim.about.spi_out} - {0}
+    return bool(policies_of(claim, xfrm) or reqids_of(claim) & xfrm.reqids or spis & xfrm.spis)

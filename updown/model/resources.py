@@ -1,0 +1,160 @@
+"""What a claim asks for: one record a resource, and the key under which tunnels share it.
+
+Two claims share a resource when their keys are equal; it goes with the last of them (promise P4).
+"""
+
+from __future__ import annotations
+
+from updown.model.objects import MAIN_TABLE, Address, Link, Route, Rule, netns_of
+from updown.model.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+FOLLOW_ALL = "auto"
+"""An rp_filter value: 0, or 2 where `all` is 1, since the kernel takes the larger of the two (net/ipv4/fib_frontend.c). Of
+accept_ra: 0 where 2 would be heeded."""
+
+
+class Device(NamedTuple):
+    """A tunnel device: `goes` says whether it is deleted with the last claim, if we made it."""
+
+    link: Link
+    shared: bool
+    goes: bool
+    by_daemon: bool = False  # the daemon makes and deletes it; we only use it
+    follow: bool = False  # it is down while no tunnel is up
+
+
+class Sysctl(NamedTuple):
+    """A file below /proc/sys, and the text it should hold."""
+
+    device: str
+    path: str
+    value: str
+
+
+class SourceAddress(NamedTuple):
+    """An address that routes prefer as source: put on the device unless this machine has it already."""
+
+    device: str
+    address: str
+
+
+class PeerRoute(NamedTuple):
+    """A way to the peer outside the tunnel, along the path the kernel takes now."""
+
+    peer: str
+    device: str  # the tunnel that must not carry the tunnel's own packets
+    underlay: str  # the physical device the daemon names; may be empty
+    local: str  # our end: once it moves, the way is looked for anew
+
+
+class Mtu(NamedTuple):
+    """What one tunnel allows on a device; the least of all is the device's. `reason` is the sum, where it was worked out."""
+
+    device: str
+    size: int  # bytes
+    six: bool = False  # there is IPv6 inside, which needs 1280
+    reason: str = ""
+
+
+class Clamp(NamedTuple):
+    """An nftables table of ours that keeps TCP segments small enough for a device; `mtu` 0: by the routes alone."""
+
+    device: str
+    mtu: int = 0  # bytes; the plan fills it in
+    slave: bool = False  # of a VRF
+
+
+if TYPE_CHECKING:
+    Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule, Mtu, Clamp]
+else:
+    Want = object
+
+KINDS: dict[str, type[Any]] = {
+    "device": Device,
+    "sysctl": Sysctl,
+    "address": Address,
+    "source": SourceAddress,
+    "peer": PeerRoute,
+    "route": Route,
+    "rule": Rule,
+    "mtu": Mtu,
+    "firewall": Clamp,
+}
+
+
+def resource(want: Want) -> str:
+    """The key of what `want` asks for; it begins with the kind's word."""
+    if isinstance(want, Device):
+        return f"device {want.link.name}"
+    if isinstance(want, Sysctl):
+        return f"sysctl {want.path}"
+    if isinstance(want, Address):
+        return f"address {want.device} {want.address}"
+    if isinstance(want, SourceAddress):
+        return f"source {want.device} {want.address}"
+    if isinstance(want, PeerRoute):
+        return f"peer {want.peer}"
+    if isinstance(want, Mtu):
+        return f"mtu {want.device} {'six' if want.six else 'any'} {want.size:05}"  # in the order of their sizes
+    if isinstance(want, Clamp):
+        return f"firewall {want.device}"
+    netns = netns_of(want.device)
+    there = f" @{netns}" if netns else ""
+    if isinstance(want, Rule):
+        said = f"{want.source or 'all'} {want.iif or '-'} {want.fwmark}/{want.fwmask}"
+        return f"rule {want.family} {want.priority} {said} {want.table}{there}"
+    table = "main" if want.table == MAIN_TABLE else str(want.table)
+    return f"route {table} {want.destination} {want.metric}{there}"
+
+
+def split(name: str) -> tuple[str, str]:
+    """Kind and rest of a resource's key."""
+    kind, _, rest = name.partition(" ")
+    return kind, rest
+
+
+def device_of(want: Want) -> str:
+    """The tunnel device that `want` hangs on."""
+    return want.link.name if isinstance(want, Device) else want.device
+
+
+def dump(want: Want) -> list[Any]:
+    """`want` for JSON."""
+    kind = next(word for word, record in KINDS.items() if isinstance(want, record))
+    fields = [list(field) if isinstance(field, Link) else field for field in want]
+    if isinstance(want, Route) and not want.joins:
+        fields = fields[:-2]  # as an earlier release wrote it, so that equal wishes have one text
+    if isinstance(want, Clamp) and not want.slave:
+        fields = fields[:-1]  # likewise
+    return [kind, *fields]
+
+
+def load(stored: list[Any]) -> Want:
+    """What `dump` stored; raises ValueError for anything else."""
+    kind, *fields = stored
+    record = KINDS.get(kind)
+    if record is None:
+        raise ValueError(f"no want is of kind {kind}")
+    if record is Device:
+        fields[0] = Link(*fields[0])
+    if record is Route and len(fields) == len(Route._fields):
+        fields[-2] = tuple(fields[-2])
+    try:
+        made: Want = record(*fields)
+    except TypeError:
+        raise ValueError(f"a {kind} has other fields") from None
+    return made
+
+
+class Row(NamedTuple):
+    """The row of design's deletion table a claim stands in, decided when the claim is made."""
+
+    any_remote: bool  # the device serves several peers
+    goes: bool  # with its last claim
+
+
+Wants = tuple[Want, ...]

@@ -1,0 +1,234 @@
+"""From the text of one variable or setting to a value; anything else is a ValueError that says what was expected.
+
+Each function is one accepted form. Who names the variable and decides what a refusal means is the caller.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from updown.model.record import NamedTuple
+
+NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+POLICY_CHARACTERS = NAME_CHARACTERS - {"."} | {"?"}
+NAME_LENGTH = 15  # IFNAMSIZ - 1, bytes
+
+AUTO = -1
+"""An MTU that is worked out from the SA (concerns/mtu.py)."""
+
+
+class Mark(NamedTuple):
+    """A packet mark: both host-order 32-bit integers; a tunnel's key is the value alone."""
+
+    value: int
+    mask: int
+
+
+class Network(NamedTuple):
+    """A traffic selector's addresses: `text` as the daemon wrote it, `prefixes` that cover it exactly."""
+
+    text: str
+    prefixes: tuple[str, ...]
+
+
+def escaped(text: str, limit: int = 0) -> str:
+    """`text` fit for a terminal and a log: printable ASCII, everything else as \\xNN or \\uNNNN; `limit` in characters."""
+    out = []
+    for character in text:
+        code = ord(character)
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, carried by surrogateescape
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif character == "\\":
+            out.append("\\\\")
+        elif 32 <= code < 127:
+            out.append(character)
+        elif code < 256:
+            out.append(f"\\x{code:02x}")
+        else:
+            out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    shown = "".join(out)
+    return shown if not limit or len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def text(value: str) -> str:
+    """Free text, possibly a peer's: carried as it is, escaped wherever it is shown."""
+    return value
+
+
+def words(value: str) -> tuple[str, ...]:
+    """Blank-separated words, each once: libreswan 5.3 to main gives the first one twice (lib/libswan/alloc.c)."""
+    return tuple(dict.fromkeys(value.split()))
+
+
+KERNELS_OWN = ("ip_vti0", "ip6_vti0", "tunl0", "ip6tnl0", "gre0", "ip6gre0", "gretap0", "erspan0", "sit0", "lo")
+"""Names that modules of the kernel give to devices of their own."""
+
+
+def device_name(value: str) -> str:
+    """A network device's name, narrower than the kernel's rule so that it is safe in paths and logs (promise P8)."""
+    if not value[:1].isalnum() or not set(value) <= NAME_CHARACTERS:
+        raise ValueError("a device name is letters, digits, _ . - and begins with a letter or digit")
+    if len(value) > NAME_LENGTH:
+        raise ValueError(f"a device name has at most {NAME_LENGTH} characters, this one {len(value)}")
+    if value in ("all", "default"):  # /proc/sys/net/ipv4/conf has them as words of its own
+        raise ValueError("all and default are no devices: their sysctls are those of all others")
+    return value
+
+
+def daemon_device(value: str) -> str | None:
+    """A device the daemon names: the words NULL (libreswan) and unknown (strongSwan) are none, `eth0:1` is eth0."""
+    if value in ("NULL", "unknown"):
+        return None
+    return device_name(value.split(":", 1)[0])
+
+
+def number(value: str, most: int = 0xFFFFFFFF) -> int:
+    """A decimal number of 0 to 4294967295."""
+    if not (value.isascii() and value.isdigit()) or len(value) > 20 or int(value) > most:
+        raise ValueError(f"a number of 0 to {most} is expected")
+    return int(value)
+
+
+def count(value: str) -> int:
+    """A decimal number of 0 to 2^64-1: bytes, seconds since the epoch."""
+    return number(value, 0xFFFFFFFFFFFFFFFF)
+
+
+def mtu(value: str) -> int:
+    """Bytes, 68 to 65515 (net/ipv4/ip_tunnel.c)."""
+    found = number(value)
+    if not 68 <= found <= 65515:
+        raise ValueError("an MTU of 68 to 65515 bytes is expected")
+    return found
+
+
+def mtu_or_auto(value: str) -> int:
+    """The same, or auto: AUTO."""
+    return AUTO if value == "auto" else mtu(value)
+
+
+def port(value: str) -> str:
+    """A port, or strongSwan's range `1000:2000`; text, since it is only ever compared."""
+    for part in value.split(":", 1):
+        number(part, 65535)
+    return value
+
+
+def protocol(value: str) -> int:
+    """An IP protocol number; 0 is any."""
+    return number(value, 255)
+
+
+def spi(value: str) -> int:
+    """An SPI as libreswan prints it, `0x4c1457f8`."""
+    if not value.startswith("0x") or not is_hex(value[2:]):
+        raise ValueError("an SPI such as 0x4c1457f8 is expected")
+    return int(value, 16)
+
+
+def is_hex(digits: str) -> bool:
+    """Whether `digits` are one to eight hexadecimal ones; int() alone takes blanks and underscores too."""
+    return 0 < len(digits) <= 8 and set(digits) <= set("0123456789abcdefABCDEF")
+
+
+def mark(value: str) -> Mark:
+    """`20/0xffffffff`: decimal value, hexadecimal mask of any width (libreswan prints 0xff as 0x0000ff, mask 0 as 00000000)."""
+    head, slash, tail = value.partition("/")
+    if slash and not is_hex(tail[2:] if tail[:2] in ("0x", "0X") else tail):
+        raise ValueError("a mark such as 5/0xffffffff is expected")
+    return Mark(number(head), int(tail, 16) if slash else 0xFFFFFFFF)
+
+
+def yes_no(value: str) -> bool:
+    """yes or no."""
+    if value not in ("yes", "no"):
+        raise ValueError("yes or no is expected")
+    return value == "yes"
+
+
+def flag(value: str) -> bool:
+    """1, yes or YES is true; 0 or no is false."""
+    if value not in ("0", "1", "yes", "no", "YES", "NO"):
+        raise ValueError("0, 1, yes or no is expected")
+    return value in ("1", "yes", "YES")
+
+
+def address(value: str) -> str:
+    """An IPv4 or IPv6 address without prefix or zone, in canonical form."""
+    if "%" in value:
+        raise ValueError("an address without a zone is expected")
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address is expected") from None
+
+
+def interface_address(value: str) -> str:
+    """An address with its prefix length, `10.99.0.1/30`; without one it is a host's (/32, /128). `10.0.0.1 peer 10.0.0.2` has
+    the peer's, `10.0.0.1 peer 10.0.0.2/32`. Length 0 is refused: with the address the kernel makes a route to its subnet."""
+    ours, peer, theirs = value.partition(" peer ")
+    if peer:
+        if (":" in ours) != (":" in theirs):
+            raise ValueError("an address and its peer are of one family")
+        return f"{address(ours)} peer {interface_address(theirs)}"
+    head, slash, length = value.partition("/")
+    host = address(head)
+    most = 128 if ":" in host else 32
+    try:
+        bits = number(length, most) if slash else most
+    except ValueError:
+        raise ValueError("an address with a prefix length such as 10.99.0.1/30 is expected") from None
+    if not bits:
+        raise ValueError(f"length 0 makes the device the default route; write {host}/{most}, or its subnet's length")
+    return f"{host}/{bits}"
+
+
+def network(value: str) -> Network:
+    """A selector: `192.0.2.0/24`, or `192.0.2.1-192.0.2.9`, which libreswan main prints for a range that is no prefix."""
+    try:
+        if "%" in value:
+            raise ValueError
+        low, dash, high = value.partition("-")
+        if dash:
+            first, last = ipaddress.ip_address(low), ipaddress.ip_address(high)
+            blocks = ipaddress.summarize_address_range(first, last)
+            return Network(value, tuple(str(block) for block in blocks))
+        return Network(value, (str(ipaddress.ip_network(value, strict=False)),))
+    except (ValueError, TypeError):
+        raise ValueError("a network such as 192.0.2.0/24 or a range of addresses is expected") from None
+
+
+def mask_length(value: str) -> int:
+    """A dotted or colon mask as a prefix length: 255.255.255.0 is 24, ffff:ffff:: is 32."""
+    bits = int(ipaddress.ip_address(address(value)))
+    width = 128 if ":" in value else 32
+    ones = bin(bits).count("1")
+    if bits != ((1 << ones) - 1) << (width - ones):
+        raise ValueError("a network mask is expected")
+    return ones
+
+
+def addresses(value: str) -> tuple[str, ...]:
+    """Blank-separated addresses, each once."""
+    return tuple(dict.fromkeys(address(word) for word in value.split()))
+
+
+def plus_words(value: str) -> tuple[str, ...]:
+    """`+`-separated words: PLUTO_CONN_POLICY."""
+    found = tuple(word for word in value.split("+") if word)
+    if not all(set(word) <= POLICY_CHARACTERS for word in found):
+        raise ValueError("words of letters, digits, _ and - are expected, joined by +")
+    return found
+
+
+def interface_addresses(value: str) -> tuple[str, ...]:
+    """Addresses with prefix lengths, separated by blanks or commas; `peer` stands between an address and its peer."""
+    words = value.replace(",", " ").split()
+    texts: list[str] = []
+    while words:
+        word = words.pop(0)
+        if words[:1] == ["peer"]:
+            word = " ".join((word, words.pop(0), *words[:1]))
+            words = words[1:]
+        texts.append(word)
+    return tuple(dict.fromkeys(interface_address(text) for text in texts))

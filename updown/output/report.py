@@ -1,0 +1,111 @@
+"""What an event says: short lines for the daemon's log, commands for people, JSON for programs."""
+
+from __future__ import annotations
+
+from updown.model.claims import Claim
+from updown.model.context import Context
+from updown.model.operations import Operation
+from updown.model.resources import Device, Mtu, resource
+from updown.output.iproute2 import command, wrapped
+from updown.output.lines import WIDTH, folded, prefix
+from updown.transaction import Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+JSON_VERSION = 1
+
+
+def once(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+    """Each command once: a dry run sees what both halves would delete."""
+    return tuple({command(operation): operation for operation in reversed(operations)}.values())[::-1]
+
+
+def operation_json(operation: Operation) -> dict[str, Any]:
+    """The action, the subject's fields, the command and the reason."""
+    return {
+        "action": operation.action,
+        **{key: value for key, value in operation.subject._asdict().items() if value not in ("", 0, ())},
+        "command": command(operation),
+        "reason": operation.reason,
+    }
+
+
+def hook_lines(report: Report) -> list[str]:
+    """One line an effect, as the command that would do it; then warnings and remarks."""
+    head = prefix(report.connection)
+    lines: list[str] = []
+    for operation in report.operations:
+        first, *more = wrapped(command(operation), WIDTH - len(head))
+        lines += [head + first, *(head + line for line in more)]
+    for warning in report.warnings:
+        lines += folded(f"{head}warning: ", warning)
+    for remark in report.remarks:
+        lines += folded(head, remark)
+    return lines
+
+
+def plan_lines(report: Report, reasons: bool) -> list[str]:
+    """The plan for people: commands to paste, everything else as comments."""
+    lines: list[str] = []
+    for operation in report.operations:
+        lines.append(command(operation))
+        if reasons:
+            lines += folded("    # ", operation.reason)
+    for warning in report.warnings:
+        lines += folded("# warning: ", warning)
+    for remark in report.remarks:
+        lines += folded("# ", remark)
+    return lines or ["# nothing to do"]
+
+
+def explanation(context: Context, report: Report) -> list[str]:
+    """Which event this is, which claims it makes or ends, and by which row of the deletion table their device goes."""
+    lines = folded("# ", f"{context.daemon}, {context.verb.text}, connection {context.connection}")
+    lines += folded(
+        "# ", f"tunnel {context.me} -> {context.peer}, {context.my_client.text} <-> {context.peer_client.text}"
+    )
+    for claim in report.claims:
+        lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
+        for want in claim.wants:
+            if isinstance(want, Mtu):
+                lines += folded("# ", f"mtu {want.device}: {want.reason or want.size}")
+    return [*lines, *plan_lines(report, reasons=True)]
+
+
+def claim_text(claim: Claim) -> str:
+    """What a claim holds, and when its device goes."""
+    held = [resource(want) for want in claim.wants if not resource(want).startswith(("sysctl", "mtu"))]
+    text = ", ".join(held) or "nothing"
+    for want in claim.wants:
+        if isinstance(want, Device):
+            when = "the daemon deletes it" if want.by_daemon else "goes with its last claim" if want.goes else "stays"
+            text += f"; {want.link.name} {when}"
+    return text
+
+
+def as_json(context: Context, report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "version": JSON_VERSION,
+        "daemon": context.daemon,
+        "connection": context.connection,
+        "verb": context.verb.text,
+        "operations": [operation_json(operation) for operation in report.operations],
+        "warnings": list(report.warnings),
+        "remarks": list(report.remarks),
+        "claims": [{"kind": claim.kind, "holds": [resource(want) for want in claim.wants]} for claim in report.claims],
+    }
+
+
+def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
+    """A claim for `status --json`, its time in seconds since the epoch, as `booted` is."""
+    return {
+        "connection": claim.connection,
+        "kind": claim.kind,
+        "device": claim.device,
+        "since": booted + claim.since,
+        **claim.about._asdict(),
+        "holds": [resource(want) for want in claim.wants],
+    }

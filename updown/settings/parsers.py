@@ -1,0 +1,161 @@
+"""Readers of what the settings say: words, switches and numbers, static routes and policy rules. They raise ValueError."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from updown.model import values
+from updown.model.objects import MAIN_TABLE
+from updown.model.record import NamedTuple
+
+LONGEST_WAIT = 60  # seconds
+
+RULE_PRIORITY = 1600
+"""Where our rules stand unless said: after a VRF's (1000), before the main table's (32766)."""
+
+LOCAL_TABLE = 255  # of this machine's own addresses: every packet looks there first
+
+"""Devices that the kernel brings, most of them with a tunnel's module: its fallback devices."""
+
+ANYWHERE = {"default": ("0.0.0.0/0", "::/0")}
+
+
+class StaticRoute(NamedTuple):
+    """A route that `route` asks for; without a gateway straight into the device."""
+
+    destination: str
+    gateway: str = ""
+
+
+class StaticRule(NamedTuple):
+    """A policy rule that `rule` asks for."""
+
+    source: str = ""
+    iif: str = ""
+    fwmark: int = 0
+    fwmask: int = 0
+    priority: int = RULE_PRIORITY
+
+
+def routes(value: str) -> tuple[StaticRoute, ...]:
+    """Destinations between commas: `10.9.0.0/16, 2001:db8:9::/48 via fe80::2, default` (both families)."""
+    found: list[StaticRoute] = []
+    for text in value.split(","):
+        words = text.split()
+        if len(words) not in (1, 3) or words[1:2] not in ([], ["via"]):
+            raise ValueError(
+                "networks such as 10.9.0.0/16, or 10.9.0.0/16 via 10.6.106.2, with commas between, are expected"
+            )
+        gateway = values.address(words[2]) if words[1:] else ""
+        for destination in ANYWHERE.get(words[0], (words[0],)):
+            network = beyond(destination)
+            if not gateway or (":" in gateway) == (":" in network):
+                found.append(StaticRoute(network, gateway))
+            elif words[0] not in ANYWHERE:
+                raise ValueError(f"{network} and its gateway {gateway} are of two families")
+    return tuple(dict.fromkeys(found))
+
+
+def beyond(destination: str) -> str:
+    """A network that a tunnel can lead to."""
+    network = ipaddress.ip_network(destination)
+    if network.is_loopback or network.is_multicast:
+        kind = "loopback" if network.is_loopback else "multicast"
+        raise ValueError(f"{network} is {kind}: no route leads there, name the networks behind the tunnel")
+    return str(network)
+
+
+def rules(value: str) -> tuple[StaticRule, ...]:
+    """Rules in iproute2's words between commas: `fwmark 0x10/0xff`, `from 10.1.0.0/16 iif eth1 priority 900`."""
+    return tuple(dict.fromkeys(rule(text.split()) for text in value.split(",")))
+
+
+def rule(words: list[str]) -> StaticRule:
+    """One rule from its words."""
+    found = StaticRule()
+    if not words or len(words) % 2:
+        raise ValueError(
+            "rules such as fwmark 0x10/0xff or from 10.1.0.0/16 iif eth1, with commas between, are expected"
+        )
+    for word, value in zip(words[::2], words[1::2]):
+        if word == "from":
+            network = ipaddress.ip_network(value)
+            if not network.prefixlen:  # the kernel takes it, and reads it back without a source
+                raise ValueError(f"from {network} fits every packet: name the networks, or say iif or fwmark instead")
+            found = found._replace(source=str(network))
+        elif word == "iif":
+            found = found._replace(iif=values.device_name(value))
+        elif word == "fwmark":
+            mark, slash, mask = value.partition("/")
+            found = found._replace(fwmark=number(mark), fwmask=number(mask) if slash else 0xFFFFFFFF)
+            if not found.fwmask:
+                raise ValueError("a mark with mask 0 fits every packet")
+        elif word == "priority":
+            found = found._replace(priority=values.number(value))
+        else:
+            raise ValueError(f"{values.escaped(word, 20)} is none of from, iif, fwmark, priority")
+    if not (found.source or found.iif or found.fwmask):
+        raise ValueError("a rule needs from, iif or fwmark: without it, it would catch every packet")
+    return found
+
+
+def number(value: str) -> int:
+    """Decimal, or hexadecimal after 0x."""
+    if value[:2] == "0x" and values.is_hex(value[2:]):
+        return int(value, 16)
+    return values.number(value)
+
+
+def namespace(value: str) -> str:
+    """The name of a network namespace as `ip netns` has it: one word, no path."""
+    plain = value and len(value) <= 255 and not value.startswith(".")
+    if not plain or not all(character.isascii() and (character.isalnum() or character in "_.-") for character in value):
+        raise ValueError("a name such as `ip netns add` takes, of letters, digits, _ . -, is expected")
+    return value
+
+
+def tunnel_name(value: str) -> str:
+    """The name of a device that can be a tunnel's."""
+    if value in values.KERNELS_OWN:
+        raise ValueError(f"{value} is the kernel's own, which no tunnel can have: choose another name")
+    return values.device_name(value)
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of the given words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)} is expected")
+        return value
+
+    return read
+
+
+def switch(value: str) -> int | None:
+    """yes or 1, no or 0, or keep: leave the kernel's value alone."""
+    return None if value == "keep" else int(values.flag(value))
+
+
+def tri_state(value: str) -> bool | None:
+    """yes, no, or auto: what the daemon says."""
+    return None if value == "auto" else values.yes_no(value)
+
+
+def table(value: str) -> int:
+    """A routing table's number (1 to 4294967295), or main."""
+    found = MAIN_TABLE if value == "main" else values.number(value)
+    if not found:
+        raise ValueError("a table number of 1 to 4294967295, or main, is expected")
+    if found == LOCAL_TABLE:
+        raise ValueError("255 is the table of this machine's own addresses: take another number, such as 100")
+    return found
+
+
+def seconds(value: str) -> float:
+    """A time to wait, such as 5 or 0.5."""
+    digits = value.replace(".", "", 1)
+    if not (digits.isascii() and digits.isdigit()) or float(value) > LONGEST_WAIT:
+        raise ValueError("seconds, 0 to 60, are expected")
+    return float(value)
