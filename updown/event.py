@@ -7,7 +7,8 @@ from contextlib import suppress
 from functools import partial
 
 from updown import daemons
-from updown.concerns import addresses, device, mss, mtu, routes, rules, sysctls
+from updown.concerns import device, mtu
+from updown.concerns.catalogue import VrfTable, in_vrf, wants_of
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
@@ -15,18 +16,16 @@ from updown.model import claims
 from updown.model.claims import Change
 from updown.model.context import Context
 from updown.model.errors import Conflict, KernelError, UpdownError
-from updown.model.objects import MAIN_TABLE, placed
+from updown.model.objects import placed
+from updown.model.operations import Report
 from updown.model.record import NamedTuple
-from updown.model.resources import Row, Want, Wants
-from updown.settings.file import Line, Settings, resolve
-from updown.transaction import Report, carry_out, mend
+from updown.model.resources import Row
+from updown.settings.file import Line, resolve
+from updown.transaction import carry_out, mend
 
 __all__ = ["Report", "run"]
 
 REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
-
-VrfTable = Callable[[str], int]
-"""Gives the routing table of a VRF device; raises KernelError where there is none."""
 
 
 class LookUps(NamedTuple):
@@ -147,7 +146,7 @@ def make(
         return Decided(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
-    dead = [claim.order for claim in claims.replaced(context, held)]
+    dead = [claim.order for claim in rules.replaced(context, held)]
     row = (
         claims.row_of(held)
         or look_ups.row_on(context.connection, placed(found.name, settings.netns), dead)
@@ -162,36 +161,3 @@ def make(
     asked = before.wants if before else ()
     wants, remarks, warnings = wants_of(context, settings, found, row, claims.routed(context, before), asked, facts)
     return Decided(rules.make(context, held, row, wants, now), remarks, warnings)
-
-
-def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
-    """The settings, with the VRF's own table where they name none. Raises KernelError where there is no such VRF."""
-    if not settings.vrf:
-        return settings
-    own = vrf_table(placed(settings.vrf, settings.netns))
-    return settings._replace(table=own) if settings.table == MAIN_TABLE else settings
-
-
-def wants_of(
-    context: Context,
-    settings: Settings,
-    found: device.Wish,
-    row: Row,
-    routed: bool,
-    before: Wants = (),
-    facts: mtu.Facts | None = None,
-) -> tuple[Wants, tuple[str, ...], tuple[str, ...]]:
-    """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked for
-    until now."""
-    name = placed(found.name or "", settings.netns)
-    devices = device.wants(context, settings, found, row)
-    sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)
-    settings = settings._replace(mtu=sizes.routes)
-    wants: list[Want] = [*devices, *sizes.wants, *mss.wants(settings, devices)]
-    for link in [wanted.link for wanted in devices if not found.by_daemon]:
-        wants += sysctls.wants(settings, link.name, link.kind)
-    own = addresses.wants(context, settings, name)
-    wants += [*sysctls.address_wants(own), *own, *addresses.source_wants(context, name, found.by_daemon, own)]
-    routing = routes.wants(context, settings, found) if routed else routes.Routing()
-    wants += [*routing.peers, *routing.routes, *rules.wants(context, settings, name)]
-    return tuple(dict.fromkeys(wants)), routing.remarks, sizes.warnings

@@ -10,28 +10,15 @@ from collections.abc import Sequence
 
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.ledger.liveness import follows
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, Ended
 from updown.model.errors import StateError, UpdownError
 from updown.model.objects import Link, Route
-from updown.model.observed import Observed
-from updown.model.operations import Operation
-from updown.model.record import NamedTuple
-from updown.model.resources import resource, split
+from updown.model.operations import Report
+from updown.model.resources import Observed, follows, resource, split
 from updown.plan.diff import make_plan
 from updown.plan.order import Ground, Plan
 from updown.plan.scope import survey
-
-
-class Report(NamedTuple):
-    """What an event did, or would do: `remarks` are facts that need nothing, `warnings` something that people should mend."""
-
-    connection: str
-    operations: tuple[Operation, ...] = ()
-    warnings: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-    claims: tuple[Claim, ...] = ()  # written or ended
 
 
 def carry_out(

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from updown.kernel.netlink.xfrm import Database, Key, Policy, State, Xfrm
+from updown.kernel.netlink.xfrm import Xfrm
 from updown.model.errors import KernelError
+from updown.model.ipsec import Database, Key, Policy, State
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("namespace")]
 

@@ -15,8 +15,8 @@ from typing import Callable, NamedTuple, NoReturn, Optional, Union
 
 from updown.kernel.netlink.route_messages import LOCAL, UNICAST, RouteSeen
 from updown.kernel.netlink.routing import Match
-from updown.kernel.netlink.xfrm import Policy
 from updown.model.errors import KernelError
+from updown.model.ipsec import Policy
 from updown.model.objects import MAIN_TABLE, Link, Path, Route, Rule, is_any, netns_of
 from updown.model.resources import Clamp
 

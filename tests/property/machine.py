@@ -167,7 +167,7 @@ class Machine:
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.serve.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.run.Netlink", lambda: self.kernel)
+        patch.setattr("updown.commands.clean.Netlink", lambda: self.kernel)
         patch.setattr("updown.commands.status.Netlink", lambda: self.kernel)
 
     @property

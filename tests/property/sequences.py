@@ -21,7 +21,8 @@ from tests.property.machine import WEST, SwiftMachine
 from tests.property.oracle import Call, Oracle, RouteSeen, World
 from tests.property.witnesses import facts
 from updown.commands.reconcile import run
-from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.decide import GRACE
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.report import Outcome
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.claims import Claim

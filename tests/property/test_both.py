@@ -12,8 +12,8 @@ from tests.property.machine import Environment
 from tests.property.oracle import Alive, Call, Device, Hold, Key, Oracle, RouteSeen, Truth, World
 from tests.property.sequences import Daemon, Run, check, made_from
 from tests.property.witnesses import facts
-from updown.commands.reconcile.decide import Facts
-from updown.kernel.netlink.xfrm import Database
+from updown.commands.reconcile.match import Facts
+from updown.model.ipsec import Database
 
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 1000

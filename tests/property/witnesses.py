@@ -4,9 +4,9 @@ from typing import Any
 
 from tests.property.machine import Tunnel
 from tests.property.oracle import Alive, Truth, is_xfrm
-from updown.commands.reconcile.decide import Facts
+from updown.commands.reconcile.match import Facts
 from updown.daemons.answer import ANSWERED, Child, Said
-from updown.kernel.netlink.xfrm import Database, Key, Policy, State
+from updown.model.ipsec import Database, Key, Policy, State
 
 
 def facts(daemon: str, truth: Truth, since: int) -> Facts:

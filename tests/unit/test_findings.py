@@ -14,15 +14,14 @@ from updown.commands.check import run as check_module
 from updown.commands.check.facts import Facts, Finding, Reconciled
 from updown.commands.check.findings import CHECKS, find
 from updown.commands.check.settings import check_files
-from updown.commands.reconcile.decide import Facts as Asked
+from updown.commands.reconcile.match import Facts as Asked
 from updown.daemons.answer import ABSENT, SILENT, Child, Said
 from updown.hook import dispatch
 from updown.kernel.netlink.route_messages import RouteSeen
-from updown.kernel.netlink.xfrm import Database, Key, Policy, State
 from updown.ledger.liveness import Missed
-from updown.model.about import NOBODY
-from updown.model.claims import MADE, Claim
+from updown.model.claims import MADE, NOBODY, Claim
 from updown.model.errors import Refused
+from updown.model.ipsec import Database, Key, Policy, State
 from updown.model.objects import Link, Route
 from updown.model.resources import Device, Row
 from updown.settings.file import parse

@@ -14,9 +14,9 @@ from updown.commands.reconcile.orphans import WHO, find
 from updown.concerns.mss import command, device_of_table, recognised, rules
 from updown.kernel import nft
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database
 from updown.model.claims import Ended
 from updown.model.errors import KernelError
+from updown.model.ipsec import Database
 from updown.model.operations import Operation
 from updown.model.resources import Clamp
 from updown.output.iproute2 import command as text_of

@@ -14,17 +14,17 @@ from tests.property.machine import EAST, EAST6, NOW, THIRD, WEST, WEST6, Machine
 from tests.unit.test_reconcile_machine import child, reconcile, said
 from updown.commands import make, run
 from updown.commands.arguments import parse as words
-from updown.commands.make import one
-from updown.commands.reconcile.decide import Facts, decide
-from updown.commands.standing import lacking
+from updown.commands.make import lacking, one
+from updown.commands.reconcile.decide import decide
+from updown.commands.reconcile.match import Facts
 from updown.concerns.mtu import Sa
 from updown.daemons.answer import ABSENT, Said
 from updown.hook import dispatch
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database, Key
 from updown.kernel.path_mtu import Outgoing
 from updown.model.errors import Conflict, Refused
+from updown.model.ipsec import Database, Key
 from updown.model.objects import Link
 from updown.model.resources import Clamp
 from updown.settings.file import parse, resolve

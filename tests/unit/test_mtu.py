@@ -13,9 +13,9 @@ from updown import daemons
 from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, Facts, Sa, of_device, work_out
 from updown.kernel import path_mtu as sa_room
 from updown.kernel.netlink.wire import attribute, attribute_u32
-from updown.kernel.netlink.xfrm import Key
 from updown.kernel.path_mtu import Outgoing, decode, newest, picked
 from updown.model.errors import KernelError
+from updown.model.ipsec import Key
 from updown.model.objects import Link
 from updown.model.resources import Mtu, dump, load, resource
 from updown.output.report import explanation, operation_json

@@ -18,8 +18,8 @@ from updown.kernel import ping
 from updown.ledger.liveness import MISSES, missed
 from updown.model.errors import KernelError, Refused
 from updown.model.objects import Link
+from updown.model.operations import Report
 from updown.output.iproute2 import command
-from updown.transaction import Report
 
 T = Tunnel()
 ON = "[device vti5]\nprobe = 10.6.106.2\n"

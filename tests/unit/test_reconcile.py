@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from updown.commands.reconcile.decide import GRACE, Facts, decide
+from updown.commands.reconcile.decide import GRACE, decide
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.report import notes
 from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child, Said
-from updown.kernel.netlink.xfrm import Database, Key, Policy, State
-from updown.model.about import About
-from updown.model.claims import REVIVE, SA, TRAP, Claim
-from updown.model.ipsec import Known, backed, known, side, traces
+from updown.model.claims import REVIVE, SA, TRAP, About, Claim
+from updown.model.ipsec import Database, Key, Known, Policy, State, backed, known, side, traces
 from updown.model.objects import Address, Link, Route
 from updown.model.resources import Device, PeerRoute, Row, Want
 

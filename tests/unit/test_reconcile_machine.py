@@ -18,15 +18,16 @@ from tests.property.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call
 from tests.recordings import recordings
 from updown.commands.arguments import Arguments, parse
 from updown.commands.reconcile import run as reconcile_run
-from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.decide import GRACE
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.commands.reconcile.run import run
 from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child, Said
 from updown.hook import dispatch
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database, Key, Policy, State
 from updown.ledger.file import copy_ledger
 from updown.model.errors import KernelError, Refused, UpdownError
+from updown.model.ipsec import Database, Key, Policy, State
 from updown.model.objects import OUR_ALIAS, Link, Route
 
 LATER = NOW + GRACE

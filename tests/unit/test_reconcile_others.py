@@ -13,12 +13,12 @@ from tests.property.charon import charon_calls
 from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_reconcile_machine import LATER, T, child, database, reconcile, said
 from updown.commands.adopt import STATIC, release
-from updown.commands.reconcile.decide import Facts
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.run import run
 from updown.daemons.answer import Child
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database
 from updown.model.errors import KernelError
+from updown.model.ipsec import Database
 from updown.model.objects import OUR_PROTOCOL
 
 U = Tunnel("u", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16400)

@@ -11,15 +11,15 @@ from tests.property.charon import charon_call
 from tests.property.machine import EAST, Machine, Tunnel, call, establish
 from tests.unit.test_mtu import CBC, GCM, Sas
 from tests.unit.test_reconcile_machine import LATER, child, database, said
-from updown.commands.reconcile.decide import Facts
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.commands.reconcile.run import run
 from updown.concerns.mtu import TRANSPORT, Sa
 from updown.daemons.answer import ANSWERED, Child, Said
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database, Key
 from updown.kernel.path_mtu import Outgoing
+from updown.model.ipsec import Database, Key
 from updown.model.objects import Route
 from updown.output.report import operation_json
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.model.errors import Refused
-from updown.settings.file import BY_KIND, KEYS, Line, Settings, parse, read_all, read_files, resolve, wait_of
+from updown.settings.file import Line, parse, read_all, read_files, resolve, wait_of
+from updown.settings.keys import BY_KIND, KEYS, Settings
 from updown.settings.parsers import StaticRoute, StaticRule
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"

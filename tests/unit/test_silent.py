@@ -8,16 +8,17 @@ import pytest
 from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, Machine
 from updown.commands.probe import targets
-from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.decide import GRACE
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.report import Outcome
 from updown.commands.reconcile.run import run
 from updown.daemons.answer import ANSWERED, Said
 from updown.daemons.answer import Child as Told
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database
 from updown.ledger.file import open_ledger
 from updown.ledger.liveness import heard_by
 from updown.model.errors import KernelError
+from updown.model.ipsec import Database
 from updown.model.objects import Route
 from updown.output.iproute2 import command
 

@@ -654,7 +654,7 @@ def test_status_tells_how_many_wait_and_applies_none(machine: Machine, capsys: p
 
 
 def test_clean_is_the_last_word(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.commands.run import clean
+    from updown.commands.clean import clean
 
     held_up(machine, call(ONE, "up"))
     assert clean(machine.arguments) == 0

@@ -11,16 +11,17 @@ import pytest
 from tests.property.machine import EAST, NOW, Machine, Tunnel, call, establish
 from updown import serve
 from updown.commands.reconcile import pause
-from updown.commands.reconcile.decide import GRACE, Facts
+from updown.commands.reconcile.decide import GRACE
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.pause import turns as turns_of
 from updown.commands.reconcile.report import Outcome
 from updown.commands.reconcile.run import run
 from updown.daemons.answer import ABSENT, ANSWERED, Child, Said
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database
 from updown.ledger.file import connect, open_ledger
 from updown.ledger.lock import take_lock
 from updown.model.errors import Locked, StateError
+from updown.model.ipsec import Database
 
 FIRST = Tunnel()
 SECOND = Tunnel(

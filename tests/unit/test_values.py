@@ -10,7 +10,7 @@ from updown.daemons.libreswan.variables import TABLE
 from updown.model import values
 from updown.model.errors import Refused
 from updown.model.values import Mark, Network, escaped
-from updown.settings.file import KEYS
+from updown.settings.keys import KEYS
 
 Reader = Callable[[str], Any]
 ANY_TEXT = st.text(st.characters(), max_size=60)

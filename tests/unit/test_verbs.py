@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from updown.model.context import parse_verb
 from updown.model.errors import Refused
-from updown.model.verbs import parse_verb
 
 Case = tuple[str, tuple[str, ...], str, int]
 SINGLE: list[Case] = [

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.kernel.netlink.wire import attribute, attribute_u32
-from updown.kernel.netlink.xfrm import Key, Policy, State, decode_policy, decode_state, direction_of
+from updown.kernel.netlink.xfrm import decode_policy, decode_state, direction_of
 from updown.kernel.path_mtu import decode as decode_sa
 from updown.model.errors import KernelError
+from updown.model.ipsec import Key, Policy, State
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

@@ -8,19 +8,29 @@ from __future__ import annotations
 import json
 
 from updown.commands.arguments import Arguments
-from updown.commands.standing import WHO, claim_of, lacking
+from updown.concerns import catalogue
+from updown.concerns.device import Wish
+from updown.concerns.endpoints import ANYWHERE, remote_said
+from updown.daemons.terms import MAKE
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
 from updown.ledger.store import Ledger
 from updown.model import errors, values
-from updown.model.claims import Change
+from updown.model.claims import MADE, NOBODY, Change, Claim
+from updown.model.context import Context, Selector, Verb
 from updown.model.errors import Refused, UpdownError
+from updown.model.objects import family, placed
+from updown.model.operations import Report
 from updown.model.record import NamedTuple
+from updown.model.resources import Row
+from updown.model.values import Mark, Network
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
 from updown.serve import ledger_of, settings_lines
 from updown.settings.file import Line, is_glob, resolve
-from updown.transaction import Report, carry_out, mend
+from updown.settings.keys import Settings
+from updown.settings.parsers import ANY
+from updown.transaction import carry_out, mend
 
 
 class Made(NamedTuple):
@@ -112,3 +122,79 @@ def as_json(earlier: Report, made: list[Made]) -> object:
         "warnings": [warning for report in reports for warning in report.warnings],
         "remarks": [remark for report in reports for remark in report.remarks],
     }
+
+
+WHO = "make"
+
+
+ALL = {4: Network("0.0.0.0/0", ("0.0.0.0/0",)), 6: Network("::/0", ("::/0",))}
+"""Selectors of a device without a tunnel."""
+
+
+def kind_of(settings: Settings) -> str:
+    """vti or xfrm: what `kind` says, else a VTI by its ends and marks, an XFRM interface by its if_id or by having none."""
+    ends = settings.local or settings.remote or settings.mark_in or settings.mark_out
+    return settings.kind or ("xfrm" if (settings.if_id or settings.external) and not ends else "vti")
+
+
+def lacking(settings: Settings) -> str:
+    """What the settings would have to say so that the device could be made; empty where they say enough."""
+    if kind_of(settings) == "xfrm":
+        return "" if settings.if_id or settings.external else "an XFRM interface needs `if_id`"
+    if settings.local and settings.remote not in ("", ANY) and family(settings.local) != family(settings.remote):
+        return f"`local` {settings.local} and `remote` {settings.remote} are of two families"
+    missing = [
+        name
+        for name, said in (
+            ("local", settings.local),
+            ("mark_in", settings.mark_in),
+            ("mark_out", settings.mark_out),
+        )
+        if not said
+    ]
+    if "mark_in" in missing and "mark_out" in missing:
+        missing = [*missing[:-2], "mark"]
+    words = " and ".join(f"`{name}`" for name in missing)
+    return f"a VTI needs {words} (an XFRM interface `if_id`)" if missing else ""
+
+
+def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTable) -> tuple[Claim, tuple[str, ...]]:
+    """The claim that holds a device by itself, and what is to be said of it. Raises Refused where the settings do not fit."""
+    settings = catalogue.in_vrf(settings, vrf_table)
+    row = Row(any_remote=remote_said(settings) in ("", ANY), goes=False)
+    found, context = Wish(name, kind=kind_of(settings)), context_of(settings)
+    asked = [
+        catalogue.wants_of(context._replace(my_client=inside, peer_client=inside), settings, found, row, True)
+        for inside in map(Selector, ALL.values())  # it carries both families
+    ]
+    wants = tuple(dict.fromkeys(want for wants, _, _ in asked for want in wants))
+    remarks = tuple(dict.fromkeys(remark for _, remarks, _ in asked for remark in remarks))
+    key = json.dumps([MADE, name])
+    about = NOBODY._replace(daemon=MAKE)
+    return Claim(
+        key, MADE, WHO, key, key, placed(name, settings.netns), row, since=now, wants=wants, about=about
+    ), remarks
+
+
+def context_of(settings: Settings) -> Context:
+    """A call of nobody's, so that every concern can be asked for its wants: there is no tunnel, and no route of one."""
+    me = settings.local or ANYWHERE[4]
+    anywhere = ANYWHERE[family(me)]
+    remote = remote_said(settings)
+    selector = Selector(ALL[4])
+    return Context(
+        MAKE,
+        0,
+        Verb("make", ("prepare",), "", 0),
+        WHO,
+        me,
+        anywhere if remote in ("", ANY) else remote,
+        selector,
+        selector,
+        mark_in=Mark(settings.mark_in, 0xFFFFFFFF),
+        mark_out=Mark(settings.mark_out, 0xFFFFFFFF),
+        if_id_in=settings.if_id,
+        if_id_out=settings.if_id,
+        routing=False,
+        shared=settings.shared,
+    )

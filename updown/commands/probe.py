@@ -22,12 +22,13 @@ from updown.model import errors
 from updown.model.claims import Change
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import bare
+from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
 from updown.serve import ledger_of, namespace_name, settings_lines
 from updown.settings.file import Line, resolve
-from updown.transaction import Report, carry_out, mend
+from updown.transaction import carry_out, mend
 
 
 class Answer(NamedTuple):

@@ -12,13 +12,13 @@ from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, spool
 from updown.ledger.file import STATE_DIR, folder
-from updown.ledger.liveness import follows, is_silent, is_up
+from updown.ledger.liveness import is_silent, is_up
 from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.claims import Claim
 from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
-from updown.model.resources import Device
+from updown.model.resources import Device, follows
 from updown.model.values import escaped
 from updown.output.report import JSON_VERSION, claim_json
 from updown.serve import ledger_of, namespace_name

@@ -6,10 +6,9 @@ import ipaddress
 
 from updown.model.context import Context
 from updown.model.objects import Address, family, host
-from updown.model.observed import Observed
 from updown.model.operations import Operation
-from updown.model.resources import SourceAddress
-from updown.settings.file import Settings
+from updown.model.resources import Observed, SourceAddress
+from updown.settings.keys import Settings
 
 
 def wants(context: Context, settings: Settings, device: str) -> tuple[Address, ...]:

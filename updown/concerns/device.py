@@ -13,7 +13,7 @@ from updown.model.operations import Operation
 from updown.model.record import NamedTuple
 from updown.model.resources import Device, Row, resource
 from updown.model.values import device_name
-from updown.settings.file import Settings
+from updown.settings.keys import Settings
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""

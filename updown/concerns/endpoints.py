@@ -7,8 +7,9 @@ from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.objects import bare, family
 from updown.model.resources import Device, Row, Want
-from updown.settings.device import ANY
-from updown.settings.file import Line, Settings, resolve
+from updown.settings.file import Line, resolve
+from updown.settings.keys import Settings
+from updown.settings.parsers import ANY
 
 ANYWHERE = {4: "0.0.0.0", 6: "::"}
 

@@ -7,11 +7,10 @@ the answer has to go back that way. The kernel only ever lowers a segment size (
 from __future__ import annotations
 
 from updown.model.objects import bare, netns_of
-from updown.model.observed import Observed
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Device
-from updown.settings.file import Settings
+from updown.model.resources import Clamp, Device, Observed
+from updown.settings.keys import Settings
 
 PREFIX = "vti-updown-"
 CHAIN = "forward"

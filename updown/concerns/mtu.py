@@ -13,7 +13,7 @@ from updown.model.objects import Route, family
 from updown.model.record import NamedTuple
 from updown.model.resources import Device, Mtu, Want, Wants
 from updown.model.values import AUTO
-from updown.settings.file import Settings
+from updown.settings.keys import Settings
 
 IPV6_LEAST = 1280
 """Bytes: below it the kernel takes IPv6 off a device (RFC 8200, net/ipv6/addrconf.c)."""

@@ -6,9 +6,8 @@ import ipaddress
 
 from updown.concerns.routes import IPV6_DEFAULT_METRIC
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Path, Route, family
-from updown.model.observed import Observed, route_key
 from updown.model.operations import Operation
-from updown.model.resources import PeerRoute, Wants
+from updown.model.resources import Observed, PeerRoute, Wants, route_key
 
 
 def peer_route(want: PeerRoute, path: Path) -> Route:

@@ -7,11 +7,10 @@ import ipaddress
 from updown.concerns.device import Wish
 from updown.model.context import Context
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Route, family, placed
-from updown.model.observed import Observed, route_key
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import PeerRoute
-from updown.settings.file import Settings
+from updown.model.resources import Observed, PeerRoute, route_key
+from updown.settings.keys import Settings
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
-from updown.model.observed import Observed
 from updown.model.operations import Operation
-from updown.settings.file import Settings
+from updown.model.resources import Observed
+from updown.settings.keys import Settings
 
 
 def wants(context: Context, settings: Settings, device: str) -> tuple[Rule, ...]:

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.objects import Address, netns_of, placed
-from updown.model.observed import Observed
 from updown.model.operations import Operation
-from updown.model.resources import FOLLOW_ALL, Sysctl
-from updown.settings.file import BY_KIND, Settings
+from updown.model.resources import FOLLOW_ALL, Observed, Sysctl
+from updown.settings.keys import BY_KIND, Settings
 
 
 def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:

@@ -39,7 +39,7 @@ def rules_of(context: Context) -> Rules:
         from updown.daemons.strongswan import claims as strongswan
 
         return strongswan.RULES
-    from updown.model import claims as libreswan
+    from updown.daemons.libreswan import claims as libreswan
 
     return libreswan.RULES
 

@@ -10,8 +10,18 @@ from updown.concerns import peer_routes, sysctls
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
-from updown.model.observed import Observed, RouteKey, route_key
-from updown.model.resources import Clamp, Device, PeerRoute, SourceAddress, Sysctl, Want, device_of
+from updown.model.resources import (
+    Clamp,
+    Device,
+    Observed,
+    PeerRoute,
+    RouteKey,
+    SourceAddress,
+    Sysctl,
+    Want,
+    device_of,
+    route_key,
+)
 
 KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
 

@@ -26,9 +26,10 @@ from updown.kernel.netlink.wire import (
     pack_address,
     u32,
 )
-from updown.kernel.netlink.xfrm import AF_INET6, GET_STATE, MARK, NETLINK_XFRM, NEW_STATE, Key, decode_state, key_of
+from updown.kernel.netlink.xfrm import AF_INET6, GET_STATE, MARK, NETLINK_XFRM, NEW_STATE, decode_state, key_of
 from updown.model.context import Context
 from updown.model.errors import KernelError
+from updown.model.ipsec import Key
 from updown.model.objects import family, placed
 from updown.model.record import NamedTuple
 from updown.model.values import AUTO

@@ -6,12 +6,12 @@ Facts of the ledger, each found by one look into an index, however many claims t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from updown.ledger.store import Ledger
 from updown.model.claims import Ended, Holder
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, device_of
+from updown.model.resources import device_of, follows
 from updown.plan.order import Signals, speaker
 
 MISSES = 3
@@ -50,11 +50,6 @@ def signals(
 def shuts(found: Signals, holder: Holder) -> bool:
     """Whether nothing can be routed now into the device that this claim's want is on."""
     return device_of(holder.want) in found.idle | found.silent
-
-
-def follows(wants: Sequence[object]) -> bool:
-    """Whether a device among these follows its tunnels."""
-    return any(isinstance(want, Device) and want.follow for want in wants)
 
 
 def is_up(ledger: Ledger, device: str) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from updown.model.about import About, pair_of, place_of
-from updown.model.claims import SA, STRONGSWAN, Claim
+from updown.model.claims import SA, STRONGSWAN, About, Claim, pair_of, place_of
 from updown.model.resources import Device, Row, load
 
 TYPE_CHECKING = False

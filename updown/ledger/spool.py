@@ -18,8 +18,8 @@ from contextlib import suppress
 from updown.ledger import clock
 from updown.ledger.store import LedgerError
 from updown.model.errors import StateError, UpdownError
+from updown.model.operations import Report
 from updown.model.record import NamedTuple
-from updown.transaction import Report
 
 FOLDER = "spool"
 ASIDE = "spool-aside"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from updown.model.about import NOBODY, About, Sa, about, at, moved_to, same_side
 from updown.model.context import Context
+from updown.model.objects import family
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, Row, Sysctl, Want, Wants
+from updown.model.resources import Device, Row, Want, Wants
 
 SA = "sa"
 TRAP = "trap"
@@ -20,6 +20,23 @@ REVIVE = "revive"
 MADE = "made"  # of `vti-updown make`: by the administrator, whatever tunnels do
 
 STRONGSWAN = "strongswan"
+
+
+class About(NamedTuple):
+    """What people want to know of a claim. Rules look at the ends and selectors alone, to find what moved."""
+
+    daemon: str
+    me: str
+    peer: str
+    my_client: str
+    peer_client: str
+    reqid: int
+    spi_in: int
+    spi_out: int
+    unique_id: int = 0  # strongSwan's IKE SA at the time
+
+
+NOBODY = About("", "", "", "", "", 0, 0, 0)
 
 
 class Claim(NamedTuple):
@@ -88,85 +105,8 @@ class Rules(NamedTuple):
     make: Callable[[Context, Held, Row, Wants, int], Change]
     down: Callable[[Context, Held], Change]
     unroute: Callable[[Context, Held], Change]
+    replaced: Callable[[Context, Held], tuple[Claim, ...]]  # claims in whose place an instance's new one comes
     refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
-
-
-def tunnel_of(context: Context) -> str:
-    """A permanent connection is one tunnel, whatever its reqid, which a restarted daemon counts anew. Instances of one template
-    share the name but not an automatic reqid; a configured one they share, so that there the peer tells them apart."""
-    if not context.instance:
-        return json.dumps([context.connection])
-    return json.dumps([context.connection, context.reqid if context.reqid_automatic else context.peer])
-
-
-def key_of(context: Context, kind: str) -> str:
-    """One claim for each child (of an instance: base reqid where automatic, else the peer), pair of selectors, protocols and
-    ports. `sa` and `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: ME, marks."""
-    reqid = (context.reqid if context.reqid_automatic else context.peer) if context.instance else 0
-    mine, theirs = context.my_client, context.peer_client
-    return json.dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
-
-
-def group_of(context: Context) -> str:
-    """Whose `unroute` comes once for all: connections with one remote selector, marks and local address share the kernel's
-    trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner). The local
-    address is not in here: see `in_group`."""
-    marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
-    return json.dumps([context.peer_client.text, *marks, context.daemon_device or ""])
-
-
-def in_group(context: Context, claim: Claim, devices: set[str]) -> bool:
-    """Whether a claim of the same group has the local address too, or had it before a move that it was not told of: then it is
-    on one of the tunnel's `devices`, which have but one."""
-    return claim.about.me == context.me or claim.device in devices
-
-
-def sought(context: Context) -> Sought:
-    """The tunnel, the group where a verb looks at it, and the claims that have the keys."""
-    group = group_of(context) if context.instance or "unroute" in context.verb.steps else ""
-    return Sought(tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP)))
-
-
-def sa_of(context: Context) -> str:
-    """The SPIs, by which a joined call is known that comes after its SA's end."""
-    return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
-
-
-def refused(context: Context) -> str:
-    """Apart from SAs that ended: the joined call may come once more, by hand, and is not late."""
-    return f"refused {sa_of(context)}" if context.child else ""
-
-
-def anew(context: Context) -> tuple[str, str]:
-    """SPIs are random: no SA comes again, but one that was refused may be made after all."""
-    return refused(context), refused(context)
-
-
-def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
-    """A verb that makes: the claim with these wants, new or renewed, and the rest of its tunnel following it."""
-    kind = SA if context.child else TRAP
-    new = Claim(key_of(context, kind), kind, context.connection, tunnel_of(context), group_of(context), "", row)
-    before = renewed(context, held)
-    old = [*([before] if before else []), *replaced(context, held)]
-    ended = tuple({claim.key: claim for claim in old if claim.key != new.key}.values())
-    claim = filled(new, context, before, wants, now)
-    return Change(put=(claim, *follow(claim, [one for one in held.tunnel if one not in ended])), end=ended)
-
-
-def replaced(context: Context, held: Held) -> tuple[Claim, ...]:
-    """Claims of another instance with the same name, ends, selectors and marks: what a daemon that was killed left, since the
-    next one counts reqids anew. At one time the kernel has but one policy for all of that, whatever the ends; of an
-    initiator they may have moved until then."""
-    if not (context.instance and context.child):
-        return ()
-    now = about(context)
-    return tuple(
-        claim
-        for claim in held.group
-        if (claim.connection == context.connection and claim.tunnel != tunnel_of(context))
-        and (claim.about.my_client, claim.about.peer_client) == (now.my_client, now.peer_client)
-        and (claim.about[1:3] == now[1:3] or (context.initiates and not claim.row.any_remote))
-    )
 
 
 def filled(new: Claim, context: Context, before: Claim | None, wants: Wants, now: int) -> Claim:
@@ -191,73 +131,6 @@ def row_of(held: Held) -> Row | None:
     return held.tunnel[0].row if held.tunnel else None
 
 
-def renewed(context: Context, held: Held) -> Claim | None:
-    """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
-    return own(context, held, SA if context.child else TRAP) or next(iter(replaced(context, held)), None)
-
-
-def down(context: Context, held: Held) -> Change:
-    """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends, and with it what waits of
-    the tunnel's other pairs of selectors; no claim, nothing."""
-    claim = own(context, held, SA)
-    if context.revives:
-        return Change(put=(claim._replace(kind=REVIVE),)) if claim and claim.kind == SA else Change()
-    ended = [claim] if claim else []
-    # what waits of other pairs was not brought back, and nothing more is called for it
-    tunnel = tunnel_of(context)
-    ended += [one for one in held.tunnel if one.kind == REVIVE and one.tunnel == tunnel and one not in ended]
-    if context.down_ends_trap:
-        trap = own(context, held, TRAP)
-        ended += [trap] if trap else []
-    return Change(end=tuple(ended))
-
-
-def unroute(context: Context, held: Held) -> Change:
-    """`unroute`: the end of everything for this remote selector, unless the tunnel only changes its address. After an attempt
-    that failed (no child, still wished up) another connection's living child stays."""
-    if context.suspended:
-        return Change()
-    theirs = context.peer_client.text
-    failed = context.initiates and not context.child
-    mine = [
-        claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)
-    ]
-    devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
-    group = [claim for claim in held.group if in_group(context, claim, devices) and not (failed and claim.kind == SA)]
-    return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
-
-
-def own(context: Context, held: Held, kind: str) -> Claim | None:
-    """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
-    itself. Never a sibling's: a repeated `down` finds nothing."""
-    exact = same_key(held.tunnel, key_of(context, kind))
-    moved = [
-        claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)
-    ]
-    return exact or (moved[0] if len(moved) == 1 else None) or elsewhere(context, held, kind)
-
-
-def elsewhere(context: Context, held: Held, kind: str) -> Claim | None:
-    """The claim of an instance with a configured reqid whose peer moved, among those with its selectors and marks: by the SPIs,
-    or by the peer, where `reconcile` told of it; for a `down` that is not the second one it may be the only one too."""
-    if not context.instance or context.reqid_automatic:
-        return None
-    spis = (context.spi_in, context.spi_out)
-    like = [
-        claim
-        for claim in held.group
-        if claim.connection == context.connection
-        and (claim.kind == TRAP) == (kind == TRAP)
-        and claim.about.my_client == context.my_client.text
-    ]
-    for claim in like:
-        now = claim.about
-        if now.peer == context.peer or (context.child and spis == (now.spi_in, now.spi_out)):
-            return claim
-    alone = len(like) == 1 and context.child and "down" in context.verb.steps
-    return like[0] if alone and not held.served else None
-
-
 def same_hosts(one: Claim, other: Claim) -> bool:
     """Whether two claims are strongSwan's and between the same two identities (its group): where their ends differ, one
     moved."""
@@ -269,29 +142,58 @@ def same_key(claims: tuple[Claim, ...], key: str) -> Claim | None:
     return next((claim for claim in claims if claim.key == key), None)
 
 
-def follow(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
-    """Other claims of the same tunnel (pairs of selectors, the trap) ask for the device as `claim` now does: an address that
-    moved moved for them all, as did a device that has another name in the settings by now, and for some of them the daemon
-    calls nothing."""
-    devices = [want for want in claim.wants if isinstance(want, Device)]
-    changed: list[Claim] = []
-    for other in others:
-        if other.key == claim.key or other.tunnel != claim.tunnel:
-            continue
-        kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.wants)
-        if kept != other.wants:
-            if other.device != claim.device and len(devices) == 1:
-                kept = tuple(want for one in kept for want in on_device(one, other.device, claim.device))
-                other = other._replace(device=claim.device)
-            changed.append(other._replace(wants=kept, about=at(other.about, claim.about.me, claim.about.peer)))
-    return tuple(changed)
+class Sa(NamedTuple):
+    """strongSwan's child SA, by what it is found among many of its tunnel: who it is beside the selectors, the IKE SA's number,
+    the selectors, and the same with `me` and `peer` for a network that is an end itself."""
+
+    child: str
+    number: int
+    pair: str
+    place: str
 
 
-def on_device(want: Want, old: str, new: str) -> Wants:
-    """What hung on the device `old`, on `new`; its sysctls the claim asks for that brought the new name."""
-    if isinstance(want, (Device, Sysctl)) or want.device != old:
-        return () if isinstance(want, Sysctl) else (want,)
-    return (want._replace(device=new),)
+def about(context: Context) -> About:
+    """What to remember of a context for people."""
+    selectors = (context.my_client.text, context.peer_client.text)
+    numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
+    return About(context.daemon, context.me, context.peer, *selectors, *numbers)
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, refused)
+def moved_to(context: Context, before: About) -> bool:
+    """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
+    return same_side(before.my_client, before.me, context.my_client.text, context.me) and same_side(
+        before.peer_client, before.peer, context.peer_client.text, context.peer
+    )
+
+
+def same_side(was: str, end: str, now: str, new: str) -> bool:
+    """Whether one side's selector is as it was, or was the tunnel's end itself, and moved with it."""
+    return was == now or from_end(was, end) == from_end(now, new) is not None
+
+
+def from_end(selector: str, end: str) -> str | None:
+    """What a selector says of protocol and port, where its network is `end` alone; else None."""
+    network, _, rest = selector.partition(" ")
+    return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
+
+
+def at(was: About, me: str, peer: str) -> About:
+    """The same with these ends; a selector that is an end itself moves with it, so that later verbs find it."""
+    sides: list[str] = []
+    for selector, old, new in ((was.my_client, was.me, me), (was.peer_client, was.peer, peer)):
+        rest = from_end(selector, old)
+        sides.append(selector if rest is None else f"{new}/{32 if family(new) == 4 else 128} {rest}".rstrip())
+    return was._replace(me=me, peer=peer, my_client=sides[0], peer_client=sides[1])
+
+
+def pair_of(was: About) -> str:
+    """Both selectors."""
+    return json.dumps([was.my_client, was.peer_client])
+
+
+def place_of(was: About) -> str:
+    """Both selectors, with the end's name for one that moves with its end."""
+    mine, theirs = from_end(was.my_client, was.me), from_end(was.peer_client, was.peer)
+    return json.dumps(
+        [was.my_client if mine is None else ["me", mine], was.peer_client if theirs is None else ["peer", theirs]]
+    )

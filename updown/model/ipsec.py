@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from updown.daemons.libreswan.variables import FIRST_AUTOMATIC_REQID
-from updown.kernel.netlink.xfrm import Database, Key, Policy
 from updown.model import values
 from updown.model.claims import SA, Claim
 from updown.model.objects import Link
@@ -126,3 +124,49 @@ def traces(claim: Claim, xfrm: Known) -> bool:
     """Whether there is anything of the claim: a policy with its selectors, or a state with its SPI or reqid."""
     spis = {claim.about.spi_in, claim.about.spi_out} - {0}
     return bool(policies_of(claim, xfrm) or reqids_of(claim) & xfrm.reqids or spis & xfrm.spis)
+
+
+class Key(NamedTuple):
+    """What ties a policy or state to a device: the mark with its mask (VTI), the if_id (XFRM interface); 0 is none."""
+
+    mark: int = 0
+    mask: int = 0
+    if_id: int = 0
+
+
+class State(NamedTuple):
+    """A security association; `protocol` 50 is ESP, 51 AH, 108 IPCOMP; `mode` 0 is transport, 1 tunnel."""
+
+    source: str
+    destination: str
+    spi: int
+    reqid: int
+    protocol: int
+    mode: int
+    key: Key = Key()
+
+
+class Policy(NamedTuple):
+    """A policy: `direction` in, out or fwd; prefixes, IP protocol (0 any) and ports (0 any) of its selector; of each
+    template the reqid and both tunnel ends (0.0.0.0 where a trap leaves them open)."""
+
+    direction: str
+    source: str
+    destination: str
+    protocol: int = 0
+    source_port: int = 0
+    destination_port: int = 0
+    reqids: tuple[int, ...] = ()
+    ends: tuple[tuple[str, str], ...] = ()
+    key: Key = Key()
+
+
+class Database(NamedTuple):
+    """Everything the kernel has, but the policies of single sockets."""
+
+    policies: tuple[Policy, ...] = ()
+    states: tuple[State, ...] = ()
+
+
+FIRST_AUTOMATIC_REQID = 16384
+"""Automatic reqids are above 16383 and multiples of 4; 5.x adds 1 (ESP) or 2 (IPCOMP) once there is a child SA."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from updown.model.claims import Claim
 from updown.model.objects import Address, Link, Route, Rule
 from updown.model.record import NamedTuple
 from updown.model.resources import Clamp, Sysctl
@@ -56,3 +57,13 @@ class Operation(NamedTuple):
     def undo(self) -> Operation:
         """The operation that takes this one back."""
         return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, f"undo: {self.reason}")
+
+
+class Report(NamedTuple):
+    """What an event did, or would do: `remarks` are facts that need nothing, `warnings` something that people should mend."""
+
+    connection: str
+    operations: tuple[Operation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()  # written or ended

@@ -5,7 +5,9 @@ Two claims share a resource when their keys are equal; it goes with the last of 
 
 from __future__ import annotations
 
-from updown.model.objects import MAIN_TABLE, Address, Link, Route, Rule, netns_of
+from collections.abc import Sequence
+
+from updown.model.objects import MAIN_TABLE, Address, Link, Path, Route, Rule, netns_of
 from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
@@ -158,3 +160,30 @@ class Row(NamedTuple):
 
 
 Wants = tuple[Want, ...]
+
+
+RouteKey = tuple[str, int, int, str]
+"""Destination, table, metric: what makes two routes one in the kernel; and their namespace."""
+
+
+class Observed(NamedTuple):
+    """Answers of the kernel; a missing key was not asked, None means it is not there."""
+
+    links: dict[str, Link | None]
+    addresses: dict[str, tuple[Address, ...]]  # by device
+    routes: dict[RouteKey, Route | None]
+    paths: dict[str, Path | None]  # by address: how a packet would go now, outside our devices
+    sysctls: dict[str, str | None]  # by path below /proc/sys
+    rules: frozenset[Rule]  # of ours and of others, that are as one of those asked for
+    others: dict[str, tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
+    tables: dict[str, Clamp | None]  # by device: the nftables table of ours
+
+
+def route_key(route: Route) -> RouteKey:
+    """The key under which `Observed.routes` holds the route that stands where `route` would."""
+    return (route.destination, route.table, route.metric, netns_of(route.device))
+
+
+def follows(wants: Sequence[object]) -> bool:
+    """Whether a device among these follows its tunnels."""
+    return any(isinstance(want, Device) and want.follow for want in wants)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from updown.model.claims import Claim
 from updown.model.context import Context
-from updown.model.operations import Operation
+from updown.model.operations import Operation, Report
 from updown.model.resources import Device, Mtu, resource
 from updown.output.iproute2 import command, wrapped
 from updown.output.lines import WIDTH, folded, prefix
-from updown.transaction import Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from updown.concerns import addresses, sysctls
 from updown.model.objects import OUR_PROTOCOL, Address, Route, family, host
-from updown.model.observed import Observed, route_key
 from updown.model.operations import Operation
-from updown.model.resources import SourceAddress, device_of
+from updown.model.resources import Observed, SourceAddress, device_of, route_key
 from updown.plan.order import Devices, Draft, Ground, first
 
 

@@ -7,9 +7,19 @@ from updown.daemons.terms import words_of
 from updown.model.claims import Holder, same_hosts
 from updown.model.errors import Conflict
 from updown.model.objects import OUR_ALIAS, Address, Link, Route, Rule, bare, family, has_our_alias, is_any
-from updown.model.observed import Observed, route_key
 from updown.model.operations import Operation
-from updown.model.resources import Clamp, Device, PeerRoute, SourceAddress, Sysctl, device_of, resource, split
+from updown.model.resources import (
+    Clamp,
+    Device,
+    Observed,
+    PeerRoute,
+    SourceAddress,
+    Sysctl,
+    device_of,
+    resource,
+    route_key,
+    split,
+)
 from updown.model.values import KERNELS_OWN
 from updown.plan import routes as plan_routes
 from updown.plan.cascade import left_of, restore_lost

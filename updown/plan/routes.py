@@ -5,9 +5,8 @@ from __future__ import annotations
 from updown.concerns import peer_routes, routes
 from updown.model.claims import SA, Holder, same_hosts
 from updown.model.objects import OUR_PROTOCOL, Route, host
-from updown.model.observed import Observed, route_key
 from updown.model.operations import Operation
-from updown.model.resources import PeerRoute, Want, device_of, split
+from updown.model.resources import Observed, PeerRoute, Want, device_of, route_key, split
 from updown.plan.order import Devices, Draft, Ground, first
 
 

@@ -11,8 +11,7 @@ from updown.ledger.liveness import shuts, signals
 from updown.ledger.store import Ledger
 from updown.model.claims import Claim, Ended
 from updown.model.objects import Address, Route, family, host
-from updown.model.observed import Observed
-from updown.model.resources import Device, PeerRoute, SourceAddress, Want, resource, split
+from updown.model.resources import Device, Observed, PeerRoute, SourceAddress, Want, resource, split
 from updown.plan.order import Ground, speaker
 
 

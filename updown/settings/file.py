@@ -8,15 +8,13 @@ does not tell the line of a wrong key. docs/settings.md is this table for people
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from updown.ledger.lock import WAIT
 from updown.model import values
 from updown.model.errors import Refused
-from updown.model.objects import MAIN_TABLE
 from updown.model.record import NamedTuple
-from updown.settings import device, parsers
-from updown.settings.parsers import StaticRoute, StaticRule
+from updown.settings import parsers
+from updown.settings.keys import KEYS, OF_ALL, SAYS, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,104 +23,9 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import
 
-BY_KIND = -1
-"""disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
-
-
-class Settings(NamedTuple):
-    """What holds for one connection and device. None: not said, so the daemon's word or the documented default counts."""
-
-    interface: str | None = None  # a device name or a template with {mark}, {if_id}, {connection}, ...
-    kind: str | None = None  # vti or xfrm; None: marks make a VTI, if_ids an XFRM interface
-    external: bool = False  # one XFRM interface for all if_ids
-    shared: bool = False
-    template: bool | None = None  # None: what the daemon says of the connection
-    routing: bool = False
-    delete: str = "rule"  # rule, last, never
-    address: tuple[str, ...] = ()
-    mtu: int = 0  # bytes; 0: the daemon's mtu=, else the kernel's choice; AUTO
-    mss: str = "no"  # no, clamp
-    table: int = MAIN_TABLE
-    metric: int = 0  # 0: the daemon's metric, else the kernel's default
-    multipath: bool = False
-    route: tuple[StaticRoute, ...] = ()  # beside those for the remote selector
-    rule: tuple[StaticRule, ...] = ()  # that lead to `table`
-    vrf: str = ""  # a VRF device, which is there beforehand
-    netns: str = ""  # a network namespace, likewise
-    disable_policy: int | None = BY_KIND  # None: leave alone
-    forwarding: int | None = 1
-    rp_filter: str = "auto"  # auto, 0, 1, 2, keep
-    accept_ra: str = "auto"  # likewise
-    local: str = ""  # a VTI's own end, whatever the connection says
-    remote: str = ""  # an address, or any
-    mark: int = 0  # both of the next two
-    mark_in: int = 0
-    mark_out: int = 0
-    if_id: int = 0
-    link: str = "keep"  # keep, or follow: down while no tunnel is up
-    probe: str = ""  # the far address that `vti-updown probe` pings
-    lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
-
-
-def interface(value: str) -> str:
-    """A device name, or a template whose placeholders are in braces."""
-    bare = value
-    for placeholder in PLACEHOLDERS:
-        bare = bare.replace("{" + placeholder + "}", "0")
-    if "{" in bare or "}" in bare:
-        raise ValueError("placeholders are {" + "}, {".join(PLACEHOLDERS) + "}")
-    parsers.tunnel_name(value) if bare == value else values.device_name(bare)
-    return value
-
-
-def policy_switch(value: str) -> int | None:
-    """The same, or auto: by the kind of the device."""
-    return BY_KIND if value == "auto" else parsers.switch(value)
-
-
-PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
-
-KEYS: dict[str, Callable[[str], Any]] = {
-    "interface": interface,
-    "kind": parsers.choice("vti", "xfrm"),
-    "external": values.yes_no,
-    "shared": values.yes_no,
-    "template": parsers.tri_state,
-    "routing": values.yes_no,
-    "delete": parsers.choice("rule", "last", "never"),
-    "address": values.interface_addresses,
-    "mtu": values.mtu_or_auto,
-    "mss": parsers.choice("no", "clamp"),
-    "table": parsers.table,
-    "metric": values.number,
-    "multipath": values.yes_no,
-    "route": parsers.routes,
-    "rule": parsers.rules,
-    "vrf": values.device_name,
-    "netns": parsers.namespace,
-    "disable_policy": policy_switch,
-    "forwarding": parsers.switch,
-    "rp_filter": parsers.choice("auto", "0", "1", "2", "keep"),
-    "accept_ra": parsers.choice("auto", "0", "1", "2", "keep"),
-    "local": device.local,
-    "remote": device.remote,
-    "mark": device.key,
-    "mark_in": device.key,
-    "mark_out": device.key,
-    "if_id": device.if_id,
-    "link": parsers.choice("keep", "follow"),
-    "probe": device.probe,
-    "lock_wait": parsers.seconds,
-}
 
 UNKNOWN = "unknown"
 """The section of lines whose head has a mistake."""
-
-SAYS = {"mark": ("mark", "mark_in", "mark_out")}
-"""Fields that a key says besides its own name's."""
-
-OF_ALL = ("lock_wait",)
-"""Keys of [defaults] alone: what they say is needed before the connection's own lines count."""
 
 
 class Line(NamedTuple):

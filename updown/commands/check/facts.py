@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from updown.kernel.netlink.route_messages import RouteSeen
-from updown.kernel.netlink.xfrm import Database
 from updown.ledger.liveness import Missed
 from updown.model.claims import Claim
+from updown.model.ipsec import Database
 from updown.model.objects import Link
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple

@@ -11,7 +11,7 @@ from functools import partial
 
 from updown.commands.check.facts import RECONCILE, VTIS, Facts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
-from updown.commands.standing import claim_of, lacking
+from updown.commands.make import claim_of, lacking
 from updown.concerns.device import is_fallback
 from updown.concerns.mss import table
 from updown.concerns.sysctls import all_of, conf

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 from updown.commands.check.facts import RECONCILE, VTIS, Facts, Finding
 from updown.concerns.device import is_fallback
-from updown.kernel.netlink.xfrm import Database, Key, Policy
 from updown.model.claims import MADE
-from updown.model.ipsec import fits
+from updown.model.ipsec import Database, Key, Policy, fits
 from updown.model.objects import Link, Route, is_any, netns_of
 
 CHARON_TABLE = 220  # charon.routing_table's default

@@ -15,9 +15,9 @@ from updown.commands.check.facts import VTIS, Facts, Finding, Reconciled
 from updown.commands.check.findings import find, settings
 from updown.commands.check.ipsec import CHARON_TABLE
 from updown.commands.check.settings import Checked, check_files
+from updown.commands.make import kind_of, lacking
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile import run as reconciling
-from updown.commands.standing import kind_of, lacking
 from updown.concerns.sysctls import all_of, conf
 from updown.kernel import sysctl
 from updown.kernel.netlink import dumps

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from updown.commands.standing import kind_of, lacking
+from updown.commands.make import kind_of, lacking
 from updown.concerns.endpoints import remote_said
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, family
 from updown.model.record import NamedTuple
 from updown.model.values import device_name, escaped
-from updown.settings.file import PLACEHOLDERS, UNKNOWN, Line, Settings, counting, is_glob, matches, read_all, resolve
+from updown.settings.file import UNKNOWN, Line, counting, is_glob, matches, read_all, resolve
+from updown.settings.keys import PLACEHOLDERS, Settings
 
 
 class Checked(NamedTuple):

@@ -9,10 +9,9 @@ from updown.kernel import namespace, nft
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database
 from updown.ledger.store import Ledger
 from updown.model.claims import Ended
-from updown.model.ipsec import in_use
+from updown.model.ipsec import Database, in_use
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple

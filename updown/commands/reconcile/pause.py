@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from updown.commands.reconcile.decide import Facts
+from updown.commands.reconcile.match import Facts
 from updown.daemons.strongswan import vici
 from updown.ledger.lock import let_others
 from updown.ledger.store import Ledger

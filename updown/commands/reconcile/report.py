@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from updown.commands.reconcile.decide import DAEMONS, GRACE, Decision, End, Facts
+from updown.commands.reconcile.decide import DAEMONS, GRACE, Decision, End
+from updown.commands.reconcile.match import Facts
 from updown.daemons.answer import ABSENT, ANSWERED
 from updown.daemons.libreswan import status
 from updown.model.claims import Claim
+from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Mtu
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, claim_json, operation_json, plan_lines
-from updown.transaction import Report
 
 
 class Outcome(NamedTuple):

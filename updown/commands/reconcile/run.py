@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
-from updown.commands.reconcile.decide import Decision, Facts, decide
+from updown.commands.reconcile.decide import Decision, decide
+from updown.commands.reconcile.match import Facts
 from updown.commands.reconcile.pause import changed, late_keys, turns, without_late, written
-from updown.commands.reconcile.recount import counts_itself, outdated
+from updown.commands.reconcile.renewed import counts_itself, outdated
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, uncounted
 from updown.concerns.endpoints import as_said
 from updown.daemons.answer import ANSWERED, Said
@@ -20,7 +21,7 @@ from updown.daemons.strongswan import vici
 from updown.kernel.apply import apply
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.xfrm import Database, Xfrm
+from updown.kernel.netlink.xfrm import Xfrm
 from updown.kernel.path_mtu import Outgoing, States
 from updown.ledger import clock
 from updown.ledger.file import STATE_DIR, copy_ledger, folder
@@ -28,13 +29,14 @@ from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.claims import SA, Change, Claim, Ended
 from updown.model.errors import Refused, UpdownError
+from updown.model.ipsec import Database
 from updown.model.objects import Link
-from updown.model.operations import Operation
+from updown.model.operations import Operation, Report
 from updown.model.resources import device_of, resource
 from updown.output.report import once
 from updown.serve import ledger_of, namespace_name, settings_lines
 from updown.settings.file import Line
-from updown.transaction import Report, carry_out, mend, settle
+from updown.transaction import carry_out, mend, settle
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, SHOWN, Row, fitting, read_table
 from updown.model import values
-from updown.model.context import Context, Selector
+from updown.model.context import Context, Selector, parse_verb
 from updown.model.errors import Refused
+from updown.model.ipsec import FIRST_AUTOMATIC_REQID
 from updown.model.objects import is_any
 from updown.model.values import escaped
-from updown.model.verbs import parse_verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,8 +115,6 @@ TABLE: tuple[Row, ...] = (
 
 DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
 
-FIRST_AUTOMATIC_REQID = 16384
-"""Automatic reqids are above 16383 and multiples of 4; 5.x adds 1 (ESP) or 2 (IPCOMP) once there is a child SA."""
 
 IPSEC0_IF_ID = 16384  # ipsec0 cannot have if_id 0 (programs/pluto/ipsec_interface.c)
 

@@ -9,8 +9,22 @@ from __future__ import annotations
 import ipaddress
 import json
 
-from updown.model.about import Sa, about, moved_to, pair_of, place_of
-from updown.model.claims import SA, STRONGSWAN, Change, Claim, Held, Rules, Sought, filled, same_key
+from updown.model.claims import (
+    SA,
+    STRONGSWAN,
+    Change,
+    Claim,
+    Held,
+    Rules,
+    Sa,
+    Sought,
+    about,
+    filled,
+    moved_to,
+    pair_of,
+    place_of,
+    same_key,
+)
 from updown.model.context import Context
 from updown.model.resources import Row, Wants
 from updown.model.values import network
@@ -130,4 +144,9 @@ def unroute(_context: Context, _held: Held) -> Change:
     return Change()
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, refused=sa_of)
+def replaced(_context: Context, _held: Held) -> tuple[Claim, ...]:
+    """strongSwan has no instances of a template."""
+    return ()
+
+
+RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, replaced, refused=sa_of)

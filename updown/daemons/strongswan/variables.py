@@ -11,11 +11,10 @@ from collections.abc import Mapping
 
 from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, fitting, read_table
 from updown.model import values
-from updown.model.context import Context, Selector
+from updown.model.context import Context, Selector, Verb, parse_verb
 from updown.model.errors import Refused
 from updown.model.objects import family
 from updown.model.record import NamedTuple
-from updown.model.verbs import Verb, parse_verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

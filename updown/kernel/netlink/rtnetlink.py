@@ -20,7 +20,7 @@ from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from updown.kernel.netlink.xfrm import Policy
+    from updown.model.ipsec import Policy
 
 __all__ = ["Match", "Netlink", "RouteSeen"]
 

@@ -10,7 +10,7 @@ import struct
 
 from updown.kernel.netlink.socket import Exchange
 from updown.kernel.netlink.wire import DUMP, REQUEST, Attributes, Request, attributes, malformed, u32, unpack_address
-from updown.model.record import NamedTuple
+from updown.model.ipsec import Database, Key, Policy, State
 
 NETLINK_XFRM = 6
 NEW_STATE, GET_STATE, NEW_POLICY, GET_POLICY = 16, 18, 19, 21
@@ -26,48 +26,6 @@ _STATE_SIZE = 224  # xfrm_usersa_info
 _POLICY_SIZE = 168  # xfrm_userpolicy_info
 _TEMPLATE_SIZE = 64  # xfrm_user_tmpl
 _MARKS = struct.Struct("=II")
-
-
-class Key(NamedTuple):
-    """What ties a policy or state to a device: the mark with its mask (VTI), the if_id (XFRM interface); 0 is none."""
-
-    mark: int = 0
-    mask: int = 0
-    if_id: int = 0
-
-
-class State(NamedTuple):
-    """A security association; `protocol` 50 is ESP, 51 AH, 108 IPCOMP; `mode` 0 is transport, 1 tunnel."""
-
-    source: str
-    destination: str
-    spi: int
-    reqid: int
-    protocol: int
-    mode: int
-    key: Key = Key()
-
-
-class Policy(NamedTuple):
-    """A policy: `direction` in, out or fwd; prefixes, IP protocol (0 any) and ports (0 any) of its selector; of each
-    template the reqid and both tunnel ends (0.0.0.0 where a trap leaves them open)."""
-
-    direction: str
-    source: str
-    destination: str
-    protocol: int = 0
-    source_port: int = 0
-    destination_port: int = 0
-    reqids: tuple[int, ...] = ()
-    ends: tuple[tuple[str, str], ...] = ()
-    key: Key = Key()
-
-
-class Database(NamedTuple):
-    """Everything the kernel has, but the policies of single sockets."""
-
-    policies: tuple[Policy, ...] = ()
-    states: tuple[State, ...] = ()
 
 
 class Xfrm(Exchange):
