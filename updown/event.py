@@ -8,7 +8,7 @@ from functools import partial
 
 from updown import daemons
 from updown.concerns import device, mtu
-from updown.concerns.catalogue import VrfTable, in_vrf, wants_of
+from updown.concerns.catalogue import VrfTable, in_vrf, resources_of
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
@@ -19,25 +19,25 @@ from updown.model.errors import Conflict, KernelError, UpdownError
 from updown.model.objects import placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
-from updown.model.resources import Row
+from updown.model.resources import DeletionRule
 from updown.settings.file import Line, resolve
-from updown.transaction import carry_out, mend
+from updown.transaction import apply_change, finish_pending
 
 __all__ = ["Report", "run"]
 
 REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 
 
-class LookUps(NamedTuple):
+class Queries(NamedTuple):
     """What is asked for only once it is known which: the table of a VRF, the row in which a connection's claims on a device
     stand, and the VTI that a claim of the same tunnel has between two ends (empty: none)."""
 
     vrf_table: VrfTable
-    row_on: Callable[[str, str, Sequence[int]], Row | None]
-    between: Callable[[str, str], str]
+    rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
+    vti_between: Callable[[str, str], str]
 
 
-class Decided(NamedTuple):
+class Decision(NamedTuple):
     """What a verb does to the claims, and what is to be said of it."""
 
     change: Change
@@ -49,13 +49,13 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
     rules = daemons.rules_of(context)
     try:
-        return attempt(context, rules, lines, ledger, netlink, now, dry)
+        return apply_event(context, rules, lines, ledger, netlink, now, dry)
     except (UpdownError, LedgerError):
-        remember(ledger, context, now)
+        remember_refused(ledger, context, now)
         raise
 
 
-def attempt(
+def apply_event(
     context: Context,
     rules: claims.Rules,
     lines: tuple[Line, ...],
@@ -66,26 +66,26 @@ def attempt(
 ) -> Report:
     """The event, as far as it gets."""
     ended = rules.sa_of(context)
-    served = ledger.is_taken(ended, now)
+    served = ledger.was_ended(ended, now)
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     sought = rules.sought(context)
     refused = rules.refused(context)
-    held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.is_taken(refused, now)))
-    facts = path_mtu.facts_for(context, lines, netlink)
-    look_ups = LookUps(netlink.vrf_table, ledger.row_on, partial(ledger.between, sought.tunnel))
+    held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.was_ended(refused, now)))
+    facts = path_mtu.gather(context, lines, netlink)
+    look_ups = Queries(netlink.vrf_table, ledger.rule_on, partial(ledger.vti_between, sought.tunnel))
     change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
-    mended = mend(ledger, netlink, dry)
+    mended = finish_pending(ledger, netlink, dry)
     try:
         with ledger.transaction():
             if ended and not context.verb.makes:
-                ledger.set_taken(ended, now)  # of a move too: the calls that follow it are never late
+                ledger.note_ended(ended, now)  # of a move too: the calls that follow it are never late
             if context.verb.makes:
-                ledger.forget_taken(*rules.anew(context))
-            report = carry_out(context.connection, change, ledger, netlink, dry, not context.verb.makes)
+                ledger.forget_ended(*rules.anew(context))
+            report = apply_change(context.connection, change, ledger, netlink, dry, not context.verb.makes)
     except (Conflict, KernelError):
         if ended and not context.verb.makes and not served:
-            untake(ledger, ended)
+            forget_ended(ledger, ended)
         raise
     return report._replace(
         operations=mended.operations + report.operations,
@@ -95,20 +95,20 @@ def attempt(
     )
 
 
-def remember(ledger: Ledger, context: Context, now: int) -> None:
+def remember_refused(ledger: Ledger, context: Context, now: int) -> None:
     """The end of an SA whose `up` is refused will end nothing: there is no claim of it."""
     sa = daemons.rules_of(context).refused(context)
     if not (context.verb.makes and sa):
         return
     with suppress(LedgerError), ledger.transaction():  # a full disk: then `reconcile` tells
-        ledger.set_taken(sa, now, REFUSED_FOR)
+        ledger.note_ended(sa, now, REFUSED_FOR)
         ledger.commit()
 
 
-def untake(ledger: Ledger, ended: str) -> None:
+def forget_ended(ledger: Ledger, ended: str) -> None:
     """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
     with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
-        ledger.forget_taken(ended, ended)
+        ledger.forget_ended(ended, ended)
         ledger.commit()
 
 
@@ -116,48 +116,50 @@ def decide(
     context: Context,
     rules: claims.Rules,
     lines: tuple[Line, ...],
-    held: claims.Held,
+    held: claims.CandidateClaims,
     now: int,
-    look_ups: LookUps,
-    facts: mtu.Facts | None,
-) -> Decided:
+    look_ups: Queries,
+    facts: mtu.MtuFacts | None,
+) -> Decision:
     """What this verb does to the claims."""
     if not context.verb.steps:
-        return Decided(Change())
+        return Decision(Change())
     if context.verb.makes:
         return make(context, rules, lines, held, now, look_ups, facts)
     if "unroute" in context.verb.steps:
-        return Decided(rules.unroute(context, held))
-    return Decided(rules.down(context, held))
+        return Decision(rules.unroute(context, held))
+    return Decision(rules.down(context, held))
 
 
 def make(
     context: Context,
     rules: claims.Rules,
     lines: tuple[Line, ...],
-    held: claims.Held,
+    held: claims.CandidateClaims,
     now: int,
-    look_ups: LookUps,
-    facts: mtu.Facts | None,
-) -> Decided:
+    look_ups: Queries,
+    facts: mtu.MtuFacts | None,
+) -> Decision:
     """The claim of a verb that makes, with everything it asks for."""
-    found = device.wish(context, partial(resolve, lines, context.connection))
+    found = device.request_device(context, partial(resolve, lines, context.connection))
     if found.name is None:
-        return Decided(Change(), (found.reason,))
+        return Decision(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
     before = rules.renewed(context, held)
     dead = [claim.order for claim in rules.replaced(context, held)]
     row = (
-        claims.row_of(held)
-        or look_ups.row_on(context.connection, placed(found.name, settings.netns), dead)
-        or device.decide_row(context, settings)
+        claims.rule_of(held)
+        or look_ups.rule_on(context.connection, placed(found.name, settings.netns), dead)
+        or device.deletion_rule(context, settings)
     )
-    earlier = device.kept(found, context, settings, row, look_ups.between)
+    earlier = device.keep_name(found, context, settings, row, look_ups.vti_between)
     if earlier != found:
         found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     settings = in_vrf(settings, look_ups.vrf_table)
-    asked = before.wants if before else ()
-    wants, remarks, warnings = wants_of(context, settings, found, row, claims.routed(context, before), asked, facts)
-    return Decided(rules.make(context, held, row, wants, now), remarks, warnings)
+    asked = before.resources if before else ()
+    wants, remarks, warnings = resources_of(
+        context, settings, found, row, claims.holds_routes(context, before), asked, facts
+    )
+    return Decision(rules.make(context, held, row, wants, now), remarks, warnings)

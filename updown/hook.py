@@ -90,9 +90,9 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
         return errors.DONE
     from updown.output.lines import folded, prefix
     from updown.output.report import hook_lines
-    from updown.serve import live_event
+    from updown.serve import serve_event
 
-    report = live_event(arguments, context, environ=environ)
+    report = serve_event(arguments, context, environ=environ)
     lines = hook_lines(report)
     if context.verb.joined:
         # any output of an async call makes `ipsec up` fail (programs/pluto/server_run.c); the journal gets it

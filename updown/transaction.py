@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
-from updown.model.claims import REVIVE, Change, Claim, Ended
+from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import StateError, UpdownError
 from updown.model.objects import Link, Route
 from updown.model.operations import Report
-from updown.model.resources import Observed, follows, resource, split
+from updown.model.resources import Observed, follows_tunnels, key_of, split
 from updown.plan.diff import make_plan
-from updown.plan.order import Ground, Plan
-from updown.plan.scope import survey
+from updown.plan.order import Plan, PlanInput
+from updown.plan.scope import look_at_touched
 
 
-def carry_out(
+def apply_change(
     connection: str,
     change: Change,
     ledger: Ledger,
@@ -43,11 +43,11 @@ def carry_out(
     for claim in change.put:
         ledger.put(claim)
     newest = change.put[0].key if change.put and not anew else ""
-    touched = list(dict.fromkeys([*touched_by(change, before), *also]))
-    return settle(connection, touched, asked_before(before), newest, ledger, netlink, dry, before, ends, anew)
+    touched = list(dict.fromkeys([*touched_resources(change, before), *also]))
+    return converge(connection, touched, previous_resources(before), newest, ledger, netlink, dry, before, ends, anew)
 
 
-def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Finish what an earlier event began. Where that fails it is told, and stays noted: this event is another one's."""
     unfinished = ledger.unfinished()
     if not unfinished:
@@ -55,16 +55,16 @@ def mend(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     asked = {name: [old] for name, old in unfinished.items()}
     try:
         with ledger.transaction():
-            return settle("", list(unfinished), asked, "", ledger, netlink, dry, {})
+            return converge("", list(unfinished), asked, "", ledger, netlink, dry, {})
     except UpdownError as error:
         names = ", ".join(sorted({old.connection for old in unfinished.values() if old.connection}))
         return Report("", warnings=(f"an earlier event of {names or 'ours'} cannot be finished: {error.text}",))
 
 
-def settle(
+def converge(
     connection: str,
     touched: Sequence[str],
-    ended: dict[str, list[Ended]],
+    ended: dict[str, list[FormerHolder]],
     newest: str,
     ledger: Ledger,
     netlink: Netlink,
@@ -77,8 +77,8 @@ def settle(
     if not touched:
         ledger.commit()
         return Report(connection)
-    ground, observed = survey(touched, ended, newest, ledger, netlink, anew)
-    used = in_use_of_others(ground, observed, tuple(before.values()), netlink)
+    ground, observed = look_at_touched(touched, ended, newest, ledger, netlink, anew)
+    used = used_by_other_tunnels(ground, observed, tuple(before.values()), netlink)
     plan = make_plan(ground._replace(ends=ends, anew=anew, used=used), observed)
     for operation in plan.operations:
         if operation.action == "link add" and isinstance(operation.subject, Link):
@@ -90,20 +90,20 @@ def settle(
         ledger.commit()
         return Report(connection, plan.operations, plan.warnings)
     if not plan.operations:
-        complete(ledger, ground, plan, Outcome((), (), (), ()))
+        mark_done(ledger, ground, plan, Outcome((), (), (), ()))
         return Report(connection, (), plan.warnings)
     for name, value in plan.made.items():
         if value is not None:
             ledger.set_made(name, value)
-    ledger.start(in_work(ground))
+    ledger.start(pending(ground))
     ledger.commit()
     try:
         outcome = apply(plan.operations, netlink, ledger.owner)
     except BaseException as error:
         try:
-            restore(before, newest, ground, plan, ledger)
+            roll_back(before, newest, ground, plan, ledger)
             if isinstance(error, UpdownError) and (before or newest):
-                mend(ledger, netlink, dry)
+                finish_pending(ledger, netlink, dry)
         except LedgerError as trouble:
             ledger.rollback()
             why = f"{error}; undone, but the ledger could not be told ({trouble}) and keeps the claim"
@@ -112,14 +112,16 @@ def settle(
     warnings = plan.warnings + outcome.warnings
     try:
         ledger.begin()
-        complete(ledger, ground, plan, outcome)
+        mark_done(ledger, ground, plan, outcome)
     except LedgerError as error:
         ledger.rollback()
         warnings += (f"done, but the ledger could not be told ({error}); the next event tells it",)
     return Report(connection, outcome.done, warnings)
 
 
-def in_use_of_others(ground: Ground, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink) -> frozenset[str]:
+def used_by_other_tunnels(
+    ground: PlanInput, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink
+) -> frozenset[str]:
     """The devices about to be left that this ledger did not make, but one that was lost (a negative index says so), and whose
     key is in IPsec policies beside those of the claims that end."""
     found = [
@@ -131,48 +133,55 @@ def in_use_of_others(ground: Ground, observed: Observed, ended: tuple[Claim, ...
     ]
     if not found:
         return frozenset()
-    from updown.model.ipsec import in_use_beside  # as rare as it is slow
+    from updown.model.ipsec import used_by_other_tunnels  # as rare as it is slow
 
     try:
         policies = netlink.policies()
     except UpdownError:
         return frozenset(name for name, _ in found)
-    return frozenset(name for name, link in found if in_use_beside(link, policies, ended))
+    return frozenset(name for name, link in found if used_by_other_tunnels(link, policies, ended))
 
 
-def touched_by(change: Change, before: dict[str, Claim]) -> list[str]:
+def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
     """Resources whose claims change. A claim that only begins to wait touches nothing, but for a device that
     follows its tunnels."""
     names: list[str] = []
     for claim in change.put:
         old = before.get(claim.key)
-        if old is not None and old.wants == claim.wants and claim.kind == REVIVE and not follows(claim.wants):
+        if (
+            old is not None
+            and old.resources == claim.resources
+            and claim.kind == REVIVE
+            and not follows_tunnels(claim.resources)
+        ):
             continue
-        names += [resource(want) for want in (*claim.wants, *(old.wants if old else ()))]
+        names += [key_of(want) for want in (*claim.resources, *(old.resources if old else ()))]
     for claim in change.end:
-        names += [resource(want) for want in claim.wants]
+        names += [key_of(want) for want in claim.resources]
     return list(dict.fromkeys(names))
 
 
-def asked_before(before: dict[str, Claim]) -> dict[str, list[Ended]]:
+def previous_resources(before: dict[str, Claim]) -> dict[str, list[FormerHolder]]:
     """What the changed claims asked for before this event."""
-    ended: dict[str, list[Ended]] = {}
+    ended: dict[str, list[FormerHolder]] = {}
     for claim in before.values():
-        for want in claim.wants:
-            ended.setdefault(resource(want), []).append(Ended(claim.connection, want))
+        for want in claim.resources:
+            ended.setdefault(key_of(want), []).append(FormerHolder(claim.connection, want))
     return ended
 
 
-def in_work(ground: Ground) -> list[Ended]:
+def pending(ground: PlanInput) -> list[FormerHolder]:
     """Each touched resource with one who asks, or asked, for it."""
-    found: list[Ended] = []
+    found: list[FormerHolder] = []
     for name, holders in ground.holders.items():
         last = ground.ended.get(name, [])
-        found += last[-1:] if last else [Ended(holder.claim.connection, holder.want) for holder in holders[:1]]
+        found += (
+            last[-1:] if last else [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
+        )
     return found
 
 
-def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> None:
+def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -> None:
     """The event is over: what we made is what we made, its resources are finished. Where something could not be deleted, what
     nobody asks for any more stays unfinished, and so does another tunnel's that could not be put back, and a device that could
     not be set down: the next event tries again."""
@@ -184,10 +193,8 @@ def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> No
     left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
     # what was to stand beside a route that has gone with its device by now
     beside = [one.subject for one in outcome.failed if one.action == "route prepend"]
-    left |= {resource(route) for route in beside if isinstance(route, Route)}
-    for name in {
-        resource(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)
-    }:
+    left |= {key_of(route) for route in beside if isinstance(route, Route)}
+    for name in {key_of(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)}:
         if all(holder.claim.key != ground.newest for holder in ground.holders.get(name, [])):
             left.add(name)
     for name in plan.made.keys() - left:
@@ -198,7 +205,7 @@ def complete(ledger: Ledger, ground: Ground, plan: Plan, outcome: Outcome) -> No
     ledger.commit()
 
 
-def restore(before: dict[str, Claim], newest: str, ground: Ground, plan: Plan, ledger: Ledger) -> None:
+def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Plan, ledger: Ledger) -> None:
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
     ledger.begin()

@@ -28,7 +28,7 @@ from tests.daemon.children import (
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
 from tests.daemon.endpoint import OURS, TOP
 from tests.daemon.nodes import Ground, wait_for
-from updown.daemons.answer import Child
+from updown.daemons.answer import ChildSa
 
 pytestmark = pytest.mark.daemon
 
@@ -185,7 +185,7 @@ def test_vici_and_the_hook_write_identities_alike(moon: Charon, sun: Charon, min
         said = json.loads(
             node.run(sys.executable, "-I", "-c", f"{library}; print(json.dumps(vici.ask().children))").stdout
         )
-        assert [list(Child(*told).ids) for told in said] == [ids]
+        assert [list(ChildSa(*told).ids) for told in said] == [ids]
         assert [json.loads(group)[1:] for group in groups(node)] == [ids]
     moon.terminate("net")
     for node in (moon, sun):

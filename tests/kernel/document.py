@@ -24,14 +24,14 @@ class Command(NamedTuple):
     line: int
     text: str
     fails: bool = False
-    wants: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
     silent: bool = False
 
     def differences(self, status: int, output: str) -> list[str]:
         """What is not as the page says."""
         found = [] if bool(status) == self.fails else [f"status {status}"]
         said = _plain(output)
-        found += [f"does not show: {want}" for want in self.wants if _plain(want) not in said]
+        found += [f"does not show: {want}" for want in self.resources if _plain(want) not in said]
         return found + (["prints something"] if self.silent and said else [])
 
 
@@ -64,8 +64,8 @@ def _read(commands: list[Command], number: int, line: str) -> None:
         raise ValueError(f"line {number}: no command before it")
     if match:
         last = commands[-1]
-        wants = last.wants + ((match[2],) if match[2] else ())
-        commands[-1] = last._replace(fails=match[1] == "fails", wants=wants, silent=bool(match[3]))
+        wants = last.resources + ((match[2],) if match[2] else ())
+        commands[-1] = last._replace(fails=match[1] == "fails", resources=wants, silent=bool(match[3]))
     elif commands and re.match(r"[ \t}]|done", line):
         commands[-1] = commands[-1]._replace(text=f"{commands[-1].text}\n{line}")
     elif line and not line.startswith("#"):

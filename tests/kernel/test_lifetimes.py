@@ -188,7 +188,7 @@ def test_many_recorded_tunnels_up_and_down(state: Path, count: int) -> None:
         assert {one.device for one in many.values()} <= there
         assert node().routes == {(network, one.device) for one in many.values() for network in one.networks}
         for number in reversed(many):
-            send(number, "goes", many[number].goes)
+            send(number, "goes", many[number].with_last)
     for late in range(count - len(KINDS) + 1, count + 1):
         early = 13 + (late - 13) % len(KINDS)  # the second of its sequence: the first one that shares makes the device
         for what in ("comes", "goes"):

@@ -25,7 +25,7 @@ from updown.commands.reconcile import run
 from updown.commands.reconcile.decide import GRACE
 from updown.kernel.netlink.route_messages import UNICAST
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.ledger.file import connect, prepare
+from updown.ledger.file import connect, prepare_tables
 from updown.ledger.store import Ledger
 from updown.model.errors import UpdownError
 from updown.model.objects import MAIN_TABLE, Link, Route
@@ -99,7 +99,7 @@ def on_the_model(daemon: Daemon, steps: Steps, names: list[str]) -> list[tuple[s
 def on_the_real_kernel(daemon: Daemon, steps: Steps, names: list[str]) -> Iterator[tuple[str, Picture]]:
     """The sequence in the present namespace."""
     base = connect(":memory:")
-    prepare(base)
+    prepare_tables(base)
     lines = tuple(parse(daemon.settings, "settings"))
     with Netlink() as netlink:
         build(netlink)
@@ -121,7 +121,7 @@ def on_the_real_kernel(daemon: Daemon, steps: Steps, names: list[str]) -> Iterat
 def reconciled(doing: Reconcile, daemon: Daemon, ledger: Ledger, netlink: Netlink) -> None:
     """`vti-updown reconcile`, told the truth."""
     lines = tuple(parse(daemon.settings, "settings"))
-    run.run(ledger, netlink, lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
+    run.reconcile_ledger(ledger, netlink, lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
 
 
 def build(netlink: Netlink) -> None:

@@ -16,7 +16,7 @@ from updown.event import Report
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.ledger.file import connect, open_ledger, prepare
+from updown.ledger.file import connect, open_ledger, prepare_tables
 from updown.ledger.store import Ledger
 from updown.model.claims import Claim
 from updown.model.errors import KernelError
@@ -160,10 +160,10 @@ class Machine:
         self.dead = False
         patch.setattr(sysctl, "read", self.kernel.read_sysctl)
         patch.setattr(sysctl, "write", self.kernel.write_sysctl)
-        patch.setattr(nft, "listed", self.kernel.table_of)
-        patch.setattr(nft, "put", self.kernel.put_table)
-        patch.setattr(nft, "remove", self.kernel.remove_table)
-        patch.setattr(nft, "devices", lambda _netns="": list(self.kernel.tables))
+        patch.setattr(nft, "read_table", self.kernel.table_of)
+        patch.setattr(nft, "put_table", self.kernel.put_table)
+        patch.setattr(nft, "delete_table", self.kernel.remove_table)
+        patch.setattr(nft, "clamped_devices", lambda _netns="": list(self.kernel.tables))
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.serve.Netlink", lambda: self.kernel)
@@ -284,7 +284,7 @@ class SwiftMachine(Machine):
         super().__init__(Path(os.devnull), patch)
         self.refuses_at: Optional[int] = None
         self.base = connect(":memory:")
-        prepare(self.base)
+        prepare_tables(self.base)
 
     def ledger(self) -> MortalLedger:
         """The ledger; it needs no lock."""

@@ -38,7 +38,7 @@ class Replayed(NamedTuple):
     """What the daemon calls when the tunnel comes, and when it goes; its device, and what must be routed into it meanwhile."""
 
     comes: list[Environment]
-    goes: list[Environment]
+    with_last: list[Environment]
     device: str
     networks: set[str]
 

@@ -22,7 +22,7 @@ from tests.property.oracle import Call, Oracle, RouteSeen, World
 from tests.property.witnesses import facts
 from updown.commands.reconcile import run
 from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.claims import Claim
@@ -140,7 +140,7 @@ class Run:
         self.deleted: set[str] = set()  # by somebody, since the last call
         self.since = self.machine.now  # when the daemon was started
         self.runs = 0  # of `reconcile`
-        self.idle = 0  # those for which there was nothing to do
+        self.no_sa = 0  # those for which there was nothing to do
 
     def new_machine(self, patch: pytest.MonkeyPatch) -> SwiftMachine:
         """What it runs on."""
@@ -287,7 +287,7 @@ class Run:
                 machine.refuses_at = None
         first = self.reconciled(doing)
         self.runs += 1
-        self.idle += calm
+        self.no_sa += calm
         if calm and (first.report.operations or machine.claims() != before or told_of(first)):
             raise Wrong(
                 f"nothing had happened, and reconcile did {told_of(first)} {changes(((), before), ((), machine.claims()))}"
@@ -309,9 +309,9 @@ class Run:
         witnesses = self.witnesses(doing)
         with machine.ledger() as ledger:
             kernel = cast(Netlink, machine.kernel)
-            return run.run(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
+            return run.reconcile_ledger(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
 
-    def witnesses(self, doing: Reconcile) -> Facts:
+    def witnesses(self, doing: Reconcile) -> Evidence:
         """What its daemon and the kernel say."""
         return facts(doing.daemon, doing.truth, self.since)
 
@@ -349,7 +349,7 @@ def told_of(outcome: Outcome) -> list[object]:
     """What a reconcile did."""
     decision = outcome.decision
     actions = [f"{one.action} {one.reason}" for one in outcome.report.operations]
-    return [*actions, *decision.ended, *decision.moved, *decision.waiting]
+    return [*actions, *decision.ended, *decision.moved, *decision.to_revive]
 
 
 def told(oracle: Oracle, call: Call) -> Oracle:

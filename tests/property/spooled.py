@@ -42,7 +42,7 @@ class SpooledMachine(SwiftMachine):
         patch.setattr(serve, "lines_for", lambda *_: self.lines)
         patch.setattr(journal, "send", lambda *_, **__: None)
         patch.setattr(spool, "os", System(self.moment))
-        patch.setattr(spool, "write", self.write)
+        patch.setattr(spool, "write_file", self.write)
 
     def since_boot(self) -> int:
         """The clock, which no two events read alike."""
@@ -69,7 +69,7 @@ class SpooledMachine(SwiftMachine):
     def send(self, environment: Environment, dry: bool = False) -> Report:
         """One event, as the hook runs it."""
         self.moments = []
-        return serve.live_event(self.arguments, daemons.read(environment), dry, environment)
+        return serve.serve_event(self.arguments, daemons.read(environment), dry, environment)
 
     def held_up(self, environment: Environment, how: str, at: int) -> tuple[bool, bool]:
         """It cannot be served now. Whether it succeeded, and whether it counts: now, or when the next one has the lock."""

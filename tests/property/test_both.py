@@ -12,7 +12,7 @@ from tests.property.machine import Environment
 from tests.property.oracle import Alive, Call, Device, Hold, Key, Oracle, RouteSeen, Truth, World
 from tests.property.sequences import Daemon, Run, check, made_from
 from tests.property.witnesses import facts
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.model.ipsec import Database
 
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
@@ -138,13 +138,13 @@ class Both:
 class BothRun(Run):
     """The witnesses are two."""
 
-    def witnesses(self, doing: Reconcile) -> Facts:
+    def witnesses(self, doing: Reconcile) -> Evidence:
         truths = cast(Truths, doing.truth)
         one, two = facts("libreswan", truths.pluto, self.since), facts("strongswan", truths.charon, self.since)
         assert one.xfrm
         assert two.xfrm
         both = Database(one.xfrm.policies + two.xfrm.policies, one.xfrm.states + two.xfrm.states)
-        return Facts({**one.said, **two.said}, both)
+        return Evidence({**one.said, **two.said}, both)
 
 
 @pytest.mark.parametrize("lot", range(LOTS))

@@ -17,7 +17,7 @@ from tests.property.oracle import Follower, Oracle
 from tests.property.sequences import Daemon, check, made_from
 from tests.unit.test_ledger import BEFORE
 from tests.unit.test_reconcile_machine import reconcile, said
-from updown.commands.status import show
+from updown.commands.status import run
 from updown.model.claims import SA
 from updown.model.objects import Link
 from updown.model.resources import Device
@@ -88,7 +88,7 @@ def test_the_claims_themselves_say_what_is_up(lot: int, monkeypatch: pytest.Monk
         holds = {claim.about.peer_client for claim in claims if claim.routed}
         assert machine.routes() == ({(route, "vti5") for route in holds} if wanted else set())
         assert ("fd00::1/64" in machine.addresses("vti5")) == any(
-            isinstance(want, Device) for claim in claims for want in claim.wants
+            isinstance(want, Device) for claim in claims for want in claim.resources
         )
     assert seen == {(True, True), (False, True), (False, False)}
 
@@ -212,14 +212,14 @@ def test_status_says_that_it_is_down_on_purpose(machine: Machine, capsys: pytest
     machine.settings(FOLLOW)
     one = Tunnel(shared="yes")
     machine.send_all([*establish(one), call(one, "down", wishes=("UP",))])
-    show(machine.arguments)
+    run(machine.arguments)
     assert capsys.readouterr().out.splitlines()[1].split()[5] == "idle"
     machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=True)
-    show(machine.arguments)
+    run(machine.arguments)
     assert capsys.readouterr().out.splitlines()[1].split()[5] == "up"
     machine.send(call(one, "up"))
     machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=False)
-    show(machine.arguments)
+    run(machine.arguments)
     assert capsys.readouterr().out.splitlines()[1].split()[5] == "DOWN"
 
 

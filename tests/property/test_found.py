@@ -445,7 +445,7 @@ def test_a_down_that_was_undone_is_not_remembered(machine: Machine, first: bool)
         machine.send(call(T, "down"))
     machine.fails_at = None
     with machine.ledger() as ledger:
-        assert ledger.is_taken("0x1000 0x1001", machine.now) != first
+        assert ledger.was_ended("0x1000 0x1001", machine.now) != first
     kind = "sa" if first else "revive"
     assert machine.kinds() == {("t", kind)}
 

@@ -65,7 +65,7 @@ def test_reconcile_has_nothing_to_do_where_the_daemon_told_everything(daemon: Da
         with pytest.MonkeyPatch.context() as patch:
             run = Run(daemon, patch)
             run.perform(tuple(one for step in steps for one in (step, Step("reconcile", step.who))))
-            assert run.idle == run.runs == len(steps), "\n".join(run.log)
+            assert run.no_sa == run.runs == len(steps), "\n".join(run.log)
             run.machine.base.close()
 
 

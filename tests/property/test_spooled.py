@@ -15,7 +15,7 @@ from tests.property.sequences import Daemon, Mishap, Run, Steps, Wrong, check, m
 from tests.property.spooled import KEPT, SpooledMachine
 from tests.property.test_sequences import DAEMONS, LOTS, SEED
 from updown.model.errors import Conflict
-from updown.serve import ledger_of
+from updown.serve import open_for_command
 
 SEQUENCES = 1_000
 
@@ -39,7 +39,7 @@ class Spooled(Run):
         """Somebody takes the lock who has nothing else to do, as `vti-updown reconcile`."""
         if self.queue:
             self.log.append("   flush")
-            with ledger_of(self.machine.arguments, self.machine.kernel, dry=False):  # type: ignore[arg-type]
+            with open_for_command(self.machine.arguments, self.machine.kernel, dry=False):  # type: ignore[arg-type]
                 pass
             self.counted()
             self.compare()

@@ -181,9 +181,9 @@ def test_ten_thousand_recorded_tunnels_up_and_down(tmp_path: Path, monkeypatch: 
     for number in range(last, 0, -1):
         one = tunnel(number)
         if number in few or number in crowd:
-            went[number] = many.costs(one.goes)
+            went[number] = many.costs(one.with_last)
         else:
-            for environment in one.goes:
+            for environment in one.with_last:
                 many.send(environment)
     for early, late in zip(few, crowd):
         alike(went[late], went[early])

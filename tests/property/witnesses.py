@@ -4,36 +4,36 @@ from typing import Any
 
 from tests.property.machine import Tunnel
 from tests.property.oracle import Alive, Truth, is_xfrm
-from updown.commands.reconcile.match import Facts
-from updown.daemons.answer import ANSWERED, Child, Said
+from updown.commands.reconcile.match import Evidence
+from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.model.ipsec import Database, Key, Policy, State
 
 
-def facts(daemon: str, truth: Truth, since: int) -> Facts:
+def facts(daemon: str, truth: Truth, since: int) -> Evidence:
     """The truth, the whole truth; the daemon was started at `since`, in seconds since boot."""
     children = tuple(child(daemon, alive) for alive in truth.up)
     ends = {pair.connection: pair.me for pair in truth.traps if daemon == "libreswan" and pair.kind == "CK_PERMANENT"}
     held = tuple(sorted(truth.open))
-    return Facts({daemon: Said(ANSWERED, "", since, children, held, ends=ends)}, database(daemon, truth))
+    return Evidence({daemon: DaemonAnswer(ANSWERED, "", since, children, held, ends=ends)}, database(daemon, truth))
 
 
-def child(daemon: str, alive: Alive) -> Child:
+def child(daemon: str, alive: Alive) -> ChildSa:
     """One child as its daemon tells of it; pluto tells of no reqid, marks or selectors, and to the hook the SPI of packets to
     the peer as SPI_IN."""
     one = alive.pairs[0]
     if daemon == "libreswan":
-        return Child(daemon, one.connection, one.me, one.peer, alive.spi, alive.spi + 1, ours=True)
+        return ChildSa(daemon, one.connection, one.me, one.peer, alive.spi, alive.spi + 1, wants_device=True)
     names = ("if_id_in", "if_id_out") if is_xfrm(one.device) else ("mark_in", "mark_out")
     keys: dict[str, Any] = {name: number(mark) for name, mark in zip(names, (one.mark_in, one.mark_out))}
-    return Child(
+    return ChildSa(
         daemon,
         one.connection,
         one.me,
         one.peer,
         unique_id=alive.unique_id,
-        theirs=tuple(dict.fromkeys(pair.theirs for pair in alive.pairs)),
+        remote_ts=tuple(dict.fromkeys(pair.theirs for pair in alive.pairs)),
         ids=alive.ids,
-        ours=True,
+        wants_device=True,
     )._replace(**keys)
 
 

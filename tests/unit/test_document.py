@@ -65,8 +65,8 @@ def test_commands_are_read_with_what_they_show(tmp_path: Path) -> None:
     [
         (Command(1, "x"), 0, "anything", []),
         (Command(1, "x"), 2, "", ["status 2"]),
-        (Command(1, "x", wants=("a b",)), 0, "c a\n   b d", []),
-        (Command(1, "x", wants=("a b",)), 0, "a c b", ["does not show: a b"]),
+        (Command(1, "x", resources=("a b",)), 0, "c a\n   b d", []),
+        (Command(1, "x", resources=("a b",)), 0, "a c b", ["does not show: a b"]),
         (Command(1, "x", True, ("a",)), 1, "a", []),
         (Command(1, "x", True, ("a",)), 0, "a", ["status 0"]),
         (Command(1, "x", silent=True), 0, "\n", []),
@@ -81,6 +81,6 @@ def test_what_differs_from_the_page_is_told(command: Command, status: int, outpu
 def test_each_command_of_the_page_is_bash_and_something_is_shown(chapter: Chapter) -> None:
     laboratory = document.chapters(PAGE)[0]
     own = chapter.commands if chapter == laboratory else chapter.commands[len(laboratory.commands) :]
-    assert chapter == laboratory or any(command.wants for command in own)
+    assert chapter == laboratory or any(command.resources for command in own)
     for command in own:
         assert subprocess.run(["bash", "-n", "-c", command.text]).returncode == 0, command

@@ -27,7 +27,7 @@ from updown.model.errors import Conflict, KernelError, Locked, Refused, UpdownEr
 from updown.model.objects import Link
 from updown.output.lines import folded
 from updown.output.report import hook_lines, plan_lines
-from updown.serve import live_event
+from updown.serve import serve_event
 
 FULL = Tunnel(
     peer="203.0.113.9", theirs="0.0.0.0/0", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254"
@@ -234,7 +234,7 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
     machine.send_all(establish(SHARED))
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
-    report = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
     assert ("10.3.0.0/24", "vti5") in machine.routes()
     assert [claim.connection for claim in machine.claims()] == ["u"]
     if case in EMPTY:
@@ -243,14 +243,14 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
         (aside,) = ledger.parent.glob("ledger.damaged-*")
         assert report.warnings[0].startswith("the ledger was damaged (")
         assert str(aside) in report.warnings[0]
-    again = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    again = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
     assert (again.operations, again.warnings) == ((), ())
 
 
 def test_a_ledger_that_is_missing_is_made_without_a_word(machine: Machine) -> None:
     """So it is at the first event since boot."""
     for name in ("ledger", "lock", ""):
-        report = live_event(machine.arguments, daemons.read(call(OTHER, "up")))
+        report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
         assert report.warnings == ()
         if name:
             (machine.folder / "net-1" / name).unlink()
@@ -262,7 +262,7 @@ def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: 
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
     before = ledger.read_bytes()
-    report = live_event(machine.arguments, daemons.read(call(OTHER, "up")), dry=True)
+    report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")), dry=True)
     assert ("was empty" if case in EMPTY else "cannot be read") in report.warnings[0]
     assert ledger.read_bytes() == before
     assert list(ledger.parent.glob("ledger.damaged-*")) == []
@@ -333,7 +333,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
     machine.send_all(before)
     files = {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()}
     start = machine.kernel.picture()
-    report = live_event(machine.arguments, daemons.read(last), dry=True)
+    report = serve_event(machine.arguments, daemons.read(last), dry=True)
     assert machine.kernel.picture() == start
     assert {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()} == files
     assert machine.send(last).operations == report.operations
@@ -342,7 +342,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
 @pytest.mark.usefixtures("machine")
 def test_a_dry_run_needs_no_state_directory(tmp_path: Path) -> None:
     arguments = Arguments(state_dir=str(tmp_path / "nowhere"))
-    assert live_event(arguments, daemons.read(call(FULL, "up")), dry=True).operations
+    assert serve_event(arguments, daemons.read(call(FULL, "up")), dry=True).operations
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -495,7 +495,7 @@ def test_a_broken_settings_file_keeps_no_tunnel_alive(
 def test_status_shows_devices_and_claims(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.commands.status import show
+    from updown.commands.status import run
 
     monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000 - NOW)
     monkeypatch.setenv("TZ", "UTC")
@@ -503,7 +503,7 @@ def test_status_shows_devices_and_claims(
 
     time.tzset()
     machine.send_all([*establish(FULL), call(OTHER._replace(device="vti7", mark_in="7/0xff"), "prepare", child=False)])
-    assert show(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     assert capsys.readouterr().out.splitlines() == [
         "DEVICE  KIND  LOCAL         REMOTE       KEY IN/OUT  STATE  MADE BY     GOES        CLAIMS",
         "vti5    vti   198.51.100.1  203.0.113.9  5           up     vti-updown  last claim  1",
@@ -518,32 +518,32 @@ def test_status_shows_devices_and_claims(
 def test_status_tells_a_missing_device_and_one_that_is_someone_elses(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.commands.status import show
+    from updown.commands.status import run
 
     machine.kernel.add_link(MADE)
     machine.send(call(FULL, "up"))
     machine.send(call(OTHER._replace(device="vti7"), "up"))
     machine.kernel.remove(machine.kernel.named("vti7").ifindex)
-    assert show(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["vti5", "vti", FULL.me, FULL.peer, "5", "up", "someone", "else", "stays", "1"]
     assert lines[2].split() == ["vti7", "-", "-", "-", "-", "MISSING", "vti-updown", "stays", "1"]
 
 
 def test_status_of_an_empty_machine_is_one_line(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.commands.status import show
+    from updown.commands.status import run
 
-    assert show(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     assert capsys.readouterr().out == "no devices, no claims\n"
 
 
 def test_status_knows_our_devices_without_a_ledger(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """/run was emptied: the alias tells."""
-    from updown.commands.status import show
+    from updown.commands.status import run
 
     machine.send_all(establish(FULL))
     shutil.rmtree(machine.folder)
-    assert show(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     row = capsys.readouterr().out.splitlines()[1].split()
     assert (row[0], row[-3], row[-1]) == ("vti5", "vti-updown", "0")
 
@@ -551,11 +551,11 @@ def test_status_knows_our_devices_without_a_ledger(machine: Machine, capsys: pyt
 def test_status_as_json_carries_a_version_and_escapes_hostile_names(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.commands.status import show
+    from updown.commands.status import run
 
     monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000 - NOW)
     machine.send(call(FULL._replace(connection="t\x1b\udcff"), "up"))
-    assert show(machine.arguments._replace(json=True)) == 0
+    assert run(machine.arguments._replace(json=True)) == 0
     out = capsys.readouterr().out
     assert out.isascii()
     assert "\x1b" not in out
@@ -720,14 +720,14 @@ def test_an_error_that_nobody_takes_keeps_its_status(tmp_path: Path, closed: str
 def test_status_without_pyroute2_shows_what_the_ledger_knows(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from updown.commands.status import show
+    from updown.commands.status import run
 
     def missing(_netns: str = "") -> list[Link]:
         raise UpdownError("pyroute2 is missing")
 
     machine.send(call(FULL, "up"))
     monkeypatch.setattr("updown.kernel.netlink.dumps.links", missing)
-    assert show(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("# pyroute2 is missing")
     assert lines[2].startswith("vti5 ")

@@ -11,34 +11,36 @@ import pytest
 from tests.property.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
 from updown.commands.arguments import parse as words
 from updown.commands.check import run as check_module
-from updown.commands.check.facts import Facts, Finding, Reconciled
+from updown.commands.check.facts import CheckFacts, Finding, Reconciled
 from updown.commands.check.findings import CHECKS, find
 from updown.commands.check.settings import check_files
-from updown.commands.reconcile.match import Facts as Asked
-from updown.daemons.answer import ABSENT, SILENT, Child, Said
+from updown.commands.reconcile.match import Evidence as Asked
+from updown.daemons.answer import ABSENT, SILENT, ChildSa, DaemonAnswer
 from updown.hook import dispatch
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.ledger.liveness import Missed
-from updown.model.claims import MADE, NOBODY, Claim
+from updown.model.claims import MADE, NO_SA, Claim
 from updown.model.errors import Refused
 from updown.model.ipsec import Database, Key, Policy, State
 from updown.model.objects import Link, Route
-from updown.model.resources import Device, Row
+from updown.model.resources import DeletionRule, Device
 from updown.settings.file import parse
 
 M32 = 0xFFFFFFFF
 VTI = Link("vti5", "vti", 5, WEST, EAST, 5, 5, mtu=1480, up=True, alias="vti-updown")
 WIDE = Link("wide", "vti", 9, WEST, "0.0.0.0", 9, 9, mtu=1480, up=True, alias="vti-updown")
 FALLBACK = Link("ip_vti0", "vti", 2, "0.0.0.0", "0.0.0.0")
-ABOUT = NOBODY._replace(daemon="libreswan", me=WEST, peer=EAST, my_client="10.1.0.0/24", peer_client="10.2.0.0/24")
+ABOUT = NO_SA._replace(daemon="libreswan", me=WEST, peer=EAST, my_client="10.1.0.0/24", peer_client="10.2.0.0/24")
 ROUTE = Route("10.2.0.0/24", "vti5")
 
 
 def held(link: Link, *more: Any, peer: str = EAST) -> Claim:
     """A claim of kind sa on a device."""
-    want = Device(link._replace(ifindex=0, up=False, alias=""), shared=False, goes=True)
+    want = Device(link._replace(ifindex=0, up=False, alias=""), shared=False, with_last=True)
     about = ABOUT._replace(peer=peer)
-    return Claim("k" + link.name, "sa", "t", "t", "g", link.name, Row(False, True), wants=(want, *more), about=about)
+    return Claim(
+        "k" + link.name, "sa", "t", "t", "g", link.name, DeletionRule(False, True), resources=(want, *more), about=about
+    )
 
 
 def policies(out: int, come: int, peer: str = EAST, me: str = WEST) -> Database:
@@ -51,7 +53,7 @@ def policies(out: int, come: int, peer: str = EAST, me: str = WEST) -> Database:
     )
 
 
-GOOD = Facts(
+GOOD = CheckFacts(
     claims=(held(VTI, ROUTE),),
     links=(Link("lo", ifindex=1, up=True), FALLBACK, VTI),
     sysctls={"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/vti5/rp_filter": "0"},
@@ -69,7 +71,7 @@ def lines(text: str) -> Any:
     return tuple(parse(text, "f"))
 
 
-CASES: dict[str, tuple[Facts, list[str]]] = {
+CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     "in order": (GOOD, []),
     "a shared device in order": (SHARED, []),
     "a trap's policy has no ends": (
@@ -232,7 +234,7 @@ Command = Callable[..., int]
 @pytest.fixture
 def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
-    asked = Asked({"libreswan": Said(ABSENT), "strongswan": Said(ABSENT)}, database())
+    asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, database())
     monkeypatch.setattr(check_module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
     monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
@@ -308,13 +310,13 @@ def test_a_silent_daemon_and_an_uncounted_tunnel_are_told(
     machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.send_all(establish(T))
-    machine.asked = Asked({"libreswan": Said(SILENT, "no answer")}, database())  # type: ignore[attr-defined]
+    machine.asked = Asked({"libreswan": DaemonAnswer(SILENT, "no answer")}, database())  # type: ignore[attr-defined]
     assert command() == 5
     assert "pluto runs but says nothing (no answer)" in capsys.readouterr().out
-    stranger = Child("libreswan", "x", WEST, THIRD, 77, ours=True)
-    own = Child("libreswan", "t", WEST, EAST, 0x1001, ours=True)
+    stranger = ChildSa("libreswan", "x", WEST, THIRD, 77, wants_device=True)
+    own = ChildSa("libreswan", "t", WEST, EAST, 0x1001, wants_device=True)
     machine.asked = Asked(  # type: ignore[attr-defined]
-        {"libreswan": Said("answered", since=1, children=(own, stranger))}, database()
+        {"libreswan": DaemonAnswer("answered", since=1, children=(own, stranger))}, database()
     )
     assert command() == 5
     assert "pluto has x up (198.51.100.1 - 198.51.100.3) and no claim counts it" in capsys.readouterr().out

@@ -10,11 +10,11 @@ import pytest
 
 from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from updown.commands.check.findings import difference
-from updown.commands.reconcile.orphans import WHO, find
-from updown.concerns.mss import command, device_of_table, recognised, rules
+from updown.commands.reconcile.orphans import ORPHAN, find_orphans
+from updown.concerns.mss import clamp_of, command, device_of_table, rules
 from updown.kernel import nft
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.model.claims import Ended
+from updown.model.claims import FormerHolder
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database
 from updown.model.operations import Operation
@@ -43,7 +43,7 @@ def test_a_device_has_its_table_from_its_first_claim_to_its_last(machine: Machin
 
 def test_no_nft_is_run_without_the_setting(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.settings("[defaults]\nmtu = 1400\n[connection u]\nmss = clamp\n")
-    monkeypatch.setattr(nft, "listed", None)
+    monkeypatch.setattr(nft, "read_table", None)
     machine.send_all(establish(T) + withdraw(T))
 
 
@@ -90,7 +90,7 @@ def test_without_nft_there_is_a_warning_and_the_tunnel_is_up(machine: Machine, m
     def refused(_clamp: Clamp) -> None:
         raise KernelError("nft table inet x: there is no nft", 2, nft.MISSING)
 
-    monkeypatch.setattr(nft, "put", refused)
+    monkeypatch.setattr(nft, "put_table", refused)
     machine.settings(CLAMP)
     report = machine.send(call(T, "up"))
     assert [warning for warning in report.warnings if "package nftables" in warning] == list(report.warnings)
@@ -143,8 +143,8 @@ def test_what_no_claim_holds_is_found_by_its_name(machine: Machine) -> None:
     machine.send_all(establish(T))
     machine.kernel.tables["vti6"] = Clamp("vti6")
     with machine.ledger() as ledger:
-        found = find(ledger, cast(Netlink, machine.kernel), machine.lines, Database(), set())
-    assert found.gone == {"vti6": [Ended(WHO, Clamp("vti6"))]}
+        found = find_orphans(ledger, cast(Netlink, machine.kernel), machine.lines, Database(), set())
+    assert found.gone == {"vti6": [FormerHolder(ORPHAN, Clamp("vti6"))]}
 
 
 def test_a_device_elsewhere_has_its_table_there() -> None:
@@ -152,14 +152,14 @@ def test_a_device_elsewhere_has_its_table_there() -> None:
     assert command("firewall add", there) == "ip netns exec red " + command("firewall add", Clamp("vti5", 1438))
     assert command("firewall delete", there) == "ip netns exec red nft delete table inet vti-updown-vti5"
     comments = [rule.comment for rule in rules(there)]
-    assert recognised("vti5@red", comments) == there
+    assert clamp_of("vti5@red", comments) == there
 
 
 @pytest.mark.parametrize("mtu", [0, 1280, 1438, 65515])
 def test_a_table_is_recognised_by_its_rules(mtu: int) -> None:
     clamp = Clamp("vti5", mtu)
     comments = [rule.comment for rule in rules(clamp)]
-    assert recognised("vti5", comments) == clamp
+    assert clamp_of("vti5", comments) == clamp
     for changed in (
         comments[:-1],
         [*comments, "x"],
@@ -168,7 +168,7 @@ def test_a_table_is_recognised_by_its_rules(mtu: int) -> None:
         ["None"],
         ["leaving: route", "entering: mtu x"],
     ):
-        assert recognised("vti5", changed) == Clamp("vti5", -1)
+        assert clamp_of("vti5", changed) == Clamp("vti5", -1)
 
 
 def test_only_names_of_ours_are_ours() -> None:
@@ -199,7 +199,7 @@ def plays(place: Path, text: str) -> None:
 def test_nft_gets_one_transaction_by_json_and_no_shell(script: Path) -> None:
     heard = script.parent / "heard"
     plays(script, f'echo "$@" >{heard}.words; cat >{heard}; env >{heard}.env')
-    nft.put(Clamp("vti5", 1438))
+    nft.put_table(Clamp("vti5", 1438))
     assert Path(f"{heard}.words").read_text() == "-j -f -\n"
     assert "LC_ALL=C" in Path(f"{heard}.env").read_text()
     commands: list[dict[str, dict[str, object]]] = json.loads(heard.read_text())["nftables"]
@@ -216,34 +216,34 @@ def test_nft_gets_one_transaction_by_json_and_no_shell(script: Path) -> None:
 def test_what_nft_refuses_is_told_escaped(script: Path) -> None:
     plays(script, 'printf "Error: Could not process rule:\\n \\033[31mOperation not supported\\n" >&2; exit 1')
     with pytest.raises(KernelError) as caught:
-        nft.put(Clamp("vti5"))
+        nft.put_table(Clamp("vti5"))
     assert "Could not process rule: \\x1b[31mOperation not supported" in caught.value.text
     assert "nftables" in caught.value.hint
-    assert nft.listed("vti5") is None
-    assert nft.devices() == []
+    assert nft.read_table("vti5") is None
+    assert nft.clamped_devices() == []
 
 
 def test_where_there_is_no_nft_the_package_is_named(script: Path) -> None:
     del script
     with pytest.raises(KernelError) as caught:
-        nft.remove("vti5")
+        nft.delete_table("vti5")
     assert "nftables" in caught.value.hint
-    assert nft.listed("vti5") is None
-    assert nft.devices() == []
+    assert nft.read_table("vti5") is None
+    assert nft.clamped_devices() == []
 
 
 def test_an_nft_that_may_not_be_run_is_told(script: Path) -> None:
     script.write_bytes(b"no program")
     script.chmod(0o755)
     with pytest.raises(KernelError, match="Exec format error"):
-        nft.put(Clamp("vti5"))
+        nft.put_table(Clamp("vti5"))
 
 
 def test_an_nft_that_hangs_is_ended(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nft, "ANSWER_SECONDS", 0.2)
     plays(script, f"echo $$ >{script}.pid; exec sleep 600")
     with pytest.raises(KernelError, match="no answer"):
-        nft.put(Clamp("vti5"))
+        nft.put_table(Clamp("vti5"))
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path(f"{script}.pid").read_text()), 0)
 
@@ -251,8 +251,8 @@ def test_an_nft_that_hangs_is_ended(script: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("said", ["", "[]", "{}", '{"nftables": 1}', '{"nftables": [1]}', "nonsense"])
 def test_an_answer_that_is_not_known_is_no_table_of_ours(script: Path, said: str) -> None:
     plays(script, f"cat <<'E'\n{said}\nE")
-    assert nft.listed("vti5") == Clamp("vti5", -1)
-    assert nft.devices() == []
+    assert nft.read_table("vti5") == Clamp("vti5", -1)
+    assert nft.clamped_devices() == []
 
 
 def test_check_names_a_table_that_is_not_there() -> None:

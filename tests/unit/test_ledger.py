@@ -7,7 +7,7 @@ from tests.property.machine import NOW, THIRD, WEST, Machine, call
 from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
 from updown import daemons, event
 from updown.ledger import clock
-from updown.ledger.liveness import missed
+from updown.ledger.liveness import missed_probes
 from updown.ledger.store import FORGET, TAKEN_FOR
 
 CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
@@ -45,7 +45,7 @@ def test_the_row_of_a_connection_on_a_device_is_found_by_an_index(machine: Machi
     with machine.ledger() as ledger:
         said: list[str] = []
         ledger.base.set_trace_callback(said.append)
-        assert ledger.row_on("road", "vti5") is None
+        assert ledger.rule_on("road", "vti5") is None
         plan = [row[3] for row in ledger.base.execute(f"EXPLAIN QUERY PLAN {said[0]}")]
     assert any("INDEX claim_connection (connection=? AND device=?)" in step for step in plan), plan
     assert not any("TEMP B-TREE" in step for step in plan), plan
@@ -60,14 +60,14 @@ def test_a_ledger_of_a_version_before_is_taken_over(
     machine.send(call(SHARED, "up"))
     before = machine.claims()
     with machine.ledger() as ledger:
-        ledger.set_taken("0x1 0x2", NOW + 1_700_000_000)
+        ledger.note_ended("0x1 0x2", NOW + 1_700_000_000)
         ledger.base.execute("INSERT INTO probe VALUES ('vti5', 1, ?)", (NOW + 1_700_000_000,))
         ledger.base.executescript(f"UPDATE claim SET since = since + 1700000000; {BEFORE[version]}")
     with machine.ledger() as ledger:
         assert ledger.note == ""
-        assert ledger.is_taken("0x1 0x2", NOW + TAKEN_FOR)
-        assert not ledger.is_taken("0x1 0x2", NOW + TAKEN_FOR + 1)
-        assert missed(ledger) == {"vti5": (1, NOW)}
+        assert ledger.was_ended("0x1 0x2", NOW + TAKEN_FOR)
+        assert not ledger.was_ended("0x1 0x2", NOW + TAKEN_FOR + 1)
+        assert missed_probes(ledger) == {"vti5": (1, NOW)}
         assert list(ledger.claims()) == before
         assert ledger.base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claim_connection'").fetchone() == (
             1,
@@ -78,19 +78,19 @@ def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
     """Thousands went down at once; ten minutes later no event pays for all of them, and in time they are gone."""
     with machine.ledger() as ledger:
         for number in range(100):
-            ledger.set_taken(f"0x{number:x} 0x1", NOW)
+            ledger.note_ended(f"0x{number:x} 0x1", NOW)
         later = NOW + TAKEN_FOR + 1
         (before,) = ledger.base.execute("SELECT count(*) FROM taken").fetchone()
-        ledger.set_taken("0xffff 0x1", later)
+        ledger.note_ended("0xffff 0x1", later)
         (after,) = ledger.base.execute("SELECT count(*) FROM taken").fetchone()
         assert (before, after) == (100, 100 - FORGET + 1)
         for number in range(100):
-            ledger.set_taken(f"0xf{number:x} 0x1", later)
+            ledger.note_ended(f"0xf{number:x} 0x1", later)
         (last,) = ledger.base.execute("SELECT count(*) FROM taken").fetchone()
         assert last == 101
-        assert not ledger.is_taken("0x1 0x1", later)
-        assert ledger.is_taken("0xf1 0x1", later + TAKEN_FOR)
-        assert not ledger.is_taken("0xf1 0x1", later + TAKEN_FOR + 1)
+        assert not ledger.was_ended("0x1 0x1", later)
+        assert ledger.was_ended("0xf1 0x1", later + TAKEN_FOR)
+        assert not ledger.was_ended("0xf1 0x1", later + TAKEN_FOR + 1)
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])

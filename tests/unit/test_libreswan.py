@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.property.machine import Tunnel, call
 from updown import daemons
 from updown.daemons.libreswan.variables import TABLE
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES
+from updown.daemons.table import NEEDED, OPTIONAL, STRICT
 from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.values import Mark
@@ -453,4 +453,4 @@ def test_no_environment_raises_anything_but_a_refusal_by_name(changes: dict[str,
 
 
 def test_each_row_has_a_known_weight() -> None:
-    assert {row.weight for row in TABLE} == {NEEDED, SHAPES, OPTIONAL}
+    assert {row.weight for row in TABLE} == {NEEDED, STRICT, OPTIONAL}

@@ -18,7 +18,7 @@ from updown.commands.arguments import Arguments
 from updown.ledger import spool
 from updown.ledger.file import open_ledger
 from updown.model.errors import Locked
-from updown.serve import live_event
+from updown.serve import serve_event
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ def test_nothing_is_imported_or_read_while_the_lock_is_held(tmp_path: Path, verb
         place = tmp_path / "state" / "net-1"
         place.mkdir(parents=True)
         environment = call(tunnel._replace(connection="u", theirs="10.7.0.0/24"), "up")
-        spool.keep(str(place), spool.arrival(), environment, str(settings))
+        spool.write_event(str(place), spool.new_name(), environment, str(settings))
     words = [sys.executable, "-I", "-S", "-c", WATCHED, str(ROOT), str(tmp_path / "state"), str(settings), str(file)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_nothing_is_imported_or_read_while_the_lock_is_held(tmp_path: Path, verb
     assert statuses == [0], done.stderr
     assert seen == ["taken"]
     if kept:
-        assert spool.waiting(str(tmp_path / "state" / "net-1")) == []
+        assert spool.waiting_events(str(tmp_path / "state" / "net-1")) == []
 
 
 @pytest.mark.parametrize("verb", ["up", "down"])
@@ -144,7 +144,7 @@ def send_some(folder: str, tunnel: Tunnel, verbs: list[str], start: Any, results
     for verb in verbs:
         environment = call(tunnel, verb)
         try:
-            live_event(arguments, daemons.read(environment), environ=environment)
+            serve_event(arguments, daemons.read(environment), environ=environment)
             statuses.append(0)
         except Locked as error:
             assert "the event is kept" in error.text
@@ -179,10 +179,10 @@ def test_eight_processes_at_once_lose_no_event(tmp_path: Path, wait: str) -> Non
     place = str(tmp_path / "state" / "net-1")
     for _ in range(5):
         at_once(tmp_path, ["prepare", "route", "up"], wait)
-        assert spool.waiting(place) == []
+        assert spool.waiting_events(place) == []
         assert claims(tmp_path) == sorted(tunnel.connection for tunnel in TUNNELS)
         at_once(tmp_path, ["down", "unroute"], wait)
-        assert spool.waiting(place) == []
+        assert spool.waiting_events(place) == []
         assert claims(tmp_path) == []
 
 
@@ -199,10 +199,10 @@ def test_events_kept_behind_a_stopped_holder_are_applied_when_it_dies(tmp_path: 
         assert os.read(ready, 1) == b"x"
         found = at_once(tmp_path, ["prepare", "route", "up"], "0")
         assert set(map(tuple, found.values())) == {(4, 4, 4)}
-        assert len(spool.waiting(str(tmp_path / "state" / "net-1"))) == 24
+        assert len(spool.waiting_events(str(tmp_path / "state" / "net-1"))) == 24
     finally:
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
     at_once(tmp_path, ["up"], "5")
-    assert spool.waiting(str(tmp_path / "state" / "net-1")) == []
+    assert spool.waiting_events(str(tmp_path / "state" / "net-1")) == []
     assert claims(tmp_path) == sorted(tunnel.connection for tunnel in TUNNELS)

@@ -14,11 +14,11 @@ from tests.property.machine import EAST, EAST6, NOW, THIRD, WEST, WEST6, Machine
 from tests.unit.test_reconcile_machine import child, reconcile, said
 from updown.commands import make, run
 from updown.commands.arguments import parse as words
-from updown.commands.make import lacking, one
+from updown.commands.make import make_device, missing_keys
 from updown.commands.reconcile.decide import decide
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.concerns.mtu import Sa
-from updown.daemons.answer import ABSENT, Said
+from updown.daemons.answer import ABSENT, DaemonAnswer
 from updown.hook import dispatch
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -115,7 +115,7 @@ def test_a_dry_run_says_the_same_and_does_nothing(
     ],
 )
 def test_what_a_section_has_to_say(text: str, says: str) -> None:
-    found = lacking(resolve(tuple(parse(text, "f")), "", "d"))
+    found = missing_keys(resolve(tuple(parse(text, "f")), "", "d"))
     assert says in found
     assert bool(says) == bool(found)
 
@@ -197,7 +197,7 @@ def test_it_stays_for_strongswan_too(machine: Machine, command: Command) -> None
 def test_reconcile_leaves_what_was_made(machine: Machine, command: Command) -> None:
     machine.settings(ONE)
     command("make", "vti5")
-    facts = Facts({"libreswan": Said(ABSENT), "strongswan": Said(ABSENT)}, Database())
+    facts = Evidence({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, Database())
     assert decide(machine.claims(), facts, 2_000_000_000).ended == ()
 
 
@@ -238,7 +238,7 @@ def test_killed_at_any_moment_the_next_one_makes_it(machine: Machine) -> None:
         machine.moments, machine.dies_at = [], at
         try:
             with machine.ledger() as ledger:
-                one("vti5", machine.lines, ledger, cast(Netlink, machine.kernel), NOW, False)
+                make_device("vti5", machine.lines, ledger, cast(Netlink, machine.kernel), NOW, False)
             died = False
         except Kill:
             shutil.rmtree(machine.folder)
@@ -246,7 +246,7 @@ def test_killed_at_any_moment_the_next_one_makes_it(machine: Machine) -> None:
         machine.dies_at, machine.dead = None, False
         machine.send_all(establish(T) + withdraw(T))
         with machine.ledger() as ledger:
-            again = one("vti5", machine.lines, ledger, cast(Netlink, machine.kernel), NOW, False)
+            again = make_device("vti5", machine.lines, ledger, cast(Netlink, machine.kernel), NOW, False)
         assert again.error is None
         link = machine.kernel.named("vti5")
         assert (link.up, link.alias, machine.addresses("vti5")) == (True, "vti-updown", ["10.99.0.1/30"])
@@ -354,7 +354,7 @@ def test_a_made_device_has_the_kernels_mtu_until_a_tunnel_is_up_and_its_table_at
 ) -> None:
     """The table stays when the tunnel goes: the device asks for it by itself."""
     monkeypatch.setattr(
-        path_mtu, "find", lambda _context: Outgoing(Sa(50, 1, 4, "rfc4106(gcm(aes))", 16), 0x1001, 1, Key())
+        path_mtu, "outgoing_sa", lambda _context: Outgoing(Sa(50, 1, 4, "rfc4106(gcm(aes))", 16), 0x1001, 1, Key())
     )
     machine.settings(ONE + "mtu = auto\nmss = clamp\n")
     assert command("make", "vti5") == 0

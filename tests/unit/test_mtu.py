@@ -10,14 +10,14 @@ from tests.property.charon import Child, charon_call
 from tests.property.machine import WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_xfrm import state as xfrm_state
 from updown import daemons
-from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, Facts, Sa, of_device, work_out
+from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, MtuFacts, Sa, device_mtu, tunnel_mtu
 from updown.kernel import path_mtu as sa_room
 from updown.kernel.netlink.wire import attribute, attribute_u32
-from updown.kernel.path_mtu import Outgoing, decode, newest, picked
+from updown.kernel.path_mtu import Outgoing, decode, newest, of_tunnel
 from updown.model.errors import KernelError
 from updown.model.ipsec import Key
 from updown.model.objects import Link
-from updown.model.resources import Mtu, dump, load, resource
+from updown.model.resources import Mtu, dump, key_of, load
 from updown.output.report import explanation, operation_json
 
 GCM = Sa(ESP, TUNNEL, 4, "rfc4106(gcm(aes))", 16)
@@ -84,7 +84,7 @@ FITS: dict[str, tuple[Sa, int, int]] = {
 @pytest.mark.parametrize("case", FITS)
 def test_what_fits(case: str) -> None:
     sa, underlay, mtu = FITS[case]
-    assert work_out(sa, underlay).mtu == mtu
+    assert tunnel_mtu(sa, underlay).mtu == mtu
 
 
 STREAM = "gcm in TCP"
@@ -95,7 +95,7 @@ STREAM = "gcm in TCP"
 def test_one_byte_more_does_not_fit(case: str, underlay: int) -> None:
     """Counted the other way round: the size of the outer packet for an inner one of a given size."""
     sa, _, _ = FITS[case]
-    mtu = work_out(sa, underlay).mtu
+    mtu = tunnel_mtu(sa, underlay).mtu
     assert outer_size(sa, mtu) <= underlay < outer_size(sa, mtu + 1)
 
 
@@ -129,7 +129,7 @@ def outer_size(sa: Sa, size: int) -> int:
 )
 def test_what_is_not_known_is_named(sa: Sa, said: str) -> None:
     with pytest.raises(ValueError, match="of its SA") as caught:
-        work_out(sa, 1500)
+        tunnel_mtu(sa, 1500)
     assert str(caught.value) == said
 
 
@@ -152,7 +152,7 @@ def test_what_is_not_known_is_named(sa: Sa, said: str) -> None:
     ],
 )
 def test_the_sum_is_shown(sa: Sa, text: str) -> None:
-    assert work_out(sa, 1500, "eth0").text == text
+    assert tunnel_mtu(sa, 1500, "eth0").text == text
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_sum_is_shown(sa: Sa, text: str) -> None:
     [(0, 0, 0), (1400, 0, 1400), (1400, 1300, 1300), (1200, 1300, 1280), (0, 1200, 1280), (1200, 0, 1200)],
 )
 def test_a_device_with_ipv6_inside_is_never_below_1280(least4: int, least6: int, mtu: int) -> None:
-    assert of_device(least4, least6) == mtu
+    assert device_mtu(least4, least6) == mtu
 
 
 IN_THE_PAGE = {
@@ -181,7 +181,7 @@ def test_the_figures_of_the_page_are_right() -> None:
     found = {name: list(map(int, figures)) for name, *figures in rows[1:]}
     ways: tuple[dict[str, int], ...] = ({}, {"encapsulation": 2}, {"outer": 6})
     assert found == {
-        name: [work_out(sa._replace(**way), 1500).mtu for way in ways]  # type: ignore[arg-type]
+        name: [tunnel_mtu(sa._replace(**way), 1500).mtu for way in ways]  # type: ignore[arg-type]
         for name, sa in IN_THE_PAGE.items()
     }
 
@@ -233,9 +233,9 @@ def test_an_sa_is_picked_by_what_the_daemon_told() -> None:
         outgoing(0),
         outgoing(6, protocol=108),
     ]
-    assert picked(context, [*others, *ours]) == ours
+    assert of_tunnel(context, [*others, *ours]) == ours
     by_if_id = daemons.read(charon_call(Child(mark_in="", mark_out="", if_id_in="9", if_id_out="9"), "up"))
-    assert [one.spi for one in picked(by_if_id, [*others, *ours])] == [5]
+    assert [one.spi for one in of_tunnel(by_if_id, [*others, *ours])] == [5]
 
 
 def test_the_newest_counts_and_of_one_second_the_first_listed() -> None:
@@ -259,7 +259,7 @@ class Sas:
         self.machine = machine
         self.found: Optional[Outgoing] = Outgoing(GCM, 0x1001, 1, Key())
         self.asked = 0
-        monkeypatch.setattr(sa_room, "find", self.find)
+        monkeypatch.setattr(sa_room, "outgoing_sa", self.find)
 
     def find(self, _context: object) -> Optional[Outgoing]:
         self.asked += 1
@@ -444,7 +444,7 @@ def test_an_sa_that_cannot_be_read_is_told(machine: Machine, monkeypatch: pytest
     def refused(_context: object) -> None:
         raise KernelError("XFRM state: Operation not permitted", 1, "run as root")
 
-    monkeypatch.setattr(sa_room, "find", refused)
+    monkeypatch.setattr(sa_room, "outgoing_sa", refused)
     machine.settings(AUTO)
     _, warnings = texts(machine, T)
     assert "Operation not permitted; run as root" in warnings[0]
@@ -454,7 +454,7 @@ def test_an_mtu_is_stored_and_sorted_by_its_size() -> None:
     want = Mtu("vti5", 1438, True, "eth0 1500 - ... = 1438")
     assert load(dump(want)) == want
     sizes = [68, 999, 1000, 1438, 65515]
-    names = [resource(Mtu("vti5", size)) for size in sizes]
+    names = [key_of(Mtu("vti5", size)) for size in sizes]
     assert sorted(names) == names
 
 
@@ -465,5 +465,5 @@ def test_facts_of_an_ipv6_way(machine: Machine, sas: Sas) -> None:
     machine.kernel.files["net/ipv6/conf/eth0/mtu"] = "1420"
     six = T._replace(me=WEST6, peer="2001:db8:0:1::2")
     context = daemons.read(call(six, "up"))
-    found = sa_room.facts_for(context, machine.lines, machine.kernel)  # type: ignore[arg-type]
-    assert found == Facts(GCM, 1420, "eth0")
+    found = sa_room.gather(context, machine.lines, machine.kernel)  # type: ignore[arg-type]
+    assert found == MtuFacts(GCM, 1420, "eth0")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.property.machine import EAST, THIRD, Machine, Tunnel, call, establish, withdraw
-from updown.ledger.liveness import set_missed
+from updown.ledger.liveness import set_missed_probes
 from updown.model.objects import Route
 from updown.model.resources import dump, load
 from updown.output.iproute2 import command
@@ -138,11 +138,11 @@ def test_a_device_that_follows_takes_its_hop_along(machine: Machine) -> None:
 def test_a_silent_far_end_loses_its_hop(machine: Machine) -> None:
     up(machine, *"ab")
     with machine.ledger() as ledger:
-        set_missed(ledger, "vti5", 3, 0)
+        set_missed_probes(ledger, "vti5", 3, 0)
     machine.send(call(tunnel("b"), "up"))
     assert devices(machine) == {"vti6"}
     with machine.ledger() as ledger:
-        set_missed(ledger, "vti5", 0, 0)
+        set_missed_probes(ledger, "vti5", 0, 0)
     machine.send(call(tunnel("b"), "up"))
     assert devices(machine) == {"vti5", "vti6"}
 

@@ -14,7 +14,7 @@ from updown.ledger.file import copy_ledger, open_ledger
 from updown.model.claims import Claim
 from updown.model.errors import Conflict, KernelError
 from updown.model.objects import Link, Route
-from updown.model.resources import Row
+from updown.model.resources import DeletionRule
 
 ALL = "[defaults]\ninterface = vti5\nshared = yes\nrouting = yes\n"
 C = Child("c", peer_id="east")
@@ -223,7 +223,7 @@ def test_our_alias_is_the_whole_of_it(alias: str, ours: bool) -> None:
 
 def test_what_a_killed_event_had_begun_to_write_is_no_damage_to_who_only_reads(tmp_path: Path) -> None:
     """SQLite takes it back where it may write; status and dry runs may not."""
-    first = Claim("k", "sa", "t", '["t"]', "g", "vti5", Row(False, True))
+    first = Claim("k", "sa", "t", '["t"]', "g", "vti5", DeletionRule(False, True))
     with open_ledger(str(tmp_path), "1") as ledger:
         ledger.begin()
         ledger.put(first)

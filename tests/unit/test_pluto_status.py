@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa
 from updown.daemons.libreswan import status
 from updown.daemons.libreswan.status import read
 
@@ -60,14 +60,14 @@ IPsec SAs: total(0), authenticated(0), anonymous(0)
 def test_children_with_ends_and_spis() -> None:
     said = read(WHOLE, 17)
     assert (said.state, said.since) == (ANSWERED, 17)
-    one = Child("libreswan", "p", "198.51.100.1", "198.51.100.2", 0xDD642581, 0x74D1CA6F, ours=True)
+    one = ChildSa("libreswan", "p", "198.51.100.1", "198.51.100.2", 0xDD642581, 0x74D1CA6F, wants_device=True)
     assert said.children[0] == one
     assert [(child.connection, child.peer, child.spi_in) for child in said.children[1:]] == [
         ("s/1x0", "198.51.100.2", 0xBFC07ADD),
         ("r", "60.191.89.26", 0xD7B50DF),
         ("six", "2001:db8::2", 2),
     ]
-    assert [child.ours for child in said.children] == [True, False, False, False]
+    assert [child.wants_device for child in said.children] == [True, False, False, False]
 
 
 def test_connections_on_demand_or_wished_up_are_held() -> None:

@@ -12,10 +12,10 @@ import pytest
 from tests.property.machine import EAST, WEST, Machine, Tunnel, call, establish, withdraw
 from updown.commands import probe as module
 from updown.commands.arguments import parse as words
-from updown.commands.status import show
+from updown.commands.status import run as show
 from updown.hook import dispatch
 from updown.kernel import ping
-from updown.ledger.liveness import MISSES, missed
+from updown.ledger.liveness import MISSES, missed_probes
 from updown.model.errors import KernelError, Refused
 from updown.model.objects import Link
 from updown.model.operations import Report
@@ -37,7 +37,7 @@ def dead(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         machine.asked.append(dict(targets))  # type: ignore[attr-defined]
         return {device: "does not answer" if far in silent else "" for device, far in targets.items()}
 
-    monkeypatch.setattr(ping, "ask", ask)
+    monkeypatch.setattr(ping, "ping", ask)
     monkeypatch.setattr(module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr(module, "settings_lines", lambda _: machine.lines)
     return silent
@@ -65,7 +65,7 @@ def test_after_three_misses_the_routes_go_and_with_an_answer_they_are_back(machi
     run(machine)
     assert machine.kernel.picture() == before
     with machine.ledger() as ledger:
-        assert missed(ledger) == {}
+        assert missed_probes(ledger) == {}
 
 
 SILENT = "ip link set vti5 state dormant"
@@ -221,10 +221,10 @@ def test_a_tunnel_that_goes_down_while_it_is_asked_is_not_counted(
         machine.send(call(T, "down", wishes=("UP",)))
         return dict.fromkeys([*targets, *hearing], "does not answer")
 
-    monkeypatch.setattr(ping, "ask", ask)
+    monkeypatch.setattr(ping, "ping", ask)
     run(machine)
     with machine.ledger() as ledger:
-        assert missed(ledger) == {}
+        assert missed_probes(ledger) == {}
     assert dead == set()
 
 
@@ -241,7 +241,7 @@ def test_a_tunnel_that_is_down_is_not_asked_and_its_count_is_forgotten(
     run(machine)
     assert machine.asked[-1] == {}  # type: ignore[attr-defined]
     with machine.ledger() as ledger:
-        assert missed(ledger) == {}
+        assert missed_probes(ledger) == {}
     machine.send_all(establish(T))
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 

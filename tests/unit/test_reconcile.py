@@ -8,27 +8,37 @@ from typing import Any
 import pytest
 
 from updown.commands.reconcile.decide import GRACE, decide
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import notes
-from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child, Said
-from updown.model.claims import REVIVE, SA, TRAP, About, Claim
-from updown.model.ipsec import Database, Key, Known, Policy, State, backed, known, side, traces
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa, DaemonAnswer
+from updown.model.claims import REVIVE, SA, TRAP, Claim, SaInfo
+from updown.model.ipsec import (
+    Database,
+    IpsecIndex,
+    Key,
+    Policy,
+    State,
+    has_any_trace,
+    has_policy_and_state,
+    index,
+    selector_side,
+)
 from updown.model.objects import Address, Link, Route
-from updown.model.resources import Device, PeerRoute, Row, Want
+from updown.model.resources import DeletionRule, Device, PeerRoute, Resource
 
 NOW = 1_700_000_000
 OLD = NOW - GRACE
 WEST, EAST, NEW_WEST, NEW_EAST = "198.51.100.1", "198.51.100.2", "198.51.100.11", "198.51.100.12"
 LINK = Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5)
-ABOUT = About("libreswan", WEST, EAST, "10.1.0.0/24", "10.2.0.0/24", 16388, 0x1000, 0x1001)
+ABOUT = SaInfo("libreswan", WEST, EAST, "10.1.0.0/24", "10.2.0.0/24", 16388, 0x1000, 0x1001)
 POLICY = Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), key=Key(5, 0xFFFFFFFF))
 TRAP_POLICY = POLICY._replace(reqids=(0,))  # 4.10's own, with an open template
 STATE = State(EAST, WEST, 0x2000, 16389, 50, 1)
-CHILD = Child("libreswan", "t", WEST, EAST, 0x2000, 0x2001)
+CHILD = ChildSa("libreswan", "t", WEST, EAST, 0x2000, 0x2001)
 
 
-def database(policies: tuple[Policy, ...], states: tuple[State, ...]) -> Known:
-    return known(Database(policies, states))
+def database(policies: tuple[Policy, ...], states: tuple[State, ...]) -> IpsecIndex:
+    return index(Database(policies, states))
 
 
 PERMANENT = '["t"]'  # what tells a tunnel from others: of an instance its reqid as well
@@ -37,29 +47,29 @@ INSTANCE = '["t", 16388]'
 
 def claim(kind: str = SA, link: Link | None = LINK, **more: Any) -> Claim:
     about = ABOUT._replace(**{name: more.pop(name) for name in ABOUT._fields if name in more})
-    wants: list[Want] = [Device(link, False, True)] if link else []
+    wants: list[Resource] = [Device(link, False, True)] if link else []
     wants.append(Route(about.peer_client.split(" ")[0], "vti5"))
-    made = Claim("k", kind, "t", PERMANENT, "g", "vti5", Row(False, True), True, OLD, tuple(wants), about, 1)
+    made = Claim("k", kind, "t", PERMANENT, "g", "vti5", DeletionRule(False, True), True, OLD, tuple(wants), about, 1)
     return made._replace(**more)
 
 
-def facts(said: Said | None = None, *records: Policy | State, daemon: str = "libreswan") -> Facts:
+def facts(said: DaemonAnswer | None = None, *records: Policy | State, daemon: str = "libreswan") -> Evidence:
     policies = tuple(record for record in records if isinstance(record, Policy))
     states = tuple(record for record in records if isinstance(record, State))
-    return Facts({daemon: said or Said(ABSENT)}, Database(policies, states))
+    return Evidence({daemon: said or DaemonAnswer(ABSENT)}, Database(policies, states))
 
 
-def ends(one: Claim, what: Facts, before_start: bool = False) -> str:
+def ends(one: Claim, what: Evidence, before_start: bool = False) -> str:
     """Why it ends; empty where it lives."""
     found = decide([one], what, NOW, before_start).ended
     assert len(found) <= 1
     return found[0].reason if found else ""
 
 
-ANSWER = Said(ANSWERED, since=1)
+ANSWER = DaemonAnswer(ANSWERED, since=1)
 UP = ANSWER._replace(children=(CHILD,))
 HELD = ANSWER._replace(held=("t",))
-MUTE = Said(SILENT, "no answer", since=1)
+MUTE = DaemonAnswer(SILENT, "no answer", since=1)
 
 TABLE = [
     # the daemon answers: its word alone counts
@@ -95,14 +105,14 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("kind", "said", "records", "reason"), TABLE)
-def test_what_ends_and_why(kind: str, said: Said | None, records: tuple[Any, ...], reason: str) -> None:
+def test_what_ends_and_why(kind: str, said: DaemonAnswer | None, records: tuple[Any, ...], reason: str) -> None:
     assert ends(claim(kind), facts(said, *records)) == reason
 
 
 AWAY, ELSEWHERE = "198.51.100.7", "198.51.100.8"
 
 
-def moved_to(*claims: Claim, said: Said) -> dict[str, str]:
+def moved_to(*claims: Claim, said: DaemonAnswer) -> dict[str, str]:
     """By key, our end of each claim that moved."""
     return {claim.key: claim.about.me for claim in decide(claims, facts(said), NOW).moved}
 
@@ -128,7 +138,9 @@ def test_of_a_template_s_instances_no_one_end_is_told() -> None:
 
 
 @pytest.mark.parametrize(("kind", "said", "records", "reason"), TABLE)
-def test_a_young_claim_is_left_alone(kind: str, said: Said | None, records: tuple[Any, ...], reason: str) -> None:
+def test_a_young_claim_is_left_alone(
+    kind: str, said: DaemonAnswer | None, records: tuple[Any, ...], reason: str
+) -> None:
     young = claim(kind, since=NOW - GRACE + 1)
     assert ends(young, facts(said, *records)) == ""
     absent = said is None
@@ -139,17 +151,17 @@ def test_a_young_claim_is_left_alone(kind: str, said: Said | None, records: tupl
 
 @pytest.mark.parametrize("kind", [SA, TRAP, REVIVE])
 @pytest.mark.parametrize("said", [None, MUTE])
-def test_without_the_kernel_s_word_nothing_is_guessed(kind: str, said: Said | None) -> None:
-    assert decide([claim(kind)], Facts({"libreswan": said or Said(ABSENT)}, None), NOW, True).ended == ()
+def test_without_the_kernel_s_word_nothing_is_guessed(kind: str, said: DaemonAnswer | None) -> None:
+    assert decide([claim(kind)], Evidence({"libreswan": said or DaemonAnswer(ABSENT)}, None), NOW, True).ended == ()
 
 
 def test_a_daemon_s_word_needs_no_kernel() -> None:
-    assert decide([claim()], Facts({"libreswan": UP}, None), NOW).ended == ()
-    assert len(decide([claim()], Facts({"libreswan": ANSWER}, None), NOW).ended) == 1
+    assert decide([claim()], Evidence({"libreswan": UP}, None), NOW).ended == ()
+    assert len(decide([claim()], Evidence({"libreswan": ANSWER}, None), NOW).ended) == 1
 
 
 def test_one_daemon_says_nothing_of_the_other_s_claims() -> None:
-    both = Facts({"libreswan": ANSWER, "strongswan": MUTE}, Database((POLICY,), (STATE,)))
+    both = Evidence({"libreswan": ANSWER, "strongswan": MUTE}, Database((POLICY,), (STATE,)))
     other = claim(key="o", daemon="strongswan", reqid=16389)
     assert [end.claim.key for end in decide([claim(), other], both, NOW).ended] == ["k"]
 
@@ -169,7 +181,7 @@ def test_one_daemon_says_nothing_of_the_other_s_claims() -> None:
     ],
 )
 def test_pluto_s_instances_are_told_apart_by_the_reqid_behind_their_spi(
-    child: Child, states: tuple[State, ...], lives: bool
+    child: ChildSa, states: tuple[State, ...], lives: bool
 ) -> None:
     assert (ends(claim(tunnel=INSTANCE), facts(ANSWER._replace(children=(child,)), *states)) == "") is lives
 
@@ -178,7 +190,7 @@ def test_pluto_s_instances_are_told_apart_by_the_reqid_behind_their_spi(
     ("peer", "any_remote", "lives"), [(EAST, True, True), (NEW_EAST, True, False), (NEW_EAST, False, True)]
 )
 def test_with_a_configured_reqid_the_peer_tells_instances_apart(peer: str, any_remote: bool, lives: bool) -> None:
-    one = claim(reqid=77, row=Row(any_remote, True), tunnel=INSTANCE)
+    one = claim(reqid=77, deletion=DeletionRule(any_remote, True), tunnel=INSTANCE)
     said = ANSWER._replace(children=(CHILD._replace(peer=peer),))
     assert (ends(one, facts(said, STATE._replace(reqid=77))) == "") is lives
 
@@ -192,26 +204,26 @@ def test_one_of_three_clients_left() -> None:
     states = [STATE._replace(spi=0x2000 + number, reqid=16389 + 4 * number) for number in range(3)]
     found = decide(claims, facts(ANSWER._replace(children=tuple(children)), *states), NOW)
     assert [end.claim.key for end in found.ended] == ["1"]
-    assert found.uncounted == ()
+    assert found.unclaimed == ()
 
 
 def test_a_lost_down_of_a_connection_that_is_wished_up_leaves_it_waiting() -> None:
     """As the `down` would have: nothing may leave in clear meanwhile. A template's instance is nothing that comes back."""
-    (waits,) = decide([claim()], facts(HELD), NOW).waiting
-    assert (waits.kind, waits.wants) == (REVIVE, claim().wants)
-    assert decide([claim(tunnel=INSTANCE)], facts(HELD), NOW).waiting == ()
+    (waits,) = decide([claim()], facts(HELD), NOW).to_revive
+    assert (waits.kind, waits.resources) == (REVIVE, claim().resources)
+    assert decide([claim(tunnel=INSTANCE)], facts(HELD), NOW).to_revive == ()
 
 
 def test_an_instance_whose_reqid_cannot_be_known_lives_and_follows_nobody() -> None:
     """The XFRM database could not be read: another client's child is no reason to end it, nor to send it there."""
     other = ANSWER._replace(children=(CHILD._replace(peer=NEW_EAST, spi_in=0x9999),))
-    found = decide([claim(tunnel=INSTANCE)], Facts({"libreswan": other}, None), NOW)
+    found = decide([claim(tunnel=INSTANCE)], Evidence({"libreswan": other}, None), NOW)
     assert (found.ended, found.moved) == ((), ())
 
 
 def test_an_answer_of_charon_that_left_something_out_ends_nothing_the_kernel_has() -> None:
     one = charon_claim("a", 1)
-    partly = Said(ANSWERED, since=1, whole=False)
+    partly = DaemonAnswer(ANSWERED, since=1, whole=False)
     assert ends(one, facts(partly, POLICY, STATE, daemon="strongswan")) == ""
     assert ends(one, facts(partly._replace(whole=True), POLICY, STATE, daemon="strongswan"))
 
@@ -225,7 +237,7 @@ def test_several_selectors_of_one_child_live_and_end_together() -> None:
 # strongSwan: names, keys and unique ids
 
 
-class Told(About):
+class Told(SaInfo):
     """About, with what strongSwan's claims add to it."""
 
     unique_id = 0
@@ -238,12 +250,12 @@ def charon_claim(key: str, unique: int, **more: Any) -> Claim:
     return made._replace(about=about, order=int(more.get("order", len(key) and ord(key[0]))))
 
 
-def charon(*unique: int, **more: Any) -> Facts:
+def charon(*unique: int, **more: Any) -> Evidence:
     children = [
-        Child("strongswan", "t", WEST, EAST, unique_id=number, mark_in=5, mark_out=5)._replace(**more)
+        ChildSa("strongswan", "t", WEST, EAST, unique_id=number, mark_in=5, mark_out=5)._replace(**more)
         for number in unique
     ]
-    return facts(Said(ANSWERED, since=1, children=tuple(children)), daemon="strongswan")
+    return facts(DaemonAnswer(ANSWERED, since=1, children=tuple(children)), daemon="strongswan")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +284,7 @@ def test_charon_s_ids_may_change_but_not_their_number(claimed: list[int], report
 def test_charon_s_clients_are_told_apart_by_their_selectors_once_their_ids_changed() -> None:
     """Of two clients of one child the newer vanished without a call, and the older's IKE SA was rekeyed."""
     claims = [charon_claim("a", 1, peer_client="10.0.1.1/32"), charon_claim("b", 2, peer_client="10.0.1.2/32")]
-    found = decide(claims, charon(5, theirs=("10.0.1.1/32",)), NOW)
+    found = decide(claims, charon(5, remote_ts=("10.0.1.1/32",)), NOW)
     assert [end.claim.key for end in found.ended] == ["b"]
 
 
@@ -301,12 +313,12 @@ def test_an_xfrm_interface_s_child_is_known_by_its_if_id() -> None:
 def test_a_device_follows_its_tunnel_s_ends(daemon: str) -> None:
     one = charon_claim("a", 1) if daemon == "strongswan" else claim()
     wide, address = Route("198.51.100.0/24", "vti5"), Address("vti5", "10.99.0.1/30")
-    one = one._replace(wants=(*one.wants, PeerRoute(EAST, "vti5", "eth0", WEST), wide, address))
+    one = one._replace(resources=(*one.resources, PeerRoute(EAST, "vti5", "eth0", WEST), wide, address))
     moved: dict[str, Any] = {"me": NEW_WEST, "peer": NEW_EAST}
     what = charon(1, **moved) if daemon == "strongswan" else facts(ANSWER._replace(children=(CHILD._replace(**moved),)))
     (found,) = decide([one], what, NOW).moved
     assert found.about[:3] == (daemon, NEW_WEST, NEW_EAST)
-    assert found.wants == (
+    assert found.resources == (
         Device(LINK._replace(local=NEW_WEST, remote=NEW_EAST), False, True),
         PeerRoute(NEW_EAST, "vti5", "eth0", NEW_WEST),
         Route("10.2.0.0/24", "vti5"),
@@ -320,14 +332,14 @@ def test_a_device_follows_its_tunnel_s_ends(daemon: str) -> None:
 def test_a_device_for_several_peers_keeps_remote_any() -> None:
     one = claim(link=LINK._replace(remote="0.0.0.0"))
     (found,) = decide([one], facts(ANSWER._replace(children=(CHILD._replace(me=NEW_WEST),))), NOW).moved
-    assert found.wants[0] == Device(LINK._replace(local=NEW_WEST, remote="0.0.0.0"), False, True)
+    assert found.resources[0] == Device(LINK._replace(local=NEW_WEST, remote="0.0.0.0"), False, True)
 
 
 def test_a_move_between_families_changes_the_device_s_kind() -> None:
     what = facts(ANSWER._replace(children=(CHILD._replace(me="2001:db8::1", peer="2001:db8::2"),)))
     (found,) = decide([claim()], what, NOW).moved
-    assert isinstance(found.wants[0], Device)
-    assert found.wants[0].link._replace(ikey=0, okey=0) == Link(
+    assert isinstance(found.resources[0], Device)
+    assert found.resources[0].link._replace(ikey=0, okey=0) == Link(
         "vti5", "vti6", local="2001:db8::1", remote="2001:db8::2"
     )
 
@@ -339,7 +351,7 @@ def test_ends_that_are_not_told_or_the_same_move_nothing(me: str) -> None:
 
 def test_the_daemon_s_own_device_is_left_to_it() -> None:
     one = claim()
-    one = one._replace(wants=(Device(Link("ipsec1", "xfrm", if_id=1), True, False, by_daemon=True),))
+    one = one._replace(resources=(Device(Link("ipsec1", "xfrm", if_id=1), True, False, by_daemon=True),))
     assert decide([one], facts(ANSWER._replace(children=(CHILD._replace(me=NEW_WEST),))), NOW).moved == ()
 
 
@@ -348,13 +360,17 @@ def test_the_daemon_s_own_device_is_left_to_it() -> None:
 
 @pytest.mark.parametrize(("ours", "count"), [(True, 1), (False, 0)])
 def test_a_tunnel_without_a_claim_is_told_where_it_should_have_one(ours: bool, count: int) -> None:
-    what = facts(ANSWER._replace(children=(CHILD._replace(connection="u", ours=ours), CHILD._replace(ours=True))))
-    assert len(decide([claim()], what, NOW).uncounted) == count
+    what = facts(
+        ANSWER._replace(children=(CHILD._replace(connection="u", wants_device=ours), CHILD._replace(wants_device=True)))
+    )
+    assert len(decide([claim()], what, NOW).unclaimed) == count
 
 
 def test_a_rekeyed_child_s_other_half_is_no_second_tunnel() -> None:
-    what = facts(ANSWER._replace(children=(CHILD._replace(ours=True), CHILD._replace(spi_in=7, ours=True))))
-    assert decide([claim()], what, NOW).uncounted == ()
+    what = facts(
+        ANSWER._replace(children=(CHILD._replace(wants_device=True), CHILD._replace(spi_in=7, wants_device=True)))
+    )
+    assert decide([claim()], what, NOW).unclaimed == ()
 
 
 # The kernel's word
@@ -374,7 +390,7 @@ def test_a_rekeyed_child_s_other_half_is_no_second_tunnel() -> None:
     ],
 )
 def test_a_claim_s_policy_is_known_by_selectors_and_mark(changes: dict[str, Any], fits: bool) -> None:
-    assert backed(claim(), database((POLICY._replace(**changes),), (STATE,))) is fits
+    assert has_policy_and_state(claim(), database((POLICY._replace(**changes),), (STATE,))) is fits
 
 
 @pytest.mark.parametrize(
@@ -390,39 +406,39 @@ def test_a_claim_s_policy_is_known_by_selectors_and_mark(changes: dict[str, Any]
 )
 def test_protocol_and_ports_count(mine: str, theirs: str, changes: dict[str, Any], fits: bool) -> None:
     one = claim(my_client=mine, peer_client=theirs)
-    assert backed(one, database((POLICY._replace(**changes),), (STATE,))) is fits
+    assert has_policy_and_state(one, database((POLICY._replace(**changes),), (STATE,))) is fits
 
 
 def test_a_range_fits_each_prefix_of_it() -> None:
     one = claim(peer_client="10.2.0.0-10.2.2.255")
-    assert backed(one, database((POLICY._replace(destination="10.2.0.0/23"),), (STATE,)))
+    assert has_policy_and_state(one, database((POLICY._replace(destination="10.2.0.0/23"),), (STATE,)))
 
 
 def test_an_if_id_takes_the_mark_s_place() -> None:
     one = claim(link=Link("ipsec9", "xfrm", if_id=9))
-    assert backed(one, database((POLICY._replace(key=Key(if_id=9)),), (STATE,)))
-    assert not backed(one, database((POLICY._replace(key=Key(5, 0xFFFFFFFF, 8)),), (STATE,)))
+    assert has_policy_and_state(one, database((POLICY._replace(key=Key(if_id=9)),), (STATE,)))
+    assert not has_policy_and_state(one, database((POLICY._replace(key=Key(5, 0xFFFFFFFF, 8)),), (STATE,)))
 
 
 def test_a_state_counts_by_the_policy_s_reqid_which_moves_with_charon() -> None:
     one = charon_claim("a", 1, reqid=3)
-    assert backed(one, database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=4),)))
-    assert not backed(one, database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=3),)))
+    assert has_policy_and_state(one, database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=4),)))
+    assert not has_policy_and_state(one, database((POLICY._replace(reqids=(4,)),), (STATE._replace(reqid=3),)))
 
 
 def test_a_trace_is_any_policy_spi_or_reqid() -> None:
-    assert traces(claim(), database((), (STATE._replace(reqid=9, spi=0x1001),)))
-    assert traces(claim(), database((), (STATE,)))
-    assert not traces(claim(), database((POLICY._replace(direction="in"),), (STATE._replace(reqid=9),)))
+    assert has_any_trace(claim(), database((), (STATE._replace(reqid=9, spi=0x1001),)))
+    assert has_any_trace(claim(), database((), (STATE,)))
+    assert not has_any_trace(claim(), database((POLICY._replace(direction="in"),), (STATE._replace(reqid=9),)))
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "10.1.0.0/99", "10.1.0.0/24 x/y"])
 def test_what_is_no_selector_fits_nothing(text: str) -> None:
-    assert side(text) is None
+    assert selector_side(text) is None
 
 
 def test_who_could_not_be_asked_is_told() -> None:
-    both = Facts({"libreswan": MUTE, "strongswan": Said(SILENT, "no vici")}, Database())
+    both = Evidence({"libreswan": MUTE, "strongswan": DaemonAnswer(SILENT, "no vici")}, Database())
     remarks, warnings = notes([claim()], both)
     assert warnings == (
         "pluto runs but says nothing (no answer): only claims that the kernel knows nothing of end; run it again later",

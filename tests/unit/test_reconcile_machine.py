@@ -19,10 +19,10 @@ from tests.recordings import recordings
 from updown.commands.arguments import Arguments, parse
 from updown.commands.reconcile import run as reconcile_run
 from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
-from updown.commands.reconcile.run import run
-from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child, Said
+from updown.commands.reconcile.run import reconcile_ledger
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa, DaemonAnswer
 from updown.hook import dispatch
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import copy_ledger
@@ -36,12 +36,14 @@ U = T._replace(connection="u", mine="10.1.1.0/24", theirs="10.3.0.0/24", reqid=1
 SHARED = T._replace(shared="yes", device="vti9", mark_in="9/0xffffffff", mark_out="9/0xffffffff")
 
 
-def child(tunnel: Tunnel, **more: Any) -> Child:
-    return Child("libreswan", tunnel.connection, tunnel.me, tunnel.peer, tunnel.reqid, ours=True)._replace(**more)
+def child(tunnel: Tunnel, **more: Any) -> ChildSa:
+    return ChildSa("libreswan", tunnel.connection, tunnel.me, tunnel.peer, tunnel.reqid, wants_device=True)._replace(
+        **more
+    )
 
 
-def said(*children: Child, held: tuple[str, ...] = ()) -> Said:
-    return Said(ANSWERED, since=1, children=children, held=held)
+def said(*children: ChildSa, held: tuple[str, ...] = ()) -> DaemonAnswer:
+    return DaemonAnswer(ANSWERED, since=1, children=children, held=held)
 
 
 def database(*tunnels: Tunnel) -> Database:
@@ -56,14 +58,14 @@ def database(*tunnels: Tunnel) -> Database:
 
 
 def reconcile(
-    machine: Machine, word: Said, xfrm: Database | None = None, now: int = LATER, dry: bool = False, **more: Any
+    machine: Machine, word: DaemonAnswer, xfrm: Database | None = None, now: int = LATER, dry: bool = False, **more: Any
 ) -> Outcome:
-    facts = Facts({"libreswan": word}, Database() if xfrm is None else xfrm)
+    facts = Evidence({"libreswan": word}, Database() if xfrm is None else xfrm)
     with machine.ledger() as ledger:
-        return run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry, **more)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry, **more)
 
 
-def settled(machine: Machine, word: Said, xfrm: Database | None = None) -> None:
+def settled(machine: Machine, word: DaemonAnswer, xfrm: Database | None = None) -> None:
     """A second reconcile finds nothing to do."""
     again = reconcile(machine, word, xfrm)
     assert again.report.operations == ()
@@ -87,7 +89,7 @@ def test_a_tunnel_that_is_up_is_left_as_it_is(machine: Machine) -> None:
 
 
 def test_an_empty_machine(machine: Machine) -> None:
-    assert outcome_lines(reconcile(machine, Said(ABSENT)), False) == ["# nothing to do"]
+    assert outcome_lines(reconcile(machine, DaemonAnswer(ABSENT)), False) == ["# nothing to do"]
 
 
 # What was lost behind our back
@@ -201,10 +203,10 @@ def test_a_late_joined_call_of_a_tunnel_that_was_rekeyed_meanwhile_is_made_good(
 def test_after_a_crash_the_kernel_decides(machine: Machine) -> None:
     """--leave-state: the SAs are still there, and so is the device; flushed, both go."""
     machine.send_all(establish(T))
-    kept = reconcile(machine, Said(ABSENT), database(T))
+    kept = reconcile(machine, DaemonAnswer(ABSENT), database(T))
     assert kept.report.operations == ()
     assert machine.kinds() == {("t", "sa")}
-    reconcile(machine, Said(ABSENT), Database(), now=NOW, before_start=True)
+    reconcile(machine, DaemonAnswer(ABSENT), Database(), now=NOW, before_start=True)
     assert machine.kinds() == set()
     assert machine.devices() == set()
 
@@ -240,7 +242,7 @@ def test_a_young_claim_s_device_stays(machine: Machine) -> None:
 
 def test_a_silent_daemon_s_tunnels_stay_and_that_is_told(machine: Machine) -> None:
     machine.send_all(establish(T))
-    outcome = reconcile(machine, Said(SILENT, "no answer"), database(T))
+    outcome = reconcile(machine, DaemonAnswer(SILENT, "no answer"), database(T))
     assert outcome.report.operations == ()
     assert [warning for warning in outcome.report.warnings if "pluto runs but says nothing" in warning]
 
@@ -250,8 +252,8 @@ def test_a_dry_run_says_the_same_and_does_nothing(machine: Machine) -> None:
     foreign(machine)
     before = machine.kernel.picture(), machine.claims()
     with copy_ledger(str(machine.folder), "1") as ledger:
-        facts = Facts({"libreswan": said()}, database(T))
-        would = run(ledger, cast(Netlink, machine.kernel), (), facts, LATER, dry=True)
+        facts = Evidence({"libreswan": said()}, database(T))
+        would = reconcile_ledger(ledger, cast(Netlink, machine.kernel), (), facts, LATER, dry=True)
     assert (machine.kernel.picture(), machine.claims()) == before
     does = reconcile(machine, said(), database(T))
     assert outcome_lines(would, True) == outcome_lines(does, True)
@@ -481,7 +483,7 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
     state: dict[str, Any] = {"said": said()}
     for module in ("commands.reconcile.run", "commands.adopt"):
         monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
-    monkeypatch.setattr(reconcile_run, "gather", lambda _: Facts({"libreswan": state["said"]}, Database()))
+    monkeypatch.setattr(reconcile_run, "gather", lambda _: Evidence({"libreswan": state["said"]}, Database()))
     monkeypatch.setattr("updown.commands.reconcile.run.clock.now", lambda: LATER)
     monkeypatch.setattr("updown.commands.reconcile.run.time.sleep", lambda _: None)
 
@@ -539,12 +541,14 @@ def test_of_two_sas_of_one_child_the_newer_one_s_mark_stays(machine: Machine) ->
     new = old._replace(mark_in="102/0xffffffff", mark_out="102/0xffffffff")
     machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
     both = tuple(
-        Child("strongswan", "u", WEST, EAST, unique_id=number, mark_in=mark, mark_out=mark, theirs=("10.2.0.0/24",))
+        ChildSa(
+            "strongswan", "u", WEST, EAST, unique_id=number, mark_in=mark, mark_out=mark, remote_ts=("10.2.0.0/24",)
+        )
         for number, mark in ((1, 101), (2, 102))
     )
-    found = Facts({"strongswan": Said(ANSWERED, children=both)}, Database())
+    found = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=both)}, Database())
     with machine.ledger() as ledger:
-        outcome = run(ledger, cast(Netlink, machine.kernel), machine.lines, found, LATER)
+        outcome = reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, found, LATER)
     assert outcome.report.operations == ()
     assert machine.kernel.named("vti101").okey == 102
 
@@ -568,10 +572,10 @@ def test_an_event_while_the_daemons_are_asked_makes_it_ask_again(
     machine.send_all(establish(T))
     answers = [said(), said(child(T))]
 
-    def gather(_: object) -> Facts:
+    def gather(_: object) -> Evidence:
         if len(answers) == 2:
             machine.send_all(establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD)))
-        return Facts({"libreswan": answers.pop(0)}, Database())
+        return Evidence({"libreswan": answers.pop(0)}, Database())
 
     monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0
@@ -589,10 +593,10 @@ def test_where_events_never_cease_the_claims_that_stayed_are_served(
     machine.kernel.delete_link(machine.kernel.named("vti7").ifindex)
     asked: list[int] = []
 
-    def gather(_: object) -> Facts:
+    def gather(_: object) -> Evidence:
         asked.append(len(asked))
         machine.send_all([*withdraw(other), *establish(other, spi=0x2000 + 16 * len(asked))])
-        return Facts({"libreswan": said(child(mine))}, Database())
+        return Evidence({"libreswan": said(child(mine))}, Database())
 
     monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0
@@ -612,9 +616,9 @@ def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
     verbs = ("prepare", "route") if kind == "trap" else ("prepare", "route", "up")
     machine.send_all([call(T, verb, child=kind == "sa") for verb in verbs])
 
-    def gather(_: object) -> Facts:
+    def gather(_: object) -> Evidence:
         machine.send_all([*withdraw(U), *establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD))])
-        return Facts({"libreswan": said()._replace(since=since)}, Database())
+        return Evidence({"libreswan": said()._replace(since=since)}, Database())
 
     monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0

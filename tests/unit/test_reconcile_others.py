@@ -13,9 +13,9 @@ from tests.property.charon import charon_calls
 from tests.property.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.unit.test_reconcile_machine import LATER, T, child, database, reconcile, said
 from updown.commands.adopt import STATIC, release
-from updown.commands.reconcile.match import Facts
-from updown.commands.reconcile.run import run
-from updown.daemons.answer import Child
+from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.run import reconcile_ledger
+from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database
@@ -30,13 +30,19 @@ SECOND = Charon("net", peer_id="p2", peer="203.0.113.2")
 def charons(machine: Machine, *children: tuple[Charon, int]) -> None:
     """reconcile, where charon has these children, by IKE SAs with these numbers."""
     told = [
-        Child("strongswan", one.name, one.me, one.peer, unique_id=number, mark_in=5, mark_out=5, ours=True)._replace(
-            theirs=(one.pairs[0][1],), ids=(one.my_id, one.peer_id)
-        )
+        ChildSa(
+            "strongswan", one.name, one.me, one.peer, unique_id=number, mark_in=5, mark_out=5, wants_device=True
+        )._replace(remote_ts=(one.pairs[0][1],), ids=(one.my_id, one.peer_id))
         for one, number in children
     ]
     with machine.ledger() as ledger:
-        run(ledger, cast(Netlink, machine.kernel), machine.lines, Facts({"strongswan": said(*told)}, Database()), LATER)
+        reconcile_ledger(
+            ledger,
+            cast(Netlink, machine.kernel),
+            machine.lines,
+            Evidence({"strongswan": said(*told)}, Database()),
+            LATER,
+        )
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

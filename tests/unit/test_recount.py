@@ -11,11 +11,11 @@ from tests.property.charon import charon_call
 from tests.property.machine import EAST, Machine, Tunnel, call, establish
 from tests.unit.test_mtu import CBC, GCM, Sas
 from tests.unit.test_reconcile_machine import LATER, child, database, said
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
-from updown.commands.reconcile.run import run
+from updown.commands.reconcile.run import reconcile_ledger
 from updown.concerns.mtu import TRANSPORT, Sa
-from updown.daemons.answer import ANSWERED, Child, Said
+from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.path_mtu import Outgoing
@@ -39,9 +39,9 @@ def sas(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Sas:
 def reconcile(machine: Machine, sa: Sa, tunnel: Tunnel = T, now: int = LATER, dry: bool = False) -> Outcome:
     """With one child whose outgoing SA is this."""
     word = said(child(tunnel, spi_out=SPI))
-    facts = Facts({"libreswan": word}, database(tunnel), {(EAST, SPI): Outgoing(sa, SPI, 1, Key())})
+    facts = Evidence({"libreswan": word}, database(tunnel), {(EAST, SPI): Outgoing(sa, SPI, 1, Key())})
     with machine.ledger() as ledger:
-        return run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry)
 
 
 def sizes(machine: Machine, tunnel: Tunnel) -> tuple[int, list[int]]:
@@ -115,7 +115,7 @@ def test_a_route_with_a_size_of_its_own_keeps_it(machine: Machine, sas: Sas) -> 
     machine.send_all(establish(tunnel))
     reconcile(machine, CBC, tunnel)
     assert sizes(machine, tunnel) == (1438, [1300])
-    assert Route("10.2.0.0/24", "vti5", mtu=1300) in [want for claim in machine.claims() for want in claim.wants]
+    assert Route("10.2.0.0/24", "vti5", mtu=1300) in [want for claim in machine.claims() for want in claim.resources]
 
 
 @pytest.mark.parametrize(("compressed", "size"), [(True, 1446), (False, 1466)])
@@ -126,15 +126,17 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
     below = GCM._replace(mode=TRANSPORT)
     sas.use(below)
     outgoing = Outgoing(below, SPI, 1, Key(if_id=42))
-    monkeypatch.setattr(path_mtu, "find", lambda _: outgoing)
+    monkeypatch.setattr(path_mtu, "outgoing_sa", lambda _: outgoing)
     machine.settings("[connection c]\ninterface = ipsec42\nrouting = yes\nmtu = auto\n")
     one = CharonChild("c", mark_in="", mark_out="", if_id_in="42", if_id_out="42")
     mode = {"PLUTO_IPCOMP": "1"} if compressed else {"PLUTO_MODE": "transport"}
     machine.send({**charon_call(one, "up"), **mode})
     assert machine.kernel.named("ipsec42").mtu == size
-    told = Child("strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, theirs=("10.2.0.0/24",))
-    facts = Facts({"strongswan": Said(ANSWERED, children=(told,))}, Database(), {(EAST, SPI): outgoing})
+    told = ChildSa(
+        "strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, remote_ts=("10.2.0.0/24",)
+    )
+    facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=(told,))}, Database(), {(EAST, SPI): outgoing})
     with machine.ledger() as ledger:
-        outcome = run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
+        outcome = reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
     assert outcome.report.operations == ()
     assert machine.kernel.named("ipsec42").mtu == size

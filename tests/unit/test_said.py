@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from updown.daemons.answer import elsewhere, end, processes
+from updown.daemons.answer import end_address, in_other_netns, processes
 from updown.ledger import clock
 
 NAME = f"vtiud-{os.getpid()}"  # no daemon's, and no other run's: the tests may run beside both
@@ -52,20 +52,20 @@ def test_nobody() -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_one_of_another_network_namespace_is_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("updown.daemons.answer.elsewhere", lambda *_: True)
+    monkeypatch.setattr("updown.daemons.answer.in_other_netns", lambda *_: True)
     assert processes((NAME,)) == {}
 
 
 def test_a_namespace_we_may_not_see_may_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     home = os.stat("/proc/self/ns/net").st_ino
-    assert not elsewhere(os.getpid(), home)
-    assert elsewhere(os.getpid(), home + 1)
+    assert not in_other_netns(os.getpid(), home)
+    assert in_other_netns(os.getpid(), home + 1)
 
     def hidden(_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "stat", hidden)
-    assert not elsewhere(1, home)
+    assert not in_other_netns(1, home)
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,4 @@ def test_a_namespace_we_may_not_see_may_be_ours(monkeypatch: pytest.MonkeyPatch)
     [("198.51.100.1", "198.51.100.1"), ("2001:DB8::1", "2001:db8::1"), ("%any", ""), ("", ""), (None, "")],
 )
 def test_ends(told: object, wanted: str) -> None:
-    assert end(told) == wanted
+    assert end_address(told) == wanted

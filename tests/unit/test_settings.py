@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from updown.model.errors import Refused
-from updown.settings.file import Line, parse, read_all, read_files, resolve, wait_of
+from updown.settings.file import Line, lock_wait, parse, read_all, read_files, resolve
 from updown.settings.keys import BY_KIND, KEYS, Settings
 from updown.settings.parsers import StaticRoute, StaticRule
 
@@ -367,8 +367,8 @@ def test_no_file_raises_anything_but_a_refusal_that_names_the_line(text: str) ->
 
 @pytest.mark.parametrize(("value", "wait"), [("0", 0), ("0.05", 0.05), ("5", 5), ("60", 60)])
 def test_how_long_to_wait_for_the_lock_is_a_setting_of_all(value: str, wait: float) -> None:
-    assert wait_of(tuple(parse(f"[defaults]\nlock_wait = {value}\n", "f"))) == wait
-    assert wait_of(()) == 5
+    assert lock_wait(tuple(parse(f"[defaults]\nlock_wait = {value}\n", "f"))) == wait
+    assert lock_wait(()) == 5
 
 
 @pytest.mark.parametrize("value", ["60.1", "-1", "1e1", "nan", ".", "5 s", "\u0665"])

@@ -9,14 +9,14 @@ from tests.property.charon import Child, charon_call, charon_calls
 from tests.property.machine import NOW, Machine
 from updown.commands.probe import targets
 from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome
-from updown.commands.reconcile.run import run
-from updown.daemons.answer import ANSWERED, Said
-from updown.daemons.answer import Child as Told
+from updown.commands.reconcile.run import reconcile_ledger
+from updown.daemons.answer import ANSWERED, DaemonAnswer
+from updown.daemons.answer import ChildSa as Told
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import open_ledger
-from updown.ledger.liveness import heard_by
+from updown.ledger.liveness import receiving_devices
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database
 from updown.model.objects import Route
@@ -47,16 +47,16 @@ def told(child: Child, me: str = "", peer: str = "", **more: Any) -> Told:
         mark_out=mark_out,
         if_id_in=if_id_in,
         if_id_out=if_id_out,
-        theirs=tuple(remote for _, remote in child.pairs),
+        remote_ts=tuple(remote for _, remote in child.pairs),
         ids=(child.my_id, child.peer_id),
-        ours=True,
+        wants_device=True,
     )._replace(**more)
 
 
 def reconcile(machine: Machine, *children: Told) -> Outcome:
-    facts = Facts({"strongswan": Said(ANSWERED, since=1, children=children)}, Database())
+    facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, since=1, children=children)}, Database())
     with machine.ledger() as ledger:
-        return run(ledger, cast(Netlink, machine.kernel), machine.lines, facts, NOW + GRACE, False)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, NOW + GRACE, False)
 
 
 def settled(machine: Machine, *children: Told) -> None:
@@ -139,7 +139,7 @@ def test_a_pair_of_interfaces_is_probed_by_the_one_it_sends_by(machine: Machine)
     machine.send_all(charon_calls(two, "up") + charon_calls(Child("one", **XFRM), "up"))
     with open_ledger(str(machine.folder), "1") as ledger:
         assert targets(ledger, machine.lines) == dict.fromkeys(("ipsec2", "ipsec42"), "10.6.106.2")
-        assert heard_by(ledger) == {"ipsec2": ("ipsec1",), "ipsec42": ("ipsec42",)}
+        assert receiving_devices(ledger) == {"ipsec2": ("ipsec1",), "ipsec42": ("ipsec42",)}
 
 
 def test_of_several_that_send_by_one_interface_each_is_heard(machine: Machine) -> None:
@@ -148,7 +148,7 @@ def test_of_several_that_send_by_one_interface_each_is_heard(machine: Machine) -
         machine.send(charon_call(Child(name, mark_in="", mark_out="", if_id_in=coming, if_id_out="2"), "up"))
     with open_ledger(str(machine.folder), "1") as ledger:
         assert targets(ledger, machine.lines) == {"ipsec2": "10.6.106.2"}
-        assert heard_by(ledger) == {"ipsec2": ("ipsec1", "ipsec2", "ipsec3")}
+        assert receiving_devices(ledger) == {"ipsec2": ("ipsec1", "ipsec2", "ipsec3")}
 
 
 def test_a_second_tunnel_to_one_prefix_is_warned_on_an_external_interface_too(machine: Machine) -> None:

@@ -21,7 +21,7 @@ from updown.ledger import clock, spool
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import Conflict, Locked, Refused, StateError, UpdownError
 from updown.output.lines import folded
-from updown.serve import ledger_of, live_event
+from updown.serve import open_for_command, serve_event
 
 ONE = Tunnel(shared="yes", address="10.99.0.1/30")
 TWO = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", shared="yes", address="10.99.0.1/30", reqid=16392)
@@ -46,7 +46,7 @@ def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def live(machine: Machine, environment: Environment) -> Report:
     """An event as the hook runs it."""
-    return live_event(machine.arguments, daemons.read(environment), environ=environment)
+    return serve_event(machine.arguments, daemons.read(environment), environ=environment)
 
 
 def held_up(machine: Machine, *environments: Environment) -> None:
@@ -63,7 +63,7 @@ def place(machine: Machine) -> str:
 
 def waiting(machine: Machine) -> list[Path]:
     """The files in the spool."""
-    return [machine.folder / "net-1" / "spool" / name for name in spool.waiting(place(machine))]
+    return [machine.folder / "net-1" / "spool" / name for name in spool.waiting_events(place(machine))]
 
 
 def called(machine: Machine, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -99,7 +99,7 @@ def test_what_is_kept_is_the_tables_variables_and_the_settings_file_for_root_alo
     (file,) = waiting(machine)
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
-    kept = spool.read(str(file))
+    kept = spool.read_event(str(file))
     assert kept.environ == environment
     assert kept.config == machine.arguments.config
     assert sorted(file.read_bytes().split(b"\0"))[:1] == [b""]
@@ -109,7 +109,7 @@ def test_bytes_that_are_no_text_are_kept_as_they_are(machine: Machine) -> None:
     environment = call(ONE._replace(connection="t\udcff\n="), "up")
     held_up(machine, environment)
     (file,) = waiting(machine)
-    assert spool.read(str(file)).environ == environment
+    assert spool.read_event(str(file)).environ == environment
 
 
 def test_a_kept_event_is_on_the_disk_before_it_has_its_name(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_a_kept_event_is_on_the_disk_before_it_has_its_name(machine: Machine, mo
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "rename", rename)
     machine.send(call(TWO, "up"))
-    spool.keep(place(machine), "7-1", call(ONE, "up"), "")
+    spool.write_event(place(machine), "7-1", call(ONE, "up"), "")
     folder = f"{place(machine)}/spool"
     assert done == [f"fsync {folder}/.7-1", f"rename {folder}/7-1", f"fsync {folder}", f"fsync {place(machine)}"]
 
@@ -241,13 +241,13 @@ def test_an_event_kept_as_the_holder_lets_go_is_served_by_its_own_call(
     """And in the order of arrival: what waited before it comes first."""
     held_up(machine, call(TWO, "up"))
     holder = machine.ledger()
-    real = spool.keep
+    real = spool.write_event
 
     def keep(*arguments: Any) -> None:
         real(*arguments)
         holder.close()
 
-    monkeypatch.setattr(spool, "keep", keep)
+    monkeypatch.setattr(spool, "write_event", keep)
     assert called(machine, call(ONE, "up"), monkeypatch) == 0
     out, err = capsys.readouterr()
     assert "vti-updown: t: ip route add 10.2.0.0/24 dev vti5 proto 160" in out
@@ -261,13 +261,13 @@ def test_an_event_kept_as_the_holder_lets_go_fails_as_its_own(
 ) -> None:
     machine.send(call(TWO, "up"))
     holder = machine.ledger()
-    real = spool.keep
+    real = spool.write_event
 
     def keep(*arguments: Any) -> None:
         real(*arguments)
         holder.close()
 
-    monkeypatch.setattr(spool, "keep", keep)
+    monkeypatch.setattr(spool, "write_event", keep)
     with pytest.raises(Conflict, match="eth0 is not ours"):
         live(machine, call(ONE._replace(device="eth0"), "up"))
     assert waiting(machine) == []
@@ -276,15 +276,15 @@ def test_an_event_kept_as_the_holder_lets_go_fails_as_its_own(
 def test_an_event_that_the_holder_applied_as_it_let_go_is_done(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = spool.keep
+    real = spool.write_event
 
     def keep(*arguments: Any) -> None:
         real(*arguments)
         holder.__exit__(None, None, None)
 
-    holder = ledger_of(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder = open_for_command(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
     holder.__enter__()
-    monkeypatch.setattr(spool, "keep", keep)
+    monkeypatch.setattr(spool, "write_event", keep)
     report = live(machine, call(ONE, "up"))
     assert report.remarks == ("applied by the call that held the lock; see the journal",)
     assert machine.kinds() == {("t", "sa")}
@@ -294,9 +294,9 @@ def test_an_event_that_the_holder_applied_as_it_let_go_is_done(
 def test_an_event_that_failed_at_another_one_s_hands_fails_for_its_own_call(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, alive: bool
 ) -> None:
-    real = spool.keep
+    real = spool.write_event
     failed = machine.folder / "net-1" / "spool-failed"
-    holder = ledger_of(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder = open_for_command(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
     holder.__enter__()
 
     def keep(*arguments: Any) -> None:
@@ -307,7 +307,7 @@ def test_an_event_that_failed_at_another_one_s_hands_fails_for_its_own_call(
         if not alive:
             raise Kill
 
-    monkeypatch.setattr(spool, "keep", keep)
+    monkeypatch.setattr(spool, "write_event", keep)
     with pytest.raises(UpdownError if alive else Kill) as error:
         live(machine, call(ONE._replace(device="eth0"), "up"))
     if isinstance(error.value, UpdownError):
@@ -347,13 +347,13 @@ def test_a_writer_whose_file_was_taken_before_it_had_its_name(
 ) -> None:
     """Somebody looks between writing and renaming."""
     machine.send(call(TWO, "up"))
-    real = spool.write
+    real = spool.write_file
 
     def write(path: str, data: bytes) -> None:
         real(path, data)
         spool.rename_complete(place(machine))
 
-    monkeypatch.setattr(spool, "write", write)
+    monkeypatch.setattr(spool, "write_file", write)
     held_up(machine, call(ONE, "up"))
     live(machine, call(TWO, "up"))
     assert machine.kinds() == {("t", "sa"), ("u", "sa")}
@@ -432,7 +432,7 @@ def test_a_file_that_is_being_written_is_left_alone(machine: Machine) -> None:
 
 def test_a_clock_that_is_set_makes_nobody_s_file_abandoned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     held_up(machine, call(ONE, "up"))
-    written = waiting(machine)[0].with_name(f".{spool.arrival()}")
+    written = waiting(machine)[0].with_name(f".{spool.new_name()}")
     written.write_text("half")
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 3600)
@@ -552,7 +552,7 @@ def test_the_settings_of_a_kept_event_are_its_own(machine: Machine, tmp_path: Pa
     other.write_text("[defaults]\nlock_wait = 0\nmtu = 1400\n")
     environment = call(ONE, "up")
     with machine.ledger(), pytest.raises(Locked):
-        live_event(machine.arguments._replace(config=str(other)), daemons.read(environment), environ=environment)
+        serve_event(machine.arguments._replace(config=str(other)), daemons.read(environment), environ=environment)
     live(machine, call(TWO._replace(device="vti6", shared="no"), "up"))
     assert machine.kernel.named("vti5").mtu == 1400
     assert machine.kernel.named("vti6").mtu != 1400
@@ -617,7 +617,7 @@ def test_the_end_of_an_sa_whose_settings_could_not_be_read_ends_no_older_one(mac
     file.write_text(f"{good}[defaults]\ninterfac")
     if kept:
         with machine.ledger():
-            spool.keep(place(machine), spool.arrival(), charon_call(Child(), "up", 2), str(file))
+            spool.write_event(place(machine), spool.new_name(), charon_call(Child(), "up", 2), str(file))
     else:
         with pytest.raises(Refused):
             live(machine, charon_call(Child(), "up", 2))
@@ -642,22 +642,22 @@ def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(
 
 
 def test_status_tells_how_many_wait_and_applies_none(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.commands.status import show
+    from updown.commands.status import run
 
     held_up(machine, call(ONE, "up"), call(TWO, "up"))
-    assert show(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     assert "events that got no lock and wait: 2" in capsys.readouterr().out
-    assert show(machine.arguments._replace(json=True)) == 0
+    assert run(machine.arguments._replace(json=True)) == 0
     assert json.loads(capsys.readouterr().out)["waiting"] == 2
-    assert live_event(machine.arguments, daemons.read(call(ONE, "up")), dry=True).operations
+    assert serve_event(machine.arguments, daemons.read(call(ONE, "up")), dry=True).operations
     assert len(waiting(machine)) == 2
 
 
 def test_clean_is_the_last_word(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    from updown.commands.clean import clean
+    from updown.commands.clean import run
 
     held_up(machine, call(ONE, "up"))
-    assert clean(machine.arguments) == 0
+    assert run(machine.arguments) == 0
     assert machine.devices() == set()
     assert waiting(machine) == []
     capsys.readouterr()

@@ -11,7 +11,7 @@ from tests.property.charon import Child, charon_call
 from tests.property.machine import Tunnel, call
 from updown import daemons
 from updown.daemons.strongswan.variables import SERIES, TABLE
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES
+from updown.daemons.table import NEEDED, OPTIONAL, STRICT
 from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.values import Mark
@@ -337,4 +337,4 @@ def test_no_environment_raises_anything_but_a_refusal_by_name(changes: dict[str,
 
 
 def test_each_row_has_a_known_weight() -> None:
-    assert {row.weight for row in TABLE} == {NEEDED, SHAPES, OPTIONAL}
+    assert {row.weight for row in TABLE} == {NEEDED, STRICT, OPTIONAL}

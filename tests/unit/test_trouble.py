@@ -17,14 +17,14 @@ from updown import daemons, transaction
 from updown.commands.arguments import Arguments
 from updown.ledger import file
 from updown.model.errors import KernelError, StateError, UpdownError
-from updown.serve import live_event
+from updown.serve import serve_event
 
 PAGE = 512  # bytes: small ones, so that each event needs more of them
 
 
 def live(machine: Machine, environment: Environment) -> Any:
     """An event as the hook runs it."""
-    return live_event(machine.arguments, daemons.read(environment), environ=environment)
+    return serve_event(machine.arguments, daemons.read(environment), environ=environment)
 
 
 def small_pages(monkeypatch: pytest.MonkeyPatch, room: list[int]) -> None:
@@ -88,7 +88,7 @@ def limited(folder: str, size: int, environment: Environment, answer: Any) -> No
     machine = Machine(Path(folder), pytest.MonkeyPatch())
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
-        live_event(Arguments(state_dir=f"{folder}/state"), daemons.read(environment), environ=environment)
+        serve_event(Arguments(state_dir=f"{folder}/state"), daemons.read(environment), environ=environment)
         answer.put(("", "", sorted(machine.devices())))
     except UpdownError as error:
         answer.put((error.text, error.hint, sorted(machine.devices())))
@@ -162,7 +162,7 @@ def test_a_ledger_that_fails_while_an_event_is_undone_says_both(
 
     own = FULL._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff", address="")
     with monkeypatch.context() as patch:
-        patch.setattr(transaction, "restore", restore)
+        patch.setattr(transaction, "roll_back", restore)
         patch.setattr(machine.kernel, "fault", fault)
         with pytest.raises(StateError, match=r"vti6: no; undone, but the ledger could not be told \(.*full\)") as error:
             live(machine, call(own, "up"))

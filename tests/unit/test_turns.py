@@ -12,11 +12,11 @@ from tests.property.machine import EAST, NOW, Machine, Tunnel, call, establish
 from updown import serve
 from updown.commands.reconcile import pause
 from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Facts
-from updown.commands.reconcile.pause import turns as turns_of
+from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.pause import lock_yielder as turns_of
 from updown.commands.reconcile.report import Outcome
-from updown.commands.reconcile.run import run
-from updown.daemons.answer import ABSENT, ANSWERED, Child, Said
+from updown.commands.reconcile.run import reconcile_ledger
+from updown.daemons.answer import ABSENT, ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import connect, open_ledger
 from updown.ledger.lock import take_lock
@@ -27,19 +27,19 @@ FIRST = Tunnel()
 SECOND = Tunnel(
     "u", peer="198.51.100.3", theirs="10.3.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff", reqid=16392
 )
-GONE = Facts({"libreswan": Said(ABSENT)}, Database())
-MOVED = Facts(
+GONE = Evidence({"libreswan": DaemonAnswer(ABSENT)}, Database())
+MOVED = Evidence(
     {
-        "libreswan": Said(
+        "libreswan": DaemonAnswer(
             ANSWERED,
-            children=tuple(Child("libreswan", one.connection, "198.51.100.9", one.peer) for one in (FIRST, SECOND)),
+            children=tuple(ChildSa("libreswan", one.connection, "198.51.100.9", one.peer) for one in (FIRST, SECOND)),
         )
     },
     Database(),
 )
 
 
-def interrupted(machine: Machine, facts: Facts, *calls: dict[str, str]) -> Outcome:
+def interrupted(machine: Machine, facts: Evidence, *calls: dict[str, str]) -> Outcome:
     """A reconcile in which these events come after the first device."""
     looks = 0
 
@@ -55,7 +55,7 @@ def interrupted(machine: Machine, facts: Facts, *calls: dict[str, str]) -> Outco
 
     with machine.ledger() as ledger:
         kernel = cast(Netlink, machine.kernel)
-        outcome = run(ledger, kernel, machine.lines, facts, NOW + GRACE, taken_over=taken_over)
+        outcome = reconcile_ledger(ledger, kernel, machine.lines, facts, NOW + GRACE, taken_over=taken_over)
     assert looks == 2
     return outcome
 
@@ -74,7 +74,7 @@ def test_a_claim_that_an_event_renewed_meanwhile_is_left_to_the_next_run(machine
 def interrupted_by_none(machine: Machine) -> Outcome:
     """A reconcile with nothing in between."""
     with machine.ledger() as ledger:
-        return run(ledger, cast(Netlink, machine.kernel), machine.lines, GONE, NOW + GRACE)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, GONE, NOW + GRACE)
 
 
 def test_a_claim_that_an_event_ended_meanwhile_does_not_come_back(machine: Machine) -> None:
@@ -130,7 +130,7 @@ def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(
             os.rename(path, path.with_name("damaged"))
             path.touch()
 
-        monkeypatch.setattr(pause, "let_others", set_aside)
+        monkeypatch.setattr(pause, "yield_lock", set_aside)
         with pytest.raises(StateError, match="set it aside meanwhile"):
             turns_of(ledger, str(path))()
         assert ledger.lost
@@ -140,9 +140,9 @@ def test_without_the_lock_no_event_that_waits_is_applied(tmp_path: Path, monkeyp
     """Whoever has the lock does that."""
     monkeypatch.setattr(pause, "HELD", 0.0)
     monkeypatch.setattr(pause, "AGAIN", 0.0)
-    place = serve.Place(str(tmp_path), "1", cast(Netlink, None), {})
+    place = serve.StateDir(str(tmp_path), "1", cast(Netlink, None), {})
     drained: list[bool] = []
-    monkeypatch.setattr(serve, "drain", lambda *_, before=False: drained.append(before))
+    monkeypatch.setattr(serve, "drain_spool", lambda *_, before=False: drained.append(before))
     monkeypatch.setattr("updown.ledger.lock.time.sleep", lambda _: taken.append(take_lock(f"{place.path}/lock", 0)))
     taken: list[int] = []
     with pytest.raises(Locked), serve.locked(place, 0, []) as ledger:
@@ -152,6 +152,6 @@ def test_without_the_lock_no_event_that_waits_is_applied(tmp_path: Path, monkeyp
 
 
 def test_the_lock_is_kept_for_a_second_at_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pause, "let_others", None)  # to call it would fail
+    monkeypatch.setattr(pause, "yield_lock", None)  # to call it would fail
     with open_ledger(str(tmp_path), "1") as ledger:
         assert turns_of(ledger, str(tmp_path / "net-1" / "ledger"))() is False

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from updown.daemons.answer import ABSENT, ANSWERED, SILENT, Child
+from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa
 from updown.daemons.strongswan import vici
 from updown.daemons.strongswan.vici import Session, children_in
 from updown.daemons.strongswan.vici_message import Silence, parse
@@ -51,7 +51,7 @@ SA = {
 THEIRS = ("10.2.0.0/24", "10.3.0.0/24")
 IDS = ("west.example", "C=CH, CN=east")
 ENDS = ("198.51.100.1", "2001:db8::2")
-WANTED = Child("strongswan", "net", *ENDS, 0xC3D2A7F1, 0xC0FFEE01, 3, 7, 0x2A, 0x2B, 0xB, 0xC, THEIRS, IDS, True)
+WANTED = ChildSa("strongswan", "net", *ENDS, 0xC3D2A7F1, 0xC0FFEE01, 3, 7, 0x2A, 0x2B, 0xB, 0xC, THEIRS, IDS, True)
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import as_route
@@ -20,14 +20,14 @@ from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of, placed
 from updown.model.operations import Operation, Report
 from updown.model.resources import Device
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
-from updown.serve import ledger_of
+from updown.serve import open_for_command
 from updown.settings import parsers
 
 TUNNELS = ("vti", "vti6", "xfrm")
 STATIC = 4  # RTPROT_STATIC: a route that an administrator made
 
 
-def take_over(arguments: Arguments) -> int:
+def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """The sub-command."""
     name = arguments.files[0]
     try:
@@ -36,7 +36,7 @@ def take_over(arguments: Arguments) -> int:
     except ValueError as error:
         raise Refused(f"{values.escaped(name, 30)}: {error}", "`ip -d link` lists the devices there are") from None
     adopting = arguments.command == "adopt"
-    with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
+    with Netlink() as netlink, open_for_command(arguments, netlink, arguments.dry_run) as ledger:
         report = (adopt if adopting else release)(name, ledger, netlink, arguments.dry_run)
     if arguments.json:
         operations = [operation_json(operation) for operation in report.operations]
@@ -60,7 +60,7 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
             f"{name} is the kernel's fallback device (local any, remote any)", "it can be neither adopted nor deleted"
         )
     held = list(ledger.claims("device = ?", name))
-    if any(isinstance(want, Device) and want.by_daemon for claim in held for want in claim.wants):
+    if any(isinstance(want, Device) and want.by_daemon for claim in held for want in claim.resources):
         raise Refused(f"{name} is the IKE daemon's own (ipsec-interface=)", "the daemon makes and deletes it; leave it")
     made = ledger.made(f"device {name}")
     if link.alias == OUR_ALIAS and made == link.ifindex:
@@ -73,7 +73,7 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     if not held:
         remarks += ("no claim holds it: `vti-updown reconcile` removes it, unless its remote is any",)
     mark = Operation("link set", link._replace(alias=OUR_ALIAS), link, "it is marked as ours", f"device {name}")
-    return do(name, link.ifindex, [mark], remarks, ledger, netlink, dry)
+    return change_ownership(name, link.ifindex, [mark], remarks, ledger, netlink, dry)
 
 
 def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
@@ -101,7 +101,7 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         remarks += (f"by {name} alone, no more by others too: {', '.join(alone)}; a metric orders it and theirs",)
     if held:
         remarks += (f"{len(held)} claims hold it as a device of others; `vti-updown status` lists them",)
-    return do(name, None, operations, remarks, ledger, netlink, dry, made_here)
+    return change_ownership(name, None, operations, remarks, ledger, netlink, dry, made_here)
 
 
 def devices_of(seen: RouteSeen, netlink: Netlink, netns: str) -> list[str]:
@@ -110,7 +110,7 @@ def devices_of(seen: RouteSeen, netlink: Netlink, netns: str) -> list[str]:
     return [placed(link.name, netns) for link in links if link is not None]
 
 
-def do(
+def change_ownership(
     name: str,
     made: int | None,
     operations: list[Operation],
@@ -128,16 +128,18 @@ def do(
     if made is None:
         changed.update(dict.fromkeys(addresses_on(name, ledger)))
     before = {key: ledger.made(key) for key in changed}
-    write(changed, ledger, ended=ended)
+    note_ownership(changed, ledger, ended=ended)
     try:
         outcome = apply(tuple(operations), netlink, ledger.owner)
     except BaseException:
-        write(before, ledger, put=ended)
+        note_ownership(before, ledger, put=ended)
         raise
     return Report("", outcome.done, outcome.warnings, remarks)
 
 
-def write(made: dict[str, int | None], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()) -> None:
+def note_ownership(
+    made: dict[str, int | None], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()
+) -> None:
     """Note what is ours, and what is not, and which claims go or come. Raises LedgerError; nothing is noted then."""
     with ledger.transaction():
         for key, value in made.items():

@@ -98,7 +98,9 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
             raise Refused(f"{word} is not served by this release", "see vti-updown --help")
         elif word.startswith("-") or not (found.command in WITH_WORDS or (found.dry_run and not found.command)):
             known = (*COMMANDS, "--dry-run", "--config", "--state-dir", "--json", "--verbose", "--version", "--help")
-            raise Refused(f"unknown word {word!r} on the command line{nearest(word, known)}", "see vti-updown --help")
+            raise Refused(
+                f"unknown word {word!r} on the command line{suggestion(word, known)}", "see vti-updown --help"
+            )
         else:
             files.append(word)
     if found.command == "replay" and not files and not found.help:
@@ -110,7 +112,7 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
     return found._replace(files=tuple(files))
 
 
-def nearest(word: str, known: Sequence[str]) -> str:
+def suggestion(word: str, known: Sequence[str]) -> str:
     """`; did you mean X?`, or nothing."""
     import difflib
 

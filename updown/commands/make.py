@@ -6,31 +6,32 @@ Each is held by a claim of its own (standing.py), so that it stays however many 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from updown.commands.arguments import Arguments
 from updown.concerns import catalogue
-from updown.concerns.device import Wish
-from updown.concerns.endpoints import ANYWHERE, remote_said
+from updown.concerns.device import DeviceRequest
+from updown.concerns.endpoints import ANYWHERE, configured_remote
 from updown.daemons.terms import MAKE
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
 from updown.ledger.store import Ledger
 from updown.model import errors, values
-from updown.model.claims import MADE, NOBODY, Change, Claim
+from updown.model.claims import MADE, NO_SA, Change, Claim
 from updown.model.context import Context, Selector, Verb
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import family, placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
-from updown.model.resources import Row
+from updown.model.resources import DeletionRule
 from updown.model.values import Mark, Network
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
-from updown.serve import ledger_of, settings_lines
+from updown.serve import open_for_command, settings_lines
 from updown.settings.file import Line, is_glob, resolve
 from updown.settings.keys import Settings
 from updown.settings.parsers import ANY
-from updown.transaction import carry_out, mend
+from updown.transaction import apply_change, finish_pending
 
 
 class Made(NamedTuple):
@@ -42,14 +43,14 @@ class Made(NamedTuple):
     lacks: str = ""
 
 
-def show(arguments: Arguments) -> int:
+def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """The sub-command. With --boot what cannot be made is told, and the others are."""
     lines = settings_lines(arguments)
-    names = exact_names(lines) if arguments.boot else [named(arguments.files[0])]
+    names = exact_names(lines) if arguments.boot else [device_asked(arguments.files[0])]
     now = clock.now()
-    with Netlink() as netlink, ledger_of(arguments, netlink, arguments.dry_run) as ledger:
-        earlier = mend(ledger, netlink, arguments.dry_run)
-        made = [one(name, lines, ledger, netlink, now, arguments.dry_run) for name in names]
+    with Netlink() as netlink, open_for_command(arguments, netlink, arguments.dry_run) as ledger:
+        earlier = finish_pending(ledger, netlink, arguments.dry_run)
+        made = [make_device(name, lines, ledger, netlink, now, arguments.dry_run) for name in names]
     if not arguments.boot:
         ((_, _, error, lacks),) = made
         if error or lacks:
@@ -61,7 +62,7 @@ def show(arguments: Arguments) -> int:
     return max([errors.DONE, *(each.error.status for each in made if each.error)])
 
 
-def named(name: str) -> str:
+def device_asked(name: str) -> str:
     """The device that was asked for; raises Refused for what can be none."""
     try:
         return values.device_name(name)
@@ -74,16 +75,16 @@ def exact_names(lines: tuple[Line, ...]) -> list[str]:
     return list(dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern)))
 
 
-def one(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Made:
+def make_device(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Made:
     """Make one device, or bring it in line; what is in the way is kept for the caller to tell."""
     settings = resolve(lines, "", name)
-    lacks = lacking(settings)
+    lacks = missing_keys(settings)
     if lacks:
         return Made(name, lacks=lacks)
     try:
-        claim, remarks = claim_of(named(name), settings, now, netlink.vrf_table)
+        claim, remarks = claim_of(device_asked(name), settings, now, netlink.vrf_table)
         with ledger.transaction():
-            report = carry_out(WHO, Change(put=(claim,)), ledger, netlink, dry)
+            report = apply_change(MAKER, Change(put=(claim,)), ledger, netlink, dry)
     except UpdownError as error:
         return Made(name, error=error)
     return Made(name, report._replace(remarks=remarks + report.remarks))
@@ -124,7 +125,7 @@ def as_json(earlier: Report, made: list[Made]) -> object:
     }
 
 
-WHO = "make"
+MAKER = "make"
 
 
 ALL = {4: Network("0.0.0.0/0", ("0.0.0.0/0",)), 6: Network("::/0", ("::/0",))}
@@ -137,7 +138,7 @@ def kind_of(settings: Settings) -> str:
     return settings.kind or ("xfrm" if (settings.if_id or settings.external) and not ends else "vti")
 
 
-def lacking(settings: Settings) -> str:
+def missing_keys(settings: Settings) -> str:
     """What the settings would have to say so that the device could be made; empty where they say enough."""
     if kind_of(settings) == "xfrm":
         return "" if settings.if_id or settings.external else "an XFRM interface needs `if_id`"
@@ -161,18 +162,18 @@ def lacking(settings: Settings) -> str:
 def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTable) -> tuple[Claim, tuple[str, ...]]:
     """The claim that holds a device by itself, and what is to be said of it. Raises Refused where the settings do not fit."""
     settings = catalogue.in_vrf(settings, vrf_table)
-    row = Row(any_remote=remote_said(settings) in ("", ANY), goes=False)
-    found, context = Wish(name, kind=kind_of(settings)), context_of(settings)
+    row = DeletionRule(any_remote=configured_remote(settings) in ("", ANY), with_last=False)
+    found, context = DeviceRequest(name, kind=kind_of(settings)), context_of(settings)
     asked = [
-        catalogue.wants_of(context._replace(my_client=inside, peer_client=inside), settings, found, row, True)
+        catalogue.resources_of(context._replace(my_client=inside, peer_client=inside), settings, found, row, True)
         for inside in map(Selector, ALL.values())  # it carries both families
     ]
     wants = tuple(dict.fromkeys(want for wants, _, _ in asked for want in wants))
     remarks = tuple(dict.fromkeys(remark for _, remarks, _ in asked for remark in remarks))
     key = json.dumps([MADE, name])
-    about = NOBODY._replace(daemon=MAKE)
+    about = NO_SA._replace(daemon=MAKE)
     return Claim(
-        key, MADE, WHO, key, key, placed(name, settings.netns), row, since=now, wants=wants, about=about
+        key, MADE, MAKER, key, key, placed(name, settings.netns), row, since=now, resources=wants, about=about
     ), remarks
 
 
@@ -180,13 +181,13 @@ def context_of(settings: Settings) -> Context:
     """A call of nobody's, so that every concern can be asked for its wants: there is no tunnel, and no route of one."""
     me = settings.local or ANYWHERE[4]
     anywhere = ANYWHERE[family(me)]
-    remote = remote_said(settings)
+    remote = configured_remote(settings)
     selector = Selector(ALL[4])
     return Context(
         MAKE,
         0,
         Verb("make", ("prepare",), "", 0),
-        WHO,
+        MAKER,
         me,
         anywhere if remote in ("", ANY) else remote,
         selector,

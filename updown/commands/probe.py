@@ -16,7 +16,15 @@ from updown.kernel import ping
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
 from updown.ledger.file import STATE_DIR, copy_ledger
-from updown.ledger.liveness import MISSES, carrying, heard_by, is_silent, is_up, missed, set_missed
+from updown.ledger.liveness import (
+    MISSES,
+    devices_with_sa,
+    is_silent,
+    is_up,
+    missed_probes,
+    receiving_devices,
+    set_missed_probes,
+)
 from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.claims import Change
@@ -26,12 +34,12 @@ from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
-from updown.serve import ledger_of, namespace_name, settings_lines
+from updown.serve import namespace_name, open_for_command, settings_lines
 from updown.settings.file import Line, resolve
-from updown.transaction import carry_out, mend
+from updown.transaction import apply_change, finish_pending
 
 
-class Answer(NamedTuple):
+class ProbeResult(NamedTuple):
     """What became of one probe: `missed` in a row, 0 where it was answered; `why` it could not even be sent."""
 
     device: str
@@ -40,7 +48,7 @@ class Answer(NamedTuple):
     why: str = ""
 
 
-def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
+def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """The sub-command: ask first, without the lock, and lock only to note what came of it."""
     if "PLUTO_VERB" in environ:
         raise Refused(
@@ -50,69 +58,69 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
     with Netlink() as netlink:
         with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
             asked = targets(copy, lines)
-            stale = set(missed(copy)) - set(asked)
-            hearing = heard_by(copy)
-        heard = ping.ask(asked, hearing)
+            stale = set(missed_probes(copy)) - set(asked)
+            hearing = receiving_devices(copy)
+        heard = ping.ping(asked, hearing)
         if not asked and not stale:
-            return say(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
-        with ledger_of(arguments, netlink, arguments.dry_run) as ledger:
-            answers, report = note(heard, asked, ledger, netlink, clock.now(), arguments.dry_run)
-    return say(arguments, answers, report)
+            return print_answers(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
+        with open_for_command(arguments, netlink, arguments.dry_run) as ledger:
+            answers, report = count_answers(heard, asked, ledger, netlink, clock.now(), arguments.dry_run)
+    return print_answers(arguments, answers, report)
 
 
 def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
     """The far address of each device that has a tunnel up and a `probe` in its settings; not of those that only receive."""
-    sending = heard_by(ledger)
+    sending = receiving_devices(ledger)
     said = {
         device: resolve(lines, name, bare(device)).probe
-        for device, name in carrying(ledger).items()
+        for device, name in devices_with_sa(ledger).items()
         if device in sending
     }
     return {device: far for device, far in sorted(said.items()) if far}
 
 
-def note(
+def count_answers(
     heard: Mapping[str, str],
     asked: Mapping[str, str],
     ledger: Ledger,
     netlink: Netlink,
     now: int,
     dry: bool,
-) -> tuple[list[Answer], Report]:
+) -> tuple[list[ProbeResult], Report]:
     """Count what was not answered, and plan the routes of those devices anew for which that changes anything.
 
     `heard`: by device empty where it answered, else why not."""
-    report = mend(ledger, netlink, dry)
-    answers: list[Answer] = []
-    before = missed(ledger)
+    report = finish_pending(ledger, netlink, dry)
+    answers: list[ProbeResult] = []
+    before = missed_probes(ledger)
     for device in sorted({*before, *asked}):
         there = device in heard and is_up(ledger, device)  # else it went down, or lost its `probe`: nothing to go by
         count = before[device].probes if device in before else 0
         count = count + 1 if there and heard[device] else 0
         if there:
-            answers.append(Answer(device, asked[device], count, heard[device]))
-        report = joined(report, counted(device, count, ledger, netlink, now, dry))
+            answers.append(ProbeResult(device, asked[device], count, heard[device]))
+        report = merge_reports(report, count_device(device, count, ledger, netlink, now, dry))
     return answers, report
 
 
-def counted(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
+def count_device(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """Note the count of one device; routes go or come back where it crosses the line."""
     try:
         with ledger.transaction():
             was = is_silent(ledger, device)
-            set_missed(ledger, device, count, now)
-            touched = ledger.on_device(device) if was != is_silent(ledger, device) else []
-            return carry_out("", Change(), ledger, netlink, dry, also=touched)
+            set_missed_probes(ledger, device, count, now)
+            touched = ledger.keys_on(device) if was != is_silent(ledger, device) else []
+            return apply_change("", Change(), ledger, netlink, dry, also=touched)
     except UpdownError as error:
         return Report("", warnings=(f"{device}: {error.text}",))
 
 
-def joined(one: Report, other: Report) -> Report:
+def merge_reports(one: Report, other: Report) -> Report:
     """Two reports as one."""
     return one._replace(operations=one.operations + other.operations, warnings=one.warnings + other.warnings)
 
 
-def say(arguments: Arguments, answers: list[Answer], report: Report) -> int:
+def print_answers(arguments: Arguments, answers: list[ProbeResult], report: Report) -> int:
     """What was asked, and what changed; status 1 where something went wrong."""
     talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
     if arguments.json:

@@ -10,13 +10,13 @@ from updown.commands.arguments import Arguments
 from updown.model import errors
 from updown.model.errors import Refused, UpdownError
 from updown.output.lines import folded
-from updown.output.report import as_json, explanation, plan_lines
-from updown.serve import live_event
+from updown.output.report import explanation, plan_lines, report_json
+from updown.serve import serve_event
 
 EACH_ALONE = "each was planned from the present state, as if those before it had not been"
 
 
-def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
+def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """--dry-run, explain and replay: this environment, or saved ones in order. The worst status is ours."""
     saved: list[tuple[str, Mapping[str, str]]] = [(name, read_environment(name)) for name in arguments.files]
     if not saved:
@@ -29,7 +29,7 @@ def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
         if len(saved) > 1 and not arguments.json:
             print("\n".join(folded("# == ", f"{name}: {variables.get('PLUTO_VERB', '')}")))
         try:
-            one_event(arguments, variables, dry)
+            replay_one(arguments, variables, dry)
         except UpdownError as error:
             if len(saved) == 1:
                 raise
@@ -40,12 +40,12 @@ def events(arguments: Arguments, environ: Mapping[str, str]) -> int:
     return worst
 
 
-def one_event(arguments: Arguments, variables: Mapping[str, str], dry: bool) -> None:
+def replay_one(arguments: Arguments, variables: Mapping[str, str], dry: bool) -> None:
     """Run one event and show it."""
     context = daemons.read(variables)
-    report = live_event(arguments, context, dry, variables)
+    report = serve_event(arguments, context, dry, variables)
     if arguments.json:
-        print(json.dumps(as_json(context, report)))
+        print(json.dumps(report_json(context, report)))
     elif arguments.command == "explain":
         print("\n".join(explanation(context, report)))
     else:

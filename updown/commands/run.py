@@ -1,40 +1,29 @@
-"""What people type."""
+"""What people type: each sub-command is a module of this folder, imported when it is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
 from updown.commands.arguments import Arguments
-from updown.commands.clean import clean
-from updown.commands.replay import events
+
+COMMANDS = {
+    "status": "status",
+    "clean": "clean",
+    "reconcile": "reconcile.run",
+    "make": "make",
+    "check": "check.run",
+    "probe": "probe",
+    "adopt": "adopt",
+    "release": "adopt",
+    "explain": "replay",
+    "replay": "replay",
+}
+"""By sub-command the module whose `run` it is; --dry-run alone is `replay` too."""
 
 
 def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
-    """The sub-command, or an event by hand."""
-    if arguments.command == "status":
-        from updown.commands.status import show
-
-        return show(arguments)
-    if arguments.command == "clean":
-        return clean(arguments)
-    if arguments.command == "reconcile":
-        from updown.commands.reconcile.run import show as reconcile
-
-        return reconcile(arguments, environ)
-    if arguments.command == "make":
-        from updown.commands.make import show as make
-
-        return make(arguments)
-    if arguments.command == "check":
-        from updown.commands.check.run import show as check
-
-        return check(arguments, environ)
-    if arguments.command == "probe":
-        from updown.commands.probe import show as probe
-
-        return probe(arguments, environ)
-    if arguments.command in ("adopt", "release"):
-        from updown.commands.adopt import take_over
-
-        return take_over(arguments)
-    return events(arguments, environ)
+    """The sub-command, or an event by hand; its exit status."""
+    module = import_module(f"updown.commands.{COMMANDS[arguments.command or 'replay']}")
+    status: int = module.run(arguments, environ)
+    return status

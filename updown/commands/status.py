@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import netnses
@@ -18,19 +18,19 @@ from updown.model import errors
 from updown.model.claims import Claim
 from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
-from updown.model.resources import Device, follows
+from updown.model.resources import Device, follows_tunnels
 from updown.model.values import escaped
 from updown.output.report import JSON_VERSION, claim_json
-from updown.serve import ledger_of, namespace_name
+from updown.serve import namespace_name, open_for_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-def show(arguments: Arguments) -> int:
+def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """Print both tables, or JSON."""
-    with Netlink() as netlink, ledger_of(arguments, netlink, dry=True) as ledger:
+    with Netlink() as netlink, open_for_command(arguments, netlink, dry=True) as ledger:
         held = list(ledger.claims())
         names = {claim.device for claim in held if claim.device} | made_devices(ledger)
         note = ledger.note
@@ -40,7 +40,7 @@ def show(arguments: Arguments) -> int:
         except UpdownError as error:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
         devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
-        waiting = len(spool.waiting(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
+        waiting = len(spool.waiting_events(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
     booted = clock.booted()
     if arguments.json:
         print(
@@ -82,29 +82,29 @@ def made_devices(ledger: Ledger) -> set[str]:
 
 def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:
     """One device: what the kernel shows, who made it, and when it goes."""
-    asked = [(claim, want) for claim in held for want in claim.wants if isinstance(want, Device)]
+    asked = [(claim, want) for claim in held for want in claim.resources if isinstance(want, Device)]
     wants = [want for _, want in asked if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
-    goes = "stays" if by != "vti-updown" or not wants or not all(want.goes for want in wants) else "last claim"
+    goes = "stays" if by != "vti-updown" or not wants or not all(want.with_last for want in wants) else "last claim"
     row: dict[str, Any] = {
         "name": name,
         "present": link is not None,
         "made_by": by,
         "goes": goes,
         "claims": len(wants),
-        "signal": signal_of(name, wants, ledger),
+        "signal": liveness_of(name, wants, ledger),
     }
     if link is not None:
         row.update(link._asdict())
     return row
 
 
-def signal_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
+def liveness_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
     """`idle` for a device that follows its tunnels and has none up, `silent` where the far end does not answer, else empty."""
     if is_silent(ledger, name):
         return "silent"
-    return "idle" if follows(wants) and not is_up(ledger, name) else ""
+    return "idle" if follows_tunnels(wants) and not is_up(ledger, name) else ""
 
 
 def device_cells(row: dict[str, Any]) -> list[str]:

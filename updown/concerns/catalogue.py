@@ -7,7 +7,7 @@ from collections.abc import Callable
 from updown.concerns import addresses, device, mss, mtu, routes, rules, sysctls
 from updown.model.context import Context
 from updown.model.objects import MAIN_TABLE, placed
-from updown.model.resources import Row, Want, Wants
+from updown.model.resources import DeletionRule, Resource, Resources
 from updown.settings.keys import Settings
 
 VrfTable = Callable[[str], int]
@@ -22,22 +22,22 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
     return settings._replace(table=own) if settings.table == MAIN_TABLE else settings
 
 
-def wants_of(
+def resources_of(
     context: Context,
     settings: Settings,
-    found: device.Wish,
-    row: Row,
+    found: device.DeviceRequest,
+    row: DeletionRule,
     routed: bool,
-    before: Wants = (),
-    facts: mtu.Facts | None = None,
-) -> tuple[Wants, tuple[str, ...], tuple[str, ...]]:
+    before: Resources = (),
+    facts: mtu.MtuFacts | None = None,
+) -> tuple[Resources, tuple[str, ...], tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked for
     until now."""
     name = placed(found.name or "", settings.netns)
     devices = device.wants(context, settings, found, row)
     sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)
     settings = settings._replace(mtu=sizes.routes)
-    wants: list[Want] = [*devices, *sizes.wants, *mss.wants(settings, devices)]
+    wants: list[Resource] = [*devices, *sizes.resources, *mss.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(context, settings, name)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from updown.concerns.endpoints import anyone, check_key, ends_of
+from updown.concerns.endpoints import check_key, ends_of, has_any_remote
 from updown.daemons.terms import MAKE, Words, words_of
 from updown.model.context import Context
 from updown.model.errors import Conflict, Refused
 from updown.model.objects import OUR_ALIAS, Link, bare, has_our_alias, is_any, netns_of, placed
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, Row, resource
+from updown.model.resources import DeletionRule, Device, key_of
 from updown.model.values import device_name
 from updown.settings.keys import Settings
 
@@ -19,7 +19,7 @@ COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
 
 
-class Wish(NamedTuple):
+class DeviceRequest(NamedTuple):
     """The device a context asks for, or None and the reason, in one line, why there is none."""
 
     name: str | None
@@ -29,24 +29,28 @@ class Wish(NamedTuple):
     incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
 
 
-def wish(context: Context, resolved: Callable[[str], Settings]) -> Wish:
+def request_device(context: Context, resolved: Callable[[str], Settings]) -> DeviceRequest:
     """Whose word counts: VTI_IFACE, then the daemon's own device, then the settings; raises Refused for a bad name. `resolved`:
     the connection's settings for a device, or for one without a name yet."""
     name, settings = context.interface, resolved("")
     if not name and context.daemon_device:
-        return Wish(context.daemon_device, True)
+        return DeviceRequest(context.daemon_device, True)
     if not name and settings.interface:
-        name = filled(settings.interface, context)
+        name = fill_template(settings.interface, context)
         if not name:
-            return Wish(None, reason=f"no device: {settings.interface} needs a value this connection does not have")
+            return DeviceRequest(
+                None, reason=f"no device: {settings.interface} needs a value this connection does not have"
+            )
         settings = resolved(name)
     if not name:
-        return Wish(None, reason=f"no device: {words_of(context.daemon).no_name}")
+        return DeviceRequest(None, reason=f"no device: {words_of(context.daemon).no_name}")
     if not context.interface and kind_of(context, settings) == "xfrm":
-        return xfrm_wish(name, context, settings)
+        return request_xfrm(name, context, settings)
     if context.mark_in is None or context.mark_out is None:
-        return Wish(None, reason=f"no device: {name} needs marks as its keys; set {words_of(context.daemon).marks}")
-    return Wish(name)
+        return DeviceRequest(
+            None, reason=f"no device: {name} needs marks as its keys; set {words_of(context.daemon).marks}"
+        )
+    return DeviceRequest(name)
 
 
 def kind_of(context: Context, settings: Settings) -> str:
@@ -55,27 +59,29 @@ def kind_of(context: Context, settings: Settings) -> str:
     return settings.kind or ("xfrm" if unmarked and (context.if_id_in or context.if_id_out) else "vti")
 
 
-def xfrm_wish(name: str, context: Context, settings: Settings) -> Wish:
+def request_xfrm(name: str, context: Context, settings: Settings) -> DeviceRequest:
     """The interface that packets leave by, and, as each has one if_id, another where they come in by a different one."""
     leaving, coming, template = context.if_id_out, context.if_id_in, settings.interface or ""
     if not leaving:
-        return Wish(None, reason=f"no device: {name} needs an if_id; set if_id_out (and if_id_in)")
+        return DeviceRequest(None, reason=f"no device: {name} needs an if_id; set if_id_out (and if_id_in)")
     if settings.external and "{if_id" in template:
         raise Refused(
             f"interface = {template}: an external interface is one for all if_ids", "give it a name without {if_id}"
         )
     if coming in (0, leaving) or settings.external:
-        return Wish(name, kind="xfrm")
-    incoming = filled(template, context._replace(if_id_out=coming)) or name
+        return DeviceRequest(name, kind="xfrm")
+    incoming = fill_template(template, context._replace(if_id_out=coming)) or name
     if incoming == name:
         raise Refused(
             f"interface = {template}: if_id_in {coming} and if_id_out {leaving} need two devices",
             "put {if_id} into the name, and each gets its own; or give both the same if_id",
         )
-    return Wish(name, kind="xfrm", incoming=incoming)
+    return DeviceRequest(name, kind="xfrm", incoming=incoming)
 
 
-def kept(found: Wish, context: Context, settings: Settings, row: Row, between: Callable[[str, str], str]) -> Wish:
+def keep_name(
+    found: DeviceRequest, context: Context, settings: Settings, row: DeletionRule, between: Callable[[str, str], str]
+) -> DeviceRequest:
     """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
     %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `between`: that of the same tunnel."""
     if context.daemon != "strongswan" or found.kind != "vti":
@@ -84,7 +90,7 @@ def kept(found: Wish, context: Context, settings: Settings, row: Row, between: C
     return found._replace(name=name) if name else found
 
 
-def filled(template: str, context: Context) -> str | None:
+def fill_template(template: str, context: Context) -> str | None:
     """`template` with its placeholders replaced; None where one has no value."""
     known = {
         "mark": context.mark_out and context.mark_out.value,
@@ -107,7 +113,7 @@ def filled(template: str, context: Context) -> str | None:
         raise Refused(f"interface = {template} gives {name!r}: {error}") from None
 
 
-def decide_row(context: Context, settings: Settings) -> Row:
+def deletion_rule(context: Context, settings: Settings) -> DeletionRule:
     """The row of the deletion table (docs/deletion.md) that a new claim stands in."""
     shared = context.shared if context.shared is not None else settings.shared
     instance = context.instance if settings.template is None else settings.template
@@ -115,16 +121,16 @@ def decide_row(context: Context, settings: Settings) -> Row:
     guest = instance and (not context.initiates or settings.template is True)
     stays = shared or guest
     goes = {"rule": not stays, "last": True, "never": False}[settings.delete]
-    return Row(any_remote=anyone(settings, stays), goes=goes)
+    return DeletionRule(any_remote=has_any_remote(settings, stays), with_last=goes)
 
 
-def wants(context: Context, settings: Settings, found: Wish, row: Row) -> tuple[Device, ...]:
+def wants(context: Context, settings: Settings, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
     """The device that `found` names, a VTI with both keys and both ends; the one that packets leave by comes first."""
     if found.name is None:
         return ()
     if found.by_daemon:
         link = Link(found.name, "xfrm", if_id=context.if_id_out)
-        return (Device(link, shared=True, goes=False, by_daemon=True),)
+        return (Device(link, shared=True, with_last=False, by_daemon=True),)
     shared = context.shared if context.shared is not None else settings.shared
     name = placed(found.name, settings.netns)
     follow = settings.link == "follow"
@@ -136,7 +142,7 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> tuple[
         if found.incoming:
             coming = placed(found.incoming, settings.netns)
             links.append(Link(coming, "xfrm", if_id=context.if_id_in, vrf=settings.vrf))
-        return tuple(Device(link, shared=shared, goes=row.goes, follow=follow) for link in links)
+        return tuple(Device(link, shared=shared, with_last=row.with_last, follow=follow) for link in links)
     assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
     local, remote = ends_of(context, settings, row)
     for key, said, mark in (
@@ -153,7 +159,7 @@ def wants(context: Context, settings: Settings, found: Wish, row: Row) -> tuple[
         okey=context.mark_out.value,
         vrf=settings.vrf,
     )
-    return (Device(link, shared=shared, goes=row.goes, follow=follow),)
+    return (Device(link, shared=shared, with_last=row.with_last, follow=follow),)
 
 
 def differences(want: Link, have: Link) -> tuple[str, ...]:
@@ -167,11 +173,11 @@ def differences(want: Link, have: Link) -> tuple[str, ...]:
             if field == "ikey":
                 said.append(f"key {found}, wanted {wanted}")
             continue
-        said.append(f"{field} {shown(found)}, wanted {shown(wanted)}")
+        said.append(f"{field} {text_of(found)}, wanted {text_of(wanted)}")
     return tuple(said)
 
 
-def shown(value: object) -> str:
+def text_of(value: object) -> str:
     """An end or a kind for a message."""
     return "any" if value in ("0.0.0.0", "::") else str(value or "none")
 
@@ -216,15 +222,15 @@ def check_foreign(want: Device, have: Link, words: Words) -> None:
         f"{have.name} is not ours and has {'; '.join(different)}" + ("; see XFRM interface" if several else ""),
         f"a VTI has one local address; for several use an XFRM interface ({words.xfrm})"
         if several
-        else f"give it these values, delete it ({deletion(have.name)}), or choose another name"
+        else f"give it these values, delete it ({delete_command(have.name)}), or choose another name"
         if have.kind == want.link.kind
-        else f"delete it ({deletion(have.name)}), or choose another name"
+        else f"delete it ({delete_command(have.name)}), or choose another name"
         if have.kind in ("vti", "vti6", "xfrm")
         else "choose another name for the tunnel's device",
     )
 
 
-def deletion(name: str) -> str:
+def delete_command(name: str) -> str:
     """The command that deletes a device, for a hint."""
     netns = netns_of(name)
     return f"ip -n {netns} link del {bare(name)}" if netns else f"ip link del {name}"
@@ -251,7 +257,7 @@ def check_claims(
         f"{name} has {'; '.join(different)}, for {connection}",
         f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
         if connection == MAKE
-        else by_key(want.link, words)
+        else device_each_hint(want.link, words)
         if connection == mine and any(word.startswith(("if_id ", "key ", "ikey ", "okey ")) for word in different)
         else "give each connection a device, or the same if_id"
         if want.link.kind == "xfrm"
@@ -261,7 +267,7 @@ def check_claims(
     )
 
 
-def by_key(want: Link, words: Words) -> str:
+def device_each_hint(want: Link, words: Words) -> str:
     """How clients of one connection, each with a key of its own, get a device each: for a hint."""
     placeholder = "{if_id}" if want.kind == "xfrm" else "{mark}"
     stem = bare(want.name).rstrip("0123456789")[:5]
@@ -270,29 +276,29 @@ def by_key(want: Link, words: Words) -> str:
     return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{alone}{instead}"
 
 
-def making(want: Device, claim: str) -> Operation:
+def add_link(want: Device, claim: str) -> Operation:
     """Make the device, down: sysctls and addresses come before it is set up."""
-    return Operation("link add", want.link._replace(up=False), reason=f"{claim} needs its device", makes=resource(want))
+    return Operation("link add", want.link._replace(up=False), reason=f"{claim} needs its device", makes=key_of(want))
 
 
-def enslaving(link: Link, claim: str) -> Operation:
+def set_master(link: Link, claim: str) -> Operation:
     """Give the device to its VRF: before it has IPv6 addresses, which that takes away (net/ipv6/addrconf.c, CHANGEUPPER)."""
     return Operation("link set", link, before=link._replace(vrf=""), reason=f"{claim}: it belongs to {link.vrf}")
 
 
-def raising(link: Link, claim: str, why: str) -> Operation:
+def set_up(link: Link, claim: str, why: str) -> Operation:
     """Set the device up, under our mark."""
     return Operation("link set", link._replace(up=True, alias=OUR_ALIAS), before=link, reason=f"{claim}: {why}")
 
 
-def lowering(link: Link, claim: str) -> Operation:
+def set_down(link: Link, claim: str) -> Operation:
     """Set the device down; the kernel takes its routes along."""
     return Operation(
         "link down", link._replace(up=False), before=link._replace(up=True), reason=f"{claim}: no tunnel is up on it"
     )
 
 
-def resting(link: Link, was: bool, silent: bool, claim: str) -> list[Operation]:
+def set_operstate(link: Link, was: bool, silent: bool, claim: str) -> list[Operation]:
     """Dormant while the far end is `silent`: packets and probes pass, but it is not RUNNING for routing daemons (RFC 2863). The
     kernel keeps that over a link down without telling it, so nothing is set down like that. `was`: it is dormant now."""
     why = f"{claim}: its far end {'does not answer' if silent else 'is not silent any more'}"

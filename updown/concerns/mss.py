@@ -19,7 +19,7 @@ HEADERS = (("ipv4", 40), ("ipv6", 60))  # bytes of IP and TCP, without options
 LEAST = 68  # bytes
 
 
-class Rule(NamedTuple):
+class SynRule(NamedTuple):
     """A SYN by `device`, entering (iifname; of a VRF's slave sdifname) or leaving (oifname), of one family or of both (empty),
     gets a largest segment of `size` bytes; 0: what its route carries. `comment` tells the rule when it is listed."""
 
@@ -39,16 +39,18 @@ def wants(settings: Settings, devices: tuple[Device, ...]) -> tuple[Clamp, ...]:
     )
 
 
-def rules(clamp: Clamp) -> tuple[Rule, ...]:
+def rules(clamp: Clamp) -> tuple[SynRule, ...]:
     """The rules of the table. Without an MTU of ours what comes in is clamped by the route too: nftables looks at the way
     back as well (net/netfilter/nft_rt.c get_tcpmss)."""
     name = bare(clamp.device)
     # what came in by a slave has the VRF as its device when it is forwarded (drivers/net/vrf.c vrf_ip_rcv)
     key, by = ("sdifname", "by its VRF") if clamp.slave else ("iifname", "entering")
-    leaving = Rule("oifname", name, "", 0, "leaving: route")
+    leaving = SynRule("oifname", name, "", 0, "leaving: route")
     if clamp.mtu <= LEAST:
-        return (leaving, Rule(key, name, "", 0, f"{by}: route"))
-    entering = [Rule(key, name, family, clamp.mtu - headers, f"{by}: mtu {clamp.mtu}") for family, headers in HEADERS]
+        return (leaving, SynRule(key, name, "", 0, f"{by}: route"))
+    entering = [
+        SynRule(key, name, family, clamp.mtu - headers, f"{by}: mtu {clamp.mtu}") for family, headers in HEADERS
+    ]
     return (leaving, *entering)
 
 
@@ -62,7 +64,7 @@ def device_of_table(name: str) -> str | None:
     return name[len(PREFIX) :] if name.startswith(PREFIX) else None
 
 
-def recognised(device: str, comments: list[str]) -> Clamp:
+def clamp_of(device: str, comments: list[str]) -> Clamp:
     """The clamp that a table with these rules is; one with an MTU of -1 where they are not what we write."""
     by, _, size = (comments[1] if len(comments) > 1 else "").partition(": mtu ")
     clamp = Clamp(device, int(size) if size.isdigit() else 0, by.startswith("by its VRF"))
@@ -97,7 +99,7 @@ def command(action: str, clamp: Clamp) -> str:
     return f"{nft} '{before}{name} {{ {head}; {words}; }}; }}'"
 
 
-def rule_text(rule: Rule) -> str:
+def rule_text(rule: SynRule) -> str:
     """A rule as nft reads it."""
     family = f"meta nfproto {rule.family} " if rule.family else ""
     size = str(rule.size) if rule.size else "rt mtu"

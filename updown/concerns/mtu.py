@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from updown.model.context import Context
 from updown.model.objects import Route, family
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, Mtu, Want, Wants
+from updown.model.resources import Device, Mtu, Resource, Resources
 from updown.model.values import AUTO
 from updown.settings.keys import Settings
 
@@ -63,7 +63,7 @@ class Sa(NamedTuple):
     added: int = 0  # seconds since the epoch
 
 
-class Facts(NamedTuple):
+class MtuFacts(NamedTuple):
     """What was found out for `mtu = auto`; `why` says, where there is no SA or no underlay, what is missing."""
 
     sa: Sa | None = None
@@ -72,14 +72,14 @@ class Facts(NamedTuple):
     why: str = ""
 
 
-class Sum(NamedTuple):
+class MtuSum(NamedTuple):
     """The bytes that are left, and how that comes about."""
 
     mtu: int
     text: str
 
 
-def work_out(sa: Sa, underlay: int, device: str = "underlay") -> Sum:
+def tunnel_mtu(sa: Sa, underlay: int, device: str = "underlay") -> MtuSum:
     """The largest inner packet. Raises ValueError, saying what is not known, for an SA that this cannot count."""
     if sa.mode not in MODES:
         raise ValueError(f"mode {sa.mode} of its SA")
@@ -94,7 +94,7 @@ def work_out(sa: Sa, underlay: int, device: str = "underlay") -> Sum:
     if sa.protocol == AH:
         aligned = 4 if sa.align4 and sa.outer == 4 else 8
         parts.append(("AH", -(-(AH_HEADER + sa.icv) // aligned) * aligned))
-        return added_up(underlay, device, parts, tunnel)
+        return as_sum(underlay, device, parts, tunnel)
     if sa.cipher not in CIPHERS:
         raise ValueError(f"cipher {sa.cipher or 'none'} of its SA")
     block, vector = CIPHERS[sa.cipher]
@@ -103,21 +103,21 @@ def work_out(sa: Sa, underlay: int, device: str = "underlay") -> Sum:
     own = 0 if tunnel else HEADER[sa.outer]  # transport and beet: the outer header is not encrypted
     encrypted = underlay - sum(size for _, size in parts) - own
     parts += [("padding", encrypted % block), ("trailer", ESP_TRAILER)]
-    return added_up(underlay, device, parts, tunnel)
+    return as_sum(underlay, device, parts, tunnel)
 
 
-def added_up(underlay: int, device: str, parts: Iterable[tuple[str, int]], tunnel: bool) -> Sum:
+def as_sum(underlay: int, device: str, parts: Iterable[tuple[str, int]], tunnel: bool) -> MtuSum:
     """`eth0 1500 - IPv4 20 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1446`; what is 0 is left out."""
     shown = [(name, size) for name, size in parts if size]
     left = underlay - sum(size for _, size in shown)
     text = " - ".join([f"{device} {underlay}", *(f"{name} {size}" for name, size in shown)])
-    return Sum(left, f"{text} = {left}" + ("" if tunnel else f" ({NO_TUNNEL}: a packet's own header stays)"))
+    return MtuSum(left, f"{text} = {left}" + ("" if tunnel else f" ({NO_TUNNEL}: a packet's own header stays)"))
 
 
-class Asked(NamedTuple):
+class MtuDemand(NamedTuple):
     """What one tunnel asks for: the MTU of its devices, that of its routes, and warnings."""
 
-    wants: tuple[Mtu, ...] = ()
+    resources: tuple[Mtu, ...] = ()
     routes: int = 0  # bytes; 0 is none
     warnings: tuple[str, ...] = ()
 
@@ -126,10 +126,10 @@ def wants(
     context: Context,
     settings: Settings,
     devices: tuple[Device, ...],
-    facts: Facts | None,
+    facts: MtuFacts | None,
     several: bool,
-    before: Iterable[Want],
-) -> Asked:
+    before: Iterable[Resource],
+) -> MtuDemand:
     """From a number, the daemon's mtu=, or the SA. `several`: the device serves several peers, for which the mtu= of one says
     nothing; `before`: what the claim asked for until now, which stays where no SA can be seen."""
     name = devices[0].link.name if devices else ""
@@ -137,42 +137,42 @@ def wants(
     if settings.mtu != AUTO:
         of_daemon = 0 if several or any(wanted.link.kind == "xfrm" for wanted in devices) else context.mtu
         fixed = settings.mtu or of_daemon
-        return Asked(tuple(Mtu(name, fixed) for name in names if fixed), settings.mtu)
-    found, why = measured(facts)
+        return MtuDemand(tuple(Mtu(name, fixed) for name in names if fixed), settings.mtu)
+    found, why = compute(facts)
     if found is None:
         earlier = next((want for want in before if isinstance(want, Mtu)), None)
-        found = Sum(earlier.size, earlier.reason) if earlier else None
+        found = MtuSum(earlier.size, earlier.reason) if earlier else None
     warnings: tuple[str, ...] = ()
     if why and "up" in context.verb.steps:  # before, there may be no SA
         stays = f"stays {found.mtu}" if found else "is the kernel's choice"
         warnings = (f"{name}: mtu = auto cannot count {why}. It {stays}; `mtu = NUMBER` sets it",)
     if found is None:
-        return Asked((), 0, warnings)
+        return MtuDemand((), 0, warnings)
     inside = [*context.interface_addresses, *settings.address]
     six = context.inner_family == 6 or any(family(address) == 6 for address in inside)
     if six and found.mtu < IPV6_LEAST and "up" in context.verb.steps:
         warnings += (
             f"{name}: {found.mtu} fit ({found.text}); IPv6 needs {IPV6_LEAST}, so larger ones go in fragments",
         )
-    return Asked(
+    return MtuDemand(
         tuple(Mtu(device, found.mtu, six, found.text) for device in names),
-        of_routes(found.mtu, context.inner_family),
+        route_mtu(found.mtu, context.inner_family),
         warnings,
     )
 
 
-def of_routes(size: int, inner: int) -> int:
+def route_mtu(size: int, inner: int) -> int:
     """The MTU of a tunnel's routes, by the family inside."""
     return max(size, IPV6_LEAST) if inner == 6 else size
 
 
-def recounted(wants: Wants, inner: int, found: Sum) -> Wants:
+def with_mtu(wants: Resources, inner: int, found: MtuSum) -> Resources:
     """The wants of a claim with another sum: for its devices, and for the routes that had what the sum gave them before."""
     old = next((want for want in wants if isinstance(want, Mtu) and want.reason), None)
     if old is None or old.size == found.mtu:
         return wants
-    before, now = of_routes(old.size, inner), of_routes(found.mtu, inner)
-    changed: list[Want] = []
+    before, now = route_mtu(old.size, inner), route_mtu(found.mtu, inner)
+    changed: list[Resource] = []
     for want in wants:
         if isinstance(want, Mtu) and want.reason:
             want = want._replace(size=found.mtu, reason=found.text)
@@ -182,23 +182,23 @@ def recounted(wants: Wants, inner: int, found: Sum) -> Wants:
     return tuple(changed)
 
 
-def measured(facts: Facts | None) -> tuple[Sum | None, str]:
+def compute(facts: MtuFacts | None) -> tuple[MtuSum | None, str]:
     """The sum, or what cannot be counted; neither where nothing was asked."""
     if facts is None or facts.sa is None or facts.why:
         return None, facts.why if facts else ""
     try:
-        return work_out(facts.sa, facts.underlay, facts.device), ""
+        return tunnel_mtu(facts.sa, facts.underlay, facts.device), ""
     except ValueError as error:
         return None, str(error)
 
 
-def why(wants: Iterable[Want], device: str, size: int) -> str:
+def why(wants: Iterable[Resource], device: str, size: int) -> str:
     """The reason for a device's MTU: the sum, where it is that of these wants."""
     sums = [want.reason for want in wants if isinstance(want, Mtu) and (want.device, want.size) == (device, size)]
     return f"mtu: {sums[0]}" if sums and sums[0] else "as it should be"
 
 
-def of_device(least4: int, least6: int) -> int:
+def device_mtu(least4: int, least6: int) -> int:
     """The MTU of a device of which tunnels without and with IPv6 inside ask for these least ones; 0 is none."""
     least = min(filter(None, (least4, least6)), default=0)
     return max(least, IPV6_LEAST) if least6 else least

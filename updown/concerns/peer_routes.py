@@ -7,7 +7,7 @@ import ipaddress
 from updown.concerns.routes import IPV6_DEFAULT_METRIC
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Path, Route, family
 from updown.model.operations import Operation
-from updown.model.resources import Observed, PeerRoute, Wants, route_key
+from updown.model.resources import Observed, PeerRoute, Resources, route_key
 
 
 def peer_route(want: PeerRoute, path: Path) -> Route:
@@ -32,7 +32,7 @@ def plan(want: PeerRoute, observed: Observed, moved: bool, claim: str) -> Operat
     is."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
     path = observed.paths.get(want.peer)
-    if stands(want, have, moved) or path is None or path.device == want.device:
+    if is_usable(want, have, moved) or path is None or path.device == want.device:
         return None
     wanted = peer_route(want, path)
     if path.local or wanted == have:
@@ -49,7 +49,7 @@ def no_way(want: PeerRoute, waiting: bool) -> str:
     return f"{found} where a rule leads them there. Add a route to the peer"
 
 
-def stands(want: PeerRoute, have: Route | None, moved: bool) -> bool:
+def is_usable(want: PeerRoute, have: Route | None, moved: bool) -> bool:
     """Whether the host route that is there, whoever made it, goes on being the way."""
     return have is not None and not (have.protocol == OUR_PROTOCOL and (moved or have.device == want.device))
 
@@ -58,10 +58,10 @@ def is_lost(want: PeerRoute, observed: Observed, moved: bool) -> bool:
     """Whether there is no way to the peer but its own tunnel."""
     have = observed.routes.get(route_key(peer_route_slot(want.peer)))
     path = observed.paths.get(want.peer)
-    return not stands(want, have, moved) and (path is None or path.device == want.device)
+    return not is_usable(want, have, moved) and (path is None or path.device == want.device)
 
 
-def loops(route: Route, wants: Wants, lost: frozenset[str]) -> bool:
+def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
     """Whether a route of a claim that asks for `wants` leads the tunnel's own packets into it: it holds a peer that is `lost`.
     Other tables than the main one have rules of their own, of which we do not know whom they are for."""
     if route.table != MAIN_TABLE or not lost:

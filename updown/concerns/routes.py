@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.concerns.device import Wish
+from updown.concerns.device import DeviceRequest
 from updown.model.context import Context
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Route, family, placed
 from updown.model.operations import Operation
@@ -26,7 +26,7 @@ class Routing(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def wants(context: Context, settings: Settings, found: Wish) -> Routing:
+def wants(context: Context, settings: Settings, found: DeviceRequest) -> Routing:
     """One route for each prefix of the remote selector, if routing is asked for; and those of the settings.
 
     The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF.
@@ -49,7 +49,9 @@ def wants(context: Context, settings: Settings, found: Wish) -> Routing:
     return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)))
 
 
-def selector_routes(context: Context, settings: Settings, found: Wish, device: str) -> tuple[list[Route], list[str]]:
+def selector_routes(
+    context: Context, settings: Settings, found: DeviceRequest, device: str
+) -> tuple[list[Route], list[str]]:
     """Those for the remote selector, and remarks."""
     if not (context.routing if context.routing is not None else settings.routing):
         return [], []
@@ -60,7 +62,7 @@ def selector_routes(context: Context, settings: Settings, found: Wish, device: s
     return [route(context, settings, found, prefix) for prefix in context.peer_client.network.prefixes], []
 
 
-def route(context: Context, settings: Settings, found: Wish, destination: str, gateway: str = "") -> Route:
+def route(context: Context, settings: Settings, found: DeviceRequest, destination: str, gateway: str = "") -> Route:
     """The route to one prefix."""
     six = family(destination) == 6
     source = context.source_address
@@ -91,12 +93,12 @@ def plan(want: Route, observed: Observed, gone: tuple[str, ...], claim: str) -> 
             return None, None
         where = f"dev {have.device}" if have.device else "elsewhere"
         return None, f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
-    if is_like(have, want) and not set(have.devices) & set(gone):
+    if is_same(have, want) and not set(have.devices) & set(gone):
         return None, None
     return Operation("route replace", want, have, f"{claim} reaches {want.destination} by it now"), None
 
 
-def is_like(have: Route, want: Route) -> bool:
+def is_same(have: Route, want: Route) -> bool:
     """Whether two routes are the same; the kernel may name the devices of one in another order."""
     return have == want or (
         sorted(have.devices) == sorted(want.devices)

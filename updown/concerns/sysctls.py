@@ -60,7 +60,7 @@ def all_of(device: str) -> str:
     return conf("ipv4", placed("all", netns_of(device)), "rp_filter")
 
 
-def needed(want: Sysctl) -> tuple[str, ...]:
+def paths_read(want: Sysctl) -> tuple[str, ...]:
     """The files to read before `plan` can decide."""
     if want.value == FOLLOW_ALL and not is_ra(want):
         return (want.path, all_of(want.device))
@@ -99,7 +99,7 @@ def default_path(want: Sysctl) -> str:
     return conf(family, placed("default", netns_of(want.device)), key)
 
 
-def of_new(path: str, device: str, values: Mapping[str, str | None], mtu: int) -> str | None:
+def initial_value(path: str, device: str, values: Mapping[str, str | None], mtu: int) -> str | None:
     """What a device's sysctl is once the device is made with this MTU: IPv6 has none with less than 1280 bytes."""
     no_ipv6 = 0 < mtu < IPV6_LEAST and path.startswith("net/ipv6/")
     return None if no_ipv6 else values.get(default_path(Sysctl(device, path, "")))

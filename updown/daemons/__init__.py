@@ -44,7 +44,7 @@ def rules_of(context: Context) -> Rules:
     return libreswan.RULES
 
 
-def known(environ: Mapping[str, str]) -> dict[str, str]:
+def known_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that we read, and no others: what is kept of an event that has to wait."""
     if any(name in environ for name in LIBRESWAN):
         from updown.daemons.libreswan import variables as libreswan

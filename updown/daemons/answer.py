@@ -16,7 +16,7 @@ SILENT = "silent"  # it runs, and did not answer
 ABSENT = "absent"  # it does not run in this network namespace
 
 
-class Child(NamedTuple):
+class ChildSa(NamedTuple):
     """A tunnel that a daemon reports as up. `spi_in` is that of packets we receive; 0 and "" are not told."""
 
     daemon: str
@@ -31,12 +31,12 @@ class Child(NamedTuple):
     mark_out: int = 0
     if_id_in: int = 0
     if_id_out: int = 0
-    theirs: tuple[str, ...] = ()  # networks of the remote selectors, where told
+    remote_ts: tuple[str, ...] = ()  # networks of the remote selectors, where told
     ids: tuple[str, str] = ("", "")  # IKE identities, ours and the peer's, where told
-    ours: bool = False  # its configuration asks for a device of the hook, so that a claim is to be expected
+    wants_device: bool = False  # its configuration asks for a device of the hook, so that a claim is to be expected
 
 
-class Said(NamedTuple):
+class DaemonAnswer(NamedTuple):
     """A daemon's answer. `held` are the connections it keeps the way open for, on demand, or to be brought up again; `ends` is
     our end of each where it tells.
 
@@ -46,16 +46,16 @@ class Said(NamedTuple):
     state: str
     why: str = ""
     since: int = 0
-    children: tuple[Child, ...] = ()
+    children: tuple[ChildSa, ...] = ()
     held: tuple[str, ...] = ()
     loaded: tuple[str, ...] = ()
     whole: bool = True  # nothing was left out of the answer
     ends: Mapping[str, str] = MappingProxyType({})
 
 
-def silent(why: str, since: int = 0) -> Said:
+def silent(why: str, since: int = 0) -> DaemonAnswer:
     """It runs, but says nothing."""
-    return Said(SILENT, why, since)
+    return DaemonAnswer(SILENT, why, since)
 
 
 def processes(names: tuple[str, ...]) -> dict[int, int]:
@@ -76,21 +76,21 @@ def processes(names: tuple[str, ...]) -> dict[int, int]:
                     continue
             with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
                 fields = file.read().rpartition(")")[2].split()
-            if fields[0] not in "ZX" and elsewhere(int(entry), home) is not True:
-                found[int(entry)] = started(int(fields[19]))
+            if fields[0] not in "ZX" and in_other_netns(int(entry), home) is not True:
+                found[int(entry)] = start_time(int(fields[19]))
                 parents[int(entry)] = int(fields[1])
         except OSError:
             continue  # it ended meanwhile
     return {pid: since for pid, since in found.items() if parents[pid] not in found}
 
 
-def several(pids: dict[int, int], name: str) -> str:
+def several_processes(pids: dict[int, int], name: str) -> str:
     """Why one daemon's answer is not the whole truth: more than one of them runs here; else empty."""
     listed = ", ".join(str(pid) for pid in sorted(pids))
     return f"{len(pids)} processes of {name} run here ({listed}), and one alone can be asked" if len(pids) > 1 else ""
 
 
-def elsewhere(pid: int, home: int) -> bool:
+def in_other_netns(pid: int, home: int) -> bool:
     """Whether a process is in another network namespace than that with inode `home`; no, where that cannot be seen."""
     try:
         return os.stat(f"/proc/{pid}/ns/net").st_ino != home
@@ -98,12 +98,12 @@ def elsewhere(pid: int, home: int) -> bool:
         return False
 
 
-def started(ticks: int) -> int:
+def start_time(ticks: int) -> int:
     """Seconds since boot of a process's start, from field 22 of /proc/PID/stat."""
     return ticks // os.sysconf("SC_CLK_TCK")
 
 
-def end(told: object) -> str:
+def end_address(told: object) -> str:
     """A tunnel's end as a daemon tells it, in canonical form; "" where it is no address, as %any is."""
     try:
         return values.address(told) if isinstance(told, str) else ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NEEDED = "needed"
 """Without it there is no tunnel to speak of: absent or bad refuses the call."""
-SHAPES = "shapes"
+STRICT = "shapes"
 """Names or shapes a device or a route, by our side's configuration: bad refuses the call."""
 OPTIONAL = "optional"
 """A bad value costs a warning and counts as absent: a peer may have chosen it, or nothing of ours hangs on it."""
@@ -55,7 +55,7 @@ def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[
     return fields, warnings
 
 
-def fitting(context: Context) -> Context:
+def checked(context: Context) -> Context:
     """The context; raises Refused where ends or selectors that a device or route would be made of do not fit each other. Verbs
     that end make nothing of them: what there is must be able to go."""
     keys = (context.mark_in, context.mark_out, context.if_id_in, context.if_id_out)

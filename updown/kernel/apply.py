@@ -48,14 +48,14 @@ def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
     indexes: list[tuple[str, int]] = []
     lost: list[Operation] = []
     for operation in operations:
-        lost += tuned(operation, operations)
+        lost += saved_sysctls(operation, operations)
         try:
             index = perform(operation, netlink)
         except KernelError as error:
             if error.errno in ALREADY.get(operation.action, ()):
                 continue
             if operation.fatal or (error.errno == errno.EPERM and operation.action != "sysctl"):
-                refusal = explained(operation, error, owner)
+                refusal = as_conflict(operation, error, owner)
                 undo(done, netlink, lost)
                 raise refusal from None
             failed.append((operation, error))
@@ -63,10 +63,10 @@ def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
         done.append(operation)
         if index and isinstance(operation.subject, Link):
             indexes.append((operation.subject.name, index))
-    return Outcome(tuple(done), tuple(operation for operation, _ in failed), told(failed), tuple(indexes))
+    return Outcome(tuple(done), tuple(operation for operation, _ in failed), warnings_of(failed), tuple(indexes))
 
 
-def told(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
+def warnings_of(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
     """A warning each; sysctls that one reason keeps from being written, such as a read-only /proc/sys, share one."""
     alike: dict[object, list[KernelError]] = {}
     for operation, error in failed:
@@ -78,7 +78,7 @@ def told(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def tuned(operation: Operation, operations: tuple[Operation, ...]) -> list[Operation]:
+def saved_sysctls(operation: Operation, operations: tuple[Operation, ...]) -> list[Operation]:
     """The sysctls of a device that is about to be made anew as they are, of those that this plan sets: with its undoing they
     come back too, though no claim may be left that asks for them."""
     if operation.action != "link delete" or not isinstance(operation.subject, Link):
@@ -106,9 +106,9 @@ def perform(operation: Operation, netlink: Netlink) -> int | None:
         sysctl.write(subject.path, subject.value)
     elif isinstance(subject, Clamp):
         if action == "firewall delete":
-            nft.remove(subject.device)
+            nft.delete_table(subject.device)
         else:
-            nft.put(subject)
+            nft.put_table(subject)
     elif isinstance(subject, Link):
         return perform_link(action, subject, netlink)
     elif isinstance(subject, Address):
@@ -176,7 +176,7 @@ def index_of(netlink: Netlink, name: str) -> int:
     return link.ifindex
 
 
-def explained(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:
+def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:
     """EEXIST for a new device means its name or its identity; we looked for the name before, so it is the identity."""
     if operation.action != "link add" or error.errno != errno.EEXIST or not isinstance(operation.subject, Link):
         return error

@@ -11,7 +11,7 @@ import os
 import select
 
 from updown.concerns import mss
-from updown.concerns.mss import Rule
+from updown.concerns.mss import SynRule
 from updown.kernel import namespace
 from updown.model.errors import KernelError
 from updown.model.objects import netns_of, placed
@@ -30,7 +30,7 @@ ANSWER_SECONDS = 5.0
 MISSING = "install the package nftables; until then TCP may send segments that do not fit"
 
 
-class Said(NamedTuple):
+class Answer(NamedTuple):
     """What one call of nft printed."""
 
     status: int
@@ -38,7 +38,7 @@ class Said(NamedTuple):
     error: str
 
 
-def put(clamp: Clamp) -> None:
+def put_table(clamp: Clamp) -> None:
     """Make the table of a device, in place of one that is there. Raises KernelError."""
     name = {"family": "inet", "name": mss.table(clamp.device)}
     inside = {"family": "inet", "table": name["name"]}
@@ -49,16 +49,18 @@ def put(clamp: Clamp) -> None:
     for rule in mss.rules(clamp):
         wanted = {**inside, "chain": mss.CHAIN, "comment": rule.comment, "expr": expressions(rule)}
         commands.append({"add": {"rule": wanted}})
-    change(commands, f"table inet {name['name']}", netns_of(clamp.device))
+    run_commands(commands, f"table inet {name['name']}", netns_of(clamp.device))
 
 
-def remove(device: str) -> None:
+def delete_table(device: str) -> None:
     """Delete the table of a device; ENOENT where there is none. Raises KernelError."""
     name = mss.table(device)
-    change([{"delete": {"table": {"family": "inet", "name": name}}}], f"delete table inet {name}", netns_of(device))
+    run_commands(
+        [{"delete": {"table": {"family": "inet", "name": name}}}], f"delete table inet {name}", netns_of(device)
+    )
 
 
-def listed(device: str) -> Clamp | None:
+def read_table(device: str) -> Clamp | None:
     """The table of a device as it is; None where there is none, no namespace, or no nft to tell."""
     netns = netns_of(device)
     if netns and not namespace.exists(netns):
@@ -71,10 +73,10 @@ def listed(device: str) -> Clamp | None:
     hooked = [(chain.get("name"), chain.get("hook"), chain.get("prio")) for chain in chains]
     if hooked != [(mss.CHAIN, mss.CHAIN, mss.PRIORITY)]:
         return Clamp(device, -1)
-    return mss.recognised(device, [str(thing["rule"].get("comment")) for thing in found if "rule" in thing])
+    return mss.clamp_of(device, [str(thing["rule"].get("comment")) for thing in found if "rule" in thing])
 
 
-def devices(netns: str = "") -> list[str]:
+def clamped_devices(netns: str = "") -> list[str]:
     """The devices for which there is a table of ours in a namespace; none where nft is missing."""
     said = nft("-j", "list", "tables", "inet", netns=netns)
     if said is None or said.status:
@@ -84,7 +86,7 @@ def devices(netns: str = "") -> list[str]:
     return [placed(device, netns) for device in found if device is not None]
 
 
-def expressions(rule: Rule) -> list[Object]:
+def expressions(rule: SynRule) -> list[Object]:
     """A rule in nft's JSON (libnftables-json(5))."""
 
     def equal(left: Object, right: str) -> Object:
@@ -107,7 +109,7 @@ def objects(out: bytes) -> list[Object]:
     return [thing for thing in found if isinstance(thing, dict)] if isinstance(found, list) else []
 
 
-def change(commands: list[Object], what: str, netns: str) -> None:
+def run_commands(commands: list[Object], what: str, netns: str) -> None:
     """Carry commands out, all or none. Raises KernelError: ENOENT without nft, else EINVAL with what it said."""
     said = nft("-j", "-f", "-", text=json.dumps({"nftables": commands}).encode(), netns=netns)
     if said is None:
@@ -118,7 +120,7 @@ def change(commands: list[Object], what: str, netns: str) -> None:
         raise KernelError(f"nft {what}: {why}", errno.EINVAL, hint)
 
 
-def nft(*words: str, text: bytes = b"", netns: str = "") -> Said | None:
+def nft(*words: str, text: bytes = b"", netns: str = "") -> Answer | None:
     """Run nft in a network namespace, else in that of this process; None where there is no nft. Raises KernelError for the
     namespace."""
     place = next((place for place in PLACES if os.access(place, os.X_OK)), None)
@@ -134,23 +136,23 @@ def nft(*words: str, text: bytes = b"", netns: str = "") -> Said | None:
             with namespace.inside(netns):
                 child = os.posix_spawn(place, ["nft", *words], {"LC_ALL": "C"}, file_actions=actions)
         except OSError as error:
-            return Said(-1, b"", f"{place}: {error.strerror}")
+            return Answer(-1, b"", f"{place}: {error.strerror}")
         os.close(writer)
         writer = -1
-        out = all_of(reader)
+        out = read_all(reader)
         if out is None:
             os.kill(child, 9)
         _, status = os.waitpid(child, 0)
         os.lseek(errors, 0, os.SEEK_SET)
         said = os.read(errors, 4096).decode("utf-8", "replace")
-        return Said(status, out or b"", said if out is not None else f"no answer in {ANSWER_SECONDS:g} s")
+        return Answer(status, out or b"", said if out is not None else f"no answer in {ANSWER_SECONDS:g} s")
     finally:
         for descriptor in (given, errors, reader, writer):
             if descriptor >= 0:
                 os.close(descriptor)
 
 
-def all_of(reader: int) -> bytes | None:
+def read_all(reader: int) -> bytes | None:
     """Everything until the other end is closed; None where that takes too long."""
     out = b""
     while select.select([reader], [], [], ANSWER_SECONDS)[0]:

@@ -15,10 +15,10 @@ from updown.model.resources import (
     Device,
     Observed,
     PeerRoute,
+    Resource,
     RouteKey,
     SourceAddress,
     Sysctl,
-    Want,
     device_of,
     route_key,
 )
@@ -32,7 +32,7 @@ Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""
 
 
-def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str], anew: bool = False) -> Observed:
+def observe(netlink: Netlink, wants: Iterable[Resource], upset: Sequence[str], anew: bool = False) -> Observed:
     """The kernel's answers for `wants`; `upset` devices may be made anew or lose addresses, so more is asked about them.
     `anew`: the way to each peer is looked for as if we had no route to it, since the machine's may have changed."""
     asked = list(dict.fromkeys(wants))
@@ -45,22 +45,24 @@ def observe(netlink: Netlink, wants: Iterable[Want], upset: Sequence[str], anew:
     paths: dict[str, Path | None] = {}
     for want in asked:
         if isinstance(want, Route):
-            seen[route_key(want)] = exact(netlink, want, names)
+            seen[route_key(want)] = route_at(netlink, want, names)
         elif isinstance(want, PeerRoute):
             slot = peer_routes.peer_route_slot(want.peer)
-            seen[route_key(slot)] = exact(netlink, slot, names)
+            seen[route_key(slot)] = route_at(netlink, slot, names)
         elif isinstance(want, SourceAddress):
-            paths[want.address] = lasting(netlink.at(want.device), want, links[want.device])
-    paths.update(ways(netlink, asked, seen, names, anew))
-    for end in disputed(asked, links):
+            paths[want.address] = local_path(netlink.at(want.device), want, links[want.device])
+    paths.update(peer_paths(netlink, asked, seen, names, anew))
+    for end in disputed_ends(asked, links):
         paths[end] = netlink.path(end)
-    others = {name: foreign(netlink, link, names) for name, link in links.items() if link and name in upset}
-    rules = alike(netlink, [want for want in asked if isinstance(want, Rule)])
-    tables = {want.device: nft.listed(want.device) for want in asked if isinstance(want, Clamp)}
-    return Observed(links, addresses(netlink, asked, links), seen, paths, values(asked, upset), rules, others, tables)
+    others = {name: others_routes(netlink, link, names) for name, link in links.items() if link and name in upset}
+    rules = matching_rules(netlink, [want for want in asked if isinstance(want, Rule)])
+    tables = {want.device: nft.read_table(want.device) for want in asked if isinstance(want, Clamp)}
+    return Observed(
+        links, addresses(netlink, asked, links), seen, paths, sysctl_values(asked, upset), rules, others, tables
+    )
 
 
-def lasting(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path | None:
+def local_path(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path | None:
     """The way to a source address, `local` only where its `own` device has it, or one that is no tunnel's: what another
     tunnel's device has goes with that tunnel, and the routes of all others that prefer it would go along."""
     path = netlink.path(want.address)
@@ -71,7 +73,7 @@ def lasting(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path | N
     return path._replace(local=holder is None or holder.kind not in TUNNELS)
 
 
-def alike(netlink: Netlink, wants: list[Rule]) -> frozenset[Rule]:
+def matching_rules(netlink: Netlink, wants: list[Rule]) -> frozenset[Rule]:
     """The wanted rules that are there, whoever made them. Linux has no question for a single rule, so all are read."""
     found: set[Rule] = set()
     dumps: dict[tuple[str, int], list[Rule]] = {}
@@ -85,8 +87,8 @@ def alike(netlink: Netlink, wants: list[Rule]) -> frozenset[Rule]:
     return frozenset(found)
 
 
-def ways(
-    netlink: Netlink, wants: list[Want], seen: dict[RouteKey, Route | None], names: Names, anew: bool
+def peer_paths(
+    netlink: Netlink, wants: list[Resource], seen: dict[RouteKey, Route | None], names: Names, anew: bool
 ) -> dict[str, Path | None]:
     """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made; or, `anew`, where
     there is another one."""
@@ -96,21 +98,21 @@ def ways(
         slot = seen[route_key(peer_routes.peer_route_slot(want.peer))]
         moved = len({other.local for other in asked if other.peer == want.peer}) > 1
         if slot is None or slot.device == want.device:
-            path = outside(netlink, want)
+            path = path_outside(netlink, want)
             if (
                 path is None or path.device == want.device
             ):  # by routes of ours alone, or by a device the daemon named once
-                path = without_ours(netlink, want, names)
+                path = path_without_ours(netlink, want, names)
             found[want.peer] = path
         elif moved:
-            found[want.peer] = without_ours(netlink, want, names)
+            found[want.peer] = path_without_ours(netlink, want, names)
         elif anew and slot.protocol == OUR_PROTOCOL:
-            path = without_ours(netlink, want, names)
+            path = path_without_ours(netlink, want, names)
             found.update({want.peer: path} if path is not None else {})
     return found
 
 
-def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None:
+def path_without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None:
     """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
     match of a dump, read only after a move, by reconcile, or where no question has another answer than the tunnel."""
     peer = ipaddress.ip_address(want.peer)
@@ -125,19 +127,19 @@ def without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None
     if not matches:
         return None
     best = max(matches, key=lambda route: (int(route.destination.split("/")[1]), -route.metric))
-    return Path(named(netlink, best, names, "").device, best.gateway, mtu=best.mtu)
+    return Path(with_names(netlink, best, names, "").device, best.gateway, mtu=best.mtu)
 
 
-def foreign(netlink: Netlink, link: Link, names: Names) -> tuple[Route, ...]:
+def others_routes(netlink: Netlink, link: Link, names: Names) -> tuple[Route, ...]:
     """IPv4 routes on a device that somebody else put there; the kernel's own come and go with the addresses."""
     return tuple(
-        named(netlink, route, names, netns_of(link.name))
+        with_names(netlink, route, names, netns_of(link.name))
         for route in netlink.at(link.name).routes(4, 0, oif=link.ifindex)
         if route.protocol not in (OUR_PROTOCOL, KERNEL_PROTOCOL) and route.oif == link.ifindex
     )
 
 
-def disputed(wants: list[Want], links: dict[str, Link | None]) -> list[str]:
+def disputed_ends(wants: list[Resource], links: dict[str, Link | None]) -> list[str]:
     """The local ends of devices that are asked for with more than one, or that have another one now."""
     ends: dict[str, list[str]] = {}
     for want in wants:
@@ -147,7 +149,7 @@ def disputed(wants: list[Want], links: dict[str, Link | None]) -> list[str]:
     return [end for several in ends.values() if len(set(several)) > 1 for end in dict.fromkeys(several) if end]
 
 
-def addresses(netlink: Netlink, wants: list[Want], links: dict[str, Link | None]) -> dict[str, tuple[Address, ...]]:
+def addresses(netlink: Netlink, wants: list[Resource], links: dict[str, Link | None]) -> dict[str, tuple[Address, ...]]:
     """The addresses of the devices on which an address is wanted."""
     found: dict[str, tuple[Address, ...]] = {}
     for name in dict.fromkeys(device_of(want) for want in wants if isinstance(want, (Address, SourceAddress))):
@@ -156,13 +158,13 @@ def addresses(netlink: Netlink, wants: list[Want], links: dict[str, Link | None]
     return found
 
 
-def values(wants: list[Want], upset: Sequence[str]) -> dict[str, str | None]:
+def sysctl_values(wants: list[Resource], upset: Sequence[str]) -> dict[str, str | None]:
     """The sysctls wanted, `all` beside them where that decides, and `default` where the device is made, or made anew."""
     found: dict[str, str | None] = {}
     for want in wants:
         if not isinstance(want, Sysctl):
             continue
-        for path in sysctls.needed(want):
+        for path in sysctls.paths_read(want):
             if path not in found:
                 found[path] = sysctl.read(path)
         if found[want.path] is None or want.device in upset:
@@ -170,7 +172,7 @@ def values(wants: list[Want], upset: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
-def outside(netlink: Netlink, want: PeerRoute) -> Path | None:
+def path_outside(netlink: Netlink, want: PeerRoute) -> Path | None:
     """The way to the peer; where that is this tunnel, or another one's default route (or half of one), the way by the physical
     device the daemon names. A narrower route into another tunnel is where the peer is: one tunnel within another."""
     path = netlink.path(want.peer)
@@ -192,7 +194,7 @@ def is_narrow(route: RouteSeen) -> bool:
     return int(route.destination.split("/")[1]) > 1
 
 
-def exact(netlink: Netlink, want: Route, names: Names) -> Route | None:
+def route_at(netlink: Netlink, want: Route, names: Names) -> Route | None:
     """The route that stands in `want`'s place (destination, table and metric), whoever made it.
 
     A lookup tells the best match for one address. As long as the prefix or longer and in the main table, it leaves a doubt
@@ -209,14 +211,14 @@ def exact(netlink: Netlink, want: Route, names: Names) -> Route | None:
             if length < wanted:
                 return None
             if match.route and match.route.destination == want.destination and match.route.metric == want.metric:
-                return named(netlink, match.route, names, netns)
+                return with_names(netlink, match.route, names, netns)
     for route in there.routes(family(want.destination), want.table):
         if route.destination == want.destination and route.metric == want.metric:
-            return named(netlink, route, names, netns)
+            return with_names(netlink, route, names, netns)
     return None
 
 
-def named(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
+def with_names(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:
     """`seen` in the namespace `netns`, with its device's name."""
     devices: list[str] = []
     for index in seen.hops or (seen.oif,):

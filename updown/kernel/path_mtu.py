@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from functools import partial
 
 from updown.concerns import device
-from updown.concerns.mtu import AH, ESP, TRANSPORT, Facts, Sa
+from updown.concerns.mtu import AH, ESP, TRANSPORT, MtuFacts, Sa
 from updown.kernel import sysctl
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.netlink.socket import Exchange
+from updown.kernel.netlink.socket import NetlinkSocket
 from updown.kernel.netlink.wire import (
     DUMP,
     REQUEST,
@@ -58,7 +58,7 @@ class Outgoing(NamedTuple):
     output_mark: tuple[int, int] = (0, 0)
 
 
-class Way(NamedTuple):
+class UnderlayQuery(NamedTuple):
     """Where a tunnel's ESP goes: to `peer`, outside the device `tunnel`, by `device` where the routes know no other; `mark`: of
     packets before the SA sets its own."""
 
@@ -68,37 +68,39 @@ class Way(NamedTuple):
     mark: int = 0
 
 
-def facts_for(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> Facts | None:
+def gather(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> MtuFacts | None:
     """What `mtu = auto` needs; None where it is not asked for, or where there is no child SA. Raises Refused."""
     if not (context.verb.makes and context.child):
         return None
     if not any(line.key == "mtu" and line.value == AUTO for line in lines):
         return None
-    found = device.wish(context, partial(resolve, lines, context.connection))
+    found = device.request_device(context, partial(resolve, lines, context.connection))
     settings = resolve(lines, context.connection, found.name or "")
     if found.name is None or settings.mtu != AUTO:
         return None
     try:
-        outgoing = find(context)
+        outgoing = outgoing_sa(context)
     except KernelError as error:
-        return Facts(why=f"its SA: {error.text}{'; ' + error.hint if error.hint else ''}")
+        return MtuFacts(why=f"its SA: {error.text}{'; ' + error.hint if error.hint else ''}")
     if outgoing is None:
-        return Facts(why="its SA: the kernel shows none")
+        return MtuFacts(why="its SA: the kernel shows none")
     vti = found.kind == "vti" and not found.by_daemon
     mark = context.mark_out.value if context.mark_out and vti else 0
-    way = Way(context.peer, context.underlay or "", placed(found.name, "" if found.by_daemon else settings.netns), mark)
-    return facts_of(outgoing, way, vti or context.compressed or context.connection_type == "tunnel", netlink)
+    way = UnderlayQuery(
+        context.peer, context.underlay or "", placed(found.name, "" if found.by_daemon else settings.netns), mark
+    )
+    return mtu_facts(outgoing, way, vti or context.compressed or context.connection_type == "tunnel", netlink)
 
 
-def facts_of(outgoing: Outgoing, way: Way, tunnel: bool, netlink: Netlink) -> Facts:
+def mtu_facts(outgoing: Outgoing, way: UnderlayQuery, tunnel: bool, netlink: Netlink) -> MtuFacts:
     """What the sum needs. `tunnel`: an SA in transport mode stands below IPComp in tunnel mode."""
     sa = outgoing.sa._replace(compressed=True) if tunnel and outgoing.sa.mode == TRANSPORT else outgoing.sa
     value, mask = outgoing.output_mark
     mtu, name = underlay(way._replace(mark=(way.mark & ~mask) | value), netlink)
-    return Facts(sa, mtu, name, "" if mtu else f"the way to the peer {way.peer}: there is none outside of it")
+    return MtuFacts(sa, mtu, name, "" if mtu else f"the way to the peer {way.peer}: there is none outside of it")
 
 
-def underlay(way: Way, netlink: Netlink) -> tuple[int, str]:
+def underlay(way: UnderlayQuery, netlink: Netlink) -> tuple[int, str]:
     """The MTU of the way to the peer, and its device: the route's metric, else the device's MTU; 0 without a way."""
     seen = netlink.match(way.peer, mark=way.mark).route
     link = netlink.link_at(seen.oif) if seen and seen.oif else None
@@ -116,18 +118,18 @@ def underlay(way: Way, netlink: Netlink) -> tuple[int, str]:
     return min(link.mtu, int(least) if least and least.isdigit() else link.mtu, 0xFFFF), link.name
 
 
-def find(context: Context) -> Outgoing | None:
+def outgoing_sa(context: Context) -> Outgoing | None:
     """The newest SA from us to the peer that is this tunnel's. Raises KernelError."""
     with States() as states:
         if context.spi_out:
             mark = context.mark_out.value if context.mark_out else 0
             found = states.with_spi(context.peer, context.spi_out, AH if context.sa_type == "AH" else ESP, mark)
         else:
-            found = states.between(context.me, context.peer)
-    return newest(picked(context, found))
+            found = states.vti_between(context.me, context.peer)
+    return newest(of_tunnel(context, found))
 
 
-class States(Exchange):
+class States(NetlinkSocket):
     """A NETLINK_XFRM socket that asks for few SAs. Raises KernelError, here and in every method."""
 
     def __init__(self) -> None:
@@ -151,7 +153,7 @@ class States(Exchange):
         found = [(decode_state(one).destination, decode(one)) for one in payloads]
         return {(destination, one.spi): one for destination, one in found if one.sa.protocol in (ESP, AH)}
 
-    def between(self, source: str, destination: str) -> list[Outgoing]:
+    def vti_between(self, source: str, destination: str) -> list[Outgoing]:
         """The SAs from one address to the other: a dump that the kernel filters."""
         ends = pack_address(source), pack_address(destination)
         bits = len(ends[0]) * 8
@@ -164,7 +166,7 @@ def family_of(packed: bytes) -> int:
     return AF_INET6 if len(packed) == 16 else AF_INET
 
 
-def picked(context: Context, found: Iterable[Outgoing]) -> list[Outgoing]:
+def of_tunnel(context: Context, found: Iterable[Outgoing]) -> list[Outgoing]:
     """Those of this tunnel, by what the daemon told: reqid, mark and if_id, where the SA has them."""
     mark = context.mark_out.value if context.mark_out else 0
     return [

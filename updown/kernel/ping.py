@@ -25,14 +25,14 @@ _HEADER = struct.Struct(">BBHHH")  # type, code, checksum, identifier, sequence 
 REQUEST = {4: 8, 6: 128}
 REPLY = {4: 0, 6: 129}
 
-Asked = dict[socket.socket, tuple[str, str, bytes]]
+Waiting = dict[socket.socket, tuple[str, str, bytes]]
 
 
-def ask(targets: Mapping[str, str], hearing: Mapping[str, Sequence[str]], wait: float = SECONDS) -> dict[str, str]:
+def ping(targets: Mapping[str, str], hearing: Mapping[str, Sequence[str]], wait: float = SECONDS) -> dict[str, str]:
     """By device empty where its far address answered, else why not. `hearing`: by device those that answers may come in by.
     Raises KernelError where nobody may be asked."""
     found = dict.fromkeys(targets, "does not answer")
-    open_sockets: Asked = {}
+    open_sockets: Waiting = {}
     try:
         for device, far in targets.items():
             try:

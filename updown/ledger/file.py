@@ -68,9 +68,9 @@ def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
     ledger = Ledger(sqlite3.connect(":memory:"), lock)
     try:
         try:
-            attach(ledger, path)
+            connect_file(ledger, path)
         except LedgerError as error:
-            begin_anew(ledger, where, error)
+            start_empty(ledger, where, error)
     except BaseException:
         ledger.close()
         raise
@@ -88,17 +88,17 @@ def make_private(place: str) -> None:
         )
 
 
-def attach(ledger: Ledger, path: str) -> None:
+def connect_file(ledger: Ledger, path: str) -> None:
     """Connect `ledger` to its file, and note where that was there and had nothing in it. Raises LedgerError."""
     known = os.path.exists(path)
     base = connect(path)
     ledger.base.close()
     ledger.base = base
-    if prepare(base) and known:
+    if prepare_tables(base) and known:
         ledger.note = f"the ledger was empty, cut off or never filled; begun anew. {ANEW}"
 
 
-def prepare(base: sqlite3.Connection) -> bool:
+def prepare_tables(base: sqlite3.Connection) -> bool:
     """Give a new file its tables; whether it was one. Raises LedgerError for a file that another version of ours, or somebody
     else, wrote."""
     version: int = base.execute("PRAGMA user_version").fetchone()[0]
@@ -123,7 +123,7 @@ def prepare(base: sqlite3.Connection) -> bool:
     return version == 0
 
 
-def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
+def start_empty(ledger: Ledger, where: str, error: LedgerError) -> None:
     """Set the damaged file in `where` aside and go on with an empty one; raises StateError where `error` says something
     else, or says it again."""
     path = os.path.join(where, "ledger")
@@ -134,7 +134,7 @@ def begin_anew(ledger: Ledger, where: str, error: LedgerError) -> None:
     ledger.base.close()
     try:
         os.rename(path, aside)
-        attach(ledger, path)
+        connect_file(ledger, path)
     except (OSError, LedgerError) as problem:
         raise unusable(path, str(problem)) from None
     ledger.note = f"the ledger was damaged ({said}); set aside as {aside}, begun anew. {ANEW}"
@@ -195,7 +195,7 @@ def copy_ledger(state_dir: str, namespace: str) -> Ledger:
     try:
         os.stat(path)
         copy_into(memory, path)
-        if prepare(memory):
+        if prepare_tables(memory):
             note = f"the ledger in {state_dir} was empty, cut off or never filled"
         list(Ledger(memory).claims())
     except (OSError, LedgerError) as error:
@@ -203,5 +203,5 @@ def copy_ledger(state_dir: str, namespace: str) -> Ledger:
             note = f"the ledger in {state_dir} cannot be read ({error}); taken as empty"
         memory.close()
         memory = connect(":memory:")
-        prepare(memory)
+        prepare_tables(memory)
     return Ledger(memory, note=note)

@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping
 
 from updown.ledger.store import Ledger
-from updown.model.claims import Ended, Holder
+from updown.model.claims import FormerHolder, Holder
 from updown.model.record import NamedTuple
-from updown.model.resources import device_of, follows
-from updown.plan.order import Signals, speaker
+from updown.model.resources import device_of, follows_tunnels
+from updown.plan.order import Liveness, authoritative_holder
 
 MISSES = 3
 """Probes in a row that the far end has to miss before routes leave the device."""
@@ -25,31 +25,31 @@ class Missed(NamedTuple):
     since: int
 
 
-def signals(
-    holders: Mapping[str, list[Holder]], ended: Mapping[str, list[Ended]], newest: str, ledger: Ledger
-) -> Signals:
+def liveness(
+    holders: Mapping[str, list[Holder]], ended: Mapping[str, list[FormerHolder]], newest: str, ledger: Ledger
+) -> Liveness:
     """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
     silent."""
     idle: set[str] = set()
     silent: set[str] = set()
-    asked = [holder.want for found in holders.values() for holder in found]
+    asked = [holder.resource for found in holders.values() for holder in found]
     for device in dict.fromkeys(
-        device_of(want) for want in asked + [old.want for name in holders for old in ended.get(name, ())]
+        device_of(want) for want in asked + [old.resource for name in holders for old in ended.get(name, ())]
     ):
         name = f"device {device}"
         found = holders[name] if name in holders else ledger.holders(name, newest)
-        holder = speaker(found, newest)
-        wants = [holder.want] if holder else [old.want for old in ended.get(name, ())][-1:]
-        if follows(wants) and not is_up(ledger, device):
+        holder = authoritative_holder(found, newest)
+        wants = [holder.resource] if holder else [old.resource for old in ended.get(name, ())][-1:]
+        if follows_tunnels(wants) and not is_up(ledger, device):
             idle.add(device)
         if is_silent(ledger, device):
             silent.add(device)
-    return Signals(frozenset(idle), frozenset(silent))
+    return Liveness(frozenset(idle), frozenset(silent))
 
 
-def shuts(found: Signals, holder: Holder) -> bool:
+def blocks_routes(found: Liveness, holder: Holder) -> bool:
     """Whether nothing can be routed now into the device that this claim's want is on."""
-    return device_of(holder.want) in found.idle | found.silent
+    return device_of(holder.resource) in found.no_sa | found.peer_silent
 
 
 def is_up(ledger: Ledger, device: str) -> bool:
@@ -64,7 +64,7 @@ def is_silent(ledger: Ledger, device: str) -> bool:
     return bool(row and row[0])
 
 
-def carrying(ledger: Ledger) -> dict[str, str]:
+def devices_with_sa(ledger: Ledger) -> dict[str, str]:
     """The devices on which there is an SA, each with the connection of the first to come."""
     rows = ledger.base.execute(
         "SELECT first.device, claim.connection FROM claim JOIN"
@@ -73,7 +73,7 @@ def carrying(ledger: Ledger) -> dict[str, str]:
     return {device: json.loads(connection) for device, connection in rows}
 
 
-def heard_by(ledger: Ledger) -> dict[str, tuple[str, ...]]:
+def receiving_devices(ledger: Ledger) -> dict[str, tuple[str, ...]]:
     """By the device that SAs send by, those that they receive by: itself, or another where if_id_in and if_id_out differ."""
     other = "SELECT device FROM carries WHERE carries.claim = claim.ordering AND carries.device != claim.device"
     rows = ledger.base.execute(
@@ -86,13 +86,13 @@ def heard_by(ledger: Ledger) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def missed(ledger: Ledger) -> dict[str, Missed]:
+def missed_probes(ledger: Ledger) -> dict[str, Missed]:
     """The devices whose far end did not answer the last probe."""
     rows = ledger.base.execute("SELECT device, misses, since FROM probe ORDER BY device")
     return {device: Missed(misses, since) for device, misses, since in rows}
 
 
-def set_missed(ledger: Ledger, device: str, probes: int, now: int) -> None:
+def set_missed_probes(ledger: Ledger, device: str, probes: int, now: int) -> None:
     """Note how many probes in a row were not answered; 0: the last one was."""
     if not probes:
         ledger.base.execute("DELETE FROM probe WHERE device = ?", (device,))

@@ -20,14 +20,14 @@ def take_lock(path: str, wait: float) -> int:
     `wait` seconds."""
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        hold(lock, path, wait)
+        wait_for_lock(lock, path, wait)
     except Locked:
         os.close(lock)
         raise
     return lock
 
 
-def hold(lock: int, path: str, wait: float) -> None:
+def wait_for_lock(lock: int, path: str, wait: float) -> None:
     """Take the lock of an open file. Raises Locked after `wait` seconds."""
     end = time.monotonic() + wait
     while True:
@@ -45,8 +45,8 @@ def hold(lock: int, path: str, wait: float) -> None:
     os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".ljust(HOLDER).encode(), 0)
 
 
-def let_others(lock: int, path: str, wait: float) -> None:
+def yield_lock(lock: int, path: str, wait: float) -> None:
     """Let go of the lock for so long that whoever waits has it, and take it again. Raises Locked after `wait` seconds."""
     fcntl.flock(lock, fcntl.LOCK_UN)
     time.sleep(5 * LOOK)
-    hold(lock, path, wait)
+    wait_for_lock(lock, path, wait)

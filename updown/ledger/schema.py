@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from updown.model.claims import SA, STRONGSWAN, About, Claim, pair_of, place_of
-from updown.model.resources import Device, Row, load
+from updown.model.claims import SA, STRONGSWAN, Claim, SaInfo, pair_of, place_of
+from updown.model.resources import DeletionRule, Device, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
     """The row of a claim in `child`; None for one that is not strongSwan's."""
     if claim.about.daemon != STRONGSWAN:
         return None
-    links = [want.link for want in claim.wants if isinstance(want, Device) and want.link.local]
+    links = [want.link for want in claim.resources if isinstance(want, Device) and want.link.local]
     ends = f"{links[0].local} {links[0].remote}" if links else ""
     child = json.loads(claim.key)[1]
     return order, child, claim.about.unique_id, pair_of(claim.about), place_of(claim.about), claim.tunnel, ends
@@ -95,9 +95,9 @@ def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
         tunnel=row[4],
         group=row[5],
         device=row[6],
-        row=Row(*json.loads(row[7])),
+        deletion=DeletionRule(*json.loads(row[7])),
         routed=bool(row[8]),
         since=row[9],
-        about=About(*json.loads(row[10])),
-        wants=tuple(load(json.loads(value)) for value in wants),
+        about=SaInfo(*json.loads(row[10])),
+        resources=tuple(load(json.loads(value)) for value in wants),
     )

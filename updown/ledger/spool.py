@@ -30,7 +30,7 @@ LARGEST = 1 << 20  # bytes; an environment has less
 ABANDONED = 60  # seconds after which a file that is still being written has lost its writer
 
 
-class Kept(NamedTuple):
+class SpooledEvent(NamedTuple):
     """An event from the spool: its variables, the settings file it was given, and when it came (seconds since
     boot)."""
 
@@ -39,7 +39,7 @@ class Kept(NamedTuple):
     at: int
 
 
-class Served(NamedTuple):
+class SpoolResult(NamedTuple):
     """What became of it: a report, or what it raised. Who gave it a name can find its own."""
 
     name: str
@@ -47,23 +47,23 @@ class Served(NamedTuple):
     error: UpdownError | None = None
 
 
-class Drained(NamedTuple):
+class DrainResult(NamedTuple):
     """What was served, and why something had to be left; `first`: it has to be applied before anything that comes later."""
 
-    served: tuple[Served, ...] = ()
+    served: tuple[SpoolResult, ...] = ()
     stopped: UpdownError | None = None
     first: bool = False
 
 
-Serve = Callable[[Kept], Report]
+Serve = Callable[[SpooledEvent], Report]
 
 
-def arrival() -> str:
+def new_name() -> str:
     """A name for an event that begins now; names sort by time since boot, which nobody can set."""
     return f"{clock.since_boot():020d}-{os.getpid()}"
 
 
-def arrived(name: str) -> int:
+def arrival_time(name: str) -> int:
     """When the event with this name began, in seconds since boot. Raises ValueError for another name."""
     moment = name.lstrip(".").partition("-")[0]
     if not moment.isdecimal():
@@ -71,7 +71,7 @@ def arrived(name: str) -> int:
     return int(moment) // clock.NANOSECONDS
 
 
-def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None:
+def write_event(place: str, name: str, environ: Mapping[str, str], config: str) -> None:
     """Write an event durably into the spool of `place`. Raises OSError."""
     folder = os.path.join(place, FOLDER)
     os.makedirs(folder, 0o700, exist_ok=True)
@@ -79,17 +79,17 @@ def keep(place: str, name: str, environ: Mapping[str, str], config: str) -> None
     data = b"".join(f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in pairs.items()) + END
     unfinished = os.path.join(folder, f".{name}")
     try:
-        write(unfinished, data)
+        write_file(unfinished, data)
         with suppress(FileNotFoundError):  # somebody looked, and renamed it already
             os.rename(unfinished, os.path.join(folder, name))
     except OSError:
         remove(unfinished)
         raise
     for path in (folder, place):
-        sync(path)
+        sync_folder(path)
 
 
-def write(path: str, data: bytes) -> None:
+def write_file(path: str, data: bytes) -> None:
     """A new file with this content, on the disk."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -100,7 +100,7 @@ def write(path: str, data: bytes) -> None:
         os.close(file)
 
 
-def sync(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """The names in a folder, on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -117,17 +117,17 @@ def remove(path: str) -> None:
         return
 
 
-def waiting(place: str) -> list[str]:
+def waiting_events(place: str) -> list[str]:
     """Names in the spool, first come first; a file that is still being written is none."""
     folder = os.path.join(place, FOLDER)
     try:
         names = os.listdir(folder)
     except OSError:
         return []
-    return sorted(name for name in names if name[0] != "." or abandoned(os.path.join(folder, name)))
+    return sorted(name for name in names if name[0] != "." or is_abandoned(os.path.join(folder, name)))
 
 
-def abandoned(path: str) -> bool:
+def is_abandoned(path: str) -> bool:
     """Whether who wrote this file died over it: that is long ago, and so is the event by its name, which no clock that is set
     changes."""
     try:
@@ -136,7 +136,7 @@ def abandoned(path: str) -> bool:
     except OSError:
         return False
     try:
-        return clock.now() - arrived(os.path.basename(path)) > ABANDONED
+        return clock.now() - arrival_time(os.path.basename(path)) > ABANDONED
     except ValueError:
         return True
 
@@ -149,11 +149,11 @@ def rename_complete(place: str) -> None:
             path = os.path.join(folder, name)
             if name[0] == ".":
                 with suppress(OSError, ValueError):
-                    read(path)
+                    read_event(path)
                     os.rename(path, os.path.join(folder, name[1:]))
 
 
-def read(path: str) -> Kept:
+def read_event(path: str) -> SpooledEvent:
     """An event from its file. Raises ValueError for what is none, OSError."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -177,32 +177,32 @@ def read(path: str) -> Kept:
         raise ValueError("no event, or a part of one")
     pairs = [pair.decode("utf-8", "surrogateescape") for pair in data[: -len(END)].split(b"\0")]
     environ = dict(pair.partition("=")[::2] for pair in pairs if pair)
-    return Kept(environ, environ.pop(CONFIG, ""), arrived(os.path.basename(path)))
+    return SpooledEvent(environ, environ.pop(CONFIG, ""), arrival_time(os.path.basename(path)))
 
 
-def drain(place: str, serve: Serve) -> Drained:
+def drain(place: str, serve: Serve) -> DrainResult:
     """Apply what waits until nothing does; the caller holds the lock. Of an event that fails only the failure is left; where
     the ledger or the spool itself fails, the rest stays."""
-    served: list[Served] = []
+    served: list[SpoolResult] = []
     while True:
         rename_complete(place)
-        names = waiting(place)
+        names = waiting_events(place)
         if not names:
-            return Drained(tuple(served))
+            return DrainResult(tuple(served))
         for name in names:
             path = os.path.join(place, FOLDER, name)
             try:
-                served.append(one(place, name, path, serve))
+                served.append(apply_one(place, name, path, serve))
                 if os.path.lexists(path):  # else it was set aside
-                    leave(place, served[-1])
+                    leave_failure(place, served[-1])
                     os.unlink(path)
             except (OSError, LedgerError, StateError) as error:
                 why = (error.strerror if isinstance(error, OSError) else "") or str(error)
                 stopped = UpdownError(f"{path}: {why}; it waits", "free space or mend that; the next event applies it")
-                return Drained(tuple(served), stopped, first=not isinstance(error, OSError))
+                return DrainResult(tuple(served), stopped, first=not isinstance(error, OSError))
 
 
-def leave(place: str, served: Served) -> None:
+def leave_failure(place: str, served: SpoolResult) -> None:
     """Leave word of a failure to the caller, if it still runs; a caller that was killed never takes it."""
     pid = served.name.rpartition("-")[2]
     if served.error is None or not os.path.exists(f"/proc/{pid}"):
@@ -211,13 +211,13 @@ def leave(place: str, served: Served) -> None:
     with suppress(OSError):
         os.makedirs(folder, 0o700, exist_ok=True)
         for name in os.listdir(folder):
-            if abandoned(os.path.join(folder, name)):
+            if is_abandoned(os.path.join(folder, name)):
                 remove(os.path.join(folder, name))
         words = "\0".join((str(served.error.status), served.error.text, served.error.hint))
-        write(os.path.join(folder, served.name), words.encode("utf-8", "surrogateescape"))
+        write_file(os.path.join(folder, served.name), words.encode("utf-8", "surrogateescape"))
 
 
-def failure(place: str, name: str) -> UpdownError | None:
+def take_failure(place: str, name: str) -> UpdownError | None:
     """The word that another process left of this call's event, if it failed there."""
     path = os.path.join(place, FAILED, name)
     try:
@@ -231,34 +231,38 @@ def failure(place: str, name: str) -> UpdownError | None:
     return error
 
 
-def one(place: str, name: str, path: str, serve: Serve) -> Served:
+def apply_one(place: str, name: str, path: str, serve: Serve) -> SpoolResult:
     """Apply one, or set aside what cannot be one. Raises LedgerError, StateError and OSError."""
     try:
-        kept = read(path)
+        kept = read_event(path)
     except ValueError as error:
-        foreign = UpdownError(f"{put_aside(place, name)} lay in the spool and is {error}; look at it, then delete it")
-        return Served(name, told("", foreign.text), foreign)
+        foreign = UpdownError(f"{quarantine(place, name)} lay in the spool and is {error}; look at it, then delete it")
+        return SpoolResult(name, failure_report("", foreign.text), foreign)
     connection, verb = (kept.environ.get(f"PLUTO_{word}", "") for word in ("CONNECTION", "VERB"))
     try:
-        return Served(name, serve(kept))
+        return SpoolResult(name, serve(kept))
     except (LedgerError, StateError):
         raise
     except UpdownError as error:
-        return Served(name, told(connection, f"{verb} of {connection}, applied late, failed: {error.text}"), error)
+        return SpoolResult(
+            name, failure_report(connection, f"{verb} of {connection}, applied late, failed: {error.text}"), error
+        )
     except Exception as error:  # a defect of ours must not come again at each event
-        where = put_aside(place, name)
+        where = quarantine(place, name)
         defect = UpdownError(f"defect: {type(error).__name__}: {error}", f"please report it with {where}")
-        return Served(
-            name, told(connection, f"{verb} of {connection}, applied late: {defect.text}; see {where}"), defect
+        return SpoolResult(
+            name,
+            failure_report(connection, f"{verb} of {connection}, applied late: {defect.text}; see {where}"),
+            defect,
         )
 
 
-def told(connection: str, text: str) -> Report:
+def failure_report(connection: str, text: str) -> Report:
     """A report of a failure."""
     return Report(connection, warnings=(text,))
 
 
-def put_aside(place: str, name: str) -> str:
+def quarantine(place: str, name: str) -> str:
     """Move a file out of the spool; where it is then."""
     folder = os.path.join(place, ASIDE)
     os.makedirs(folder, 0o700, exist_ok=True)

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from updown.ledger.schema import child_row, claim_in
-from updown.model.claims import SA, Claim, Ended, Held, Holder, Sought
-from updown.model.resources import Device, Row, device_of, dump, load, resource, split
+from updown.model.claims import SA, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
+from updown.model.resources import DeletionRule, Device, device_of, dump, key_of, load, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
@@ -52,15 +52,17 @@ class Ledger:
 
     # -- reading
 
-    def held(self, sought: Sought) -> Held:
+    def held(self, sought: ClaimQuery) -> CandidateClaims:
         """The claims one context may speak of: its tunnel's (found by its keys too), and its group's."""
         if sought.sa:
-            return Held(tuple(claim for order in sorted(self.places(sought)) for claim in self.claim_at(order)))
+            return CandidateClaims(
+                tuple(claim for order in sorted(self.places(sought)) for claim in self.claim_at(order))
+            )
         keys = ", ".join("?" * len(sought.keys))
         mine = tuple(self.claims(f"tunnel = ? OR key IN ({keys})", sought.tunnel, *sought.keys))
-        return Held(mine, tuple(self.claims("grp = ?", sought.group)))
+        return CandidateClaims(mine, tuple(self.claims("grp = ?", sought.group)))
 
-    def places(self, sought: Sought) -> set[int]:
+    def places(self, sought: ClaimQuery) -> set[int]:
         """Of a tunnel of strongSwan's the places of the first claim and of the last two (of which one may end), of the child's
         those of the same IKE SA, and the oldest with the same selectors, also if an end moved with them."""
         assert sought.sa is not None
@@ -75,7 +77,7 @@ class Ledger:
         )
         return {order for text, values in asked for (order,) in self.base.execute(text, values) if order is not None}
 
-    def between(self, tunnel: str, local: str, remote: str) -> str:
+    def vti_between(self, tunnel: str, local: str, remote: str) -> str:
         """The VTI that the first of a tunnel's claims with these ends asks for; empty where there is none."""
         first = "SELECT min(claim) FROM child WHERE tunnel = ? AND ends = ?"
         row = self.base.execute(
@@ -128,8 +130,8 @@ class Ledger:
             Holder(claim, want)
             for order in sorted(set(claims))
             for claim in self.claim_at(order)
-            for want in claim.wants
-            if resource(want) == name
+            for want in claim.resources
+            if key_of(want) == name
         ]
 
     def first_of_each(self, name: str) -> list[int]:
@@ -148,18 +150,18 @@ class Ledger:
             self.seen.update({claim.order: claim for claim in self.claims("ordering = ?", order)})
         return [self.seen[order]] if order in self.seen else []
 
-    def on_device(self, device: str) -> list[str]:
+    def keys_on(self, device: str) -> list[str]:
         """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
         rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
         return [name for (name,) in rows]
 
-    def row_on(self, connection: str, device: str, but: Sequence[int] = ()) -> Row | None:
+    def rule_on(self, connection: str, device: str, but: Sequence[int] = ()) -> DeletionRule | None:
         """The row of a connection's first claim on a device: its template's, or another instance's. `but`: claims in whose
         place comes another, by their order."""
         others = f"AND ordering NOT IN ({', '.join('?' * len(but))})"
         first = f"SELECT ordering FROM claim WHERE connection = ? AND device = ? {others} ORDER BY ordering LIMIT 1"
         found = self.claims(f"ordering = ({first})", json.dumps(connection), device, *but)
-        return next((claim.row for claim in found), None)
+        return next((claim.deletion for claim in found), None)
 
     def least_mtus(self, device: str) -> tuple[int, int]:
         """The least MTU that claims ask for on a device, and the least of those with IPv6 inside; 0 where there is none."""
@@ -171,7 +173,7 @@ class Ledger:
             found.append(int(name[len(head) :]) if name else 0)
         return found[0], found[1]
 
-    def beside(self, name: str) -> list[str]:
+    def keys_beside(self, name: str) -> list[str]:
         """The keys of everything on the same device that the holders of a resource ask for."""
         rows = self.base.execute(
             "SELECT DISTINCT other.resource FROM want AS mine JOIN want AS other ON other.claim = mine.claim"
@@ -197,15 +199,17 @@ class Ledger:
         """Everything we made, for status and clean."""
         return {name: int(value) for name, value in self.base.execute("SELECT resource, value FROM made")}
 
-    def unfinished(self) -> dict[str, Ended]:
+    def unfinished(self) -> dict[str, FormerHolder]:
         """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
         rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
         try:
-            return {name: Ended(json.loads(connection), load(json.loads(value))) for name, connection, value in rows}
+            return {
+                name: FormerHolder(json.loads(connection), load(json.loads(value))) for name, connection, value in rows
+            }
         except (ValueError, TypeError) as error:
             raise LedgerError(f"malformed note of an event: {error}") from None
 
-    def is_taken(self, spis: str, now: int) -> bool:
+    def was_ended(self, spis: str, now: int) -> bool:
         """Whether the SA with these SPIs was taken down in the last ten minutes."""
         row = self.base.execute("SELECT at FROM taken WHERE spis = ?", (spis,)).fetchone()
         return row is not None and now - int(row[0]) <= TAKEN_FOR
@@ -245,7 +249,7 @@ class Ledger:
             claim.tunnel,
             claim.group,
             claim.device,
-            json.dumps(claim.row),
+            json.dumps(claim.deletion),
         )
         rest = (int(claim.routed), claim.since, json.dumps(claim.about))
         self.base.execute(
@@ -258,12 +262,12 @@ class Ledger:
         (order,) = self.base.execute("SELECT ordering FROM claim WHERE key = ?", (claim.key,)).fetchone()
         self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
         rows = [
-            (order, resource(want), device_of(want), position, json.dumps(dump(want)))
-            for position, want in enumerate(claim.wants)
+            (order, key_of(want), device_of(want), position, json.dumps(dump(want)))
+            for position, want in enumerate(claim.resources)
         ]
         self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
         self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))
-        on = {want.link.name for want in claim.wants if isinstance(want, Device) and claim.kind == SA}
+        on = {want.link.name for want in claim.resources if isinstance(want, Device) and claim.kind == SA}
         self.base.executemany("INSERT INTO carries VALUES (?, ?)", [(device, order) for device in sorted(on)])
         row = child_row(claim, order)
         if row is not None:
@@ -287,22 +291,22 @@ class Ledger:
         else:
             self.base.execute("INSERT OR REPLACE INTO made VALUES (?, ?)", (name, value))
 
-    def start(self, wants: Iterable[Ended]) -> None:
+    def start(self, wants: Iterable[FormerHolder]) -> None:
         """What these ask for is being worked on."""
-        rows = [(resource(want), json.dumps(connection), json.dumps(dump(want))) for connection, want in wants]
+        rows = [(key_of(want), json.dumps(connection), json.dumps(dump(want))) for connection, want in wants]
         self.base.executemany("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?)", rows)
 
     def finish(self, names: Iterable[str]) -> None:
         """The work on these resources is over."""
         self.base.executemany("DELETE FROM unfinished WHERE resource = ?", [(name,) for name in names])
 
-    def set_taken(self, spis: str, now: int, longer: int = 0) -> None:
+    def note_ended(self, spis: str, now: int, longer: int = 0) -> None:
         """Remember the SPIs of an SA that was taken down, for ten minutes and `longer` seconds, and forget some old ones: more
         than come, so that they do not pile up, and few, so that no event pays for thousands."""
         old = "SELECT spis FROM taken WHERE at < ? ORDER BY at LIMIT ?"
         self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now + longer))
 
-    def forget_taken(self, first: str, last: str) -> None:
+    def forget_ended(self, first: str, last: str) -> None:
         """Forget those whose text is one of these two or between them."""
         self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))

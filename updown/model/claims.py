@@ -12,7 +12,7 @@ from collections.abc import Callable
 from updown.model.context import Context
 from updown.model.objects import family
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, Row, Want, Wants
+from updown.model.resources import DeletionRule, Device, Resource, Resources
 
 SA = "sa"
 TRAP = "trap"
@@ -22,7 +22,7 @@ MADE = "made"  # of `vti-updown make`: by the administrator, whatever tunnels do
 STRONGSWAN = "strongswan"
 
 
-class About(NamedTuple):
+class SaInfo(NamedTuple):
     """What people want to know of a claim. Rules look at the ends and selectors alone, to find what moved."""
 
     daemon: str
@@ -36,7 +36,7 @@ class About(NamedTuple):
     unique_id: int = 0  # strongSwan's IKE SA at the time
 
 
-NOBODY = About("", "", "", "", "", 0, 0, 0)
+NO_SA = SaInfo("", "", "", "", "", 0, 0, 0)
 
 
 class Claim(NamedTuple):
@@ -48,25 +48,25 @@ class Claim(NamedTuple):
     tunnel: str
     group: str
     device: str
-    row: Row
+    deletion: DeletionRule
     routed: bool = False
     since: int = 0
-    wants: Wants = ()
-    about: About = NOBODY
+    resources: Resources = ()
+    about: SaInfo = NO_SA
     order: int = 0  # of arrival; the first to hold a resource comes first
 
 
-class Sought(NamedTuple):
+class ClaimQuery(NamedTuple):
     """What the ledger is asked for: the tunnel, the group where it matters, the claims a context may have; and, of a tunnel
     that may have thousands of claims, the one child SA that the context is of."""
 
     tunnel: str
     group: str = ""
     keys: tuple[str, ...] = ()
-    sa: Sa | None = None
+    sa: SaQuery | None = None
 
 
-class Held(NamedTuple):
+class CandidateClaims(NamedTuple):
     """What the ledger has that one context may speak of."""
 
     tunnel: tuple[Claim, ...] = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
@@ -78,14 +78,14 @@ class Holder(NamedTuple):
     """A claim that asks for a resource, and what exactly it asks for."""
 
     claim: Claim
-    want: Want
+    resource: Resource
 
 
-class Ended(NamedTuple):
+class FormerHolder(NamedTuple):
     """What a connection asked for before this event, or before one that was not finished."""
 
     connection: str
-    want: Want
+    resource: Resource
 
 
 class Change(NamedTuple):
@@ -98,37 +98,39 @@ class Change(NamedTuple):
 class Rules(NamedTuple):
     """How a daemon's calls become changes of claims."""
 
-    sought: Callable[[Context], Sought]
+    sought: Callable[[Context], ClaimQuery]
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
     anew: Callable[[Context], tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
-    renewed: Callable[[Context, Held], Claim | None]
-    make: Callable[[Context, Held, Row, Wants, int], Change]
-    down: Callable[[Context, Held], Change]
-    unroute: Callable[[Context, Held], Change]
-    replaced: Callable[[Context, Held], tuple[Claim, ...]]  # claims in whose place an instance's new one comes
+    renewed: Callable[[Context, CandidateClaims], Claim | None]
+    make: Callable[[Context, CandidateClaims, DeletionRule, Resources, int], Change]
+    down: Callable[[Context, CandidateClaims], Change]
+    unroute: Callable[[Context, CandidateClaims], Change]
+    replaced: Callable[
+        [Context, CandidateClaims], tuple[Claim, ...]
+    ]  # claims in whose place an instance's new one comes
     refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
 
 
-def filled(new: Claim, context: Context, before: Claim | None, wants: Wants, now: int) -> Claim:
+def complete(new: Claim, context: Context, before: Claim | None, wants: Resources, now: int) -> Claim:
     """`new`, which says only who it is, with what it asks for; a renewal keeps the time and the place of the one before."""
     return new._replace(
         device=next((want.link.name for want in wants if isinstance(want, Device)), ""),
-        routed=routed(context, before),
+        routed=holds_routes(context, before),
         since=before.since if before else now,
-        wants=wants,
-        about=about(context),
+        resources=wants,
+        about=sa_info(context),
         order=before.order if before else 0,
     )
 
 
-def routed(context: Context, before: Claim | None) -> bool:
+def holds_routes(context: Context, before: Claim | None) -> bool:
     """Whether the claim holds routes: a renewal by `prepare` never takes back what `route` or `up` gave."""
     return context.verb.routes or (before is not None and before.routed)
 
 
-def row_of(held: Held) -> Row | None:
+def rule_of(held: CandidateClaims) -> DeletionRule | None:
     """The row its tunnel stands in since its first claim."""
-    return held.tunnel[0].row if held.tunnel else None
+    return held.tunnel[0].deletion if held.tunnel else None
 
 
 def same_hosts(one: Claim, other: Claim) -> bool:
@@ -142,7 +144,7 @@ def same_key(claims: tuple[Claim, ...], key: str) -> Claim | None:
     return next((claim for claim in claims if claim.key == key), None)
 
 
-class Sa(NamedTuple):
+class SaQuery(NamedTuple):
     """strongSwan's child SA, by what it is found among many of its tunnel: who it is beside the selectors, the IKE SA's number,
     the selectors, and the same with `me` and `peer` for a network that is an end itself."""
 
@@ -152,48 +154,48 @@ class Sa(NamedTuple):
     place: str
 
 
-def about(context: Context) -> About:
+def sa_info(context: Context) -> SaInfo:
     """What to remember of a context for people."""
     selectors = (context.my_client.text, context.peer_client.text)
     numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
-    return About(context.daemon, context.me, context.peer, *selectors, *numbers)
+    return SaInfo(context.daemon, context.me, context.peer, *selectors, *numbers)
 
 
-def moved_to(context: Context, before: About) -> bool:
+def is_same_or_moved(context: Context, before: SaInfo) -> bool:
     """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    return same_side(before.my_client, before.me, context.my_client.text, context.me) and same_side(
+    return same_selector(before.my_client, before.me, context.my_client.text, context.me) and same_selector(
         before.peer_client, before.peer, context.peer_client.text, context.peer
     )
 
 
-def same_side(was: str, end: str, now: str, new: str) -> bool:
+def same_selector(was: str, end: str, now: str, new: str) -> bool:
     """Whether one side's selector is as it was, or was the tunnel's end itself, and moved with it."""
-    return was == now or from_end(was, end) == from_end(now, new) is not None
+    return was == now or host_part(was, end) == host_part(now, new) is not None
 
 
-def from_end(selector: str, end: str) -> str | None:
+def host_part(selector: str, end: str) -> str | None:
     """What a selector says of protocol and port, where its network is `end` alone; else None."""
     network, _, rest = selector.partition(" ")
     return rest if network == f"{end}/{32 if family(end) == 4 else 128}" else None
 
 
-def at(was: About, me: str, peer: str) -> About:
+def with_ends(was: SaInfo, me: str, peer: str) -> SaInfo:
     """The same with these ends; a selector that is an end itself moves with it, so that later verbs find it."""
     sides: list[str] = []
     for selector, old, new in ((was.my_client, was.me, me), (was.peer_client, was.peer, peer)):
-        rest = from_end(selector, old)
+        rest = host_part(selector, old)
         sides.append(selector if rest is None else f"{new}/{32 if family(new) == 4 else 128} {rest}".rstrip())
     return was._replace(me=me, peer=peer, my_client=sides[0], peer_client=sides[1])
 
 
-def pair_of(was: About) -> str:
+def pair_of(was: SaInfo) -> str:
     """Both selectors."""
     return json.dumps([was.my_client, was.peer_client])
 
 
-def place_of(was: About) -> str:
+def place_of(was: SaInfo) -> str:
     """Both selectors, with the end's name for one that moves with its end."""
-    mine, theirs = from_end(was.my_client, was.me), from_end(was.peer_client, was.peer)
+    mine, theirs = host_part(was.my_client, was.me), host_part(was.peer_client, was.peer)
     return json.dumps(
         [was.my_client if mine is None else ["me", mine], was.peer_client if theirs is None else ["peer", theirs]]
     )

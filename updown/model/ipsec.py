@@ -13,7 +13,7 @@ from updown.model.resources import Device
 WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite: elsewhere ports are types, or nothing
 
 
-class Side(NamedTuple):
+class SelectorSide(NamedTuple):
     """One selector of a claim: the prefixes that cover it, its IP protocol and port, 0 is any."""
 
     prefixes: tuple[str, ...]
@@ -21,7 +21,7 @@ class Side(NamedTuple):
     port: int
 
 
-class Known(NamedTuple):
+class IpsecIndex(NamedTuple):
     """The XFRM database by what is looked for: outbound policies by their prefixes, the reqids that these lead to, and the
     reqids and SPIs of all states."""
 
@@ -31,7 +31,7 @@ class Known(NamedTuple):
     spis: frozenset[int]
 
 
-def known(xfrm: Database) -> Known:
+def index(xfrm: Database) -> IpsecIndex:
     """The index of a database: thousands of claims are looked up in it."""
     policies: dict[tuple[str, str], list[Policy]] = {}
     led_to: set[int] = set()
@@ -40,15 +40,15 @@ def known(xfrm: Database) -> Known:
             policies.setdefault((policy.source, policy.destination), []).append(policy)
             led_to.update(policy.reqids)
     reqids = frozenset(state.reqid for state in xfrm.states)
-    return Known(policies, frozenset(led_to), reqids, frozenset(state.spi for state in xfrm.states))
+    return IpsecIndex(policies, frozenset(led_to), reqids, frozenset(state.spi for state in xfrm.states))
 
 
-def side(text: str) -> Side | None:
+def selector_side(text: str) -> SelectorSide | None:
     """`10.2.0.0/24` or `10.2.0.0/24 6/443`; None for anything else."""
     network, _, rest = text.partition(" ")
     protocol, _, port = rest.partition("/")
     try:
-        return Side(
+        return SelectorSide(
             values.network(network).prefixes,
             int(protocol or 0),
             int(port) if port.isdigit() else 0,
@@ -57,10 +57,10 @@ def side(text: str) -> Side | None:
         return None
 
 
-def policies_of(claim: Claim, xfrm: Known) -> tuple[Policy, ...]:
+def policies_of(claim: Claim, xfrm: IpsecIndex) -> tuple[Policy, ...]:
     """The outbound policies with the claim's selectors and its device's key."""
-    mine, theirs = side(claim.about.my_client), side(claim.about.peer_client)
-    link = next((want.link for want in claim.wants if isinstance(want, Device)), None)
+    mine, theirs = selector_side(claim.about.my_client), selector_side(claim.about.peer_client)
+    link = next((want.link for want in claim.resources if isinstance(want, Device)), None)
     if mine is None or theirs is None:
         return ()
     return tuple(
@@ -68,11 +68,11 @@ def policies_of(claim: Claim, xfrm: Known) -> tuple[Policy, ...]:
         for source in mine.prefixes
         for destination in theirs.prefixes
         for policy in xfrm.policies.get((source, destination), ())
-        if (link is None or fits(policy.key, link)) and same_ports(policy, mine, theirs)
+        if (link is None or serves_device(policy.key, link)) and same_ports(policy, mine, theirs)
     )
 
 
-def same_ports(policy: Policy, mine: Side, theirs: Side) -> bool:
+def same_ports(policy: Policy, mine: SelectorSide, theirs: SelectorSide) -> bool:
     """Whether protocol and ports are those of the claim; a range of ports counts as any."""
     protocol = mine.protocol or theirs.protocol
     if policy.protocol != protocol:
@@ -82,7 +82,7 @@ def same_ports(policy: Policy, mine: Side, theirs: Side) -> bool:
     return mine.port in (0, policy.source_port) and theirs.port in (0, policy.destination_port)
 
 
-def fits(key: Key, link: Link) -> bool:
+def serves_device(key: Key, link: Link) -> bool:
     """Whether a policy with this key is for what the device sends."""
     if link.kind == "xfrm":
         return not link.if_id or key.if_id == link.if_id
@@ -95,12 +95,12 @@ def in_use(link: Link, xfrm: Database) -> bool:
         if link.external:
             return any(policy.key.if_id for policy in xfrm.policies)
         return bool(link.if_id) and any(policy.key.if_id == link.if_id for policy in xfrm.policies)
-    return any(policy.direction == "out" and fits(policy.key, link) for policy in xfrm.policies)
+    return any(policy.direction == "out" and serves_device(policy.key, link) for policy in xfrm.policies)
 
 
-def in_use_beside(link: Link, policies: tuple[Policy, ...], ended: Sequence[Claim]) -> bool:
+def used_by_other_tunnels(link: Link, policies: tuple[Policy, ...], ended: Sequence[Claim]) -> bool:
     """Whether any policy but those of these claims is, or may be, for this device."""
-    theirs = {id(policy) for claim in ended for policy in policies_of(claim, known(Database(policies)))}
+    theirs = {id(policy) for claim in ended for policy in policies_of(claim, index(Database(policies)))}
     return in_use(link, Database(tuple(policy for policy in policies if id(policy) not in theirs)))
 
 
@@ -112,7 +112,7 @@ def reqids_of(claim: Claim) -> frozenset[int]:
     return frozenset((reqid,)) if reqid else frozenset()
 
 
-def backed(claim: Claim, xfrm: Known) -> bool:
+def has_policy_and_state(claim: Claim, xfrm: IpsecIndex) -> bool:
     """Whether the tunnel, or the trap, is in the kernel: a policy, and for an `sa` a state that it leads to."""
     policies = policies_of(claim, xfrm)
     if claim.kind != SA or not policies:
@@ -120,7 +120,7 @@ def backed(claim: Claim, xfrm: Known) -> bool:
     return bool(({reqid for policy in policies for reqid in policy.reqids if reqid} or reqids_of(claim)) & xfrm.reqids)
 
 
-def traces(claim: Claim, xfrm: Known) -> bool:
+def has_any_trace(claim: Claim, xfrm: IpsecIndex) -> bool:
     """Whether there is anything of the claim: a policy with its selectors, or a state with its SPI or reqid."""
     spis = {claim.about.spi_in, claim.about.spi_out} - {0}
     return bool(policies_of(claim, xfrm) or reqids_of(claim) & xfrm.reqids or spis & xfrm.spis)

@@ -24,7 +24,7 @@ class Device(NamedTuple):
 
     link: Link
     shared: bool
-    goes: bool
+    with_last: bool
     by_daemon: bool = False  # the daemon makes and deletes it; we only use it
     follow: bool = False  # it is down while no tunnel is up
 
@@ -71,9 +71,9 @@ class Clamp(NamedTuple):
 
 
 if TYPE_CHECKING:
-    Want = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule, Mtu, Clamp]
+    Resource = Union[Device, Sysctl, Address, SourceAddress, PeerRoute, Route, Rule, Mtu, Clamp]
 else:
-    Want = object
+    Resource = object
 
 KINDS: dict[str, type[Any]] = {
     "device": Device,
@@ -88,7 +88,7 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-def resource(want: Want) -> str:
+def key_of(want: Resource) -> str:
     """The key of what `want` asks for; it begins with the kind's word."""
     if isinstance(want, Device):
         return f"device {want.link.name}"
@@ -119,12 +119,12 @@ def split(name: str) -> tuple[str, str]:
     return kind, rest
 
 
-def device_of(want: Want) -> str:
+def device_of(want: Resource) -> str:
     """The tunnel device that `want` hangs on."""
     return want.link.name if isinstance(want, Device) else want.device
 
 
-def dump(want: Want) -> list[Any]:
+def dump(want: Resource) -> list[Any]:
     """`want` for JSON."""
     kind = next(word for word, record in KINDS.items() if isinstance(want, record))
     fields = [list(field) if isinstance(field, Link) else field for field in want]
@@ -135,7 +135,7 @@ def dump(want: Want) -> list[Any]:
     return [kind, *fields]
 
 
-def load(stored: list[Any]) -> Want:
+def load(stored: list[Any]) -> Resource:
     """What `dump` stored; raises ValueError for anything else."""
     kind, *fields = stored
     record = KINDS.get(kind)
@@ -146,20 +146,20 @@ def load(stored: list[Any]) -> Want:
     if record is Route and len(fields) == len(Route._fields):
         fields[-2] = tuple(fields[-2])
     try:
-        made: Want = record(*fields)
+        made: Resource = record(*fields)
     except TypeError:
         raise ValueError(f"a {kind} has other fields") from None
     return made
 
 
-class Row(NamedTuple):
+class DeletionRule(NamedTuple):
     """The row of design's deletion table a claim stands in, decided when the claim is made."""
 
     any_remote: bool  # the device serves several peers
-    goes: bool  # with its last claim
+    with_last: bool  # with its last claim
 
 
-Wants = tuple[Want, ...]
+Resources = tuple[Resource, ...]
 
 
 RouteKey = tuple[str, int, int, str]
@@ -184,6 +184,6 @@ def route_key(route: Route) -> RouteKey:
     return (route.destination, route.table, route.metric, netns_of(route.device))
 
 
-def follows(wants: Sequence[object]) -> bool:
+def follows_tunnels(wants: Sequence[object]) -> bool:
     """Whether a device among these follows its tunnels."""
     return any(isinstance(want, Device) and want.follow for want in wants)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
-from updown.model.resources import Device, Mtu, resource
+from updown.model.resources import Device, Mtu, key_of
 from updown.output.iproute2 import command, wrapped
 from updown.output.lines import WIDTH, folded, prefix
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 JSON_VERSION = 1
 
 
-def once(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
+def dedupe(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """Each command once: a dry run sees what both halves would delete."""
     return tuple({command(operation): operation for operation in reversed(operations)}.values())[::-1]
 
@@ -67,7 +67,7 @@ def explanation(context: Context, report: Report) -> list[str]:
     )
     for claim in report.claims:
         lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
-        for want in claim.wants:
+        for want in claim.resources:
             if isinstance(want, Mtu):
                 lines += folded("# ", f"mtu {want.device}: {want.reason or want.size}")
     return [*lines, *plan_lines(report, reasons=True)]
@@ -75,16 +75,18 @@ def explanation(context: Context, report: Report) -> list[str]:
 
 def claim_text(claim: Claim) -> str:
     """What a claim holds, and when its device goes."""
-    held = [resource(want) for want in claim.wants if not resource(want).startswith(("sysctl", "mtu"))]
+    held = [key_of(want) for want in claim.resources if not key_of(want).startswith(("sysctl", "mtu"))]
     text = ", ".join(held) or "nothing"
-    for want in claim.wants:
+    for want in claim.resources:
         if isinstance(want, Device):
-            when = "the daemon deletes it" if want.by_daemon else "goes with its last claim" if want.goes else "stays"
+            when = (
+                "the daemon deletes it" if want.by_daemon else "goes with its last claim" if want.with_last else "stays"
+            )
             text += f"; {want.link.name} {when}"
     return text
 
 
-def as_json(context: Context, report: Report) -> dict[str, Any]:
+def report_json(context: Context, report: Report) -> dict[str, Any]:
     """The report for programs."""
     return {
         "version": JSON_VERSION,
@@ -94,7 +96,9 @@ def as_json(context: Context, report: Report) -> dict[str, Any]:
         "operations": [operation_json(operation) for operation in report.operations],
         "warnings": list(report.warnings),
         "remarks": list(report.remarks),
-        "claims": [{"kind": claim.kind, "holds": [resource(want) for want in claim.wants]} for claim in report.claims],
+        "claims": [
+            {"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims
+        ],
     }
 
 
@@ -106,5 +110,5 @@ def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
         "device": claim.device,
         "since": booted + claim.since,
         **claim.about._asdict(),
-        "holds": [resource(want) for want in claim.wants],
+        "holds": [key_of(want) for want in claim.resources],
     }

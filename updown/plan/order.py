@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from updown.model.claims import Ended, Holder
+from updown.model.claims import FormerHolder, Holder
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
 
 
-class Signals(NamedTuple):
+class Liveness(NamedTuple):
     """Devices that are to be down, since they follow their tunnels and have none (ours alone are set down), and devices whose
     far end is silent: routes into them wait."""
 
-    idle: frozenset[str] = frozenset()
-    silent: frozenset[str] = frozenset()
+    no_sa: frozenset[str] = frozenset()
+    peer_silent: frozenset[str] = frozenset()
 
 
-class Ground(NamedTuple):
+class PlanInput(NamedTuple):
     """Everything a plan is made from: the touched resources with who asks for them now, who asked before, and what we made.
 
     `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
     """
 
     holders: dict[str, list[Holder]]
-    ended: dict[str, list[Ended]]
+    ended: dict[str, list[FormerHolder]]
     made: dict[str, int | None]
     newest: str = ""
-    signals: Signals = Signals()
+    signals: Liveness = Liveness()
     mtus: Mapping[str, int] = MappingProxyType({})  # by device: the least that its claims ask for, in bytes
     used: frozenset[str] = frozenset()  # devices that tunnels use of which a lost ledger knew
     ends: bool = False  # the event ends something and makes nothing: no conflict keeps it from that
@@ -43,19 +43,19 @@ class Plan(NamedTuple):
     made: dict[str, int | None]
 
 
-class Devices(NamedTuple):
+class DeviceFates(NamedTuple):
     """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used; and the MTU of
     those that get one from us."""
 
-    gone: tuple[str, ...]
-    fresh: tuple[str, ...]
+    removed: tuple[str, ...]
+    created: tuple[str, ...]
     unusable: tuple[str, ...]
     foreign: tuple[str, ...]
     mtus: dict[str, int]
     down: frozenset[str] = frozenset()  # to be: nothing can be routed into them
 
 
-class Draft:
+class PlanBuilder:
     """A plan while it is being made: operations by phase, warnings, and what we will have made. `lost`: peers to whom there is
     no way but their own tunnel."""
 
@@ -93,7 +93,7 @@ class Draft:
         return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
 
 
-def speaker(holders: list[Holder], newest: str) -> Holder | None:
+def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:
     """Whose word counts on a device: the claim of this event, else the latest of the tunnel that was the first to come: a
     child's newest SA may have another key."""
     if not holders:
@@ -102,7 +102,7 @@ def speaker(holders: list[Holder], newest: str) -> Holder | None:
     return next((holder for holder in holders if holder.claim.key == newest), mates[-1])
 
 
-def first(holders: list[Holder], newest: str = "") -> Holder | None:
+def first_holder(holders: list[Holder], newest: str = "") -> Holder | None:
     """Whose word counts: the claim of this event, else the first to come."""
     for holder in holders:
         if holder.claim.key == newest:

@@ -14,7 +14,7 @@ from updown.model import values
 from updown.model.errors import Refused
 from updown.model.record import NamedTuple
 from updown.settings import parsers
-from updown.settings.keys import KEYS, OF_ALL, SAYS, Settings
+from updown.settings.keys import ALIASES, DEFAULTS_ONLY, KEYS, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ class Line(NamedTuple):
 
 def read_files(path: str) -> tuple[Line, ...]:
     """Every line of `path` and of conf.d/*.conf beside it; a missing file is empty. Raises Refused with file and line."""
-    return tuple(good(said) for said in read_all(path))
+    return tuple(raise_mistake(said) for said in read_all(path))
 
 
-def good(said: Line | Refused) -> Line:
+def raise_mistake(said: Line | Refused) -> Line:
     """A line; raises what is none."""
     if isinstance(said, Refused):
         raise said
@@ -73,7 +73,7 @@ def read_all(path: str) -> Iterator[Line | Refused]:
 
 def parse(text: str, name: str) -> list[Line]:
     """The lines of one file's text; raises Refused naming file, line and the nearest known key."""
-    return [good(said) for said in parse_all(text, name)]
+    return [raise_mistake(said) for said in parse_all(text, name)]
 
 
 def parse_all(text: str, name: str) -> Iterator[Line | Refused]:
@@ -112,7 +112,7 @@ def setting(line: str, kind: str, pattern: str, where: str) -> Line:
         raise Refused(f"{where}: {values.escaped(key, 40)} stands before any section", "begin with [defaults]")
     if key not in KEYS:
         raise Refused(f"{where}: unknown key {values.escaped(key, 40)}{nearest(key, KEYS)}")
-    if key in OF_ALL and kind not in ("defaults", UNKNOWN):
+    if key in DEFAULTS_ONLY and kind not in ("defaults", UNKNOWN):
         raise Refused(f"{where}: {key} stands in [{kind}]; it holds for all", "move the line to [defaults]")
     try:
         return Line(kind, pattern, key, KEYS[key](value), where)
@@ -161,10 +161,10 @@ def nearest(word: str, known: Any) -> str:
 
 def resolve(lines: tuple[Line, ...], connection: str, device: str = "") -> Settings:
     """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
-    return Settings(**{field: line.value for field, line in counting(lines, connection, device).items()})
+    return Settings(**{field: line.value for field, line in effective_lines(lines, connection, device).items()})
 
 
-def counting(lines: tuple[Line, ...], connection: str, device: str = "") -> dict[str, Line]:
+def effective_lines(lines: tuple[Line, ...], connection: str, device: str = "") -> dict[str, Line]:
     """By field of the settings, the line that counts."""
     names = {connection, connection.rsplit("/", 1)[0]}
     found: dict[str, Line] = {}
@@ -176,11 +176,11 @@ def counting(lines: tuple[Line, ...], connection: str, device: str = "") -> dict
         ]
         exact = [line for line in ours if kind != "defaults" and line.pattern in wanted]
         for line in globs + exact:
-            found.update(dict.fromkeys(SAYS.get(line.key, (line.key,)), line))
+            found.update(dict.fromkeys(ALIASES.get(line.key, (line.key,)), line))
     return found
 
 
-def wait_of(lines: tuple[Line, ...]) -> float:
+def lock_wait(lines: tuple[Line, ...]) -> float:
     """How long to wait for the lock."""
     return resolve(lines, "").lock_wait
 

@@ -107,9 +107,9 @@ KEYS: dict[str, Callable[[str], Any]] = {
 }
 
 
-SAYS = {"mark": ("mark", "mark_in", "mark_out")}
+ALIASES = {"mark": ("mark", "mark_in", "mark_out")}
 """Fields that a key says besides its own name's."""
 
 
-OF_ALL = ("lock_wait",)
+DEFAULTS_ONLY = ("lock_wait",)
 """Keys of [defaults] alone: what they say is needed before the connection's own lines count."""

@@ -49,7 +49,7 @@ def routes(value: str) -> tuple[StaticRoute, ...]:
             )
         gateway = values.address(words[2]) if words[1:] else ""
         for destination in ANYWHERE.get(words[0], (words[0],)):
-            network = beyond(destination)
+            network = routable(destination)
             if not gateway or (":" in gateway) == (":" in network):
                 found.append(StaticRoute(network, gateway))
             elif words[0] not in ANYWHERE:
@@ -57,7 +57,7 @@ def routes(value: str) -> tuple[StaticRoute, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def beyond(destination: str) -> str:
+def routable(destination: str) -> str:
     """A network that a tunnel can lead to."""
     network = ipaddress.ip_network(destination)
     if network.is_loopback or network.is_multicast:

@@ -30,12 +30,12 @@ class Reconciled(NamedTuple):
     the operations."""
 
     ended: tuple[tuple[Claim, str], ...] = ()
-    waiting: tuple[Claim, ...] = ()
+    to_revive: tuple[Claim, ...] = ()
     moved: tuple[Claim, ...] = ()
     operations: tuple[Operation, ...] = ()
 
 
-class Facts(NamedTuple):
+class CheckFacts(NamedTuple):
     """Everything that was gathered. `xfrm` None: it could not be read. `sysctls` by path below /proc/sys; `lacking` the kernel
     modules and programs that are missing, each with what needs it."""
 
@@ -57,7 +57,7 @@ class Facts(NamedTuple):
         """What claims ask for of each device, oldest first."""
         found: dict[str, list[Device]] = {}
         for claim in self.claims:
-            for want in claim.wants:
+            for want in claim.resources:
                 if isinstance(want, Device):
                     found.setdefault(want.link.name, []).append(want)
         return found

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from updown.commands.check.facts import RECONCILE, VTIS, Facts, Finding
+from updown.commands.check.facts import RECONCILE, VTIS, CheckFacts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
-from updown.commands.make import claim_of, lacking
+from updown.commands.make import claim_of, missing_keys
 from updown.concerns.device import is_fallback
 from updown.concerns.mss import table
 from updown.concerns.sysctls import all_of, conf
@@ -24,10 +24,10 @@ from updown.model.resources import Clamp
 from updown.output.iproute2 import command
 from updown.settings.file import resolve
 
-Check = Callable[[Facts], Iterator[Finding]]
+Check = Callable[[CheckFacts], Iterator[Finding]]
 
 
-def rights(facts: Facts) -> Iterator[Finding]:
+def rights(facts: CheckFacts) -> Iterator[Finding]:
     """Without root most of the rest cannot be seen."""
     if not facts.root:
         yield Finding("rights", "-", "not run as root: ledger and IPsec policies are not seen", "run it as root")
@@ -37,29 +37,29 @@ def rights(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def settings(facts: Facts) -> Iterator[Finding]:
+def settings(facts: CheckFacts) -> Iterator[Finding]:
     """Every mistake in the files; text and hint are those that an event would be refused with."""
     for text, hint in facts.mistakes:
         yield Finding("settings", text.split(": ")[0], text, hint or "correct that line; vti-updown check --settings")
 
 
-def state(facts: Facts) -> Iterator[Finding]:
+def state(facts: CheckFacts) -> Iterator[Finding]:
     """The ledger, the spool, daemons that do not answer, tunnels that nobody counts."""
     for text, mend in facts.notes:
         yield Finding("state", "-", text, mend)
 
 
-def claims(facts: Facts) -> Iterator[Finding]:
+def claims(facts: CheckFacts) -> Iterator[Finding]:
     """Claims with no tunnel behind them."""
     for claim, reason in facts.reconciled.ended:
         text = f"{claim.connection}: claim {claim.kind} holds {claim.device or 'nothing'}, but {reason}"
         yield Finding("claims", claim.connection, text, RECONCILE)
-    for claim in facts.reconciled.waiting:
+    for claim in facts.reconciled.to_revive:
         text = f"{claim.connection}: claim sa, but it is not up; its daemon waits for it to come back"
         yield Finding("claims", claim.connection, text, RECONCILE)
 
 
-def resources(facts: Facts) -> Iterator[Finding]:
+def resources(facts: CheckFacts) -> Iterator[Finding]:
     """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
     going = {claim.device for claim, _ in facts.reconciled.ended} | {claim.device for claim in facts.reconciled.moved}
     there = facts.by_name
@@ -106,7 +106,7 @@ def difference(operation: Operation, have: Link | None) -> str:
     return f"{subject.device}: {subject.path} is {had}, wanted {subject.value}"
 
 
-def sysctls(facts: Facts) -> Iterator[Finding]:
+def sysctls(facts: CheckFacts) -> Iterator[Finding]:
     """Values that drop a tunnel's packets without a word."""
     for link in facts.tunnels:
         everyone = facts.sysctls.get(all_of(link.name)) or "0"
@@ -116,21 +116,23 @@ def sysctls(facts: Facts) -> Iterator[Finding]:
             says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
             yield Finding(
-                "rp_filter", link.name, text, f"{written(link, path)}=2, or `rp_filter = auto` in the settings"
+                "rp_filter", link.name, text, f"{write_command(link, path)}=2, or `rp_filter = auto` in the settings"
             )
         path = conf("ipv4", link.name, "disable_xfrm")
         if link.kind in VTIS and facts.sysctls.get(path) == "1":
             text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
-            yield Finding("disable_xfrm", link.name, text, f"{written(link, path)}=0, and see what sets it (sysctl.d)")
+            yield Finding(
+                "disable_xfrm", link.name, text, f"{write_command(link, path)}=0, and see what sets it (sysctl.d)"
+            )
 
 
-def written(link: Link, path: str) -> str:
+def write_command(link: Link, path: str) -> str:
     """The command that writes a device's sysctl, up to the value."""
     netns = netns_of(link.name)
     return f"ip netns exec {netns} sysctl -w {path.replace(f'@{netns}', '')}" if netns else f"sysctl -w {path}"
 
 
-def fallback(facts: Facts) -> Iterator[Finding]:
+def fallback(facts: CheckFacts) -> Iterator[Finding]:
     """A name in claims or settings that is the kernel's fallback device."""
     named = {line.pattern: line.where for line in facts.lines if line.kind == "device"}
     named.update({line.value: line.where for line in facts.lines if line.key == "interface"})
@@ -143,32 +145,32 @@ def fallback(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def made(facts: Facts) -> Iterator[Finding]:
+def made_devices(facts: CheckFacts) -> Iterator[Finding]:
     """Devices that `make` made, and whose section says something else by now."""
     for claim in facts.claims:
         if claim.kind != MADE or facts.mistakes:
             continue
         name = bare(claim.device)
         said = resolve(facts.lines, "", name)
-        lacks = lacking(said)
+        lacks = missing_keys(said)
         try:
-            wants = () if lacks else claim_of(name, said, 0, partial(table_in, claim))[0].wants
+            wants = () if lacks else claim_of(name, said, 0, partial(table_in, claim))[0].resources
         except Refused as refusal:
             lacks, wants = refusal.text, ()
         if lacks:
             text = f"{claim.device} was made by `make`, and [device {name}] does not describe it any more: {lacks}"
             yield Finding("made", claim.device, text, f"vti-updown release {claim.device}, or write it again")
-        elif wants != claim.wants:
+        elif wants != claim.resources:
             text = f"[device {name}] was changed after `make` made it"
             yield Finding("made", claim.device, text, f"vti-updown make {name}")
 
 
 def table_in(claim: Claim, _vrf: str) -> int:
     """The table that a claim's routes and rules are in."""
-    return next((want.table for want in claim.wants if isinstance(want, (Route, Rule))), MAIN_TABLE)
+    return next((want.table for want in claim.resources if isinstance(want, (Route, Rule))), MAIN_TABLE)
 
 
-def probes(facts: Facts) -> Iterator[Finding]:
+def probes(facts: CheckFacts) -> Iterator[Finding]:
     """Far ends that do not answer."""
     for device, (count, _) in facts.missed.items():
         if count >= MISSES:
@@ -176,7 +178,7 @@ def probes(facts: Facts) -> Iterator[Finding]:
             yield Finding("probe", device, text, f"see why: ping -I {device} ADDRESS; ip -s link show {device}")
 
 
-def needs(facts: Facts) -> Iterator[Finding]:
+def missing_parts(facts: CheckFacts) -> Iterator[Finding]:
     """Kernel modules and programs that settings or claims need and this machine lacks."""
     for subject, text, mend in facts.lacking:
         yield Finding("needs", subject, text, mend)
@@ -186,10 +188,10 @@ CHECKS: tuple[Check, ...] = (
     rights,
     settings,
     state,
-    needs,
+    missing_parts,
     fallback,
     claims,
-    made,
+    made_devices,
     ends,
     resources,
     keys,
@@ -201,6 +203,6 @@ CHECKS: tuple[Check, ...] = (
 """Another check is one more function here."""
 
 
-def find(facts: Facts) -> tuple[Finding, ...]:
+def find(facts: CheckFacts) -> tuple[Finding, ...]:
     """All findings, in the order of the list."""
     return tuple(dict.fromkeys(finding for check in CHECKS for finding in check(facts)))

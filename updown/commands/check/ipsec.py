@@ -5,16 +5,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from updown.commands.check.facts import RECONCILE, VTIS, Facts, Finding
+from updown.commands.check.facts import RECONCILE, VTIS, CheckFacts, Finding
 from updown.concerns.device import is_fallback
 from updown.model.claims import MADE
-from updown.model.ipsec import Database, Key, Policy, fits
+from updown.model.ipsec import Database, Key, Policy, serves_device
 from updown.model.objects import Link, Route, is_any, netns_of
 
 CHARON_TABLE = 220  # charon.routing_table's default
 
 
-def ends(facts: Facts) -> Iterator[Finding]:
+def ends(facts: CheckFacts) -> Iterator[Finding]:
     """A VTI whose IPsec policies lead elsewhere: after a move (MOBIKE) that nobody told of."""
     told = set()
     for link in facts.tunnels:
@@ -36,7 +36,7 @@ def stray_ends(link: Link, xfrm: Database | None) -> list[tuple[str, str]]:
     found = [
         pair
         for policy in xfrm.policies
-        if policy.direction == "out" and fits(policy.key, link)
+        if policy.direction == "out" and serves_device(policy.key, link)
         for pair in policy.ends
         if not is_any(pair[0]) and not is_any(pair[1])
     ]
@@ -44,7 +44,7 @@ def stray_ends(link: Link, xfrm: Database | None) -> list[tuple[str, str]]:
     return [] if own else found
 
 
-def keys(facts: Facts) -> Iterator[Finding]:
+def keys(facts: CheckFacts) -> Iterator[Finding]:
     """A half tunnel: policies or states that the device's keys do not fit, or an if_id that no interface has."""
     if facts.xfrm is None:
         return
@@ -106,7 +106,7 @@ def mark_text(key: Key) -> str:
     return f"mark {key.mark}" if key.mask else f"if_id {key.if_id}" if key.if_id else "no mark"
 
 
-def shadows(facts: Facts) -> Iterator[Finding]:
+def shadows(facts: CheckFacts) -> Iterator[Finding]:
     """A VTI for one peer takes in what comes from it, also what belongs to a device for everyone."""
     own = [link for link in facts.links if link.kind in VTIS and not is_fallback(link) and not is_any(link.local)]
     for wide in own:
@@ -114,7 +114,11 @@ def shadows(facts: Facts) -> Iterator[Finding]:
             continue
         peers = {claim.about.peer for claim in facts.claims if claim.device == wide.name and claim.kind != MADE}
         if facts.xfrm is not None:
-            served = [policy for policy in facts.xfrm.policies if policy.direction == "out" and fits(policy.key, wide)]
+            served = [
+                policy
+                for policy in facts.xfrm.policies
+                if policy.direction == "out" and serves_device(policy.key, wide)
+            ]
             peers |= {pair[1] for policy in served for pair in policy.ends if pair[0] == wide.local}
         for narrow in own:
             same = narrow.kind == wide.kind and narrow.local == wide.local
@@ -127,12 +131,12 @@ def shadows(facts: Facts) -> Iterator[Finding]:
                 yield Finding("shadow", wide.name, text, mend)
 
 
-def charon_table(facts: Facts) -> Iterator[Finding]:
+def charon_table(facts: CheckFacts) -> Iterator[Finding]:
     """charon's own routes come before those of the main table."""
     wanted = {
         want.destination: want.device
         for claim in facts.claims
-        for want in claim.wants
+        for want in claim.resources
         if isinstance(want, Route) and want.table != CHARON_TABLE and not netns_of(want.device)
     }
     links = {link.ifindex: link.name for link in facts.links if not netns_of(link.name)}

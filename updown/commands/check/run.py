@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
 from updown.commands.arguments import Arguments
-from updown.commands.check.facts import VTIS, Facts, Finding, Reconciled
+from updown.commands.check.facts import VTIS, CheckFacts, Finding, Reconciled
 from updown.commands.check.findings import find, settings
 from updown.commands.check.ipsec import CHARON_TABLE
-from updown.commands.check.settings import Checked, check_files
-from updown.commands.make import kind_of, lacking
+from updown.commands.check.settings import CheckedSettings, check_files
+from updown.commands.make import kind_of, missing_keys
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile import run as reconciling
 from updown.concerns.sysctls import all_of, conf
@@ -24,7 +24,7 @@ from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, spool
 from updown.ledger.file import STATE_DIR, copy_ledger, folder
-from updown.ledger.liveness import missed
+from updown.ledger.liveness import missed_probes
 from updown.model import errors
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import Link, family
@@ -40,15 +40,15 @@ PROGRAMS = {"mss": "nft"}
 SEE = "docs/troubleshooting.md has this line"
 
 
-def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
+def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """The sub-command: each finding, and status 5 if there is one."""
     if "PLUTO_VERB" in environ:
         raise Refused(
             "check cannot run inside a hook: the daemon it would ask waits for the hook's end", "run it from a shell"
         )
-    checked = settings_of(arguments)
+    checked = read_settings(arguments)
     if arguments.settings:
-        found = tuple(settings(Facts(mistakes=checked.mistakes)))
+        found = tuple(settings(CheckFacts(mistakes=checked.mistakes)))
         good = f"settings are in order ({len(checked.lines)} lines)"
     else:
         facts = gather(arguments, checked)
@@ -57,11 +57,11 @@ def show(arguments: Arguments, environ: Mapping[str, str]) -> int:
     if arguments.json:
         print(json.dumps({"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}))
     else:
-        print("\n".join(text(found) or [f"vti-updown check: {good}"]))
+        print("\n".join(finding_lines(found) or [f"vti-updown check: {good}"]))
     return errors.FOUND if found else errors.DONE
 
 
-def text(found: Iterable[Finding]) -> list[str]:
+def finding_lines(found: Iterable[Finding]) -> list[str]:
     """For people: what is wrong, and below it how to mend it."""
     lines: list[str] = []
     for finding in found:
@@ -70,20 +70,20 @@ def text(found: Iterable[Finding]) -> list[str]:
     return lines
 
 
-def settings_of(arguments: Arguments) -> Checked:
+def read_settings(arguments: Arguments) -> CheckedSettings:
     """The settings, with every mistake; a file that was named has to be there."""
     path = arguments.config or DEFAULT_FILE
     if arguments.config and not os.path.exists(path):
-        return Checked((), ((f"{path}: no such file", "name the settings file by --config FILE"),))
+        return CheckedSettings((), ((f"{path}: no such file", "name the settings file by --config FILE"),))
     return check_files(path)
 
 
-def gather(arguments: Arguments, checked: Checked) -> Facts:
+def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
     """Everything that the checks look at. What cannot be read is a fact too."""
     state_dir = arguments.state_dir or STATE_DIR
     notes: list[tuple[str, str]] = []
     with Netlink() as netlink, copy_ledger(state_dir, namespace_name(netlink)) as ledger:
-        claims, silent = tuple(ledger.claims()), missed(ledger)
+        claims, silent = tuple(ledger.claims()), missed_probes(ledger)
         if ledger.note and os.geteuid() == 0:
             notes.append((ledger.note, "the next event begins it anew; docs/troubleshooting.md, the ledger"))
         asked = reconciling.gather(claims)
@@ -92,10 +92,10 @@ def gather(arguments: Arguments, checked: Checked) -> Facts:
         try:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
             links = tuple(link for netns in netnses for link in dumps.links(netns))
-            outcome = reconciling.run(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
+            outcome = reconciling.reconcile_ledger(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
             reconciled = Reconciled(
                 tuple((end.claim, end.reason) for end in outcome.decision.ended),
-                outcome.decision.waiting,
+                outcome.decision.to_revive,
                 outcome.decision.moved,
                 outcome.report.operations,
             )
@@ -103,20 +103,20 @@ def gather(arguments: Arguments, checked: Checked) -> Facts:
             notes += [(warning, SEE) for warning in outcome.report.warnings if not (unread and "be read" in warning)]
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))
-        waiting = len(spool.waiting(folder(state_dir, namespace_name(netlink))))
+        waiting = len(spool.waiting_events(folder(state_dir, namespace_name(netlink))))
         if waiting:
             mend = "the next event applies them; more and more of them: docs/troubleshooting.md, the lock"
             notes.append((f"{waiting} events got no lock and wait", mend))
         table = tuple(netlink.routes(4, CHARON_TABLE) + netlink.routes(6, CHARON_TABLE))
-    facts = Facts(
+    facts = CheckFacts(
         os.geteuid() == 0, claims, checked.lines, checked.mistakes, links, {}, table, asked.xfrm, reconciled, silent
     )
     return facts._replace(
-        sysctls=values(facts.tunnels), lacking=(*modules(facts), *programs(checked.lines)), notes=tuple(notes)
+        sysctls=sysctl_values(facts.tunnels), lacking=(*modules(facts), *programs(checked.lines)), notes=tuple(notes)
     )
 
 
-def values(links: Iterable[Link]) -> dict[str, str | None]:
+def sysctl_values(links: Iterable[Link]) -> dict[str, str | None]:
     """The sysctls that the checks look at."""
     paths: list[str] = []
     for link in links:
@@ -124,7 +124,7 @@ def values(links: Iterable[Link]) -> dict[str, str | None]:
     return {path: sysctl.read(path) for path in paths}
 
 
-def modules(facts: Facts) -> Iterator[tuple[str, str, str]]:
+def modules(facts: CheckFacts) -> Iterator[tuple[str, str, str]]:
     """Kernel modules that claims or described devices need, and that are neither there nor to be had."""
     users: dict[str, str] = {}
     for name, wants in facts.devices.items():
@@ -134,7 +134,7 @@ def modules(facts: Facts) -> Iterator[tuple[str, str, str]]:
             said = resolve(facts.lines, "", line.pattern)
             kind = kind_of(said)
             six = kind in VTIS and family(said.local) == 6
-            if not lacking(said):
+            if not missing_keys(said):
                 users.setdefault("vti6" if six else kind, line.pattern)
     for kind, name in users.items():
         module = MODULES.get(kind, "")

@@ -5,25 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from updown.commands.make import kind_of, lacking
-from updown.concerns.endpoints import remote_said
+from updown.commands.make import kind_of, missing_keys
+from updown.concerns.endpoints import configured_remote
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, family
 from updown.model.record import NamedTuple
 from updown.model.values import device_name, escaped
-from updown.settings.file import UNKNOWN, Line, counting, is_glob, matches, read_all, resolve
+from updown.settings.file import UNKNOWN, Line, effective_lines, is_glob, matches, read_all, resolve
 from updown.settings.keys import PLACEHOLDERS, Settings
 
 
-class Checked(NamedTuple):
+class CheckedSettings(NamedTuple):
     """The lines that are good, and each mistake: what is wrong, with file and line, and what to do."""
 
     lines: tuple[Line, ...]
     mistakes: tuple[tuple[str, str], ...]
 
 
-def check_files(path: str) -> Checked:
+def check_files(path: str) -> CheckedSettings:
     """Read `path` and conf.d/*.conf beside it, however many mistakes there are."""
     lines: list[Line] = []
     mistakes: list[tuple[str, str]] = []
@@ -33,21 +33,21 @@ def check_files(path: str) -> Checked:
         elif said.kind != UNKNOWN:
             lines.append(said)
     good = tuple(lines)
-    return Checked(good, (*mistakes, *contradictions(good), *dict.fromkeys(clashes(good))))
+    return CheckedSettings(good, (*mistakes, *contradictions(good), *dict.fromkeys(clashes(good))))
 
 
 def clashes(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
     """What cannot be together for a connection and its device. Where the section does not tell which device, or which
     connections, only what is wrong with every one that the files know."""
     devices, connections = sections(lines, "device"), sections(lines, "connection")
-    for connection in alone(connections):
-        yield from in_every([clash(lines, connection, device) for device in devices_of(lines, connection, devices)])
-    for device in alone(devices):
+    for connection in narrowest(connections):
+        yield from in_every([clash_of(lines, connection, device) for device in devices_of(lines, connection, devices)])
+    for device in narrowest(devices):
         users = ["", *(name for name in connections if device in devices_of(lines, name, devices))]
-        described = not is_glob(device) and not lacking(resolve(lines, "", device))
-        yield from in_every([clash(lines, name, device) for name in users[: 1 if described else None]])
+        described = not is_glob(device) and not missing_keys(resolve(lines, "", device))
+        yield from in_every([clash_of(lines, name, device) for name in users[: 1 if described else None]])
     if not devices and not connections:
-        yield from clash(lines, "", "").values()
+        yield from clash_of(lines, "", "").values()
 
 
 def sections(lines: tuple[Line, ...], kind: str) -> list[str]:
@@ -55,7 +55,7 @@ def sections(lines: tuple[Line, ...], kind: str) -> list[str]:
     return list(dict.fromkeys(line.pattern for line in lines if line.kind == kind))
 
 
-def alone(patterns: list[str]) -> list[str]:
+def narrowest(patterns: list[str]) -> list[str]:
     """Names, and those patterns that no other section falls under: there it is the narrower one that has to be whole."""
     return [one for one in patterns if not is_glob(one) or not matches(one, [more for more in patterns if more != one])]
 
@@ -80,9 +80,9 @@ def in_every(found: list[Clash]) -> Iterator[tuple[str, str]]:
     return (said for what, said in found[0].items() if all(what in one for one in found))
 
 
-def clash(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
+def clash_of(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
     """What the lines that count for a connection and a device say that cannot be together, by what it is."""
-    by, said = counting(lines, connection, device), resolve(lines, connection, device)
+    by, said = effective_lines(lines, connection, device), resolve(lines, connection, device)
     named = resolve(lines, connection)  # as `interface` is looked for
     found: Clash = {}
     if said.rule and said.table == MAIN_TABLE and not said.vrf:
@@ -125,8 +125,8 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
             continue  # see `clash`
         for key in idle_keys(said):
             text = f"{key} says nothing of {name}: a device of kind {said.kind} has none"
-            yield f"{where(lines, name, key)}: {text}", "remove the line, or `kind`"
-        if lacking(said):
+            yield f"{line_of(lines, name, key)}: {text}", "remove the line, or `kind`"
+        if missing_keys(said):
             continue
         mine = identity(said)
         if mine in taken:
@@ -134,7 +134,7 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
             key = "external" if said.external else key
             same = {"if_id": "the same if_id", "local": "the same two ends", "external": "every if_id"}[key]
             text = f"{name} and {taken[mine]} would have {same}"
-            yield f"{where(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
+            yield f"{line_of(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
         taken.setdefault(mine, name)
 
 
@@ -151,10 +151,10 @@ def identity(said: Settings) -> object:
     """What the kernel has once: the ends of a VTI, the if_id of an XFRM interface."""
     if said.external:
         return "external"
-    return said.if_id if kind_of(said) == "xfrm" else (said.local, remote_said(said))
+    return said.if_id if kind_of(said) == "xfrm" else (said.local, configured_remote(said))
 
 
-def where(lines: tuple[Line, ...], name: str, key: str) -> str:
+def line_of(lines: tuple[Line, ...], name: str, key: str) -> str:
     """File and line of the last word on a device's key."""
     keys = (key, "mark") if key.startswith("mark") else (key,)
     mine = [line for line in lines if line.key in keys and (line.kind, line.pattern) == ("device", name)]

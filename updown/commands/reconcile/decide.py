@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from updown.commands.reconcile.match import Facts, is_permanent, pairs
-from updown.commands.reconcile.renewed import follow
-from updown.daemons.answer import ABSENT, ANSWERED, Child, Said
+from updown.commands.reconcile.match import Evidence, is_permanent, match_children
+from updown.commands.reconcile.renewed import with_current_ends
+from updown.daemons.answer import ABSENT, ANSWERED, ChildSa, DaemonAnswer
 from updown.model.claims import MADE, REVIVE, SA, Claim
-from updown.model.ipsec import Known, backed, known, traces
+from updown.model.ipsec import IpsecIndex, has_any_trace, has_policy_and_state, index
 from updown.model.record import NamedTuple
 
 GRACE = 60
@@ -29,25 +29,25 @@ class End(NamedTuple):
     reason: str
 
 
-class Decision(NamedTuple):
+class Audit(NamedTuple):
     """`moved`: claims with the ends that their tunnels have now. `waiting`: `sa` claims whose `down` got lost and that are
     `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `young`:
     claims that nothing backs and that grace keeps. `behind`: by a claim's key the child that is certainly its own."""
 
     ended: tuple[End, ...] = ()
     moved: tuple[Claim, ...] = ()
-    waiting: tuple[Claim, ...] = ()
-    young: tuple[Claim, ...] = ()
-    uncounted: tuple[Child, ...] = ()
+    to_revive: tuple[Claim, ...] = ()
+    in_grace: tuple[Claim, ...] = ()
+    unclaimed: tuple[ChildSa, ...] = ()
     recounted: tuple[Claim, ...] = ()
-    behind: Mapping[str, Child] = MappingProxyType({})
+    child_of: Mapping[str, ChildSa] = MappingProxyType({})
 
 
-def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool = False) -> Decision:
+def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: bool = False) -> Audit:
     """What becomes of each claim. `now` in seconds since boot; `before_start`: no event of a daemon that is not running
     can be under way, so no grace."""
-    xfrm = known(facts.xfrm) if facts.xfrm is not None else None
-    found, sure = pairs(claims, facts, xfrm)
+    xfrm = index(facts.xfrm) if facts.xfrm is not None else None
+    found, sure = match_children(claims, facts, xfrm)
     here = {claim.device: found[claim.key].me for claim in claims if claim.key in sure}
     ended: list[End] = []
     moved: list[Claim] = []
@@ -58,15 +58,17 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         if claim.kind == MADE:
             continue  # the administrator's: it needs no tunnel
         if child is not None and claim.key in sure:
-            there = follow(claim, child.me, child.peer)
+            there = with_current_ends(claim, child.me, child.peer)
         else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
-            there = follow(claim, here.get(claim.device) or waits_at(claim, child, facts), claim.about.peer)
-        reason = "" if child else why_it_ends(claim, facts.said.get(claim.about.daemon, Said(ABSENT)), xfrm)
+            there = with_current_ends(
+                claim, here.get(claim.device) or waiting_end(claim, child, facts), claim.about.peer
+            )
+        reason = "" if child else why_it_ends(claim, facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT)), xfrm)
         kept = bool(reason) and in_grace(claim, facts, now, before_start)
         young += [there] if kept else []
         if not reason or kept:
             moved += [there] if there != claim else []
-        elif claim.kind == SA and is_permanent(claim) and claim.connection in held_by(claim, facts):
+        elif claim.kind == SA and is_permanent(claim) and claim.connection in kept_open(claim, facts):
             waiting.append(there._replace(kind=REVIVE))
         else:
             ended.append(End(claim, reason))
@@ -76,26 +78,26 @@ def decide(claims: Sequence[Claim], facts: Facts, now: int, before_start: bool =
         child
         for said in facts.said.values()
         for child in said.children
-        if child.ours and id(child) not in counted and child.connection not in names
+        if child.wants_device and id(child) not in counted and child.connection not in names
     ]
     behind = {key: child for key, child in found.items() if key in sure}
-    return Decision(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), behind=behind)
+    return Audit(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), child_of=behind)
 
 
-def held_by(claim: Claim, facts: Facts) -> tuple[str, ...]:
+def kept_open(claim: Claim, facts: Evidence) -> tuple[str, ...]:
     """The connections that the claim's daemon keeps the way open for."""
-    said = facts.said.get(claim.about.daemon, Said(ABSENT))
+    said = facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT))
     return said.held if said.state == ANSWERED else ()
 
 
-def waits_at(claim: Claim, child: Child | None, facts: Facts) -> str:
+def waiting_end(claim: Claim, child: ChildSa | None, facts: Evidence) -> str:
     """Our end of a connection that is not up, as its daemon has it by now: no hook is told when that moves. Empty where it does
     not say, and where it says that of all instances of a template."""
-    said = facts.said.get(claim.about.daemon, Said(ABSENT))
+    said = facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT))
     return said.ends.get(claim.connection, "") if child is None and is_permanent(claim) else ""
 
 
-def why_it_ends(claim: Claim, said: Said, xfrm: Known | None) -> str:
+def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> str:
     """Why a claim for which no daemon reports a child ends; empty where it does not."""
     name = DAEMONS.get(claim.about.daemon, claim.about.daemon)
     if said.state == ANSWERED and said.whole:
@@ -105,18 +107,18 @@ def why_it_ends(claim: Claim, said: Said, xfrm: Known | None) -> str:
     if xfrm is None:
         return ""
     if said.state == ABSENT:
-        if backed(claim, xfrm):
+        if has_policy_and_state(claim, xfrm):
             return ""
         what = "policy and state" if claim.kind == SA else "policy"
         return f"{name} is not running, and the kernel has no IPsec {what} of it"
-    if traces(claim, xfrm):
+    if has_any_trace(claim, xfrm):
         return ""
     return f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
 
 
-def in_grace(claim: Claim, facts: Facts, now: int, before_start: bool) -> bool:
+def in_grace(claim: Claim, facts: Evidence, now: int, before_start: bool) -> bool:
     """Whether the event that made the claim may still be under way. An earlier daemon's never is."""
-    said = facts.said.get(claim.about.daemon, Said(ABSENT))
+    said = facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT))
     if said.state == ABSENT and before_start:
         return False
     return 0 <= now - claim.since < GRACE and claim.since >= said.since

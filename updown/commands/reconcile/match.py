@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from updown.commands.reconcile.renewed import device_in
-from updown.daemons.answer import ABSENT, Child, Said
+from updown.daemons.answer import ABSENT, ChildSa, DaemonAnswer
 from updown.kernel.path_mtu import Outgoing
-from updown.model.claims import SA, STRONGSWAN, TRAP, Claim, at
-from updown.model.ipsec import FIRST_AUTOMATIC_REQID, Database, Known, policies_of, reqids_of
+from updown.model.claims import SA, STRONGSWAN, TRAP, Claim, with_ends
+from updown.model.ipsec import FIRST_AUTOMATIC_REQID, Database, IpsecIndex, policies_of, reqids_of
 from updown.model.record import NamedTuple
 
 
-class Facts(NamedTuple):
+class Evidence(NamedTuple):
     """What was found out before the ledger was locked; `xfrm` None: it could not be read. `sas`: the SAs by what receives them
     and SPI, where a claim's MTU is counted from its SA."""
 
-    said: dict[str, Said]
+    said: dict[str, DaemonAnswer]
     xfrm: Database | None
     sas: Mapping[tuple[str, int], Outgoing] = MappingProxyType({})
 
@@ -28,13 +28,15 @@ def is_permanent(claim: Claim) -> bool:
     return claim.tunnel == json.dumps([claim.connection])
 
 
-def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Known | None) -> tuple[dict[str, Child], set[str]]:
+def match_children(
+    claims: Sequence[Claim], facts: Evidence, xfrm: IpsecIndex | None
+) -> tuple[dict[str, ChildSa], set[str]]:
     """The child behind each claim that has one, by the claim's key; and the keys of those where that is certain."""
-    found: dict[str, Child] = {}
+    found: dict[str, ChildSa] = {}
     sure: set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
-    libreswan: dict[str, list[Child]] = {}
-    for child in facts.said.get("libreswan", Said(ABSENT)).children:
+    libreswan: dict[str, list[ChildSa]] = {}
+    for child in facts.said.get("libreswan", DaemonAnswer(ABSENT)).children:
         libreswan.setdefault(child.connection, []).append(child)
     owners = {
         (claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in claims if claim.about.spi_in
@@ -42,7 +44,7 @@ def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Known | None) -> tuple[di
     for claim in claims:
         if claim.about.daemon == "libreswan":
             mine = [
-                (likeness(claim, child, reqids, xfrm), child)
+                (match_rank(claim, child, reqids, xfrm), child)
                 for child in libreswan.get(claim.connection, [])
                 if owners.get((child.connection, child.spi_in, pair_in(claim)), claim.key) == claim.key
             ]
@@ -50,7 +52,7 @@ def pairs(claims: Sequence[Claim], facts: Facts, xfrm: Known | None) -> tuple[di
             if alike:
                 found[claim.key] = next(child for rank, child in mine if rank == alike)
                 sure |= {claim.key} if alike > 1 else set()
-    charons = charon_pairs(claims, facts.said.get("strongswan", Said(ABSENT)).children)
+    charons = match_charon(claims, facts.said.get("strongswan", DaemonAnswer(ABSENT)).children)
     return {**found, **charons}, sure | set(charons)
 
 
@@ -59,7 +61,7 @@ def pair_in(claim: Claim) -> tuple[str, str, str]:
     return claim.about.my_client, claim.about.peer_client, TRAP if claim.kind == TRAP else SA
 
 
-def likeness(claim: Claim, child: Child, reqids: dict[tuple[str, int], int], xfrm: Known | None) -> int:
+def match_rank(claim: Claim, child: ChildSa, reqids: dict[tuple[str, int], int], xfrm: IpsecIndex | None) -> int:
     """How surely one of the children with the claim's name is the claim's: 4 by its SPI; of a template's instances, which share
     the name, 3 where the kernel has a policy of the claim that leads to the child's state; 2 by the peer, or since a permanent
     connection has but one; 1 for want of a reqid that could tell; 0 is another's. A configured reqid leads to all of them."""
@@ -70,63 +72,71 @@ def likeness(claim: Claim, child: Child, reqids: dict[tuple[str, int], int], xfr
     automatic = claim.about.reqid >= FIRST_AUTOMATIC_REQID
     reqid = reqids.get((child.me, child.spi_in))
     if reqid is not None and xfrm is not None and reqid in xfrm.led_to:
-        there = policies_of(claim._replace(about=at(claim.about, child.me, child.peer)), xfrm)
+        there = policies_of(claim._replace(about=with_ends(claim.about, child.me, child.peer)), xfrm)
         leading = [policy for policy in there if reqid in policy.reqids]
         return 3 if any(automatic or (child.me, child.peer) in policy.ends for policy in leading) else 0
     if reqid is not None and automatic:
         return 3 if reqid in reqids_of(claim) else 0
-    return 2 if child.peer == claim.about.peer or not (automatic or claim.row.any_remote) else int(automatic)
+    return 2 if child.peer == claim.about.peer or not (automatic or claim.deletion.any_remote) else int(automatic)
 
 
-def charon_pairs(claims: Sequence[Claim], children: Sequence[Child]) -> dict[str, Child]:
+def match_charon(claims: Sequence[Claim], children: Sequence[ChildSa]) -> dict[str, ChildSa]:
     """By child name, marks and if_ids; in these as `matched` says."""
-    found: dict[str, Child] = {}
+    found: dict[str, ChildSa] = {}
     groups: dict[tuple[object, ...], list[Claim]] = {}
     for claim in claims:
         if claim.about.daemon == "strongswan" and claim.kind == SA:
             groups.setdefault((claim.connection, *keys_of(claim)), []).append(claim)
-    named: dict[object, list[Child]] = {}
+    named: dict[object, list[ChildSa]] = {}
     for child in children:
         named.setdefault(child.connection, []).append(child)
     for group, members in groups.items():
-        theirs: dict[int, Child] = {}
+        theirs: dict[int, ChildSa] = {}
         for child in named.get(group[0], ()):
             if (
                 child_group(child, len(group)) == group
             ):  # an IKE SA may have several of one name, each with its selectors
                 other = theirs.get(child.unique_id)
-                theirs[child.unique_id] = child._replace(theirs=(*other.theirs, *child.theirs)) if other else child
-        found.update(matched(sorted(members, key=lambda claim: claim.order), theirs))
+                theirs[child.unique_id] = (
+                    child._replace(remote_ts=(*other.remote_ts, *child.remote_ts)) if other else child
+                )
+        found.update(match_selectors(sorted(members, key=lambda claim: claim.order), theirs))
     return found
 
 
-def matched(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
+def match_selectors(claims: Sequence[Claim], children: dict[int, ChildSa]) -> dict[str, ChildSa]:
     """Each pair of selectors of a peer for itself, with the children that have it; then what is left, with children of the same
     peer of which a selector is left: selectors move with an end, and ranges are not told alike. A selector may be another
     peer's by now, as a pool's address is: a child with the identities of claims is theirs, one with others may be anyone's."""
-    found: dict[str, Child] = {}
+    found: dict[str, ChildSa] = {}
     pairs_of: dict[tuple[str, str], list[Claim]] = {}
     for claim in claims:
         pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
-    left = {number: set(child.theirs) for number, child in children.items()}
+    left = {number: set(child.remote_ts) for number, child in children.items()}
     groups = {claim.group for claim in claims}
     for (_, selector), mine in pairs_of.items():
         network = selector.split(" ")[0]
-        having = {n: child for n, child in children.items() if network in child.theirs}
+        having = {n: child for n, child in children.items() if network in child.remote_ts}
         for group, members in by_group(mine).items():
-            found.update(by_number(members, {n: child for n, child in having.items() if hosts_of(child) == group}))
+            found.update(
+                match_unique_ids(members, {n: child for n, child in having.items() if hosts_of(child) == group})
+            )
         strangers = {n: child for n, child in having.items() if hosts_of(child) not in groups}
-        found.update(by_number([claim for claim in mine if claim.key not in found], strangers))
+        found.update(match_unique_ids([claim for claim in mine if claim.key not in found], strangers))
         for number in having:
             left[number].discard(network)
     for (_, selector), mine in pairs_of.items():
         network = selector.split(" ")[0]
         # a child that has this network had its turn above
         theirs = {
-            n: child for n, child in children.items() if network not in child.theirs and (left[n] or not child.theirs)
+            n: child
+            for n, child in children.items()
+            if network not in child.remote_ts and (left[n] or not child.remote_ts)
         }
         for group, members in by_group(claim for claim in mine if claim.key not in found).items():
-            found.update(by_number(members, {n: child for n, child in theirs.items() if same_peer(group, child)}))
+            found.update(
+                match_unique_ids(members, {n: child for n, child in theirs.items() if same_peer(group, child)})
+            )
     return found
 
 
@@ -138,17 +148,17 @@ def by_group(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
     return found
 
 
-def same_peer(group: str, child: Child) -> bool:
+def same_peer(group: str, child: ChildSa) -> bool:
     """Whether the identities of strongSwan's claims are those of a child, where it tells them."""
     return not all(child.ids) or group == hosts_of(child)
 
 
-def hosts_of(child: Child) -> str:
+def hosts_of(child: ChildSa) -> str:
     """The group of a child's claims."""
     return json.dumps([STRONGSWAN, *child.ids])
 
 
-def by_number(claims: Sequence[Claim], children: dict[int, Child]) -> dict[str, Child]:
+def match_unique_ids(claims: Sequence[Claim], children: dict[int, ChildSa]) -> dict[str, ChildSa]:
     """By the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids that stand on one side only belong together
     newest to newest; the oldest claims beyond their number have no child. Claims in order of arrival."""
     mine: dict[int, list[Claim]] = {}
@@ -175,7 +185,7 @@ def keys_of(claim: Claim) -> tuple[object, ...]:
     return (device.link.if_id,) if device.link.kind == "xfrm" else (device.link.ikey, device.link.okey)
 
 
-def child_group(child: Child, length: int) -> tuple[object, ...]:
+def child_group(child: ChildSa, length: int) -> tuple[object, ...]:
     """A child's name and keys, in the form of a group of claims with `length` parts."""
     keys: dict[int, tuple[object, ...]] = {
         1: (),

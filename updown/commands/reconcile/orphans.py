@@ -10,28 +10,28 @@ from updown.kernel.netlink import dumps
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger
-from updown.model.claims import Ended
+from updown.model.claims import FormerHolder
 from updown.model.ipsec import Database, in_use
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Device, SourceAddress, Want, device_of, resource, split
+from updown.model.resources import Clamp, Device, Resource, SourceAddress, device_of, key_of, split
 from updown.settings.file import Line, resolve
 
-WHO = "nobody"
+ORPHAN = "nobody"
 
 
-class LeftOver(NamedTuple):
+class Orphans(NamedTuple):
     """By device, what goes; names of devices we made that are not there; lines on what stays though nobody asks for it; and
     routes that lose the devices which go, and keep others, before those go."""
 
-    gone: dict[str, list[Ended]]
+    gone: dict[str, list[FormerHolder]]
     forgotten: tuple[str, ...]
     remarks: tuple[str, ...]
     parted: tuple[Operation, ...] = ()
 
 
-class There(NamedTuple):
+class KernelState(NamedTuple):
     """All links of the namespaces we have to do with, and in them the routes, rules and nftables tables that are ours; names
     are placed."""
 
@@ -41,7 +41,7 @@ class There(NamedTuple):
     tables: tuple[Clamp, ...]
 
 
-def there(netlink: Netlink, netnses: Iterable[str]) -> There:
+def kernel_state(netlink: Netlink, netnses: Iterable[str]) -> KernelState:
     """What is there now in the hook's own namespace and in `netnses`. Raises KernelError, or UpdownError without pyroute2."""
     links: list[Link] = []
     routes: list[Route] = []
@@ -58,27 +58,29 @@ def there(netlink: Netlink, netnses: Iterable[str]) -> There:
         for family in (4, 6):
             own = netlink.at(placed("", netns)).rules(family)
             rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
-        tables += [Clamp(device) for device in nft.devices(netns)]
-    return There(tuple(links), tuple(routes), tuple(rules), tuple(tables))
+        tables += [Clamp(device) for device in nft.clamped_devices(netns)]
+    return KernelState(tuple(links), tuple(routes), tuple(rules), tuple(tables))
 
 
 def netnses(ledger: Ledger, lines: tuple[Line, ...]) -> tuple[str, ...]:
     """The namespaces other than the hook's own in which something of ours may be."""
     devices = [split(name)[1].split(" ")[0] for name in ledger.all_made()]
-    devices += [device_of(want) for claim in ledger.claims() for want in claim.wants]
+    devices += [device_of(want) for claim in ledger.claims() for want in claim.resources]
     names = {netns_of(name) for name in devices} | {str(line.value) for line in lines if line.key == "netns"}
     return tuple(sorted(name for name in names if name and namespace.exists(name)))
 
 
-def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Database | None, going: set[str]) -> LeftOver:
+def find_orphans(
+    ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Database | None, going: set[str]
+) -> Orphans:
     """What is there now, but for devices that are about to go. A device whose key is in the kernel's IPsec policies stays, with
     everything on it: a tunnel that the ledger lost uses it."""
-    wanted = {resource(want) for claim in ledger.claims() for want in claim.wants}
+    wanted = {key_of(want) for claim in ledger.claims() for want in claim.resources}
     made = ledger.all_made()
-    here = there(netlink, netnses(ledger, lines))
+    here = kernel_state(netlink, netnses(ledger, lines))
     kept: set[str] = set()
     remarks: list[str] = []
-    gone: dict[str, list[Ended]] = {}
+    gone: dict[str, list[FormerHolder]] = {}
     for link in here.links:
         found = (made.get(f"device {link.name}") or 0) < 0  # of a lost ledger, which knew more tunnels on it
         if found and f"device {link.name}" in wanted and (xfrm is None or in_use(link, xfrm)):
@@ -89,43 +91,43 @@ def find(ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Databa
             continue
         if xfrm is None or in_use(link, xfrm):
             kept.add(link.name)
-            if not goes(link, lines):
+            if not is_deleted(link, lines):
                 continue
             why = "the kernel has IPsec policies with its key" if xfrm else "the kernel's IPsec policies cannot be read"
             remarks.append(
                 f"{link.name} is ours and no claim holds it, but {why}: it stays; its tunnel's next up counts it"
             )
-        elif goes(link, lines):
-            add(gone, link.name, Device(link, shared=False, goes=True))
+        elif is_deleted(link, lines):
+            add_orphan(gone, link.name, Device(link, shared=False, with_last=True))
         elif link.up and resolve(lines, "", bare(link.name)).link == "follow":
-            add(gone, link.name, Device(link, shared=False, goes=False, follow=True))
+            add_orphan(gone, link.name, Device(link, shared=False, with_last=False, follow=True))
     parted: list[Operation] = []
-    left = going | {name for name, ended in gone.items() if any(isinstance(old.want, Device) for old in ended)}
+    left = going | {name for name, ended in gone.items() if any(isinstance(old.resource, Device) for old in ended)}
     for route in here.routes:
         devices = set(route.devices)
-        if wanted & names_of(route):
+        if wanted & keys_of(route):
             continue
         if devices & kept:
             parted += without_devices(route, left)
         elif not devices <= going:
-            add(gone, route.device, route)
+            add_orphan(gone, route.device, route)
     led = {(netns_of(route.device), route.table): False for route in here.routes}
     led.update({(netns_of(route.device), route.table): True for route in here.routes if set(route.devices) & kept})
     places = {netns_of(name) for name in kept}
     for rule in here.rules:
         netns = netns_of(rule.device)
-        if resource(rule) not in wanted and not led.get((netns, rule.table), netns in places):
-            add(gone, rule.device, rule)
+        if key_of(rule) not in wanted and not led.get((netns, rule.table), netns in places):
+            add_orphan(gone, rule.device, rule)
     for name in made:
         want = address_of(name)
         if want is not None and name not in wanted and want.device not in kept | going:
-            add(gone, want.device, want)
+            add_orphan(gone, want.device, want)
     for clamp in here.tables:
-        if resource(clamp) not in wanted and clamp.device not in kept | going:
-            add(gone, clamp.device, clamp)
+        if key_of(clamp) not in wanted and clamp.device not in kept | going:
+            add_orphan(gone, clamp.device, clamp)
     present = {link.name for link in here.links}
     forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in present]
-    return LeftOver(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks), tuple(parted))
+    return Orphans(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks), tuple(parted))
 
 
 def without_devices(route: Route, left: set[str]) -> list[Operation]:
@@ -136,12 +138,12 @@ def without_devices(route: Route, left: set[str]) -> list[Operation]:
     return [Operation("route replace", route._replace(device=first, hops=tuple(more)), route, "the other devices go")]
 
 
-def add(gone: dict[str, list[Ended]], name: str, want: Want) -> None:
+def add_orphan(gone: dict[str, list[FormerHolder]], name: str, want: Resource) -> None:
     """One more thing of this device goes."""
-    gone.setdefault(name, []).append(Ended(WHO, want))
+    gone.setdefault(name, []).append(FormerHolder(ORPHAN, want))
 
 
-def goes(link: Link, lines: tuple[Line, ...]) -> bool:
+def is_deleted(link: Link, lines: tuple[Line, ...]) -> bool:
     """Whether a device without claims goes by the deletion table, as far as the device itself shows its row: remote `any` is
     one that serves several peers. A connection's own `delete = never` could have been its, so any such line keeps it."""
     delete = resolve(lines, "", link.name).delete
@@ -153,10 +155,10 @@ def goes(link: Link, lines: tuple[Line, ...]) -> bool:
 NEVER = ("delete", "never")
 
 
-def names_of(route: Route) -> set[str]:
+def keys_of(route: Route) -> set[str]:
     """The resources that a route may stand for: itself, or the way to a peer."""
     address, _, length = route.destination.partition("/")
-    names = {resource(route)}
+    names = {key_of(route)}
     if route.table == MAIN_TABLE and length == ("128" if ":" in address else "32"):
         names.add(f"peer {address}")
     return names

@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.match import Evidence
 from updown.daemons.strongswan import vici
-from updown.ledger.lock import let_others
+from updown.ledger.lock import yield_lock
 from updown.ledger.store import Ledger
 from updown.model.claims import SA, Change, Claim
 from updown.model.errors import StateError
@@ -18,7 +18,7 @@ HELD = 1.0  # seconds, about, for which the lock is held at a stretch: events wa
 AGAIN = 60.0  # seconds that we wait for it then
 
 
-def turns(ledger: Ledger, path: str) -> Callable[[], bool]:
+def lock_yielder(ledger: Ledger, path: str) -> Callable[[], bool]:
     """What `run` calls between two devices: others get the lock where we had it for long. It returns whether one of them wrote
     into the ledger."""
     since = time.monotonic()
@@ -29,7 +29,7 @@ def turns(ledger: Ledger, path: str) -> Callable[[], bool]:
             return False
         before, commits = os.stat(path), commits_of_others(ledger)
         try:
-            let_others(ledger.lock, os.path.join(os.path.dirname(path), "lock"), AGAIN)
+            yield_lock(ledger.lock, os.path.join(os.path.dirname(path), "lock"), AGAIN)
             since, after = time.monotonic(), os.stat(path)
             if before.st_ino != after.st_ino:
                 raise StateError(f"{path}: another process set it aside meanwhile", "run reconcile again")
@@ -46,7 +46,7 @@ def commits_of_others(ledger: Ledger) -> int:
     return int(ledger.base.execute("PRAGMA data_version").fetchone()[0])
 
 
-def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> frozenset[str]:
+def changed_claims(before: Sequence[Claim], now: Sequence[Claim], facts: Evidence) -> frozenset[str]:
     """The keys of claims of which the facts may say nothing: new ones, changed ones, and those that an event may have renewed
     without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
     same = set(before) & set(now)
@@ -56,7 +56,7 @@ def changed(before: Sequence[Claim], now: Sequence[Claim], facts: Facts) -> froz
     return frozenset({claim.key for claim in now if claim not in same} | older)
 
 
-def written(path: str) -> int:
+def write_time(path: str) -> int:
     """When the ledger was last written, in nanoseconds; 0 where there is none."""
     try:
         return os.stat(path).st_mtime_ns
@@ -64,14 +64,14 @@ def written(path: str) -> int:
         return 0
 
 
-def late_keys(change: Change, then: Mapping[str, Claim], ledger: Ledger, facts: Facts) -> frozenset[str]:
+def changed_keys(change: Change, then: Mapping[str, Claim], ledger: Ledger, facts: Evidence) -> frozenset[str]:
     """The keys of those claims of a change that are not any more what they were when it was decided on."""
     keys = [claim.key for claim in (*change.put, *change.end)]
     now = [claim for key in keys for claim in ledger.claims("key = ?", key)]
-    return changed([then[key] for key in keys], now, facts) | (set(keys) - {claim.key for claim in now})
+    return changed_claims([then[key] for key in keys], now, facts) | (set(keys) - {claim.key for claim in now})
 
 
-def without_late(change: Change, late: frozenset[str]) -> Change:
+def excluding(change: Change, late: frozenset[str]) -> Change:
     """The change, but for these claims."""
     return Change(
         tuple(claim for claim in change.put if claim.key not in late),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from updown.commands.reconcile.decide import DAEMONS, GRACE, Decision, End
-from updown.commands.reconcile.match import Facts
+from updown.commands.reconcile.decide import DAEMONS, GRACE, Audit, End
+from updown.commands.reconcile.match import Evidence
 from updown.daemons.answer import ABSENT, ANSWERED
 from updown.daemons.libreswan import status
 from updown.model.claims import Claim
@@ -19,20 +19,20 @@ from updown.output.report import JSON_VERSION, claim_json, operation_json, plan_
 class Outcome(NamedTuple):
     """What was decided, and what was done, or, in a dry run, would be."""
 
-    decision: Decision
+    decision: Audit
     report: Report
-    facts: Facts
+    facts: Evidence
 
 
-def uncounted(decision: Decision) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def unclaimed_tunnels(decision: Audit) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
     told: dict[str, str] = {}
-    for child in decision.uncounted:
+    for child in decision.unclaimed:
         name = DAEMONS.get(child.daemon, child.daemon)
         told[child.connection] = (
             f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
         )
-    ours = {child.connection for child in decision.uncounted if child.daemon == status.DAEMON}
+    ours = {child.connection for child in decision.unclaimed if child.daemon == status.DAEMON}
     return (
         tuple(line for connection, line in told.items() if connection not in ours),
         tuple(line for connection, line in told.items() if connection in ours),
@@ -45,17 +45,17 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     for claim, reason in outcome.decision.ended:
         selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
         lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
-    for claim in outcome.decision.waiting:
+    for claim in outcome.decision.to_revive:
         lines += folded(
             "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
         )
-    for claim in outcome.decision.young:
+    for claim in outcome.decision.in_grace:
         why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
         lines += folded("# ", f"{claim.connection}: claim {claim.kind}: {why}")
     for claim in outcome.decision.moved:
         lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
     for claim in outcome.decision.recounted:
-        for want in claim.wants:
+        for want in claim.resources:
             if isinstance(want, Mtu):
                 lines += folded("# ", f"{claim.connection}: mtu {want.device}: {want.reason}")
     said = plan_lines(outcome.report, reasons)
@@ -72,18 +72,18 @@ def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
         "version": JSON_VERSION,
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
         "claims_ended": [ended(end) for end in outcome.decision.ended],
-        "claims_waiting": [claim_json(claim, booted) for claim in outcome.decision.waiting],
-        "claims_young": [claim_json(claim, booted) for claim in outcome.decision.young],
+        "claims_waiting": [claim_json(claim, booted) for claim in outcome.decision.to_revive],
+        "claims_young": [claim_json(claim, booted) for claim in outcome.decision.in_grace],
         "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
         "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
-        "uncounted": [child._asdict() for child in outcome.decision.uncounted],
+        "uncounted": [child._asdict() for child in outcome.decision.unclaimed],
         "operations": [operation_json(operation) for operation in outcome.report.operations],
         "warnings": list(outcome.report.warnings),
         "remarks": list(outcome.report.remarks),
     }
 
 
-def notes(claims: Sequence[Claim], facts: Facts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Remarks and warnings on what could not be asked."""
     remarks: list[str] = []
     warnings: list[str] = []

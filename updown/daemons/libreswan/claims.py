@@ -11,20 +11,20 @@ from updown.model.claims import (
     REVIVE,
     SA,
     TRAP,
+    CandidateClaims,
     Change,
     Claim,
-    Held,
+    ClaimQuery,
     Rules,
-    Sought,
-    about,
-    at,
-    filled,
-    moved_to,
+    complete,
+    is_same_or_moved,
+    sa_info,
     same_key,
-    same_side,
+    same_selector,
+    with_ends,
 )
 from updown.model.context import Context
-from updown.model.resources import Device, Row, Sysctl, Want, Wants
+from updown.model.resources import DeletionRule, Device, Resource, Resources, Sysctl
 
 
 def tunnel_of(context: Context) -> str:
@@ -57,63 +57,63 @@ def in_group(context: Context, claim: Claim, devices: set[str]) -> bool:
     return claim.about.me == context.me or claim.device in devices
 
 
-def sought(context: Context) -> Sought:
+def query(context: Context) -> ClaimQuery:
     """The tunnel, the group where a verb looks at it, and the claims that have the keys."""
     group = group_of(context) if context.instance or "unroute" in context.verb.steps else ""
-    return Sought(tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP)))
+    return ClaimQuery(tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP)))
 
 
-def sa_of(context: Context) -> str:
+def sa_id(context: Context) -> str:
     """The SPIs, by which a joined call is known that comes after its SA's end."""
     return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
 
 
-def refused(context: Context) -> str:
+def refused_sa_id(context: Context) -> str:
     """Apart from SAs that ended: the joined call may come once more, by hand, and is not late."""
-    return f"refused {sa_of(context)}" if context.child else ""
+    return f"refused {sa_id(context)}" if context.child else ""
 
 
-def anew(context: Context) -> tuple[str, str]:
+def reusable_sas(context: Context) -> tuple[str, str]:
     """SPIs are random: no SA comes again, but one that was refused may be made after all."""
-    return refused(context), refused(context)
+    return refused_sa_id(context), refused_sa_id(context)
 
 
-def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
+def make(context: Context, held: CandidateClaims, row: DeletionRule, wants: Resources, now: int) -> Change:
     """A verb that makes: the claim with these wants, new or renewed, and the rest of its tunnel following it."""
     kind = SA if context.child else TRAP
     new = Claim(key_of(context, kind), kind, context.connection, tunnel_of(context), group_of(context), "", row)
-    before = renewed(context, held)
-    old = [*([before] if before else []), *replaced(context, held)]
+    before = renewed_claim(context, held)
+    old = [*([before] if before else []), *superseded(context, held)]
     ended = tuple({claim.key: claim for claim in old if claim.key != new.key}.values())
-    claim = filled(new, context, before, wants, now)
-    return Change(put=(claim, *follow(claim, [one for one in held.tunnel if one not in ended])), end=ended)
+    claim = complete(new, context, before, wants, now)
+    return Change(put=(claim, *move_siblings(claim, [one for one in held.tunnel if one not in ended])), end=ended)
 
 
-def replaced(context: Context, held: Held) -> tuple[Claim, ...]:
+def superseded(context: Context, held: CandidateClaims) -> tuple[Claim, ...]:
     """Claims of another instance with the same name, ends, selectors and marks: what a daemon that was killed left, since the
     next one counts reqids anew. At one time the kernel has but one policy for all of that, whatever the ends; of an
     initiator they may have moved until then."""
     if not (context.instance and context.child):
         return ()
-    now = about(context)
+    now = sa_info(context)
     return tuple(
         claim
         for claim in held.group
         if (claim.connection == context.connection and claim.tunnel != tunnel_of(context))
         and (claim.about.my_client, claim.about.peer_client) == (now.my_client, now.peer_client)
-        and (claim.about[1:3] == now[1:3] or (context.initiates and not claim.row.any_remote))
+        and (claim.about[1:3] == now[1:3] or (context.initiates and not claim.deletion.any_remote))
     )
 
 
-def renewed(context: Context, held: Held) -> Claim | None:
+def renewed_claim(context: Context, held: CandidateClaims) -> Claim | None:
     """The claim that a making verb renews, if there is one: of a tunnel between two hosts also the one before it moved."""
-    return own(context, held, SA if context.child else TRAP) or next(iter(replaced(context, held)), None)
+    return matching_claim(context, held, SA if context.child else TRAP) or next(iter(superseded(context, held)), None)
 
 
-def down(context: Context, held: Held) -> Change:
+def down(context: Context, held: CandidateClaims) -> Change:
     """`down`: the child is gone. Its claim waits where the daemon will bring it back, else it ends, and with it what waits of
     the tunnel's other pairs of selectors; no claim, nothing."""
-    claim = own(context, held, SA)
+    claim = matching_claim(context, held, SA)
     if context.revives:
         return Change(put=(claim._replace(kind=REVIVE),)) if claim and claim.kind == SA else Change()
     ended = [claim] if claim else []
@@ -121,12 +121,12 @@ def down(context: Context, held: Held) -> Change:
     tunnel = tunnel_of(context)
     ended += [one for one in held.tunnel if one.kind == REVIVE and one.tunnel == tunnel and one not in ended]
     if context.down_ends_trap:
-        trap = own(context, held, TRAP)
+        trap = matching_claim(context, held, TRAP)
         ended += [trap] if trap else []
     return Change(end=tuple(ended))
 
 
-def unroute(context: Context, held: Held) -> Change:
+def unroute(context: Context, held: CandidateClaims) -> Change:
     """`unroute`: the end of everything for this remote selector, unless the tunnel only changes its address. After an attempt
     that failed (no child, still wished up) another connection's living child stays."""
     if context.suspended:
@@ -134,24 +134,26 @@ def unroute(context: Context, held: Held) -> Change:
     theirs = context.peer_client.text
     failed = context.initiates and not context.child
     mine = [
-        claim for claim in held.tunnel if same_side(claim.about.peer_client, claim.about.peer, theirs, context.peer)
+        claim for claim in held.tunnel if same_selector(claim.about.peer_client, claim.about.peer, theirs, context.peer)
     ]
     devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
     group = [claim for claim in held.group if in_group(context, claim, devices) and not (failed and claim.kind == SA)]
     return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
 
-def own(context: Context, held: Held, kind: str) -> Claim | None:
+def matching_claim(context: Context, held: CandidateClaims, kind: str) -> Claim | None:
     """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
     itself. Never a sibling's: a repeated `down` finds nothing."""
     exact = same_key(held.tunnel, key_of(context, kind))
     moved = [
-        claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and moved_to(context, claim.about)
+        claim
+        for claim in held.tunnel
+        if (claim.kind == TRAP) == (kind == TRAP) and is_same_or_moved(context, claim.about)
     ]
-    return exact or (moved[0] if len(moved) == 1 else None) or elsewhere(context, held, kind)
+    return exact or (moved[0] if len(moved) == 1 else None) or moved_instance_claim(context, held, kind)
 
 
-def elsewhere(context: Context, held: Held, kind: str) -> Claim | None:
+def moved_instance_claim(context: Context, held: CandidateClaims, kind: str) -> Claim | None:
     """The claim of an instance with a configured reqid whose peer moved, among those with its selectors and marks: by the SPIs,
     or by the peer, where `reconcile` told of it; for a `down` that is not the second one it may be the only one too."""
     if not context.instance or context.reqid_automatic:
@@ -172,29 +174,31 @@ def elsewhere(context: Context, held: Held, kind: str) -> Claim | None:
     return like[0] if alone and not held.served else None
 
 
-def follow(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
+def move_siblings(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
     """Other claims of the same tunnel (pairs of selectors, the trap) ask for the device as `claim` now does: an address that
     moved moved for them all, as did a device that has another name in the settings by now, and for some of them the daemon
     calls nothing."""
-    devices = [want for want in claim.wants if isinstance(want, Device)]
+    devices = [want for want in claim.resources if isinstance(want, Device)]
     changed: list[Claim] = []
     for other in others:
         if other.key == claim.key or other.tunnel != claim.tunnel:
             continue
-        kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.wants)
-        if kept != other.wants:
+        kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.resources)
+        if kept != other.resources:
             if other.device != claim.device and len(devices) == 1:
-                kept = tuple(want for one in kept for want in on_device(one, other.device, claim.device))
+                kept = tuple(want for one in kept for want in on_other_device(one, other.device, claim.device))
                 other = other._replace(device=claim.device)
-            changed.append(other._replace(wants=kept, about=at(other.about, claim.about.me, claim.about.peer)))
+            changed.append(
+                other._replace(resources=kept, about=with_ends(other.about, claim.about.me, claim.about.peer))
+            )
     return tuple(changed)
 
 
-def on_device(want: Want, old: str, new: str) -> Wants:
+def on_other_device(want: Resource, old: str, new: str) -> Resources:
     """What hung on the device `old`, on `new`; its sysctls the claim asks for that brought the new name."""
     if isinstance(want, (Device, Sysctl)) or want.device != old:
         return () if isinstance(want, Sysctl) else (want,)
     return (want._replace(device=new),)
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, replaced, refused)
+RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused_sa_id)

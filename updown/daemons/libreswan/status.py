@@ -17,7 +17,17 @@ from __future__ import annotations
 import re
 import subprocess
 
-from updown.daemons.answer import ABSENT, ANSWER_SECONDS, ANSWERED, Child, Said, end, processes, several, silent
+from updown.daemons.answer import (
+    ABSENT,
+    ANSWER_SECONDS,
+    ANSWERED,
+    ChildSa,
+    DaemonAnswer,
+    end_address,
+    processes,
+    several_processes,
+    silent,
+)
 from updown.model.record import NamedTuple
 
 DAEMON = "libreswan"
@@ -39,27 +49,27 @@ LOADED = re.compile(r"(?:\d{3} )?Total IPsec connections: loaded (\d+)", re.MULT
 DETAIL = re.compile(rf"{NAME}: +(?P<text>.*)")
 
 
-class Asked(NamedTuple):
+class WhackOutput(NamedTuple):
     """One run of whack: what it printed, and the reason where that is no answer."""
 
     text: str
     why: str = ""
 
 
-def ask() -> Said:
+def ask() -> DaemonAnswer:
     """What pluto says; bounded by ANSWER_SECONDS."""
     pids = processes(("pluto",))
     if not pids:
-        return Said(ABSENT)
+        return DaemonAnswer(ABSENT)
     since = max(pids.values())
-    other = several(pids, "pluto") or another(set(pids))
+    other = several_processes(pids, "pluto") or other_pluto(set(pids))
     if other:
         return silent(other, since)
     status = whack("--status")
     return silent(status.why, since) if status.why else read(status.text, since)
 
 
-def another(pids: set[int]) -> str:
+def other_pluto(pids: set[int]) -> str:
     """Why whack would ask another pluto than that of this network namespace, if so: its socket is a file, and may be shared."""
     try:
         with open(PID_FILE, encoding="ascii") as file:
@@ -69,7 +79,7 @@ def another(pids: set[int]) -> str:
     return "" if pid in pids else f"{PID_FILE} names process {pid}, which is not in this network namespace"
 
 
-def whack(question: str) -> Asked:
+def whack(question: str) -> WhackOutput:
     """Run whack with one option, without a shell; the first of WHACK that is there."""
     for path in WHACK:
         try:
@@ -83,21 +93,21 @@ def whack(question: str) -> Asked:
         except FileNotFoundError:
             continue
         except subprocess.TimeoutExpired:
-            return Asked("", f"whack {question}: no answer in {ANSWER_SECONDS:g} s")
+            return WhackOutput("", f"whack {question}: no answer in {ANSWER_SECONDS:g} s")
         except OSError as error:
-            return Asked("", f"{path}: {error.strerror}")
+            return WhackOutput("", f"{path}: {error.strerror}")
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            return Asked("", f"whack {question}: {said[-1] if said else f'status {done.returncode}'}")
-        return Asked(done.stdout.decode("utf-8", "surrogateescape"))
-    return Asked("", f"{WHACK[0]} is not there")
+            return WhackOutput("", f"whack {question}: {said[-1] if said else f'status {done.returncode}'}")
+        return WhackOutput(done.stdout.decode("utf-8", "surrogateescape"))
+    return WhackOutput("", f"{WHACK[0]} is not there")
 
 
-def read(status: str, since: int = 0) -> Said:
+def read(status: str, since: int = 0) -> DaemonAnswer:
     """The answer as records."""
     details = connections(status)
     children = tuple(
-        child._replace(ours=details.get(child.connection, _NOTHING).asks_us)
+        child._replace(wants_device=details.get(child.connection, _NOTHING).asks_us)
         for child in map(child_in, status.splitlines())
         if child is not None
     )
@@ -108,19 +118,19 @@ def read(status: str, since: int = 0) -> Said:
             return silent(f"whack --status: {told}; please report this libreswan", since)
     held = [name for name, detail in details.items() if detail.routed or detail.wished]
     ends = {name: details[name].me for name in held if details[name].me and details[name].oriented}
-    return Said(ANSWERED, "", since, children, tuple(held), tuple(details), ends=ends)
+    return DaemonAnswer(ANSWERED, "", since, children, tuple(held), tuple(details), ends=ends)
 
 
-def child_in(line: str) -> Child | None:
+def child_in(line: str) -> ChildSa | None:
     """The child SA that a line of --status tells of."""
     found = SPIS.match(line)
     if found is None:
         return None
-    return Child(
+    return ChildSa(
         DAEMON,
         found["name"],
-        me=end(found["me"]),
-        peer=end(found["peer"]),
+        me=end_address(found["me"]),
+        peer=end_address(found["peer"]),
         spi_in=int(found["in"], 16),
         spi_out=int(found["out"], 16),
     )
@@ -159,17 +169,17 @@ def connections(status: str) -> dict[str, Detail]:
             continue
         detail = DETAIL.match(line)
         if detail and detail["name"] in found:
-            found[detail["name"]] = add(found[detail["name"]], detail["text"])
+            found[detail["name"]] = with_detail(found[detail["name"]], detail["text"])
     return found
 
 
 def our_end(ends: str) -> str:
     """`10.1.0.0/24===198.51.100.1[@west]...198.51.100.2===10.2.0.0/24`: the address; empty where there is none, as in %any."""
     found = OURS.match(ends)
-    return end(found["me"]) if found else ""
+    return end_address(found["me"]) if found else ""
 
 
-def add(have: Detail, text: str) -> Detail:
+def with_detail(have: Detail, text: str) -> Detail:
     """What another line of --status says of a connection, as `policy: IKEv2+PSK+UP;`."""
     words = [word.strip() for word in text.split(";")]
     for word in words:

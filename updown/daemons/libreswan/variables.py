@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, SHOWN, Row, fitting, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, SHOWN, STRICT, Row, checked, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, parse_verb
 from updown.model.errors import Refused
@@ -55,40 +55,40 @@ TABLE: tuple[Row, ...] = (
     Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
     Row("PLUTO_ME", "me", values.address, NEEDED),
     Row("PLUTO_PEER", "peer", values.address, NEEDED),
-    Row("PLUTO_MY_CLIENT", "my_client", values.network, SHAPES),
+    Row("PLUTO_MY_CLIENT", "my_client", values.network, STRICT),
     Row("PLUTO_MY_CLIENT_NET", "my_net", values.address, OPTIONAL),
     Row("PLUTO_MY_CLIENT_MASK", "my_mask", values.mask_length, OPTIONAL),
-    Row("PLUTO_MY_PROTOCOL", "my_protocol", values.protocol, SHAPES),
-    Row("PLUTO_MY_PORT", "my_port", values.port, SHAPES),
-    Row("PLUTO_PEER_CLIENT", "peer_client", values.network, SHAPES),
+    Row("PLUTO_MY_PROTOCOL", "my_protocol", values.protocol, STRICT),
+    Row("PLUTO_MY_PORT", "my_port", values.port, STRICT),
+    Row("PLUTO_PEER_CLIENT", "peer_client", values.network, STRICT),
     Row("PLUTO_PEER_CLIENT_NET", "peer_net", values.address, OPTIONAL),
     Row("PLUTO_PEER_CLIENT_MASK", "peer_mask", values.mask_length, OPTIONAL),
-    Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, SHAPES),
-    Row("PLUTO_PEER_PORT", "peer_port", values.port, SHAPES),
-    Row("PLUTO_CLIENT_FAMILY", "client_family", ip_family, SHAPES),
+    Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, STRICT),
+    Row("PLUTO_PEER_PORT", "peer_port", values.port, STRICT),
+    Row("PLUTO_CLIENT_FAMILY", "client_family", ip_family, STRICT),
     Row("PLUTO_CONN_ADDRFAMILY", "host_family", ip_family, OPTIONAL),
     Row("PLUTO_CONNECTION_TYPE", "connection_type", values.text, OPTIONAL),
-    Row("PLUTO_CONN_KIND", "connection_kind", kind_word, SHAPES),
-    Row("PLUTO_CONN_POLICY", "policy", values.plus_words, SHAPES),
+    Row("PLUTO_CONN_KIND", "connection_kind", kind_word, STRICT),
+    Row("PLUTO_CONN_POLICY", "policy", values.plus_words, STRICT),
     Row("PLUTO_STACK", "stack", values.text, OPTIONAL),
-    Row("PLUTO_SA_TYPE", "sa_type", sa_type, SHAPES),
-    Row("PLUTO_SA_REQID", "reqid", values.number, SHAPES),
-    Row("SPI_IN", "peer_spi", values.spi, SHAPES),
-    Row("SPI_OUT", "own_spi", values.spi, SHAPES),
-    Row("CONNMARK_IN", "mark_in", values.mark, SHAPES),
-    Row("CONNMARK_OUT", "mark_out", values.mark, SHAPES),
-    Row("VTI_IFACE", "interface", values.device_name, SHAPES),
-    Row("VTI_ROUTING", "routing", values.yes_no, SHAPES),
-    Row("VTI_SHARED", "shared", values.yes_no, SHAPES),
-    Row("VTI_IP", "vti_address", values.interface_address, SHAPES),
-    Row("PLUTO_VIRT_INTERFACE", "daemon_device", values.daemon_device, SHAPES),
-    Row("PLUTO_XFRMI_ROUTE", "xfrmi_route", values.yes_no, SHAPES),
-    Row("PLUTO_XFRMI_FWMARK", "fwmark", values.mark, SHAPES),
-    Row("INTERFACE_IP", "xfrmi_address", values.interface_address, SHAPES),
+    Row("PLUTO_SA_TYPE", "sa_type", sa_type, STRICT),
+    Row("PLUTO_SA_REQID", "reqid", values.number, STRICT),
+    Row("SPI_IN", "peer_spi", values.spi, STRICT),
+    Row("SPI_OUT", "own_spi", values.spi, STRICT),
+    Row("CONNMARK_IN", "mark_in", values.mark, STRICT),
+    Row("CONNMARK_OUT", "mark_out", values.mark, STRICT),
+    Row("VTI_IFACE", "interface", values.device_name, STRICT),
+    Row("VTI_ROUTING", "routing", values.yes_no, STRICT),
+    Row("VTI_SHARED", "shared", values.yes_no, STRICT),
+    Row("VTI_IP", "vti_address", values.interface_address, STRICT),
+    Row("PLUTO_VIRT_INTERFACE", "daemon_device", values.daemon_device, STRICT),
+    Row("PLUTO_XFRMI_ROUTE", "xfrmi_route", values.yes_no, STRICT),
+    Row("PLUTO_XFRMI_FWMARK", "fwmark", values.mark, STRICT),
+    Row("INTERFACE_IP", "xfrmi_address", values.interface_address, STRICT),
     Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
     Row("PLUTO_NEXT_HOP", "next_hop", values.address, OPTIONAL),
-    Row("PLUTO_METRIC", "metric", values.number, SHAPES),
-    Row("PLUTO_MTU", "mtu", values.mtu, SHAPES),
+    Row("PLUTO_METRIC", "metric", values.number, STRICT),
+    Row("PLUTO_MTU", "mtu", values.mtu, STRICT),
     Row("PLUTO_MY_SOURCEIP", "source_address", values.address, OPTIONAL),
     Row("PLUTO_MOBIKE_EVENT", "mobike", values.yes_no, OPTIONAL),
     Row("PLUTO_MY_ID", "my_id", values.text, OPTIONAL),
@@ -167,7 +167,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "dns_resolver": fields.get("dns_resolver", "file"),
     }
     direct = {name: value for name, value in fields.items() if name in DIRECT}
-    return fitting(Context(**{**direct, **derived}))
+    return checked(Context(**{**direct, **derived}))
 
 
 def client(fields: dict[str, Any], side: str, variable: str) -> None:

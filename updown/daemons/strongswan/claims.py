@@ -12,21 +12,21 @@ import json
 from updown.model.claims import (
     SA,
     STRONGSWAN,
+    CandidateClaims,
     Change,
     Claim,
-    Held,
+    ClaimQuery,
     Rules,
-    Sa,
-    Sought,
-    about,
-    filled,
-    moved_to,
+    SaQuery,
+    complete,
+    is_same_or_moved,
     pair_of,
     place_of,
+    sa_info,
     same_key,
 )
 from updown.model.context import Context
-from updown.model.resources import Row, Wants
+from updown.model.resources import DeletionRule, Resources
 from updown.model.values import network
 
 
@@ -53,68 +53,68 @@ def key_of(context: Context) -> str:
     return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
-def sa_of(context: Context) -> str:
+def sa_id(context: Context) -> str:
     """What the end of this SA is remembered by, so that a `down` that comes again is known: the child, the pair of selectors,
     and the IKE SA's number, written so that texts are in the order of the numbers."""
     pair = json.dumps([child_of(context), context.my_client.text, context.peer_client.text])
     return f"{pair} {context.unique_id:010}"
 
 
-def anew(context: Context) -> tuple[str, str]:
+def reusable_sas(context: Context) -> tuple[str, str]:
     """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it was
     restarted and began at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
-    first = sa_of(context)
+    first = sa_id(context)
     return first, f"{first[: first.rindex(' ')]} ~"
 
 
-def sought(context: Context) -> Sought:
+def query(context: Context) -> ClaimQuery:
     """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
     of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
-    now = about(context)
-    return Sought(tunnel_of(context), sa=Sa(child_of(context), context.unique_id, pair_of(now), place_of(now)))
+    now = sa_info(context)
+    return ClaimQuery(tunnel_of(context), sa=SaQuery(child_of(context), context.unique_id, pair_of(now), place_of(now)))
 
 
-def renewed(context: Context, held: Held) -> Claim | None:
+def renewed_claim(context: Context, held: CandidateClaims) -> Claim | None:
     """The claim that an `up` repeats."""
     return same_key(held.tunnel, key_of(context))
 
 
-def make(context: Context, held: Held, row: Row, wants: Wants, now: int) -> Change:
+def make(context: Context, held: CandidateClaims, row: DeletionRule, wants: Resources, now: int) -> Change:
     """`up`: a claim, or the same once more where everything that identifies it is the same. Where SAs with smaller numbers came
     after the one before, that was a killed charon's: this one is the latest."""
     new = Claim(key_of(context), SA, context.connection, tunnel_of(context), group_of(context), "", row)
-    before = renewed(context, held)
+    before = renewed_claim(context, held)
     later = [claim for claim in held.tunnel if before and claim.order > before.order]
     if before and any(claim.about.unique_id < context.unique_id for claim in later):
-        return Change(put=(filled(new, context, None, wants, now),), end=(before,))
-    return Change(put=(filled(new, context, before, wants, now),))
+        return Change(put=(complete(new, context, None, wants, now),), end=(before,))
+    return Change(put=(complete(new, context, before, wants, now),))
 
 
-def down(context: Context, held: Held) -> Change:
+def down(context: Context, held: CandidateClaims) -> Change:
     """`down`: ends one claim. What is left of the tunnel is held as its latest SA asks for it, so that one is written again."""
-    ended = ended_by(context, held)
+    ended = claim_to_end(context, held)
     if ended is None:
         return Change()
     left = [claim for claim in held.tunnel if claim.key != ended.key]
     return Change(put=tuple(left[-1:]), end=(ended,))
 
 
-def ended_by(context: Context, held: Held) -> Claim | None:
+def claim_to_end(context: Context, held: CandidateClaims) -> Claim | None:
     """The claim of the IKE SA that `down` names; else, since that number changes when the IKE SA is rekeyed, the oldest of the
     same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
     does a `down` that comes again, or of an SA whose `up` was refused: charon heeds no status, and has it all the same."""
     child = child_of(context)
     childs = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
-    same = exact_first(context, childs)
+    same = by_selectors(context, childs)
     own = [claim for claim in same if claim.about.unique_id == context.unique_id]
     if own:
         return own[0]
     if context.way_unknown or held.served:
         return None
-    return next(iter(same), None) or narrowed(context, childs)
+    return next(iter(same), None) or narrowed_claim(context, childs)
 
 
-def narrowed(context: Context, claims: list[Claim]) -> Claim | None:
+def narrowed_claim(context: Context, claims: list[Claim]) -> Claim | None:
     """The only claim of the IKE SA, where each selector has addresses in common with that of `context`: a rekeying of the child
     may narrow selectors, or widen them again, and is not told."""
     mine = [claim for claim in claims if claim.about.unique_id == context.unique_id]
@@ -132,21 +132,21 @@ def overlaps(was: str, now: str) -> bool:
     return rest == new and any(a.version == b.version and a.overlaps(b) for a in networks[0] for b in networks[1])
 
 
-def exact_first(context: Context, claims: list[Claim]) -> list[Claim]:
+def by_selectors(context: Context, claims: list[Claim]) -> list[Claim]:
     """The claims with the selectors of `context`, oldest first; after them those whose selectors are an end that moved."""
     pair = (context.my_client.text, context.peer_client.text)
     exact = [claim for claim in claims if (claim.about.my_client, claim.about.peer_client) == pair]
-    return exact + [claim for claim in claims if claim not in exact and moved_to(context, claim.about)]
+    return exact + [claim for claim in claims if claim not in exact and is_same_or_moved(context, claim.about)]
 
 
-def unroute(_context: Context, _held: Held) -> Change:
+def unroute(_context: Context, _held: CandidateClaims) -> Change:
     """strongSwan has no such verb."""
     return Change()
 
 
-def replaced(_context: Context, _held: Held) -> tuple[Claim, ...]:
+def superseded(_context: Context, _held: CandidateClaims) -> tuple[Claim, ...]:
     """strongSwan has no instances of a template."""
     return ()
 
 
-RULES = Rules(sought, sa_of, anew, renewed, make, down, unroute, replaced, refused=sa_of)
+RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused=sa_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from updown.daemons.table import NEEDED, OPTIONAL, SHAPES, Row, fitting, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, checked, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, Verb, parse_verb
 from updown.model.errors import Refused
@@ -48,15 +48,15 @@ TABLE: tuple[Row, ...] = (
     Row("PLUTO_ME", "me", values.address, NEEDED),
     Row("PLUTO_PEER", "peer", values.address, NEEDED),
     Row("PLUTO_MY_CLIENT", "my_network", values.network, NEEDED),
-    Row("PLUTO_MY_PROTOCOL", "my_protocol", values.protocol, SHAPES),
-    Row("PLUTO_MY_PORT", "my_port", values.port, SHAPES),
+    Row("PLUTO_MY_PROTOCOL", "my_protocol", values.protocol, STRICT),
+    Row("PLUTO_MY_PORT", "my_port", values.port, STRICT),
     Row("PLUTO_PEER_CLIENT", "peer_network", values.network, NEEDED),
-    Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, SHAPES),
-    Row("PLUTO_PEER_PORT", "peer_port", values.port, SHAPES),
-    Row("PLUTO_MARK_IN", "mark_in", values.mark, SHAPES),
-    Row("PLUTO_MARK_OUT", "mark_out", values.mark, SHAPES),
-    Row("PLUTO_IF_ID_IN", "if_id_in", values.number, SHAPES),
-    Row("PLUTO_IF_ID_OUT", "if_id_out", values.number, SHAPES),
+    Row("PLUTO_PEER_PROTOCOL", "peer_protocol", values.protocol, STRICT),
+    Row("PLUTO_PEER_PORT", "peer_port", values.port, STRICT),
+    Row("PLUTO_MARK_IN", "mark_in", values.mark, STRICT),
+    Row("PLUTO_MARK_OUT", "mark_out", values.mark, STRICT),
+    Row("PLUTO_IF_ID_IN", "if_id_in", values.number, STRICT),
+    Row("PLUTO_IF_ID_OUT", "if_id_out", values.number, STRICT),
     Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
     Row("PLUTO_REQID", "reqid", values.number, OPTIONAL),
     Row("PLUTO_PROTO", "sa_type", protection, OPTIONAL),
@@ -117,7 +117,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "way_unknown": "underlay" in fields and fields["underlay"] is None,
         "source_address": source_of(my_client, collected["virtual_addresses"]),
     }
-    return fitting(Context(**{**direct, **derived}))
+    return checked(Context(**{**direct, **derived}))
 
 
 def read_series(series: Series, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:

@@ -20,12 +20,12 @@ from updown.daemons.answer import (
     ABSENT,
     ANSWER_SECONDS,
     ANSWERED,
-    Child,
-    Said,
-    elsewhere,
-    end,
+    ChildSa,
+    DaemonAnswer,
+    end_address,
+    in_other_netns,
     processes,
-    several,
+    several_processes,
     silent,
 )
 from updown.daemons.strongswan.vici_message import Message, Silence, key_value, parse, short
@@ -51,14 +51,14 @@ class Packet(NamedTuple):
     message: bytes
 
 
-def ask() -> Said:
+def ask() -> DaemonAnswer:
     """What charon says is up; bounded by ANSWER_SECONDS."""
     pids = processes(PROCESSES)
     if not pids:
-        return Said(ABSENT)
+        return DaemonAnswer(ABSENT)
     since = max(pids.values())
-    if several(pids, "charon"):
-        return silent(several(pids, "charon"), since)
+    if several_processes(pids, "charon"):
+        return silent(several_processes(pids, "charon"), since)
     why = f"{SOCKETS[0]} is not there (is the vici plugin loaded?)"
     for path in SOCKETS:
         try:
@@ -66,7 +66,7 @@ def ask() -> Said:
                 sections = session.listed("list-sas", "list-sa", {"noblock": "yes"})
                 whole = session.ike_sas() == sum(len(section) for section in sections)
             children = [child for section in sections for child in children_in(section)]
-            return Said(ANSWERED, "", since, tuple(children), whole=whole)
+            return DaemonAnswer(ANSWERED, "", since, tuple(children), whole=whole)
         except FileNotFoundError:
             continue
         except (OSError, Silence) as error:
@@ -129,7 +129,7 @@ class Session:
     def _check(self, pid: int) -> None:
         """The socket is a file and may be shared: another network namespace's charon says nothing of ours."""
         try:
-            foreign = elsewhere(pid, os.stat("/proc/self/ns/net").st_ino)
+            foreign = in_other_netns(pid, os.stat("/proc/self/ns/net").st_ino)
         except FileNotFoundError:
             return  # the process that made the socket need not be the one that serves it
         if foreign:
@@ -179,9 +179,9 @@ UP = ("INSTALLED", "REKEYING", "REKEYED", "UPDATING")
 """States of a child whose policies are in place. REKEYED has a successor, and none of its own `down`; it counts no harm."""
 
 
-def children_in(section: Message) -> list[Child]:
+def children_in(section: Message) -> list[ChildSa]:
     """The children of one list-sa event: {IKE connection: {..., child-sas: {NAME-ID: {...}}}}."""
-    found: list[Child] = []
+    found: list[ChildSa] = []
     for sa in section.values():
         if not isinstance(sa, dict):
             continue
@@ -191,15 +191,15 @@ def children_in(section: Message) -> list[Child]:
     return found
 
 
-def child_of(sa: Message, child: Message) -> Child:
+def child_of(sa: Message, child: Message) -> ChildSa:
     """One child; SPIs, marks and if_ids are hexadecimal without 0x, everything else decimal."""
     keys = ("mark-in", "mark-out", "if-id-in", "if-id-out")
     mark_in, mark_out, if_id_in, if_id_out = (number(child.get(name), 16) for name in keys)
-    return Child(
+    return ChildSa(
         DAEMON,
         child["name"],
-        me=end(sa.get("local-host")),
-        peer=end(sa.get("remote-host")),
+        me=end_address(sa.get("local-host")),
+        peer=end_address(sa.get("remote-host")),
         spi_in=number(child.get("spi-in"), 16),
         spi_out=number(child.get("spi-out"), 16),
         reqid=number(child.get("reqid")),
@@ -208,9 +208,9 @@ def child_of(sa: Message, child: Message) -> Child:
         mark_out=mark_out,
         if_id_in=if_id_in,
         if_id_out=if_id_out,
-        theirs=networks(child.get("remote-ts")),
+        remote_ts=networks(child.get("remote-ts")),
         ids=(str(sa.get("local-id", "")), str(sa.get("remote-id", ""))),
-        ours=bool(mark_in or mark_out or if_id_in or if_id_out),
+        wants_device=bool(mark_in or mark_out or if_id_in or if_id_out),
     )
 
 

@@ -48,7 +48,7 @@ def routes(protocol: int, netns: str = "") -> list[RouteSeen]:
     return _dump("routes", ask, netns)
 
 
-def imported() -> tuple[Any, Any]:
+def import_pyroute2() -> tuple[Any, Any]:
     """pyroute2's IPRoute and NetlinkError: before the ledger is locked, the import keeps nobody waiting. Raises UpdownError
     where pyroute2 is missing."""
     try:
@@ -63,7 +63,7 @@ def imported() -> tuple[Any, Any]:
 
 
 def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_Record]:
-    ip_route, netlink_error = imported()
+    ip_route, netlink_error = import_pyroute2()
     try:
         with namespace.inside(netns), ip_route() as kernel:
             return ask(kernel)

@@ -8,7 +8,7 @@ import os
 from updown.kernel.netlink import route_messages as routing
 from updown.kernel.netlink import rule_messages as policy
 from updown.kernel.netlink.route_messages import RouteSeen
-from updown.kernel.netlink.socket import Exchange
+from updown.kernel.netlink.socket import NetlinkSocket
 from updown.model.errors import KernelError
 from updown.model.objects import Rule
 from updown.model.record import NamedTuple
@@ -39,7 +39,7 @@ class Match(NamedTuple):
         return self.route.table if self.route else 0
 
 
-class Lookup(Exchange):
+class Lookup(NetlinkSocket):
     """A NETLINK_ROUTE socket that knows routes and rules by their numbers alone."""
 
     def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:

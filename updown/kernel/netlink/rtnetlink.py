@@ -13,7 +13,7 @@ from updown.kernel.netlink import link_messages as rt
 from updown.kernel.netlink import route_messages as routing
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.routing import Lookup, Match
-from updown.kernel.netlink.socket import refused
+from updown.kernel.netlink.socket import refusal
 from updown.kernel.netlink.wire import Request, canonical
 from updown.model.errors import KernelError
 from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
@@ -172,7 +172,7 @@ class Netlink(Lookup):
         if not index:
             present = self.link(link.name)
             if present is None:
-                raise refused(what, errno.ENODEV)
+                raise refusal(what, errno.ENODEV)
             index = present.ifindex
         self._change(rt.link_change(index, link), what)
         changed = self._read_back(index, what)
@@ -241,7 +241,7 @@ class Netlink(Lookup):
     def _oif(self, route: Route, what: str) -> int:
         link = self.link(route.device)
         if link is None:
-            raise refused(what, errno.ENODEV)
+            raise refusal(what, errno.ENODEV)
         return link.ifindex
 
     def path(self, address: str, device: str = "") -> Path | None:

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    _Self = TypeVar("_Self", bound="Exchange")
+    _Self = TypeVar("_Self", bound="NetlinkSocket")
 
 ANSWER_SECONDS = 5.0
 ATTEMPTS = 5  # of a read whose dump was interrupted or whose answer was lost
@@ -45,7 +45,7 @@ class _Again(Exception):
     """The answer is incomplete; a read may be repeated."""
 
 
-class Exchange:
+class NetlinkSocket:
     """A socket of one netlink protocol, for one thread; a context manager. Opening and reading need no privilege.
 
     Raises KernelError, here and in every method.
@@ -57,7 +57,7 @@ class Exchange:
         try:
             self._socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, protocol)
         except OSError as error:
-            raise refused("netlink socket", error.errno or errno.EIO) from None
+            raise refusal("netlink socket", error.errno or errno.EIO) from None
         self._socket.settimeout(ANSWER_SECONDS)
         for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
             try:
@@ -126,7 +126,7 @@ class Exchange:
                     if message.type in (ERROR, DONE):
                         number, text = answer(message)
                         if number:
-                            raise refused(what, number, text, module)
+                            raise refusal(what, number, text, module)
                         if incomplete:
                             raise _Again
                         return found
@@ -136,7 +136,7 @@ class Exchange:
         except _socket.timeout:
             raise KernelError(f"{what}: no answer in {ANSWER_SECONDS:g} s", errno.ETIMEDOUT) from None
         except OSError as error:
-            raise refused(what, error.errno or errno.EIO) from None
+            raise refusal(what, error.errno or errno.EIO) from None
 
     def _receive(self) -> list[Message]:
         """The messages of one datagram. Raises _Again if it did not fit, or if one before it was lost."""
@@ -154,7 +154,7 @@ class Exchange:
         return messages(bytes(memoryview(self._buffer)[:length]))
 
 
-def refused(what: str, number: int, text: str = "", module: str = "") -> KernelError:
+def refusal(what: str, number: int, text: str = "", module: str = "") -> KernelError:
     """The kernel's answer in words: its own text first, since it is the narrower one."""
     said = f"{text.rstrip('.')}: {os.strerror(number)}" if text else os.strerror(number)
     hint = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from updown.kernel.netlink.socket import Exchange
+from updown.kernel.netlink.socket import NetlinkSocket
 from updown.kernel.netlink.wire import DUMP, REQUEST, Attributes, Request, attributes, malformed, u32, unpack_address
 from updown.model.ipsec import Database, Key, Policy, State
 
@@ -28,7 +28,7 @@ _TEMPLATE_SIZE = 64  # xfrm_user_tmpl
 _MARKS = struct.Struct("=II")
 
 
-class Xfrm(Exchange):
+class Xfrm(NetlinkSocket):
     """A NETLINK_XFRM socket. Raises KernelError, here and in every method."""
 
     def __init__(self) -> None:
