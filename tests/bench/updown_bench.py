@@ -18,7 +18,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parents[2]
+from tests import TOP
+
 RECORDED = TOP / "tests/recordings/libreswan-4.10/vti-basic/west.jsonl"
 OURS = [sys.executable, "-I", str(TOP / "hooks/vti-updown")]
 STOCK = ["/usr/libexec/ipsec/_updown.xfrm", "--route", "yes"]

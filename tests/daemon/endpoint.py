@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests import TOP
 from tests.daemon.nodes import PATH, Node, end, wait_for
 from updown.ledger import clock
 from updown.ledger.file import STATE_DIR, copy_ledger
 from updown.output.report import claim_json
 
-TOP = Path(__file__).resolve().parents[2]
 OURS = f"{sys.executable} -I {TOP}/hooks/vti-updown"
 HOOK = os.environ.get("VTI_UPDOWN_HOOK", OURS)  # another hook, to see what a test is worth
 WORTHLESS = "for tests only, of no value 0123456789"

@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.daemon.endpoint import FORGET, HOOK, OURS, TOP, WORTHLESS, Endpoint, replaced
+from tests.daemon.endpoint import FORGET, HOOK, OURS, WORTHLESS, Endpoint, replaced
 from tests.daemon.nodes import PATH, wait_for
 
-__all__ = ["HOOK", "OURS", "TOP", "Connection", "Gateway"]
+__all__ = ["HOOK", "OURS", "Connection", "Gateway"]
 
 EXECUTABLES = Path("/usr/libexec/ipsec")
 SECRET = f': PSK "{WORTHLESS}"\n'

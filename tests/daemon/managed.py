@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.daemon.endpoint import OURS, TOP
+from tests import TOP
+from tests.daemon.endpoint import OURS
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import PATH, wait_for
 

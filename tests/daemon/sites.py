@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
+from tests import TOP
 from tests.daemon.charon import Charon
 from tests.daemon.endpoint import HOOK
 from tests.daemon.nodes import Ground, Node, end, wait_for
 
-CONFIGURE = Path(__file__).resolve().parents[2] / "contrib/strongswan/three-sites/configure"
+CONFIGURE = TOP / "contrib/strongswan/three-sites/configure"
 SITES, GATEWAYS = (1, 2, 3), (1, 2)
 HOLD = ("--hold", "60")  # seconds: an emulated machine that starts a hook keeps BIRD waiting
 PRIVATE = "private"

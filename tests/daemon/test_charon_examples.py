@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests import TOP
 from tests.daemon.charon import Charon
 from tests.daemon.children import (
     IPSEC_SECRETS,
@@ -18,7 +19,7 @@ from tests.daemon.children import (
     initiated,
 )
 from tests.daemon.connections import encrypted_ping, without_device, without_trace
-from tests.daemon.endpoint import HOOK, TOP, WORTHLESS
+from tests.daemon.endpoint import HOOK, WORTHLESS
 from tests.daemon.nodes import Ground, wait_for
 
 pytestmark = pytest.mark.daemon

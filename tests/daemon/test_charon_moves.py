@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import TOP
 from tests.daemon.charon import Charon, Tree
 from tests.daemon.children import (
     IPSEC,
@@ -26,7 +27,7 @@ from tests.daemon.children import (
     one_child,
 )
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
-from tests.daemon.endpoint import OURS, TOP
+from tests.daemon.endpoint import OURS
 from tests.daemon.nodes import Ground, wait_for
 from updown.daemons.answer import ChildSa
 
@@ -180,7 +181,7 @@ def test_vici_and_the_hook_write_identities_alike(moon: Charon, sun: Charon, min
     sun.load(VTI, one_child(there, here, **MARK5))
     moon.load(VTI, one_child(here, there, **MARK5))
     initiated(moon, "net")
-    library = f"import json, sys; sys.path.insert(0, {str(TOP)!r}); from updown.daemons import vici"
+    library = f"import json, sys; sys.path.insert(0, {str(TOP)!r}); from updown.daemons.strongswan import vici"
     for node, ids in ((moon, [mine, theirs]), (sun, [theirs, mine])):
         said = json.loads(
             node.run(sys.executable, "-I", "-c", f"{library}; print(json.dumps(vici.ask().children))").stdout

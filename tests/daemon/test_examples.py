@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import TOP
 from tests.daemon.connections import EAST, VTI5, WEST, encrypted_ping
-from tests.daemon.gateway import HOOK, TOP, Gateway
+from tests.daemon.gateway import HOOK, Gateway
 from tests.daemon.nodes import Ground, wait_for
 
 pytestmark = pytest.mark.daemon

@@ -14,15 +14,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Callable, NamedTuple
 
 import updown
+from tests import TOP
 from updown.hook import main
 
 EVENTS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18
 """Groups of linux/rtnetlink.h: links, then addresses, routes and rules of IPv4, then those of IPv6."""
-HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
+HOOK = TOP / "hooks" / "vti-updown"
 
 
 class Said(NamedTuple):

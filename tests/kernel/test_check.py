@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
-from tests.property.charon import Child, charon_call
-from tests.property.machine import EAST, THIRD, WEST, Environment, Tunnel, establish
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import EAST, THIRD, WEST, Environment, Tunnel, establish
 
 pytestmark = pytest.mark.kernel
 

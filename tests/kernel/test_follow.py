@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
-from tests.property.charon import Child, charon_call
-from tests.property.machine import EAST, WEST, Environment, Tunnel, call, establish, withdraw
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import EAST, WEST, Environment, Tunnel, call, establish, withdraw
 
 pytestmark = pytest.mark.kernel
 

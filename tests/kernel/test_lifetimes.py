@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
-from tests.property.charon import Child, charon_call, charon_calls
-from tests.property.machine import Environment, Tunnel, call, establish, withdraw
-from tests.property.replayed import KINDS, SETTINGS, tunnel
+from tests.kit.charon import Child, charon_call, charon_calls
+from tests.kit.machine import Environment, Tunnel, call, establish, withdraw
+from tests.kit.replayed import KINDS, SETTINGS, tunnel
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
-from tests.property.machine import EAST, EAST6, THIRD, WEST, WEST6, Tunnel, establish, withdraw
+from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6, Tunnel, establish, withdraw
 
 pytestmark = pytest.mark.kernel
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import TOP
 from tests.kernel import document
 from tests.kernel.calls import load_modules
 from tests.kernel.document import Chapter
 
 pytestmark = pytest.mark.kernel
 
-PAGE = Path(__file__).parents[2] / "docs" / "marks-and-ids.md"
+PAGE = TOP / "docs" / "marks-and-ids.md"
 ALONE = """
 mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns

@@ -13,8 +13,8 @@ from typing import Any, Union
 import pytest
 
 from tests.kernel.calls import ip, load_modules, private_namespace
-from tests.property.kernel_model import Kernel
-from tests.property.machine import EAST, EAST6, THIRD, WEST, WEST6
+from tests.kit.kernel_model import Kernel
+from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.objects import Link, Route

@@ -7,19 +7,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests import TOP
 from tests.daemon.edge import is_edge, ping
 from tests.daemon.nodes import Ground, Node, wait_for
-from tests.property.charon import Child, charon_call
-from tests.property.machine import Environment, Tunnel, call
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import Environment, Tunnel, call
 
 pytestmark = pytest.mark.kernel
 
-TOP = Path(__file__).resolve().parents[2]
 HOOK = [
     sys.executable,
     "-I",

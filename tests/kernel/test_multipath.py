@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.calls import Said, fork, ip, load_modules
-from tests.property.machine import THIRD, Tunnel, call
+from tests.kit.machine import THIRD, Tunnel, call
 from updown.model.objects import HOP_GATEWAY
 
 pytestmark = [pytest.mark.kernel]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.kernel.calls import Said, command, fork, ip, load_modules
-from tests.property.charon import Child, charon_call
-from tests.property.machine import EAST6, WEST6
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import EAST6, WEST6
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.objects import Link
 

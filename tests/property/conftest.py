@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.property.machine import Machine
+from tests.kit.machine import Machine
 
 
 @pytest.fixture

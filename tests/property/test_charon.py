@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.charon import Child, charon_calls
-from tests.property.machine import EAST, EAST6, THIRD, WEST, WEST6, Machine
+from tests.kit.charon import Child, charon_calls
+from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6, Machine
 
 PAIRS = {
     "east": (("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.3.0.0/24")),

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from tests.property.grammar_libreswan import Libreswan
-from tests.property.machine import Tunnel
-from tests.property.oracle import Oracle, Row
-from tests.property.sequences import check, made_from
+from tests.kit.grammar_libreswan import Libreswan
+from tests.kit.machine import Tunnel
+from tests.kit.oracle import Oracle, Row
+from tests.kit.sequences import check, made_from
 
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 400

@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import pytest
 
-from tests.property.grammar_libreswan import Libreswan
-from tests.property.grammar_strongswan import StrongSwan, StrongSwanOracle
-from tests.property.kernel_model import KEEP
-from tests.property.machine import Machine, SwiftMachine, Tunnel, call, establish, withdraw
-from tests.property.oracle import Follower, Oracle
-from tests.property.sequences import Daemon, check, made_from
-from tests.unit.test_ledger import BEFORE
-from tests.unit.test_reconcile_machine import reconcile, said
+from tests.kit.grammar_libreswan import Libreswan
+from tests.kit.grammar_strongswan import StrongSwan, StrongSwanOracle
+from tests.kit.kernel_model import KEEP
+from tests.kit.machine import Machine, SwiftMachine, Tunnel, call, establish, withdraw
+from tests.kit.oracle import Follower, Oracle
+from tests.kit.sequences import Daemon, check, made_from
+from tests.unit.commands.reconcile.test_run import reconcile, said
+from tests.unit.ledger.test_store import BEFORE
 from updown.commands.status import run
 from updown.model.claims import SA
 from updown.model.objects import Link

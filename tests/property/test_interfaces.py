@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import pytest
 
-from tests.property.grammar_libreswan import OURS
-from tests.property.grammar_strongswan import EACH, UNIQUE, Sketch, StrongSwan, sketch
-from tests.property.sequences import check, made_from
+from tests.kit.grammar_libreswan import OURS
+from tests.kit.grammar_strongswan import EACH, UNIQUE, Sketch, StrongSwan, sketch
+from tests.kit.sequences import check, made_from
 
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 1500

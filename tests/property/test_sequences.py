@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from tests.property.grammar_libreswan import Connection, Libreswan
-from tests.property.grammar_strongswan import StrongSwan
-from tests.property.machine import SwiftMachine, Tunnel, call, establish, withdraw
-from tests.property.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
+from tests.kit.grammar_libreswan import Connection, Libreswan
+from tests.kit.grammar_strongswan import StrongSwan
+from tests.kit.machine import SwiftMachine, Tunnel, call, establish, withdraw
+from tests.kit.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
 
 DAEMONS = (Libreswan, StrongSwan)
 SEED = os.environ.get("VTI_UPDOWN_SEED", "1")

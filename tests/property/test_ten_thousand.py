@@ -5,12 +5,12 @@ from typing import Callable, cast
 
 import pytest
 
-from tests.property import machine as machines
-from tests.property.charon import Child, charon_call
-from tests.property.machine import NOW, WEST, Environment, Machine, Tunnel, call
-from tests.property.many import Costs, LargeKernel, Meter
-from tests.property.replayed import SETTINGS as REPLAYED_SETTINGS
-from tests.property.replayed import tunnel
+from tests.kit import machine as machines
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import NOW, WEST, Environment, Machine, Tunnel, call
+from tests.kit.many import Costs, LargeKernel, Meter
+from tests.kit.replayed import SETTINGS as REPLAYED_SETTINGS
+from tests.kit.replayed import tunnel
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import open_ledger

@@ -16,8 +16,9 @@ from typing import Any, Callable
 
 import pytest
 
-from tests.property.kernel_model import Kernel
-from tests.property.machine import EAST6, NOW, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
+from tests import TOP
+from tests.kit.kernel_model import Kernel
+from tests.kit.machine import EAST6, NOW, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
 from updown import daemons, hook
 from updown.commands.arguments import Arguments
 from updown.kernel import journal
@@ -680,7 +681,7 @@ def test_refusals_and_conflicts_have_their_own_status() -> None:
 @pytest.mark.parametrize("words", [[], ["--dry-run"], ["status"]], ids=str)
 def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, words: list[str]) -> None:
     """A Python that was built or packaged without it."""
-    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+    hook = TOP / "hooks" / "vti-updown"
     program = (
         f"import runpy, sys; sys.modules[{module!r}] = None; sys.flags.isolated or sys.exit(99);"
         f" sys.argv = [{str(hook)!r}, *{words!r}, '--state-dir', {str(tmp_path)!r}];"
@@ -695,7 +696,7 @@ def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, word
 def test_an_event_imports_nothing_slow(tmp_path: Path) -> None:
     """The daemon stands still meanwhile; each of these takes a hook from a twentieth to the fourfold of its time."""
     slow = {"argparse", "configparser", "dataclasses", "datetime", "inspect", "logging", "pyroute2", "socket", "typing"}
-    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+    hook = TOP / "hooks" / "vti-updown"
 
     def imported(*words: str) -> set[str]:
         command = [sys.executable, "-I", "-X", "importtime", *words]
@@ -709,7 +710,7 @@ def test_an_event_imports_nothing_slow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["exec 2>&-; ", "exec 2>/dev/full; "], ids=["closed", "full"])
 def test_an_error_that_nobody_takes_keeps_its_status(tmp_path: Path, closed: str) -> None:
-    hook = Path(__file__).parents[2] / "hooks" / "vti-updown"
+    hook = TOP / "hooks" / "vti-updown"
     command = [sys.executable, "-I", str(hook), "--state-dir", str(tmp_path / "state")]
     done = subprocess.run(
         ["/bin/sh", "-c", f'{closed}exec "$@"', "sh", *command], env={"PLUTO_VERB": "dance"}, stdout=subprocess.PIPE

@@ -6,17 +6,17 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests import TOP
 from tests.kernel import expectations
 from tests.kernel.calls import fork
 from tests.kernel.expectations import Sequence
 from tests.recordings import Call, Recording, recordings
 from updown import daemons
 
-HOOK = Path(__file__).parents[2] / "hooks" / "vti-updown"
+HOOK = TOP / "hooks" / "vti-updown"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 MAY_READ = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
 WHERE = "import os, sys; print(os.__file__, sys.executable)"

@@ -8,8 +8,8 @@ import pytest
 
 from tests.kernel import expectations
 from tests.kernel.expectations import OUTSIDE, Device, Route, Sequence, State
-from tests.property.kernel_model import Kernel
-from tests.property.machine import Machine
+from tests.kit.kernel_model import Kernel
+from tests.kit.machine import Machine
 from tests.recordings import Recording, recordings
 from tests.unit.test_recordings import dry_run, python
 from updown import daemons

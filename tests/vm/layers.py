@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Callable
 
+from tests import TOP
 from tests.vm import debian, ground, guest, parts, pythons, strongswan
 from tests.vm.debian import Missing
 from tests.vm.printed import Lines, say
-from tests.vm.pythons import TOP
 from tests.vm.report import Result, by_file, summary
 
 LAYERS = ("lint", "unit", "kernel", "daemon", "bench")

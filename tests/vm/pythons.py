@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import TOP
 from tests.vm import parts
 from tests.vm.debian import Missing
 
-TOP = Path(__file__).resolve().parents[2]
 ASK = "import platform, sys; print(*sys.version_info[:3], sys.version_info[3], platform.python_implementation())"
 STAMP = "tests-have"
 

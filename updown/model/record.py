@@ -1,7 +1,7 @@
 """Records: NamedTuple as `typing` has it, but without code compiled for each class, which was a quarter of a hook's start.
 
 To a type checker this is typing.NamedTuple. At run time a class is made from the names of its annotations and the C getters
-that namedtuple uses too; tests/unit/test_record.py holds it against the original.
+that namedtuple uses too; tests/unit/model/test_record.py holds it against the original.
 
 Nothing of ours imports `typing` at run time, which would be a tenth of a hook's start: type checkers also know a module's own
 TYPE_CHECKING.
