@@ -89,6 +89,7 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     if not context.verb.steps:
         return errors.DONE
     from updown.output.lines import folded, prefix
+    from updown.output.reasons import reason_text
     from updown.output.report import hook_lines
     from updown.serve import serve_event
 
@@ -102,7 +103,7 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
         return errors.DONE
     if arguments.verbose or context.debug:
         for operation in report.operations:
-            lines += folded(prefix(report.connection) + "why: ", operation.reason)
+            lines += folded(prefix(report.connection) + "why: ", reason_text(operation.reason))
     try:
         for line in lines:
             print(line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from updown.concerns.catalogue import key_of
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
@@ -15,10 +16,10 @@ from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import StateError, UpdownError
 from updown.model.objects import Link, Route
 from updown.model.operations import Report
-from updown.model.resources import Observed, follows_tunnels, key_of, split
+from updown.model.resources import follows_tunnels, split
 from updown.plan.diff import make_plan
-from updown.plan.order import Plan, PlanInput
-from updown.plan.scope import look_at_touched
+from updown.plan.inputs import Plan, PlanInput
+from updown.plan.scope import Touched, look
 
 
 def apply_change(
@@ -64,27 +65,22 @@ def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
 def converge(
     connection: str,
     touched: Sequence[str],
-    ended: dict[str, list[FormerHolder]],
+    former: dict[str, list[FormerHolder]],
     newest: str,
     ledger: Ledger,
     netlink: Netlink,
     dry: bool,
     before: dict[str, Claim],
-    ends: bool = False,
+    only_ends: bool = False,
     anew: bool = False,
 ) -> Report:
     """Bring the touched resources to what the claims, as now written, desire; `before` is what to write again on failure."""
     if not touched:
         ledger.commit()
         return Report(connection)
-    ground, observed = look_at_touched(touched, ended, newest, ledger, netlink, anew)
-    used = used_by_other_tunnels(ground, observed, tuple(before.values()), netlink)
-    plan = make_plan(ground._replace(ends=ends, anew=anew, used=used), observed)
-    for operation in plan.operations:
-        if operation.action == "link add" and isinstance(operation.subject, Link):
-            netlink.at(
-                operation.subject.name
-            )  # a namespace that is not there is told before anything is done, or shown
+    ended = tuple(before.values())
+    ground, observed = look(Touched(touched, former, newest, ended, only_ends, anew), ledger, netlink)
+    plan = make_plan(ground, observed)
     if dry:
         ledger.finish(ground.holders)
         ledger.commit()
@@ -119,29 +115,6 @@ def converge(
     return Report(connection, outcome.done, warnings)
 
 
-def used_by_other_tunnels(
-    ground: PlanInput, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink
-) -> frozenset[str]:
-    """The devices about to be left that this ledger did not make, but one that was lost (a negative index says so), and whose
-    key is in IPsec policies beside those of the claims that end."""
-    found = [
-        (name, link)
-        for name, holders in ground.holders.items()
-        if name.startswith("device ") and not holders and (ground.made.get(name) or 0) < 0
-        for link in [observed.links.get(split(name)[1])]
-        if link is not None
-    ]
-    if not found:
-        return frozenset()
-    from updown.model.ipsec import used_by_other_tunnels  # as rare as it is slow
-
-    try:
-        policies = netlink.policies()
-    except UpdownError:
-        return frozenset(name for name, _ in found)
-    return frozenset(name for name, link in found if used_by_other_tunnels(link, policies, ended))
-
-
 def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
     """Resources whose claims change. A claim that only begins to wait touches nothing, but for a device that
     follows its tunnels."""
@@ -174,7 +147,7 @@ def pending(ground: PlanInput) -> list[FormerHolder]:
     """Each touched resource with one who asks, or asked, for it."""
     found: list[FormerHolder] = []
     for name, holders in ground.holders.items():
-        last = ground.ended.get(name, [])
+        last = ground.former.get(name, [])
         found += (
             last[-1:] if last else [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
         )
@@ -223,5 +196,5 @@ def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Pl
         earlier = ground.made.get(name)
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)
     # a device of ours that nobody held before stays as it was: what only the failed claim asked for says nothing of it
-    ledger.finish(name for name in ground.holders if ground.made.get(name) is not None and name not in ground.ended)
+    ledger.finish(name for name in ground.holders if ground.made.get(name) is not None and name not in ground.former)
     ledger.commit()

@@ -17,7 +17,7 @@ from updown.model import errors, values
 from updown.model.claims import MADE, Claim
 from updown.model.errors import Refused
 from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of, placed
-from updown.model.operations import Operation, Report
+from updown.model.operations import Operation, Reason, Report
 from updown.model.resources import Device
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
 from updown.serve import open_for_command
@@ -72,7 +72,7 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         remarks += (f"its alias was {link.alias}",)
     if not held:
         remarks += ("no claim holds it: `vti-updown reconcile` removes it, unless its remote is any",)
-    mark = Operation("link set", link._replace(alias=OUR_ALIAS), link, "it is marked as ours", f"device {name}")
+    mark = Operation("link set", link._replace(alias=OUR_ALIAS), link, Reason("ours"), f"device {name}")
     return change_ownership(name, link.ifindex, [mark], remarks, ledger, netlink, dry)
 
 
@@ -90,10 +90,10 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         if link.ifindex in (seen.oif, *seen.hops):
             theirs = as_route(seen, [name])._replace(protocol=STATIC)
             before = as_route(seen, devices_of(seen, netlink.at(name), netns_of(name))) if seen.hops else None
-            operations.append(Operation("route replace", theirs, before, "it is ours no more"))
+            operations.append(Operation("route replace", theirs, before, Reason("ours no more")))
             alone += [seen.destination] if before else []
     # last, since without it a second call would take the device for another's
-    operations.append(Operation("link set", link._replace(alias=""), link, "it is ours no more"))
+    operations.append(Operation("link set", link._replace(alias=""), link, Reason("ours no more")))
     made_here = [claim for claim in ledger.claims("device = ?", name) if claim.kind == MADE]
     held = [claim for claim in ledger.claims("device = ?", name) if claim.kind != MADE]
     remarks: tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)

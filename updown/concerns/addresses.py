@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 
+from updown.model.concern import Concern, ip, state, verb
 from updown.model.context import Context
-from updown.model.objects import Address, family, host
-from updown.model.operations import Operation
-from updown.model.resources import Observed, SourceAddress
+from updown.model.objects import Address, Link, bare, family, host
+from updown.model.operations import Operation, Reason
+from updown.model.resources import Left, SourceAddress
 from updown.settings.keys import Settings
+
+ADDRESS, SOURCE = "address", "source"
 
 
 def wants(context: Context, settings: Settings, device: str) -> tuple[Address, ...]:
@@ -38,18 +41,38 @@ def as_address(want: Address | SourceAddress) -> Address:
     return Address(want.device, f"{want.address}/{128 if family(want.address) == 6 else 32}")
 
 
-def plan(want: Address | SourceAddress, observed: Observed, claim: str) -> Operation | None:
-    """Add the address unless it is there, or, for a source address, unless this machine has it anywhere."""
-    address = as_address(want)
-    on_device = address in observed.addresses.get(address.device, ())
-    if on_device:
+def needed_source(asked: SourceAddress, left: Left, _link: Link | None) -> Address | None:
+    """The address, unless another device of this machine has it."""
+    address = as_address(asked)
+    path = left.paths.get(asked.address)
+    if path is not None and path.local and address not in left.addresses.get(address.device, ()):
         return None
-    if isinstance(want, SourceAddress):
-        path = observed.paths.get(want.address)
-        if path is not None and path.local and not on_device:
-            return None  # on another device of this machine
-        return Operation("address add", address, reason=f"{claim} sends from {want.address}")
-    return Operation("address add", address, reason=f"{claim} gives the device this address")
+    return address
+
+
+def diff(want: Address, by: str, left: Left) -> list[Operation]:
+    """Add the address unless it is there."""
+    return added(want, left, Reason("gives address", by), ADDRESS)
+
+
+def diff_source(want: Address, by: str, left: Left) -> list[Operation]:
+    """The same, of an address to send from."""
+    return added(want, left, Reason("sends from", by, host(want.address)), SOURCE)
+
+
+def added(want: Address, left: Left, reason: Reason, kind: str) -> list[Operation]:
+    """The address on its device."""
+    if want in left.addresses.get(want.device, ()):
+        return []
+    return [Operation("address add", want, reason=reason, kind=kind)]
+
+
+def remove(asked: Address | SourceAddress, reason: Reason, left: Left) -> list[Operation]:
+    """Remove an address that we added, if it is still there."""
+    address = as_address(asked)
+    if address not in left.addresses.get(address.device, ()):
+        return []
+    return [Operation("address delete", address, reason=reason)]
 
 
 def same_subnet(one: Address, other: Address) -> bool:
@@ -62,14 +85,30 @@ def subnet(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_interface(address.rpartition(" ")[2]).network
 
 
-def plan_removal(address: Address, observed: Observed, why: str) -> list[Operation]:
-    """Remove an address that we added, if it is still there."""
-    if address not in observed.addresses.get(address.device, ()):
-        return []
-    return [Operation("address delete", address, reason=why)]
-
-
 def goes_with_link(address: Address) -> bool:
     """Whether the kernel takes the address along when the device is set down, even with keep_addr_on_down=1
     (net/ipv6/addrconf.c addrconf_ifdown)."""
     return family(address.address) == 6 and ipaddress.ip_address(host(address.address)).is_link_local
+
+
+def key(asked: Address | SourceAddress) -> str:
+    """The device and the address."""
+    return f"{asked.device} {asked.address}"
+
+
+def command(operation: Operation) -> str:
+    """`ip addr add|del`."""
+    address = operation.subject
+    assert isinstance(address, Address)
+    return f"{ip(address.device)} addr {verb(operation)} {address.address} dev {bare(address.device)}"
+
+
+def told(operation: Operation) -> str:
+    """For `check`."""
+    address = operation.subject
+    assert isinstance(address, Address)
+    return f"{address.device}: address {address.address} {state(operation)}"
+
+
+CONCERN = Concern(ADDRESS, Address, key, diff=diff, remove=remove, command=command, told=told, owner="ledger")
+SOURCES = CONCERN._replace(kind=SOURCE, record=SourceAddress, thing=needed_source, diff=diff_source)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from updown.concerns.endpoints import check_key, ends_of, has_any_remote
-from updown.daemons.terms import MAKE, Words, words_of
+from updown.daemons.terms import words_of
+from updown.model.concern import Concern, ip
 from updown.model.context import Context
-from updown.model.errors import Conflict, Refused
-from updown.model.objects import OUR_ALIAS, Link, bare, has_our_alias, is_any, netns_of, placed
-from updown.model.operations import Operation
+from updown.model.errors import Refused
+from updown.model.objects import Link, bare, has_our_alias, is_any, netns_of, placed
+from updown.model.operations import Difference, Operation, Reason
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Device, key_of
-from updown.model.values import device_name
+from updown.model.resources import DeletionRule, Device
+from updown.model.values import device_name, escaped
 from updown.settings.keys import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+EMPTY = "''"
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
@@ -162,24 +169,28 @@ def wants(context: Context, settings: Settings, found: DeviceRequest, row: Delet
     return (Device(link, shared=shared, with_last=row.with_last, follow=follow),)
 
 
-def differences(want: Link, have: Link) -> tuple[str, ...]:
-    """What of `COMPARED` differs, as `key 77, wanted 5`."""
-    said: list[str] = []
+def differences(want: Link, have: Link) -> tuple[Difference, ...]:
+    """What of `COMPARED` differs; both keys as one where they are one on either side."""
+    found: list[Difference] = []
+    one_key = want.ikey == want.okey and have.ikey == have.okey
     for field in COMPARED:
-        wanted, found = getattr(want, field), getattr(have, field)
-        if wanted == found or (field in ("if_id", "vrf") and not wanted):
+        wanted, there = getattr(want, field), getattr(have, field)
+        if wanted == there or (field in ("if_id", "vrf") and not wanted) or (field == "okey" and one_key):
             continue
-        if field in ("ikey", "okey") and want.ikey == want.okey and have.ikey == have.okey:
-            if field == "ikey":
-                said.append(f"key {found}, wanted {wanted}")
-            continue
-        said.append(f"{field} {text_of(found)}, wanted {text_of(wanted)}")
-    return tuple(said)
+        found.append(Difference("key" if field == "ikey" and one_key else field, there, wanted))
+    return tuple(found)
+
+
+def differences_text(different: Iterable[Difference]) -> str:
+    """`key 77, wanted 5`, one after the other."""
+    return "; ".join(f"{field} {text_of(have)}, wanted {text_of(want)}" for field, have, want in different)
 
 
 def text_of(value: object) -> str:
-    """An end or a kind for a message."""
-    return "any" if value in ("0.0.0.0", "::") else str(value or "none")
+    """A difference's value for a message."""
+    return (
+        "any" if value in ("0.0.0.0", "::") else str(value or "none") if isinstance(value, (str, bool)) else str(value)
+    )
 
 
 def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
@@ -207,100 +218,123 @@ def changes_in_place(want: Link, have: Link) -> bool:
     return want.kind == have.kind and is_any(want.remote) == is_any(have.remote) and in_vrf and not there
 
 
-def check_foreign(want: Device, have: Link, words: Words) -> None:
-    """Raise Conflict unless `have`, which is not ours, is what `want` asks for."""
-    different = differences(want.link, have)
-    if not different:
-        return
-    if is_fallback(have) and want.link.kind in ("vti", "vti6"):
-        raise Conflict(
-            f"{have.name} is the kernel's fallback device (local any, remote any), not a tunnel",
-            f"choose another {words.named} name; that device cannot be changed or deleted",
-        )
-    several = is_any(want.link.remote) and any(word.startswith("local ") for word in different)
-    raise Conflict(
-        f"{have.name} is not ours and has {'; '.join(different)}" + ("; see XFRM interface" if several else ""),
-        f"a VTI has one local address; for several use an XFRM interface ({words.xfrm})"
-        if several
-        else f"give it these values, delete it ({delete_command(have.name)}), or choose another name"
-        if have.kind == want.link.kind
-        else f"delete it ({delete_command(have.name)}), or choose another name"
-        if have.kind in ("vti", "vti6", "xfrm")
-        else "choose another name for the tunnel's device",
+def is_kept(want: Link, have: Link) -> bool:
+    """Whether `have`, which is ours, becomes `want` without being deleted and made again."""
+    return not differences(want, have) or changes_in_place(want, have)
+
+
+def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
+    """What makes `have`, which is ours, into `want`; one that cannot be changed is deleted and made again. `total`: the sum
+    behind the MTU, where there is one."""
+    bare_link = want._replace(up=False, alias="", dormant=False)
+    if have is None:
+        return [*added(bare_link, want, by), *operstate(want, False, by)]
+    different = differences(want, have)
+    if not is_kept(want, have):
+        gone = Operation("link delete", have, reason=Reason("differs", by, differences=different))
+        return [gone, *added(bare_link, want, by), *operstate(want, False, by)]
+    found: list[Operation] = []
+    there = want._replace(
+        ifindex=have.ifindex, mtu=want.mtu or have.mtu, up=have.up, alias=have.alias, dormant=have.dormant
     )
+    if want.kind == "xfrm":
+        there = there._replace(parent=have.parent)  # which nothing can change (xfrm_interface_core.c xfrmi_change)
+    if different:
+        found.append(Operation("link change", there, have, Reason("differs", by, differences=different)))
+    ready = there._replace(up=have.up or want.up, alias=want.alias)
+    if (ready.up, ready.mtu) != (have.up, have.mtu) or (want.alias and not have.alias):
+        why = Reason("fits", by, total) if ready.mtu != have.mtu and total else Reason("as it should be", by)
+        found.append(Operation("link set", ready, have, why))
+    if have.up and not want.up:
+        found.append(set_down(ready, by))
+    return [*found, *operstate(want, have.dormant, by)]
 
 
-def delete_command(name: str) -> str:
-    """The command that deletes a device, for a hint."""
-    netns = netns_of(name)
-    return f"ip -n {netns} link del {bare(name)}" if netns else f"ip link del {name}"
+def added(bare_link: Link, want: Link, by: str) -> list[Operation]:
+    """Make it down, since sysctls and addresses come before it is set up; give it to its VRF before it has IPv6 addresses,
+    which that takes away (net/ipv6/addrconf.c, CHANGEUPPER); set it up under our mark."""
+    found = [Operation("link add", bare_link, reason=Reason("needs its device", by), makes=f"device {want.name}")]
+    if want.vrf:
+        found.append(Operation("link set", bare_link, bare_link._replace(vrf=""), Reason("belongs to", by, want.vrf)))
+    return [
+        *found,
+        Operation("link set", bare_link._replace(up=want.up, alias=want.alias), bare_link, Reason("ready", by)),
+    ]
 
 
-def check_claims(
-    want: Device, other: Device, connection: str, outdated: tuple[str, ...], words: Words, mine: str = ""
-) -> None:
-    """Raise Conflict where another tunnel's claim on the same device, of `connection`, asks for something else; `mine` is the
-    connection that `want` is of.
-
-    `outdated`: fields in which the other's word does not count any more, since an end moved and the daemon did not tell it.
-    """
-    different = differences(want.link, other.link)
-    if all(word.split(" ")[0] in outdated for word in different):
-        return
-    name = want.link.name
-    if any(word.startswith("local ") for word in different) and is_any(want.link.remote):
-        raise Conflict(
-            f"{name} has local {other.link.local} ({connection}); for several use an XFRM interface",
-            f"{words.xfrm_is_free}; else one VTI for each local address",
-        )
-    raise Conflict(
-        f"{name} has {'; '.join(different)}, for {connection}",
-        f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
-        if connection == MAKE
-        else device_each_hint(want.link, words)
-        if connection == mine and any(word.startswith(("if_id ", "key ", "ikey ", "okey ")) for word in different)
-        else "give each connection a device, or the same if_id"
-        if want.link.kind == "xfrm"
-        else f"several peers behind one mark need {words.shared}, the first one down and up once; else a mark and device each"
-        if all(word.startswith("remote ") for word in different)
-        else f"give each connection a device, or the same marks, peer and {words.shared}",
-    )
+def set_up(want: Link, by: str) -> list[Operation]:
+    """Set a device up that is not ours, and nothing else."""
+    return [Operation("link set", want, want._replace(up=False), Reason("needs it up", by))]
 
 
-def device_each_hint(want: Link, words: Words) -> str:
-    """How clients of one connection, each with a key of its own, get a device each: for a hint."""
-    placeholder = "{if_id}" if want.kind == "xfrm" else "{mark}"
-    stem = bare(want.name).rstrip("0123456789")[:5]
-    instead = "" if words.named == "`interface`" else f" in the settings, without {words.named}"
-    alone = " and `template = no`" if is_any(want.remote) else ""
-    return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{alone}{instead}"
-
-
-def add_link(want: Device, claim: str) -> Operation:
-    """Make the device, down: sysctls and addresses come before it is set up."""
-    return Operation("link add", want.link._replace(up=False), reason=f"{claim} needs its device", makes=key_of(want))
-
-
-def set_master(link: Link, claim: str) -> Operation:
-    """Give the device to its VRF: before it has IPv6 addresses, which that takes away (net/ipv6/addrconf.c, CHANGEUPPER)."""
-    return Operation("link set", link, before=link._replace(vrf=""), reason=f"{claim}: it belongs to {link.vrf}")
-
-
-def set_up(link: Link, claim: str, why: str) -> Operation:
-    """Set the device up, under our mark."""
-    return Operation("link set", link._replace(up=True, alias=OUR_ALIAS), before=link, reason=f"{claim}: {why}")
-
-
-def set_down(link: Link, claim: str) -> Operation:
+def set_down(link: Link, by: str) -> Operation:
     """Set the device down; the kernel takes its routes along."""
-    return Operation(
-        "link down", link._replace(up=False), before=link._replace(up=True), reason=f"{claim}: no tunnel is up on it"
-    )
+    return Operation("link down", link._replace(up=False), link._replace(up=True), Reason("no tunnel is up", by))
 
 
-def set_operstate(link: Link, was: bool, silent: bool, claim: str) -> list[Operation]:
-    """Dormant while the far end is `silent`: packets and probes pass, but it is not RUNNING for routing daemons (RFC 2863). The
+def operstate(want: Link, was: bool, by: str) -> list[Operation]:
+    """Dormant while the far end is silent: packets and probes pass, but it is not RUNNING for routing daemons (RFC 2863). The
     kernel keeps that over a link down without telling it, so nothing is set down like that. `was`: it is dormant now."""
-    why = f"{claim}: its far end {'does not answer' if silent else 'is not silent any more'}"
-    operation = Operation("link state", link._replace(dormant=silent), link._replace(dormant=was), why)
-    return [operation] if was != silent else []
+    reason = Reason("silent" if want.dormant else "not silent", by)
+    return [Operation("link state", want, want._replace(dormant=was), reason)] if was != want.dormant else []
+
+
+def key(asked: Device) -> str:
+    """Its name, with its namespace."""
+    return asked.link.name
+
+
+def load(fields: list[Any]) -> Device:
+    """From what JSON made of it."""
+    return Device(Link(*fields[0]), *fields[1:])
+
+
+def command(operation: Operation) -> str:
+    """`ip link add|change|set|del`; "link down" is a set that comes last, "link up" its undoing."""
+    link, before = operation.subject, operation.before
+    assert isinstance(link, Link)
+    word = operation.action.partition(" ")[2]
+    if word == "delete":
+        return f"{ip(link.name)} link del {bare(link.name)}"
+    if word == "state":
+        return f"{ip(link.name)} link set {bare(link.name)} state {'dormant' if link.dormant else 'up'}"
+    if word in ("set", "down", "up"):
+        had = before if isinstance(before, Link) else Link(link.name)
+        words = [f"{ip(link.name)} link set {bare(link.name)}"]
+        words += [f"mtu {link.mtu}"] if link.mtu and link.mtu != had.mtu else []
+        words += [f"alias {escaped(link.alias) or EMPTY}"] if link.alias != had.alias else []
+        words += [f"master {link.vrf}"] if link.vrf and link.vrf != had.vrf else []
+        words += ["up" if link.up else "down"] if link.up != had.up else []
+        return " ".join(words)
+    makes = word == "add"  # it is made in the hook's own namespace, and moved
+    words = [f"{'ip' if makes else ip(link.name)} link {word} {bare(link.name)}"]
+    words += [f"mtu {link.mtu}"] if link.mtu else []
+    words.append(f"type {link.kind}")
+    if link.local:
+        words.append(f"local {link.local} remote {'any' if is_any(link.remote) else link.remote}")
+    if link.ikey or link.okey:
+        words.append(f"key {link.ikey}" if link.ikey == link.okey else f"ikey {link.ikey} okey {link.okey}")
+    if link.external or link.if_id:
+        words.append("external" if link.external else f"if_id {link.if_id}")
+    if makes and netns_of(link.name):
+        words.append(f"&& ip link set {bare(link.name)} netns {netns_of(link.name)}")
+    return " ".join(words)
+
+
+def told(operation: Operation) -> str:
+    """For `check`."""
+    link, before = operation.subject, operation.before
+    assert isinstance(link, Link)
+    had = before if isinstance(before, Link) else link
+    if operation.action == "link change":
+        return f"{link.name} has {differences_text(operation.reason.differences)}"
+    if operation.action == "link state":
+        return f"{link.name} is {'not ' if link.dormant else ''}dormant"
+    if had.up != link.up:
+        return f"{link.name} is {'down' if link.up else 'up, but no tunnel is'}"
+    if had.mtu != link.mtu:
+        return f"{link.name} has mtu {had.mtu}, wanted {link.mtu}"
+    return f"{link.name} lost its alias {link.alias}"
+
+
+CONCERN = Concern("device", Device, key, command=command, told=told, load=load)

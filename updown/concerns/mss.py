@@ -6,12 +6,14 @@ the answer has to go back that way. The kernel only ever lowers a segment size (
 
 from __future__ import annotations
 
-from updown.model.objects import bare, netns_of
-from updown.model.operations import Operation
+from updown.model.concern import Concern, state
+from updown.model.objects import Link, bare, netns_of
+from updown.model.operations import Operation, Reason
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Device, Observed
+from updown.model.resources import Clamp, Device, Left
 from updown.settings.keys import Settings
 
+KIND = "firewall"
 PREFIX = "vti-updown-"
 CHAIN = "forward"
 PRIORITY = -150  # NF_IP_PRI_MANGLE
@@ -71,23 +73,34 @@ def clamp_of(device: str, comments: list[str]) -> Clamp:
     return clamp if [rule.comment for rule in rules(clamp)] == comments else Clamp(device, -1)
 
 
-def plan(want: Clamp, observed: Observed, claim: str) -> Operation | None:
+def with_device_mtu(asked: Clamp, _left: Left, link: Link | None) -> Clamp:
+    """The rules have the MTU in them that we give the device; 0 where that is the kernel's choice, or not ours."""
+    return asked._replace(mtu=link.mtu if link else 0)
+
+
+def diff(want: Clamp, by: str, left: Left) -> list[Operation]:
     """Make the table, or put another in its place, where it is not as wanted."""
-    have = observed.tables.get(want.device)
+    have = left.things.get(KIND, {}).get(want.device)
     if have == want:
-        return None
-    why = f"{claim}: TCP segments fit the tunnel"
-    return Operation("firewall replace" if have else "firewall add", want, have, why)
+        return []
+    return [Operation("firewall replace" if have else "firewall add", want, have, Reason("segments fit", by))]
 
 
-def plan_removal(want: Clamp, observed: Observed, why: str) -> list[Operation]:
+def remove(asked: Clamp, reason: Reason, left: Left) -> list[Operation]:
     """Delete the table, if it is there."""
-    have = observed.tables.get(want.device)
-    return [Operation("firewall delete", have, reason=why)] if have else []
+    have = left.things.get(KIND, {}).get(asked.device)
+    return [Operation("firewall delete", have, reason=reason)] if have else []
 
 
-def command(action: str, clamp: Clamp) -> str:
+def key(asked: Clamp) -> str:
+    """The device."""
+    return asked.device
+
+
+def command(operation: Operation) -> str:
     """The nft command of an operation."""
+    action, clamp = operation.action, operation.subject
+    assert isinstance(clamp, Clamp)
     name = f"table inet {table(clamp.device)}"
     netns = netns_of(clamp.device)
     nft = f"ip netns exec {netns} nft" if netns else "nft"
@@ -106,3 +119,13 @@ def rule_text(rule: SynRule) -> str:
     syn = "tcp flags & (syn | rst) == syn"
     key = f"meta {rule.key}" if rule.key == "sdifname" else rule.key
     return f'{key} "{rule.device}" {family}{syn} tcp option maxseg size set {size} comment "{rule.comment}"'
+
+
+def told(operation: Operation) -> str:
+    """For `check`."""
+    clamp = operation.subject
+    assert isinstance(clamp, Clamp)
+    return f"{clamp.device}: nftables table {table(clamp.device)} {state(operation)}"
+
+
+CONCERN = Concern(KIND, Clamp, key, with_device_mtu, diff, remove, command, told, owner="name")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from updown.model.concern import Concern
 from updown.model.context import Context
 from updown.model.objects import Route, family
 from updown.model.record import NamedTuple
@@ -202,3 +203,11 @@ def device_mtu(least4: int, least6: int) -> int:
     """The MTU of a device of which tunnels without and with IPv6 inside ask for these least ones; 0 is none."""
     least = min(filter(None, (least4, least6)), default=0)
     return max(least, IPV6_LEAST) if least6 else least
+
+
+def key(asked: Mtu) -> str:
+    """The device, then what puts the keys in the order of their sizes."""
+    return f"{asked.device} {'six' if asked.six else 'any'} {asked.size:05}"
+
+
+CONCERN = Concern("mtu", Mtu, key)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.concerns.routes import IPV6_DEFAULT_METRIC
-from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Path, Route, family
-from updown.model.operations import Operation
-from updown.model.resources import Observed, PeerRoute, Resources, route_key
+from updown.concerns import routes
+from updown.concerns.routes import IPV6_DEFAULT_METRIC, deleted
+from updown.model.concern import Concern
+from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Link, Path, Route, family
+from updown.model.operations import Notice, Operation, Reason
+from updown.model.resources import Left, PeerRoute, Resources, route_key
+
+PEER = "peer"
 
 
 def peer_route(want: PeerRoute, path: Path) -> Route:
@@ -27,38 +31,49 @@ def peer_route_slot(peer: str) -> Route:
     return peer_route(PeerRoute(peer, "", "", ""), Path(""))
 
 
-def plan(want: PeerRoute, observed: Observed, moved: bool, claim: str) -> Operation | None:
-    """The host route to the peer, where there is a way. `moved`: our end did, so that our earlier route may lead where nothing
-    is."""
-    have = observed.routes.get(route_key(peer_route_slot(want.peer)))
-    path = observed.paths.get(want.peer)
-    if is_usable(want, have, moved) or path is None or path.device == want.device:
+def needed_route(asked: PeerRoute, left: Left, _link: Link | None) -> Route | None:
+    """The host route along the path there is now; none where what stands is good, or where there is no path but the tunnel."""
+    path = left.paths.get(asked.peer)
+    if is_usable(asked, left) or path is None or path.local or path.device == asked.device:
         return None
-    wanted = peer_route(want, path)
-    if path.local or wanted == have:
-        return None
-    why = f"{claim}: ESP and IKE to the peer stay outside {want.device}"
-    return Operation("route replace" if have else "route add", wanted, have, why)
+    return peer_route(asked, path)
 
 
-def no_way(want: PeerRoute, waiting: bool) -> str:
+def diff(want: Route, by: str, left: Left) -> list[Operation]:
+    """Put the host route there."""
+    have = left.routes.get(route_key(want))
+    if want == have:
+        return []
+    action = "route replace" if have else "route add"
+    return [Operation(action, want, have, Reason("peer stays outside", by), kind=PEER)]
+
+
+def remove(asked: PeerRoute, reason: Reason, left: Left) -> list[Operation]:
+    """Remove the host route, if it is ours."""
+    return deleted(left.routes.get(route_key(peer_route_slot(asked.peer))), reason, PEER)
+
+
+def no_way(asked: PeerRoute, waiting: bool) -> Notice:
     """The warning where there is no way but the tunnel; `waiting`: routes of the main table do, so that nothing loops."""
-    found = f"no way to the peer {want.peer} outside {want.device}: its packets would loop"
+    found = f"no way to the peer {asked.peer} outside {asked.device}: its packets would loop"
     if waiting:
-        return f"{found}. Routes that hold it wait: add one to the peer, then run `vti-updown reconcile`"
-    return f"{found} where a rule leads them there. Add a route to the peer"
+        found += ". Routes that hold it wait: add one to the peer, then run `vti-updown reconcile`"
+    else:
+        found += " where a rule leads them there. Add a route to the peer"
+    return Notice("no way to the peer", found)
 
 
-def is_usable(want: PeerRoute, have: Route | None, moved: bool) -> bool:
+def is_usable(asked: PeerRoute, left: Left) -> bool:
     """Whether the host route that is there, whoever made it, goes on being the way."""
-    return have is not None and not (have.protocol == OUR_PROTOCOL and (moved or have.device == want.device))
+    have = left.routes.get(route_key(peer_route_slot(asked.peer)))
+    moved = asked.peer in left.moved
+    return have is not None and not (have.protocol == OUR_PROTOCOL and (moved or have.device == asked.device))
 
 
-def is_lost(want: PeerRoute, observed: Observed, moved: bool) -> bool:
+def is_lost(asked: PeerRoute, left: Left) -> bool:
     """Whether there is no way to the peer but its own tunnel."""
-    have = observed.routes.get(route_key(peer_route_slot(want.peer)))
-    path = observed.paths.get(want.peer)
-    return not is_usable(want, have, moved) and (path is None or path.device == want.device)
+    path = left.paths.get(asked.peer)
+    return not is_usable(asked, left) and (path is None or path.device == asked.device)
 
 
 def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
@@ -69,3 +84,11 @@ def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
     network = ipaddress.ip_network(route.destination)
     peers = [want.peer for want in wants if isinstance(want, PeerRoute) and want.device == route.device]
     return any(peer in lost and ipaddress.ip_address(peer) in network for peer in peers)
+
+
+def key(asked: PeerRoute) -> str:
+    """The peer alone: all its tunnels share the way to it."""
+    return asked.peer
+
+
+CONCERN = Concern(PEER, PeerRoute, key, needed_route, diff, remove, routes.command, routes.told)

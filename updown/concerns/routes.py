@@ -5,12 +5,17 @@ from __future__ import annotations
 import ipaddress
 
 from updown.concerns.device import DeviceRequest
+from updown.model.concern import Concern, ip, state, there, verb
 from updown.model.context import Context
-from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Route, family, placed
-from updown.model.operations import Operation
+from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed
+from updown.model.operations import Notice, Operation, Reason
 from updown.model.record import NamedTuple
-from updown.model.resources import Observed, PeerRoute, route_key
+from updown.model.resources import Left, PeerRoute, route_key
 from updown.settings.keys import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""
@@ -80,22 +85,36 @@ def route(context: Context, settings: Settings, found: DeviceRequest, destinatio
     )
 
 
-def plan(want: Route, observed: Observed, gone: tuple[str, ...], claim: str) -> tuple[Operation | None, str | None]:
-    """The operation that brings `want` about, or a warning where somebody else's route stands there.
+def key(route: Route) -> str:
+    """Table, prefix, metric and namespace: what makes two routes one."""
+    table = "main" if route.table == MAIN_TABLE else str(route.table)
+    return f"{table} {route.destination} {route.metric}{there(route.device)}"
 
-    `gone`: devices that this plan deletes or makes anew, of which a multipath route may lose some.
-    """
-    have = observed.routes.get(route_key(want))
+
+def diff(want: Route, by: str, left: Left) -> list[Operation]:
+    """The operation that brings `want` about; nothing where somebody else's route stands there."""
+    have = left.routes.get(route_key(want))
     if have is None:
-        return Operation("route add", want, reason=f"{claim} reaches {want.destination} by it"), None
+        return [Operation("route add", want, reason=Reason("reaches", by, want.destination))]
     if have.protocol != OUR_PROTOCOL:
-        if set(want.devices) <= set(have.devices):
-            return None, None
-        where = f"dev {have.device}" if have.device else "elsewhere"
-        return None, f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
-    if is_same(have, want) and not set(have.devices) & set(gone):
-        return None, None
-    return Operation("route replace", want, have, f"{claim} reaches {want.destination} by it now"), None
+        return []
+    if have in left.doubtful and is_same(have, want):
+        return [
+            Operation("route replace", want, have if have.hops else None, Reason("goes with", by, left.doubtful[have]))
+        ]
+    if is_same(have, want):
+        return []
+    return [Operation("route replace", want, have, Reason("reaches now", by, want.destination))]
+
+
+def not_ours(want: Route, left: Left) -> Notice | None:
+    """The warning where somebody else's route stands in the place of `want` and leads elsewhere."""
+    have = left.routes.get(route_key(want))
+    if have is None or have.protocol == OUR_PROTOCOL or set(want.devices) <= set(have.devices):
+        return None
+    where = f"dev {have.device}" if have.device else "elsewhere"
+    text = f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
+    return Notice("route not ours", text)
 
 
 def is_same(have: Route, want: Route) -> bool:
@@ -106,8 +125,57 @@ def is_same(have: Route, want: Route) -> bool:
     )
 
 
-def plan_removal(have: Route | None, why: str) -> list[Operation]:
-    """Remove a route that no claim wants any more, if it is ours."""
+def remove(asked: Route, reason: Reason, left: Left) -> list[Operation]:
+    """Remove a route of ours into this device that no claim wants any more."""
+    have = left.routes.get(route_key(asked))
+    return deleted(have, reason) if have is not None and asked.device in have.devices else []
+
+
+def deleted(have: Route | None, reason: Reason, kind: str = "") -> list[Operation]:
+    """The deletion of a route, if it is ours."""
     if have is None or have.protocol != OUR_PROTOCOL:
         return []
-    return [Operation("route delete", have, reason=why)]
+    return [Operation("route delete", have, reason=reason, kind=kind)]
+
+
+def command(operation: Operation) -> str:
+    """`ip route add|del|replace|prepend`; attributes that are the default are left out."""
+    route = operation.subject
+    assert isinstance(route, Route)
+    deletes = operation.action == "route delete"
+    words = [f"{ip(route.device)} route {verb(operation)} {route.destination}"]
+    if route.if_id:
+        words.append(f"encap xfrm if_id {route.if_id}")
+    if route.gateway:
+        words.append(f"via {route.gateway}")
+    if not route.hops or deletes:
+        words.append(f"dev {bare(route.device)}")
+    if route.table != MAIN_TABLE:
+        words.append(f"table {route.table}")
+    words.append(f"proto {route.protocol}")
+    if route.metric and not (route.metric == IPV6_DEFAULT_METRIC and ":" in route.destination):
+        words.append(f"metric {route.metric}")
+    if route.mtu:
+        words.append(f"mtu {route.mtu}")
+    if route.source:
+        words.append(f"src {route.source}")
+    if route.hops and not deletes:
+        via = f"via {HOP_GATEWAY} " if ":" in route.destination else ""
+        words += [f"nexthop {via}dev {bare(name)}" for name in route.devices]
+    return " ".join(words)
+
+
+def told(operation: Operation) -> str:
+    """For `check`."""
+    route = operation.subject
+    assert isinstance(route, Route)
+    return f"{route.device}: route {route.destination} {state(operation)}"
+
+
+def load(fields: list[Any]) -> Route:
+    """From what JSON made of it."""
+    route = Route(*fields)
+    return route._replace(hops=tuple(route.hops))
+
+
+CONCERN = Concern("route", Route, key, diff=diff, remove=remove, command=command, told=told, load=load)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from updown.model.concern import Concern, ip, state, there, verb
 from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
-from updown.model.operations import Operation
-from updown.model.resources import Observed
+from updown.model.operations import Operation, Reason
+from updown.model.resources import Left
 from updown.settings.keys import Settings
 
 
@@ -30,13 +31,46 @@ def wants(context: Context, settings: Settings, device: str) -> tuple[Rule, ...]
     )
 
 
-def plan(want: Rule, observed: Observed, claim: str) -> Operation | None:
+def key(rule: Rule) -> str:
+    """Everything that the kernel tells rules apart by, and their namespace."""
+    said = f"{rule.source or 'all'} {rule.iif or '-'} {rule.fwmark}/{rule.fwmask}"
+    return f"{rule.family} {rule.priority} {said} {rule.table}{there(rule.device)}"
+
+
+def diff(want: Rule, by: str, left: Left) -> list[Operation]:
     """Add the rule, unless one like it is there, whoever made it."""
-    if any(have._replace(protocol=want.protocol) == want for have in observed.rules):
-        return None
-    return Operation("rule add", want, reason=f"{claim}: such packets look into table {want.table}")
+    if any(have._replace(protocol=want.protocol) == want for have in left.things.get("rule", ())):
+        return []
+    return [Operation("rule add", want, reason=Reason("looks into table", by, str(want.table)))]
 
 
-def plan_removal(want: Rule, observed: Observed, why: str) -> list[Operation]:
+def remove(asked: Rule, reason: Reason, left: Left) -> list[Operation]:
     """Remove a rule of ours."""
-    return [Operation("rule delete", want, reason=why)] if want in observed.rules else []
+    return [Operation("rule delete", asked, reason=reason)] if asked in left.things.get("rule", ()) else []
+
+
+def command(operation: Operation) -> str:
+    """`ip rule add|del`."""
+    rule = operation.subject
+    assert isinstance(rule, Rule)
+    six = "-6 " if rule.family == 6 else ""
+    words = [f"{ip(rule.device)} {six}rule {verb(operation)} priority {rule.priority}"]
+    if rule.source:
+        words.append(f"from {rule.source}")
+    if rule.iif:
+        words.append(f"iif {rule.iif}")
+    if rule.fwmask:
+        exact = rule.fwmask == 0xFFFFFFFF
+        words.append(f"fwmark {rule.fwmark:#x}" + ("" if exact else f"/{rule.fwmask:#x}"))
+    words.append(f"lookup {rule.table} protocol {rule.protocol}")
+    return " ".join(words)
+
+
+def told(operation: Operation) -> str:
+    """For `check`."""
+    rule = operation.subject
+    assert isinstance(rule, Rule)
+    return f"{rule.device or 'here'}: rule {rule.priority} for table {rule.table} {state(operation)}"
+
+
+CONCERN = Concern("rule", Rule, key, diff=diff, remove=remove, command=command, told=told)

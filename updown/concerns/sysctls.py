@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from updown.concerns.mtu import IPV6_LEAST
+from updown.model.concern import Concern
 from updown.model.objects import Address, netns_of, placed
-from updown.model.operations import Operation
-from updown.model.resources import FOLLOW_ALL, Observed, Sysctl
+from updown.model.operations import Operation, Reason
+from updown.model.resources import FOLLOW_ALL, Left, Sysctl
 from updown.settings.keys import BY_KIND, Settings
 
 
@@ -67,25 +68,27 @@ def paths_read(want: Sysctl) -> tuple[str, ...]:
     return (want.path,)
 
 
-def plan(want: Sysctl, observed: Observed, claim: str) -> Operation | None:
+def diff(want: Sysctl, by: str, left: Left) -> list[Operation]:
     """The write that is needed, if any. A family the kernel lacks has no file."""
-    present = observed.sysctls.get(want.path)
-    if present is None:
-        return None
+    values = left.things.get("sysctl", {})
+    present = values.get(want.path)
     value = want.value
+    if present is None:
+        return []
     if value == FOLLOW_ALL and is_ra(want):
         if present != "2":  # where it forwards, the kernel heeds 2 alone (include/net/ipv6.h ipv6_accept_ra)
-            return None
+            return []
         value = "0"
     elif value == FOLLOW_ALL:
         # effective is the larger of `all` and the device's: 0 cannot work where `all` is 1, 2 (loose) can
-        everywhere = observed.sysctls.get(all_of(want.device))
+        everywhere = values.get(all_of(want.device))
         value = "2" if everywhere == "1" else "0"
         if everywhere == "2" and present in ("0", "2"):
-            return None
+            return []
     if present == value:
-        return None
-    return Operation("sysctl", want._replace(value=value), want._replace(value=present), f"{claim}: {why(want)}")
+        return []
+    reason = Reason(want.path.rpartition("/")[2], by)
+    return [Operation("sysctl", want._replace(value=value), want._replace(value=present), reason)]
 
 
 def is_ra(want: Sysctl) -> bool:
@@ -105,13 +108,29 @@ def initial_value(path: str, device: str, values: Mapping[str, str | None], mtu:
     return None if no_ipv6 else values.get(default_path(Sysctl(device, path, "")))
 
 
-def why(want: Sysctl) -> str:
-    """One reason for each key."""
-    return {
-        "disable_policy": "other, unmarked policies must not drop what the tunnel brings",
-        "forwarding": "packets pass between the tunnel and the networks behind us",
-        "accept_ra": "what a peer advertises must not become a default route",
-        "addr_gen_mode": "it has a link-local address of its own",
-        "rp_filter": "the way back may differ from the way in",
-        "keep_addr_on_down": "the device is set down while no tunnel is up, and keeps its addresses",
-    }[want.path.rsplit("/", 1)[1]]
+def key(asked: Sysctl) -> str:
+    """The file."""
+    return asked.path
+
+
+def command(operation: Operation) -> str:
+    """`sysctl -w`."""
+    want = operation.subject
+    assert isinstance(want, Sysctl)
+    return f"{write_command(want.device, want.path)}={want.value}"
+
+
+def write_command(device: str, path: str) -> str:
+    """The command that writes a device's sysctl, up to the value."""
+    netns = netns_of(device)
+    return f"ip netns exec {netns} sysctl -w {path.replace(f'@{netns}', '', 1)}" if netns else f"sysctl -w {path}"
+
+
+def told(operation: Operation) -> str:
+    """For `check`."""
+    want, had = operation.subject, operation.before
+    assert isinstance(want, Sysctl)
+    return f"{want.device}: {want.path} is {had.value if isinstance(had, Sysctl) else ''}, wanted {want.value}"
+
+
+CONCERN = Concern("sysctl", Sysctl, key, diff=diff, command=command, told=told)

@@ -15,6 +15,7 @@ class Words(NamedTuple):
     xfrm: str
     xfrm_is_free: str
     no_name: str
+    by_settings: bool = True  # a device is named in our settings, not in the daemon's configuration
 
 
 LIBRESWAN = Words(
@@ -24,6 +25,7 @@ LIBRESWAN = Words(
     xfrm="ipsec-interface=",
     xfrm_is_free="ipsec-interface= has no local address",
     no_name="neither vti-interface, ipsec-interface nor the setting `interface` is given",
+    by_settings=False,
 )
 
 STRONGSWAN = Words(

@@ -6,13 +6,14 @@ import errno
 from collections.abc import Callable
 
 from updown.concerns.device import is_fallback
-from updown.kernel import namespace, nft, sysctl
+from updown.kernel import namespace, sysctl
+from updown.kernel.actors import perform
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import Conflict, KernelError, UpdownError
-from updown.model.objects import Address, Link, Route, Rule, bare, has_our_alias, netns_of, placed
+from updown.model.objects import Link, bare, has_our_alias, netns_of
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Sysctl
+from updown.model.resources import Sysctl
 
 Owner = Callable[[str], str]
 """Who holds a device, for a message: `for t`, or `not ours`."""
@@ -97,83 +98,6 @@ def undo(done: list[Operation], netlink: Netlink, lost: list[Operation]) -> None
             perform(operation, netlink)
         except KernelError:
             continue
-
-
-def perform(operation: Operation, netlink: Netlink) -> int | None:
-    """One operation; gives the index of a device it made. Raises KernelError."""
-    subject, action = operation.subject, operation.action
-    if isinstance(subject, Sysctl):
-        sysctl.write(subject.path, subject.value)
-    elif isinstance(subject, Clamp):
-        if action == "firewall delete":
-            nft.delete_table(subject.device)
-        else:
-            nft.put_table(subject)
-    elif isinstance(subject, Link):
-        return perform_link(action, subject, netlink)
-    elif isinstance(subject, Address):
-        index = index_of(netlink, subject.device)
-        if action == "address add":
-            netlink.at(subject.device).add_address(index, subject.address, device=subject.device)
-        else:
-            netlink.at(subject.device).delete_address(index, subject.address, device=subject.device)
-    elif isinstance(subject, Rule):
-        there = netlink.at(subject.device)
-        (there.add_rule if action == "rule add" else there.delete_rule)(subject)
-    else:
-        perform_route(action, subject, operation.before, netlink.at(subject.device))
-    return None
-
-
-def perform_link(action: str, link: Link, netlink: Netlink) -> int | None:
-    """Make, change, set or delete a device."""
-    if action == "link add":
-        return netlink.add_link(link._replace(ifindex=0)).ifindex
-    index = index_of(netlink, link.name)
-    there = netlink.at(link.name)
-    if action == "link delete":
-        there.delete_link(index)
-    elif action == "link state":
-        there.set_link(index, dormant=link.dormant)
-    elif action == "link change":
-        there.change_link(link._replace(name=bare(link.name), ifindex=index))
-    else:
-        master = index_of(netlink, placed(link.vrf, netns_of(link.name))) if link.vrf else 0
-        there.set_link(index, up=link.up, mtu=link.mtu, alias=link.alias, master=master)
-    return None
-
-
-def perform_route(action: str, route: Route, before: object, netlink: Netlink) -> None:
-    """Add, delete or replace a route. One that differs goes first: the kernel's own replace takes the first route of the
-    prefix, through any device, which need not be ours. Without a difference it is put back where it may have been lost."""
-    index = index_of(netlink, bare(route.device))
-    if action == "route delete":
-        netlink.delete_route(route, index)
-        return
-    hops = [index_of(netlink, bare(name)) for name in route.hops]
-    if action == "route replace" and isinstance(before, Route):
-        behind = index_of(netlink, bare(before.device))
-        try:
-            netlink.delete_route(before, behind)
-        except KernelError as error:
-            if error.errno != errno.ESRCH:  # it may have gone with an address of its device just now
-                raise
-        try:
-            netlink.add_route(route, index, hops=hops)
-        except KernelError:
-            netlink.add_route(before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops])
-            raise
-    else:
-        replace, beside = action == "route replace", action == "route prepend"
-        netlink.add_route(route, index, replace=replace, hops=hops, beside=beside)
-
-
-def index_of(netlink: Netlink, name: str) -> int:
-    """A device's index; raises KernelError (ENODEV)."""
-    link = netlink.link(name)
-    if link is None:
-        raise KernelError(f"{name}: no such device", errno.ENODEV)
-    return link.ifindex
 
 
 def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:

@@ -6,19 +6,18 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from updown.concerns import peer_routes, sysctls
-from updown.kernel import nft, sysctl
+from updown.concerns import peer_routes
+from updown.concerns.catalogue import BY_RECORD
+from updown.kernel.actors import ACTORS
 from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
-from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, netns_of, placed
+from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, family, netns_of, placed
 from updown.model.resources import (
-    Clamp,
     Device,
     Observed,
     PeerRoute,
     Resource,
     RouteKey,
     SourceAddress,
-    Sysctl,
     device_of,
     route_key,
 )
@@ -32,8 +31,8 @@ Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""
 
 
-def observe(netlink: Netlink, wants: Iterable[Resource], upset: Sequence[str], anew: bool = False) -> Observed:
-    """The kernel's answers for `wants`; `upset` devices may be made anew or lose addresses, so more is asked about them.
+def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str], anew: bool = False) -> Observed:
+    """The kernel's answers for `wants`; `disturbed` devices may be made anew or lose addresses, so more is asked about them.
     `anew`: the way to each peer is looked for as if we had no route to it, since the machine's may have changed."""
     asked = list(dict.fromkeys(wants))
     links: dict[str, Link | None] = {}
@@ -54,12 +53,14 @@ def observe(netlink: Netlink, wants: Iterable[Resource], upset: Sequence[str], a
     paths.update(peer_paths(netlink, asked, seen, names, anew))
     for end in disputed_ends(asked, links):
         paths[end] = netlink.path(end)
-    others = {name: others_routes(netlink, link, names) for name, link in links.items() if link and name in upset}
-    rules = matching_rules(netlink, [want for want in asked if isinstance(want, Rule)])
-    tables = {want.device: nft.read_table(want.device) for want in asked if isinstance(want, Clamp)}
-    return Observed(
-        links, addresses(netlink, asked, links), seen, paths, sysctl_values(asked, upset), rules, others, tables
-    )
+    others = {name: others_routes(netlink, link, names) for name, link in links.items() if link and name in disturbed}
+    things = {
+        kind: actor.read(netlink, mine, disturbed)
+        for kind, actor in ACTORS.items()
+        for mine in [[want for want in asked if BY_RECORD[type(want)].kind == kind]]
+        if mine and actor.read
+    }
+    return Observed(links, addresses(netlink, asked, links), seen, paths, others, things)
 
 
 def local_path(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path | None:
@@ -71,20 +72,6 @@ def local_path(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path 
     entry = netlink.match(want.address).route
     holder = netlink.link_at(entry.oif) if entry and not (own and entry.oif == own.ifindex) else None
     return path._replace(local=holder is None or holder.kind not in TUNNELS)
-
-
-def matching_rules(netlink: Netlink, wants: list[Rule]) -> frozenset[Rule]:
-    """The wanted rules that are there, whoever made them. Linux has no question for a single rule, so all are read."""
-    found: set[Rule] = set()
-    dumps: dict[tuple[str, int], list[Rule]] = {}
-    for want in wants:
-        where = (netns_of(want.device), want.family)
-        if where not in dumps:
-            dumps[where] = netlink.at(want.device).rules(want.family)
-        for seen in dumps[where]:
-            if seen._replace(device=want.device, protocol=want.protocol) == want:
-                found.add(seen._replace(device=want.device))
-    return frozenset(found)
 
 
 def peer_paths(
@@ -155,20 +142,6 @@ def addresses(netlink: Netlink, wants: list[Resource], links: dict[str, Link | N
     for name in dict.fromkeys(device_of(want) for want in wants if isinstance(want, (Address, SourceAddress))):
         link = links[name]
         found[name] = tuple(Address(name, text) for text in netlink.at(name).addresses(link.ifindex)) if link else ()
-    return found
-
-
-def sysctl_values(wants: list[Resource], upset: Sequence[str]) -> dict[str, str | None]:
-    """The sysctls wanted, `all` beside them where that decides, and `default` where the device is made, or made anew."""
-    found: dict[str, str | None] = {}
-    for want in wants:
-        if not isinstance(want, Sysctl):
-            continue
-        for path in sysctls.paths_read(want):
-            if path not in found:
-                found[path] = sysctl.read(path)
-        if found[want.path] is None or want.device in upset:
-            found[sysctls.default_path(want)] = sysctl.read(sysctls.default_path(want))
     return found
 
 

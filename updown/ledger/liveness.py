@@ -6,13 +6,9 @@ Facts of the ledger, each found by one look into an index, however many claims t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from updown.ledger.store import Ledger
-from updown.model.claims import FormerHolder, Holder
 from updown.model.record import NamedTuple
-from updown.model.resources import device_of, follows_tunnels
-from updown.plan.order import Liveness, authoritative_holder
 
 MISSES = 3
 """Probes in a row that the far end has to miss before routes leave the device."""
@@ -23,33 +19,6 @@ class Missed(NamedTuple):
 
     probes: int
     since: int
-
-
-def liveness(
-    holders: Mapping[str, list[Holder]], ended: Mapping[str, list[FormerHolder]], newest: str, ledger: Ledger
-) -> Liveness:
-    """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
-    silent."""
-    idle: set[str] = set()
-    silent: set[str] = set()
-    asked = [holder.resource for found in holders.values() for holder in found]
-    for device in dict.fromkeys(
-        device_of(want) for want in asked + [old.resource for name in holders for old in ended.get(name, ())]
-    ):
-        name = f"device {device}"
-        found = holders[name] if name in holders else ledger.holders(name, newest)
-        holder = authoritative_holder(found, newest)
-        wants = [holder.resource] if holder else [old.resource for old in ended.get(name, ())][-1:]
-        if follows_tunnels(wants) and not is_up(ledger, device):
-            idle.add(device)
-        if is_silent(ledger, device):
-            silent.add(device)
-    return Liveness(frozenset(idle), frozenset(silent))
-
-
-def blocks_routes(found: Liveness, holder: Holder) -> bool:
-    """Whether nothing can be routed now into the device that this claim's want is on."""
-    return device_of(holder.resource) in found.no_sa | found.peer_silent
 
 
 def is_up(ledger: Ledger, device: str) -> bool:

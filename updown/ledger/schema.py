@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from updown.concerns.catalogue import load
 from updown.model.claims import SA, STRONGSWAN, Claim, SaInfo, pair_of, place_of
-from updown.model.resources import DeletionRule, Device, load
+from updown.model.resources import DeletionRule, Device
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

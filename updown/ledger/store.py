@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
+from updown.concerns.catalogue import dump, key_of, load
 from updown.ledger.schema import child_row, claim_in
 from updown.model.claims import SA, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
-from updown.model.resources import DeletionRule, Device, device_of, dump, key_of, load, split
+from updown.model.resources import DeletionRule, Device, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most

@@ -11,9 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-    Subject = Union[Link, Address, Route, Rule, Sysctl, Clamp]
+    Thing = Union[Link, Address, Route, Rule, Sysctl, Clamp]
+    """What stands in the kernel, or should."""
 else:
-    Subject = object
+    Thing = object
 
 
 OPPOSITES = {
@@ -40,14 +41,49 @@ OPPOSITES = {
 """Every action, and the one that takes it back."""
 
 
+class Difference(NamedTuple):
+    """What of a device is other than asked for: the field, what it is, what it should be."""
+
+    field: str
+    have: object
+    want: object
+
+
+class Reason(NamedTuple):
+    """Why something is done, by a code of output/reasons.py, which has the sentence: for which connection, and what of."""
+
+    code: str
+    who: str = ""
+    what: str = ""
+    differences: tuple[Difference, ...] = ()
+
+
+class Notice(str):
+    """A warning: its text, and of which kind it is, for programs."""
+
+    kind: str
+
+    def __new__(cls, kind: str, text: str) -> Notice:
+        made = super().__new__(cls, text)
+        made.kind = kind
+        return made
+
+
 class Operation(NamedTuple):
-    """`before` is what the change replaces, where it replaces something; `fatal` failures end the event, others warn."""
+    """`before` is what the change replaces, where it replaces something; `fatal` failures end the event, others warn. `kind` is
+    that of the concern, where the action's first word does not say it: a way to a peer is a route too."""
 
     action: str
-    subject: Subject
-    before: Subject | None = None
-    reason: str = ""
+    subject: Thing
+    before: Thing | None = None
+    reason: Reason = Reason("")
     makes: str = ""  # the resource that is ours once this is done, where the kernel has no place to note it
+    kind: str = ""
+
+    @property
+    def effect(self) -> str:
+        """What of the kernel it changes: link, address, route, rule, sysctl, firewall."""
+        return self.action.partition(" ")[0]
 
     @property
     def fatal(self) -> bool:
@@ -56,7 +92,7 @@ class Operation(NamedTuple):
 
     def undo(self) -> Operation:
         """The operation that takes this one back."""
-        return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, f"undo: {self.reason}")
+        return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, self.reason, kind=self.kind)
 
 
 class Report(NamedTuple):

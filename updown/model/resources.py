@@ -5,9 +5,10 @@ Two claims share a resource when their keys are equal; it goes with the last of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from updown.model.objects import MAIN_TABLE, Address, Link, Path, Route, Rule, netns_of
+from updown.model.objects import Address, Link, Path, Route, Rule, netns_of
 from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
@@ -75,43 +76,6 @@ if TYPE_CHECKING:
 else:
     Resource = object
 
-KINDS: dict[str, type[Any]] = {
-    "device": Device,
-    "sysctl": Sysctl,
-    "address": Address,
-    "source": SourceAddress,
-    "peer": PeerRoute,
-    "route": Route,
-    "rule": Rule,
-    "mtu": Mtu,
-    "firewall": Clamp,
-}
-
-
-def key_of(want: Resource) -> str:
-    """The key of what `want` asks for; it begins with the kind's word."""
-    if isinstance(want, Device):
-        return f"device {want.link.name}"
-    if isinstance(want, Sysctl):
-        return f"sysctl {want.path}"
-    if isinstance(want, Address):
-        return f"address {want.device} {want.address}"
-    if isinstance(want, SourceAddress):
-        return f"source {want.device} {want.address}"
-    if isinstance(want, PeerRoute):
-        return f"peer {want.peer}"
-    if isinstance(want, Mtu):
-        return f"mtu {want.device} {'six' if want.six else 'any'} {want.size:05}"  # in the order of their sizes
-    if isinstance(want, Clamp):
-        return f"firewall {want.device}"
-    netns = netns_of(want.device)
-    there = f" @{netns}" if netns else ""
-    if isinstance(want, Rule):
-        said = f"{want.source or 'all'} {want.iif or '-'} {want.fwmark}/{want.fwmask}"
-        return f"rule {want.family} {want.priority} {said} {want.table}{there}"
-    table = "main" if want.table == MAIN_TABLE else str(want.table)
-    return f"route {table} {want.destination} {want.metric}{there}"
-
 
 def split(name: str) -> tuple[str, str]:
     """Kind and rest of a resource's key."""
@@ -119,37 +83,9 @@ def split(name: str) -> tuple[str, str]:
     return kind, rest
 
 
-def device_of(want: Resource) -> str:
-    """The tunnel device that `want` hangs on."""
-    return want.link.name if isinstance(want, Device) else want.device
-
-
-def dump(want: Resource) -> list[Any]:
-    """`want` for JSON."""
-    kind = next(word for word, record in KINDS.items() if isinstance(want, record))
-    fields = [list(field) if isinstance(field, Link) else field for field in want]
-    if isinstance(want, Route) and not want.joins:
-        fields = fields[:-2]  # as an earlier release wrote it, so that equal wishes have one text
-    if isinstance(want, Clamp) and not want.slave:
-        fields = fields[:-1]  # likewise
-    return [kind, *fields]
-
-
-def load(stored: list[Any]) -> Resource:
-    """What `dump` stored; raises ValueError for anything else."""
-    kind, *fields = stored
-    record = KINDS.get(kind)
-    if record is None:
-        raise ValueError(f"no want is of kind {kind}")
-    if record is Device:
-        fields[0] = Link(*fields[0])
-    if record is Route and len(fields) == len(Route._fields):
-        fields[-2] = tuple(fields[-2])
-    try:
-        made: Resource = record(*fields)
-    except TypeError:
-        raise ValueError(f"a {kind} has other fields") from None
-    return made
+def device_of(asked: Resource) -> str:
+    """The tunnel device that `asked` hangs on."""
+    return asked.link.name if isinstance(asked, Device) else asked.device
 
 
 class DeletionRule(NamedTuple):
@@ -162,6 +98,8 @@ class DeletionRule(NamedTuple):
 Resources = tuple[Resource, ...]
 
 
+EMPTY: Mapping[Any, Any] = MappingProxyType({})
+
 RouteKey = tuple[str, int, int, str]
 """Destination, table, metric: what makes two routes one in the kernel; and their namespace."""
 
@@ -169,14 +107,26 @@ RouteKey = tuple[str, int, int, str]
 class Observed(NamedTuple):
     """Answers of the kernel; a missing key was not asked, None means it is not there."""
 
-    links: dict[str, Link | None]
-    addresses: dict[str, tuple[Address, ...]]  # by device
-    routes: dict[RouteKey, Route | None]
-    paths: dict[str, Path | None]  # by address: how a packet would go now, outside our devices
-    sysctls: dict[str, str | None]  # by path below /proc/sys
-    rules: frozenset[Rule]  # of ours and of others, that are as one of those asked for
-    others: dict[str, tuple[Route, ...]]  # by device: IPv4 routes that are not ours, where an address is removed
-    tables: dict[str, Clamp | None]  # by device: the nftables table of ours
+    links: Mapping[str, Link | None] = EMPTY
+    addresses: Mapping[str, tuple[Address, ...]] = EMPTY  # by device
+    routes: Mapping[RouteKey, Route | None] = EMPTY
+    paths: Mapping[str, Path | None] = EMPTY  # by address: how a packet would go now, outside our devices
+    others: Mapping[str, tuple[Route, ...]] = EMPTY  # by device: IPv4 routes not ours, where an address is removed
+    things: Mapping[str, Any] = EMPTY  # by kind, of the concerns that stand alone: what its reader in kernel/ gives
+
+
+class Left(NamedTuple):
+    """What of that is left after a plan's removals, with what the kernel takes along gone. `doubtful`: what may go with a
+    removed address and may not, with the address; `moved`: peers to whom the way is looked for anew."""
+
+    links: Mapping[str, Link | None] = EMPTY
+    addresses: Mapping[str, tuple[Address, ...]] = EMPTY
+    routes: Mapping[RouteKey, Route | None] = EMPTY
+    paths: Mapping[str, Path | None] = EMPTY
+    others: Mapping[str, tuple[Route, ...]] = EMPTY
+    things: Mapping[str, Any] = EMPTY
+    doubtful: Mapping[Any, str] = EMPTY
+    moved: frozenset[str] = frozenset()
 
 
 def route_key(route: Route) -> RouteKey:

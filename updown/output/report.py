@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from updown.concerns.catalogue import concern_of, key_of
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
-from updown.model.resources import Device, Mtu, key_of
+from updown.model.resources import Device, Mtu
 from updown.output.iproute2 import command, wrapped
 from updown.output.lines import WIDTH, folded, prefix
+from updown.output.reasons import reason_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +26,11 @@ def dedupe(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 def operation_json(operation: Operation) -> dict[str, Any]:
     """The action, the subject's fields, the command and the reason."""
     return {
+        "kind": concern_of(operation).kind,
         "action": operation.action,
         **{key: value for key, value in operation.subject._asdict().items() if value not in ("", 0, ())},
         "command": command(operation),
-        "reason": operation.reason,
+        "reason": reason_text(operation.reason),
     }
 
 
@@ -51,7 +54,7 @@ def plan_lines(report: Report, reasons: bool) -> list[str]:
     for operation in report.operations:
         lines.append(command(operation))
         if reasons:
-            lines += folded("    # ", operation.reason)
+            lines += folded("    # ", reason_text(operation.reason))
     for warning in report.warnings:
         lines += folded("# warning: ", warning)
     for remark in report.remarks:

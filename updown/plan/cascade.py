@@ -1,79 +1,85 @@
-"""What the kernel takes along with a removed device or address, and how it is put back."""
+"""What is left of what is there once a plan has removed something: what the kernel takes along, and what it may. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from updown.concerns import addresses, sysctls
-from updown.model.objects import OUR_PROTOCOL, Address, Route, family, host
-from updown.model.operations import Operation
-from updown.model.resources import Observed, SourceAddress, device_of, route_key
-from updown.plan.order import DeviceFates, PlanBuilder, PlanInput, first_holder
+from updown.concerns.device import is_kept
+from updown.model.objects import OUR_PROTOCOL, Address, Link, Route, family, host
+from updown.model.resources import Left, Observed, RouteKey
+from updown.plan.inputs import DeviceFate
+
+Fates = Mapping[str, DeviceFate]
 
 
-def left_of(observed: Observed, devices: DeviceFates) -> Observed:
-    """What there is once devices are deleted, and others made: on a new one no address and no route, sysctls by default."""
-    gone = set(devices.removed)
-    files = dict(observed.sysctls)
-    for path in observed.sysctls:
-        name = path.split("/")[3]
-        if name in devices.created:
-            files[path] = sysctls.initial_value(path, name, observed.sysctls, devices.mtus.get(name, 0))
+def is_created(fate: DeviceFate, have: Link | None) -> bool:
+    """Whether the plan makes the device, or makes it anew."""
+    want = fate.wanted.thing if fate.wanted else None
+    return isinstance(want, Link) and fate.ours and (have is None or not is_kept(want, have))
+
+
+def is_removed(fate: DeviceFate, have: Link | None) -> bool:
+    """Whether the plan deletes the device, for good or to make it anew."""
+    return have is not None and fate.wanted is not None and (fate.wanted.thing is None or is_created(fate, have))
+
+
+def removed_devices(fates: Fates, observed: Observed) -> frozenset[str]:
+    """Those that the plan deletes."""
+    return frozenset(name for name, fate in fates.items() if is_removed(fate, observed.links.get(name)))
+
+
+def without_devices(observed: Observed, fates: Fates) -> Left:
+    """What there is once devices are deleted, and others made: no address and no route on those, on a new one sysctls by
+    default and no IPv6 where that does not fit. Of a multipath route the kernel takes one hop, or with IPv4 all
+    (net/ipv4/fib_semantics.c fib_sync_down_dev, net/ipv6/route.c fib6_ifdown)."""
+    gone = removed_devices(fates, observed)
+    created = {name for name, fate in fates.items() if is_created(fate, observed.links.get(name))}
     lost = {host(one.address) for name in gone for one in observed.addresses.get(name, ())}
-    return observed._replace(
-        paths={end: None if end in lost else way for end, way in observed.paths.items()},
-        addresses={name: () if name in gone else there for name, there in observed.addresses.items()},
-        routes={key: None if have and set(have.devices) <= gone else have for key, have in observed.routes.items()},
-        sysctls=files,
+    routes: dict[RouteKey, Route | None] = {}
+    doubtful: dict[object, str] = {}
+    for key, have in observed.routes.items():
+        hops = set(have.devices) & gone if have else set()
+        routes[key] = None if have and hops == set(have.devices) else have
+        if hops and routes[key] is not None:
+            doubtful[have] = min(hops)
+    files = dict(observed.things.get("sysctl", {}))
+    for path in files:
+        name = path.split("/")[3]
+        link = fates[name].wanted if name in created else None
+        if link is not None and isinstance(link.thing, Link):
+            files[path] = sysctls.initial_value(path, name, observed.things["sysctl"], link.thing.mtu)
+    return Left(
+        observed.links,
+        {name: () if name in gone else there for name, there in observed.addresses.items()},
+        routes,
+        {end: None if end in lost else way for end, way in observed.paths.items()},
+        observed.others,
+        {**observed.things, "sysctl": files},
+        doubtful,
     )
 
 
-def restore_lost(ground: PlanInput, observed: Observed, draft: PlanBuilder) -> None:
-    """Plan anew what the kernel takes along with a removed address: routes that prefer it as source; with the last IPv4 address
-    all IPv4 routes of the device, the administrator's too; with a subnet's primary address the subnet's others
-    (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
-    withdrawn = [operation.subject for operation in draft.phases["unroute"]]
-    removed = [operation.subject for operation in draft.phases["strip"] if isinstance(operation.subject, Address)]
-    for address in removed:
-        bare = host(address.address)
-        four = family(address.address) == 4
-        left = [
-            other
-            for other in observed.addresses.get(address.device, ())
-            if family(other.address) == family(address.address) and other not in removed
-        ]
-        along = [other for other in left if four and addresses.same_subnet(other, address)]
-        for other in along:
-            why = f"it may go with {address.address}, its subnet's first"
-            draft.phases["address"].append(Operation("address add", other, reason=why))
-        lost = {bare, *(host(other.address) for other in along)}
-        flushed = four and len(along) == len(left)
-        for name, holders in ground.holders.items():
-            holder = first_holder(holders)
-            if holder is not None and isinstance(holder.resource, Route):
-                have = observed.routes.get(route_key(holder.resource))
-                taken = have is not None and (have.source in lost or (flushed and family(have.destination) == 4))
-                if have and have.hops and taken and address.device in have.devices and have not in withdrawn:
-                    why = f"{holder.claim.connection}: a hop of it goes with {address.address}"
-                    draft.phases["route"] += multipath_again(have, draft, why)
-            if holder is None or device_of(holder.resource) != address.device:
+def without_addresses(left: Left, removed: Iterable[Address]) -> Left:
+    """What there is once addresses are removed. The kernel takes along routes that prefer one as source, with a device's last
+    IPv4 address all its IPv4 routes, the administrator's too, and with a subnet's primary address the subnet's others, unless
+    promote_secondaries is set: these are doubtful (net/ipv4/fib_frontend.c fib_del_ifaddr, devinet.c)."""
+    gone = list(removed)
+    kept = {name: tuple(one for one in there if one not in gone) for name, there in left.addresses.items()}
+    others: dict[str, tuple[Route, ...]] = {}
+    doubtful = dict(left.doubtful)
+    for one in gone:
+        four = family(one.address) == 4
+        mates = [other for other in kept.get(one.device, ()) if family(other.address) == family(one.address)]
+        along = [other for other in mates if four and addresses.same_subnet(other, one)]
+        doubtful.update(dict.fromkeys(along, one.address))
+        flushed = four and len(along) == len(mates)
+        sources = {host(address.address) for address in (one, *along)}
+        for have in left.routes.values():
+            if have is None or have.protocol != OUR_PROTOCOL or one.device not in have.devices:
                 continue
-            want, why = holder.resource, f"{holder.claim.connection}: it goes with {address.address}"
-            if isinstance(want, SourceAddress) and want.address == bare and addresses.as_address(want) not in left:
-                draft.phases["source"].append(
-                    Operation("address add", addresses.as_address(want), reason=why, makes=name)
-                )
-                draft.made[name] = 0
-            elif isinstance(want, Route) and observed.routes.get(route_key(want)) == want and want not in withdrawn:
-                taken = want.source in lost or (flushed and family(want.destination) == 4)
-                if taken:
-                    draft.phases["route"].append(Operation("route replace", want, reason=why))
-        for route in observed.others.get(address.device, ()) if flushed else ():
-            why = f"it is not ours and goes with {address.address}"
-            draft.phases["route"].append(Operation("route add", route, reason=why))
-
-
-def multipath_again(have: Route, draft: PlanBuilder, why: str) -> list[Operation]:
-    """A multipath route put back as it is, unless the plan changes it anyway. It has to go first: one with the same hops would
-    be the same to the kernel, and keep the dead one (net/ipv4/fib_semantics.c fib_find_info)."""
-    if have.protocol != OUR_PROTOCOL or any(operation.before == have for operation in draft.phases["route"]):
-        return []
-    return [Operation("route replace", have, have, why)]
+            if have.source in sources or (flushed and family(have.destination) == 4):
+                doubtful.setdefault(have, one.address)
+        others.update({one.device: left.others.get(one.device, ())} if flushed else {})
+    paths = {end: None if end in {host(one.address) for one in gone} else way for end, way in left.paths.items()}
+    return left._replace(addresses=kept, paths=paths, others=others, doubtful=doubtful)

@@ -1,110 +1,96 @@
-"""A plan while it is being made, and what it is made from."""
+"""The order of a plan's operations. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 
-from updown.model.claims import FormerHolder, Holder
+from updown.concerns.catalogue import concern_of
+from updown.model.objects import OUR_PROTOCOL, Link, Route, host
 from updown.model.operations import Operation
-from updown.model.record import NamedTuple
+from updown.model.resources import Observed, route_key
+from updown.plan.cascade import Fates, is_created, removed_devices
+
+ORDER = (
+    "rule delete",
+    "early route",  # a multipath route leaves a device before that goes
+    "route delete",
+    "firewall delete",
+    "address delete",
+    "route prepend",
+    "device delete",
+    "peer delete",
+    "device add",
+    "sysctl",
+    "address add",
+    "device set",
+    "device state",
+    "firewall add",
+    "source add",
+    "peer add",
+    "route add",
+    "rule add",
+    "device down",  # last: what the kernel takes along cannot be undone
+)
+"""Steps of a plan: the concern's kind, and the verb; a change or replacement comes where its addition would."""
+
+VERBS = {"replace": "add", "change": "add"}
 
 
-class Liveness(NamedTuple):
-    """Devices that are to be down, since they follow their tunnels and have none (ours alone are set down), and devices whose
-    far end is silent: routes into them wait."""
-
-    no_sa: frozenset[str] = frozenset()
-    peer_silent: frozenset[str] = frozenset()
-
-
-class PlanInput(NamedTuple):
-    """Everything a plan is made from: the touched resources with who asks for them now, who asked before, and what we made.
-
-    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
-    """
-
-    holders: dict[str, list[Holder]]
-    ended: dict[str, list[FormerHolder]]
-    made: dict[str, int | None]
-    newest: str = ""
-    signals: Liveness = Liveness()
-    mtus: Mapping[str, int] = MappingProxyType({})  # by device: the least that its claims ask for, in bytes
-    used: frozenset[str] = frozenset()  # devices that tunnels use of which a lost ledger knew
-    ends: bool = False  # the event ends something and makes nothing: no conflict keeps it from that
-    anew: bool = False  # the machine's own routes may have changed: the ways to the peers follow them
+def step(operation: Operation) -> str:
+    """Where an operation comes."""
+    kind = concern_of(operation).kind
+    verb = operation.action.partition(" ")[2]
+    link, before = operation.subject, operation.before
+    if verb == "set" and isinstance(link, Link) and isinstance(before, Link) and link.vrf != before.vrf:
+        verb = "add"  # to its VRF before it has addresses
+    return f"{kind} {VERBS.get(verb, verb)}".rstrip()
 
 
-class Plan(NamedTuple):
-    """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
-
-    operations: tuple[Operation, ...]
-    warnings: tuple[str, ...]
-    made: dict[str, int | None]
-
-
-class DeviceFates(NamedTuple):
-    """What becomes of the touched devices: those whose addresses and routes go, are new, or cannot be used; and the MTU of
-    those that get one from us."""
-
-    removed: tuple[str, ...]
-    created: tuple[str, ...]
-    unusable: tuple[str, ...]
-    foreign: tuple[str, ...]
-    mtus: dict[str, int]
-    down: frozenset[str] = frozenset()  # to be: nothing can be routed into them
+def ordered(operations: Iterable[Operation], early: Iterable[Operation] = ()) -> tuple[Operation, ...]:
+    """Each operation once, step by step; of one step as they come."""
+    steps: dict[str, list[Operation]] = {name: [] for name in ORDER}
+    steps["early route"] = list(early)
+    for operation in operations:
+        steps[step(operation)].append(operation)
+    return tuple(dict.fromkeys(operation for name in ORDER for operation in steps[name]))
 
 
-class PlanBuilder:
-    """A plan while it is being made: operations by phase, warnings, and what we will have made. `lost`: peers to whom there is
-    no way but their own tunnel."""
-
-    def __init__(self) -> None:
-        self.lost: frozenset[str] = frozenset()
-        self.phases: dict[str, list[Operation]] = {
-            phase: []
-            for phase in (
-                "unrule",
-                "unroute",
-                "unclamp",
-                "strip",
-                "hand over",
-                "delete",
-                "unpeer",
-                "make",
-                "tune",
-                "address",
-                "raise",
-                "state",
-                "clamp",
-                "source",
-                "peer",
-                "route",
-                "rule",
-                "lower",
-            )
-        }
-        self.warnings: list[str] = []
-        self.made: dict[str, int | None] = {}
-
-    def done(self) -> Plan:
-        """The plan, in order."""
-        operations = [operation for phase in self.phases.values() for operation in phase]
-        return Plan(tuple(dict.fromkeys(operations)), tuple(dict.fromkeys(self.warnings)), self.made)
+def make_before_break(
+    operations: list[Operation], observed: Observed, fates: Fates
+) -> tuple[list[Operation], list[Operation]]:
+    """The operations, with routes put beside the old ones before whose devices are deleted, which takes milliseconds, since the
+    kernel waits for every processor; and what has to be done to multipath routes before one of their devices is: with that the
+    kernel takes all of an IPv4 route, and of an IPv6 route the one hop."""
+    gone = removed_devices(fates, observed)
+    peers = any(operation.kind == "peer" and not operation.action.endswith("delete") for operation in operations)
+    found: list[Operation] = []
+    early: list[Operation] = []
+    for operation in operations:
+        want, have = operation.subject, operation.before
+        if operation.action == "route add" and not peers and is_ready(operation, observed, fates):
+            operation = operation._replace(action="route prepend")
+        elif operation.action == "route replace" and isinstance(have, Route) and set(have.devices) & gone:
+            assert isinstance(want, Route)
+            if set(want.devices) <= set(have.devices) - gone:
+                early.append(operation)
+                continue
+            early.append(Operation("route delete", have, reason=operation.reason))
+            operation = operation._replace(action="route add", before=None)
+        found.append(operation)
+    return found, early
 
 
-def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:
-    """Whose word counts on a device: the claim of this event, else the latest of the tunnel that was the first to come: a
-    child's newest SA may have another key."""
-    if not holders:
-        return None
-    mates = [holder for holder in holders if holder.claim.tunnel == holders[0].claim.tunnel]
-    return next((holder for holder in holders if holder.claim.key == newest), mates[-1])
-
-
-def first_holder(holders: list[Holder], newest: str = "") -> Holder | None:
-    """Whose word counts: the claim of this event, else the first to come."""
-    for holder in holders:
-        if holder.claim.key == newest:
-            return holder
-    return holders[0] if holders else None
+def is_ready(operation: Operation, observed: Observed, fates: Fates) -> bool:
+    """Whether a route that is to be added stands now, as ours and on one device that goes, and could lead elsewhere at once.
+    Two of IPv6 with gateways would become one by both devices (rt6_qualify_for_ecmp)."""
+    want = operation.subject
+    if not isinstance(want, Route) or operation.kind or (want.gateway and ":" in want.destination):
+        return False
+    have, link = observed.routes.get(route_key(want)), observed.links.get(want.device)
+    if have is None or have.protocol != OUR_PROTOCOL or have.hops or want.hops or link is None or not link.up:
+        return False
+    fate = fates.get(want.device)
+    if want.device in removed_devices(fates, observed) or (fate and (is_created(fate, link) or not fate.usable)):
+        return False
+    own = {host(one.address) for one in observed.addresses.get(want.device, ())}
+    return not want.source or want.source in own

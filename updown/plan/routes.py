@@ -1,75 +1,74 @@
-"""The routes of the plan: who of several claims has one, and which have to wait. Pure."""
+"""Who of several claims has a route, and which have to wait. Pure."""
 
 from __future__ import annotations
 
 from updown.concerns import peer_routes, routes
 from updown.model.claims import SA, Holder, same_hosts
-from updown.model.objects import OUR_PROTOCOL, Route, host
-from updown.model.operations import Operation
-from updown.model.resources import Observed, PeerRoute, Resource, device_of, route_key, split
-from updown.plan.order import DeviceFates, PlanBuilder, PlanInput, first_holder
+from updown.model.objects import Route
+from updown.model.operations import Notice, Reason
+from updown.model.resources import Left, PeerRoute, Resource, device_of, route_key, split
+from updown.plan.inputs import Choice, PlanInput, Wanted, first_holder
+
+Lost = frozenset[str]
+"""Peers to whom there is no way but their own tunnel."""
 
 
-def peer_moved(want: PeerRoute, ground: PlanInput, observed: Observed) -> bool:
-    """Whether the tunnel's own end was another one before this event, or the machine may have another way to the peer."""
-    before = ground.ended.get(f"peer {want.peer}", [])
-    elsewhere = any(isinstance(old.resource, PeerRoute) and old.resource.local != want.local for old in before)
-    return elsewhere or (ground.anew and observed.paths.get(want.peer) is not None)
+def moved_peers(inputs: PlanInput, left: Left) -> frozenset[str]:
+    """The peers whose tunnel's own end was another one before this event, or to whom the machine may have another way."""
+    found: set[str] = set()
+    for asked in peers_asked(inputs):
+        before = inputs.former.get(f"peer {asked.peer}", [])
+        elsewhere = any(isinstance(old.resource, PeerRoute) and old.resource.local != asked.local for old in before)
+        if elsewhere or (inputs.paths_anew and left.paths.get(asked.peer) is not None):
+            found.add(asked.peer)
+    return frozenset(found)
 
 
-def lost_peers(ground: PlanInput, observed: Observed) -> frozenset[str]:
-    """The peers to whom there is no way but their own tunnel."""
-    asked = [first_holder(holders) for name, holders in ground.holders.items() if split(name)[0] == "peer"]
-    wants = [holder.resource for holder in asked if holder is not None]
-    return frozenset(
-        want.peer
-        for want in wants
-        if isinstance(want, PeerRoute) and peer_routes.is_lost(want, observed, peer_moved(want, ground, observed))
-    )
+def lost_peers(inputs: PlanInput, left: Left) -> Lost:
+    """The peers that only their own tunnel leads to."""
+    return frozenset(asked.peer for asked in peers_asked(inputs) if peer_routes.is_lost(asked, left))
 
 
-def is_looping(holder: Holder, draft: PlanBuilder) -> bool:
+def peers_asked(inputs: PlanInput) -> list[PeerRoute]:
+    """The ways to peers that are asked for."""
+    first = [first_holder(holders) for key, holders in inputs.holders.items() if split(key)[0] == "peer"]
+    return [one.resource for one in first if one is not None and isinstance(one.resource, PeerRoute)]
+
+
+def is_looping(holder: Holder, lost: Lost) -> bool:
     """Whether a claim's route would lead its own tunnel's packets into the tunnel."""
-    return isinstance(holder.resource, Route) and peer_routes.loops(holder.resource, holder.claim.resources, draft.lost)
+    return isinstance(holder.resource, Route) and peer_routes.loops(holder.resource, holder.claim.resources, lost)
 
 
-def plan_peer(holder: Holder, ground: PlanInput, observed: Observed, draft: PlanBuilder) -> None:
+def choose_route(holders: list[Holder], inputs: PlanInput, left: Left, shut: frozenset[str], lost: Lost) -> Choice:
+    """Decide over one route: the first claim has it whose device can take it; `shut` devices cannot."""
+    able = [one for one in holders if device_of(one.resource) not in shut and not is_looping(one, lost)]
+    if not able:
+        newest = next((one for one in holders if one.claim.key == inputs.newest and one.claim.kind == SA), None)
+        name = device_of(newest.resource) if newest else ""
+        text = f"the far end of {name} does not answer: nothing is routed into it"
+        silent = name in inputs.liveness.peer_silent
+        return Choice(
+            absent=withdraw_route(holders, inputs, left, lost),
+            warnings=(Notice("peer silent", text),) if silent else (),
+        )
+    want = merge_multipath(able)
+    stands = routes.not_ours(want, left)
+    warnings: tuple[str, ...] = (stands,) if stands else ()
+    if not any(one.claim.key == inputs.newest and serves(one.resource, want) for one in able):
+        warnings += warn_waiting(able, inputs.newest)
+    return Choice(Wanted(want, able[0].claim.connection), warnings=warnings)
+
+
+def choose_peer(holder: Holder, left: Left, lost: Lost) -> Choice:
     """The host route to a peer; a warning where there is no way for it."""
-    want = holder.resource
-    assert isinstance(want, PeerRoute)
-    if want.peer in draft.lost:
-        waiting = any(is_looping(Holder(holder.claim, one), draft) for one in holder.claim.resources)
-        draft.warnings.append(peer_routes.no_way(want, waiting))
-        return
-    operation = peer_routes.plan(want, observed, peer_moved(want, ground, observed), holder.claim.connection)
-    draft.phases["peer"] += [operation] if operation else []
-
-
-def plan_route(
-    holders: list[Holder], ground: PlanInput, observed: Observed, devices: DeviceFates, draft: PlanBuilder
-) -> None:
-    """Decide over one route: the first claim has it whose device can take it."""
-    shut = devices.down | ground.signals.peer_silent
-    open_to = [one for one in holders if device_of(one.resource) not in shut and not is_looping(one, draft)]
-    if not open_to:
-        draft.phases["unroute"] += withdraw_route(holders, ground, observed, draft)
-        newest = next((one for one in holders if one.claim.key == ground.newest and one.claim.kind == SA), None)
-        if newest and device_of(newest.resource) in ground.signals.peer_silent:
-            draft.warnings.append(
-                f"the far end of {device_of(newest.resource)} does not answer: nothing is routed into it"
-            )
-        return
-    holder = open_to[0]
-    assert isinstance(holder.resource, Route)
-    want = merge_multipath(open_to)
-    operation, warning = routes.plan(want, observed, devices.removed, holder.claim.connection)
-    if operation and isinstance(operation.before, Route) and set(operation.before.devices) & set(devices.removed):
-        shrink_multipath(operation, devices.removed, draft)
-    else:
-        draft.phases["route"] += [operation] if operation else []
-    draft.warnings += [warning] if warning else []
-    if not any(one.claim.key == ground.newest and serves(one.resource, want) for one in open_to):
-        warn_waiting(open_to, ground.newest, draft)
+    asked = holder.resource
+    assert isinstance(asked, PeerRoute)
+    if asked.peer in lost:
+        waiting = any(is_looping(Holder(holder.claim, one), lost) for one in holder.claim.resources)
+        return Choice(warnings=(peer_routes.no_way(asked, waiting),))
+    route = peer_routes.needed_route(asked, left, None)
+    return Choice(Wanted(route, holder.claim.connection) if route else None)
 
 
 def serves(asked: Resource, route: Route) -> bool:
@@ -91,68 +90,30 @@ def merge_multipath(holders: list[Holder]) -> Route:
     return want._replace(device=names[0], hops=tuple(names[1:]), mtu=least, joins=False)
 
 
-def shrink_multipath(operation: Operation, gone: tuple[str, ...], draft: PlanBuilder) -> None:
-    """Change a multipath route before one of its devices is deleted: with that the kernel takes all of an IPv4 route, and of an
-    IPv6 route the one hop (net/ipv4/fib_semantics.c fib_sync_down_dev, net/ipv6/route.c fib6_ifdown)."""
-    have, want = operation.before, operation.subject
-    assert isinstance(have, Route) and isinstance(want, Route)
-    if set(want.devices) <= set(have.devices) - set(gone):
-        draft.phases["unroute"].append(operation)
-        return
-    draft.phases["unroute"].append(Operation("route delete", have, reason=operation.reason))
-    draft.phases["route"].append(operation._replace(action="route add", before=None))
-
-
-def make_before_break(observed: Observed, devices: DeviceFates, draft: PlanBuilder) -> None:
-    """Put a route to a device that is ready for it beside the old one before whose device is deleted, and takes it along: the
-    kernel takes milliseconds for that, since it waits for every processor."""
-    waiting = draft.phases["route"]
-    ready = [] if draft.phases["peer"] else [one for one in waiting if is_ready(one, observed, devices)]
-    draft.phases["hand over"] = [one._replace(action="route prepend") for one in ready]
-    draft.phases["route"] = [one for one in waiting if one not in ready]
-
-
-def is_ready(operation: Operation, observed: Observed, devices: DeviceFates) -> bool:
-    """Whether a route that is to be added stands now, as ours and on one device that goes, and could lead elsewhere at once.
-    Two of IPv6 with gateways would become one by both devices (rt6_qualify_for_ecmp)."""
-    want = operation.subject
-    if not isinstance(want, Route) or operation.action != "route add" or (want.gateway and ":" in want.destination):
-        return False
-    have, link = observed.routes.get(route_key(want)), observed.links.get(want.device)
-    if have is None or have.protocol != OUR_PROTOCOL or have.hops or want.hops or link is None or not link.up:
-        return False
-    own = {host(one.address) for one in observed.addresses.get(want.device, ())}
-    untouched = want.device not in {*devices.removed, *devices.created, *devices.unusable, *devices.down}
-    return untouched and (not want.source or want.source in own)
-
-
-def withdraw_route(holders: list[Holder], ground: PlanInput, observed: Observed, draft: PlanBuilder) -> list[Operation]:
+def withdraw_route(
+    holders: list[Holder], inputs: PlanInput, left: Left, lost: Lost
+) -> tuple[tuple[Resource, Reason], ...]:
     """A route that leads to a silent far end, or a tunnel's own packets into it, goes; those of a device that is set down go
     with that."""
-    want = holders[0].resource
-    assert isinstance(want, Route)
-    have = observed.routes.get(route_key(want))
+    have = left.routes.get(route_key(holders[0].resource)) if isinstance(holders[0].resource, Route) else None
     if have is None:
-        return []
-    if set(have.devices) & ground.signals.peer_silent:
-        return routes.plan_removal(have, f"the far end of {have.device} does not answer")
+        return ()
     ours = [one for one in holders if one.resource == have or (have.hops and device_of(one.resource) in have.devices)]
-    if any(is_looping(one, draft) for one in ours):
-        return routes.plan_removal(have, f"no way to the peer outside {have.device}")
-    return []
+    if set(have.devices) & inputs.liveness.peer_silent:
+        return ((have, Reason("silent route", what=have.device)),)
+    return ((have, Reason("loops", what=have.device)),) if any(is_looping(one, lost) for one in ours) else ()
 
 
-def warn_waiting(holders: list[Holder], newest: str, draft: PlanBuilder) -> None:
+def warn_waiting(holders: list[Holder], newest: str) -> tuple[Notice, ...]:
     """Tell the claim of this event where another holds its route, on another device."""
     holder, ours = first_holder(holders), first_holder(holders, newest)
     if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.resource, Route):
-        return
+        return ()
     if same_hosts(holder.claim, ours.claim) and holder.claim.tunnel == ours.claim.tunnel:
-        return  # its predecessor, soon to go (strongSwan's make-before-break)
+        return ()  # its predecessor, soon to go (strongSwan's make-before-break)
     theirs = holder.resource
-    if isinstance(theirs, Route) and not serves(ours.resource, theirs):
-        by = f", if_id {theirs.if_id}" if theirs.if_id and theirs.device == ours.resource.device else ""
-        draft.warnings.append(
-            f"{ours.resource.destination} is held by {holder.claim.connection} on {theirs.device}{by};"
-            " ours waits. A metric orders the two"
-        )
+    if not isinstance(theirs, Route) or serves(ours.resource, theirs):
+        return ()
+    by = f", if_id {theirs.if_id}" if theirs.if_id and theirs.device == ours.resource.device else ""
+    text = f"{ours.resource.destination} is held by {holder.claim.connection} on {theirs.device}{by}; ours waits."
+    return (Notice("route waits", f"{text} A metric orders the two"),)

@@ -1,69 +1,97 @@
-"""Who asks for what an event touches, and what the kernel shows of it: the ground that a plan stands on."""
+"""What a plan has to look at: who asks for what an event touches, and what the kernel shows of it.
+
+Everything else of the plan is pure; this reads the ledger and the kernel, by what the pure functions say that they need.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from updown.concerns import addresses, device, mtu
+from updown.concerns import addresses, mtu
+from updown.concerns.catalogue import key_of
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.observe import observe
-from updown.ledger.liveness import blocks_routes, liveness
+from updown.ledger.liveness import is_silent, is_up
 from updown.ledger.store import Ledger
-from updown.model.claims import Claim, FormerHolder
-from updown.model.objects import Address, Route, family, host
-from updown.model.resources import Device, Observed, PeerRoute, Resource, SourceAddress, key_of, split
-from updown.plan.order import PlanInput, authoritative_holder
+from updown.model.claims import Claim, FormerHolder, Holder
+from updown.model.errors import UpdownError
+from updown.model.objects import Address, Link, Route, family, host
+from updown.model.record import NamedTuple
+from updown.model.resources import Observed, PeerRoute, Resource, SourceAddress, device_of, follows_tunnels, split
+from updown.plan.cascade import Fates, is_created, removed_devices
+from updown.plan.desired import absent
+from updown.plan.devices import device_fates
+from updown.plan.inputs import Liveness, PlanInput, authoritative_holder
 
 
-def look_at_touched(
-    touched: Sequence[str],
-    ended: dict[str, list[FormerHolder]],
-    newest: str,
-    ledger: Ledger,
-    netlink: Netlink,
-    anew: bool = False,
-) -> tuple[PlanInput, Observed]:
-    """Who asks for what is touched, and what the kernel shows of it; `anew` as in observe.
+class Touched(NamedTuple):
+    """What an event touches: keys of resources, who asked for them before, and the key of the claim that it made or renewed.
+    `ended`: the claims that change; `only_ends` and `paths_anew` as in PlanInput."""
 
-    Where a device must be made anew, was found without its routes, or loses an address, everything that hangs on it is touched
-    too.
+    keys: Sequence[str]
+    former: dict[str, list[FormerHolder]]
+    newest: str = ""
+    ended: tuple[Claim, ...] = ()
+    only_ends: bool = False
+    paths_anew: bool = False
+
+
+def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput, Observed]:
+    """Who asks for what is touched, and what the kernel shows of it. Raises Conflict where that shows that the event is in
+    vain, and KernelError where a device's namespace is not there.
+
+    Where a device is made, was found without its routes, or loses an address, everything that hangs on it is touched too.
     """
-    names = list(dict.fromkeys(touched))
-    ground = inputs_of(names, ended, newest, ledger)
-    observed = observe(netlink, resources_in(ground), (), anew)
-    devices = disturbed_devices(ground, observed)
-    hanging = [name for device_name in devices for name in ledger.keys_on(device_name)]
-    hanging += [name for source in sources_lost(ground, observed, devices) for name in ledger.keys_beside(source)]
-    if set(hanging) - set(names) or any(observed.links.get(name) for name in devices):
-        ground = inputs_of([*names, *hanging], ended, newest, ledger)
-        observed = observe(netlink, resources_in(ground), devices, anew)
-    return ground, observed
+    keys = list(dict.fromkeys(touched.keys))
+    inputs = inputs_of(keys, touched, ledger)
+    observed = observe(netlink, resources_in(inputs), (), touched.paths_anew)
+    inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended, netlink))
+    fates = device_fates(inputs, observed)
+    for name in fates:
+        if is_created(fates[name], observed.links.get(name)):
+            netlink.at(name)  # a namespace that is not there is told before anything is done, or shown
+    leaving = removed_addresses(inputs, observed, fates)
+    disturbed = disturbed_devices(observed, fates, leaving)
+    hanging = [key for name in disturbed for key in ledger.keys_on(name)]
+    hanging += [key for source in sources_lost(observed, leaving, disturbed) for key in ledger.keys_beside(source)]
+    if set(hanging) - set(keys) or any(observed.links.get(name) for name in disturbed):
+        inputs = inputs_of([*keys, *hanging], touched, ledger)._replace(in_use=inputs.in_use)
+        observed = observe(netlink, resources_in(inputs), disturbed, touched.paths_anew)
+    return inputs, observed
 
 
-def inputs_of(names: Sequence[str], ended: dict[str, list[FormerHolder]], newest: str, ledger: Ledger) -> PlanInput:
+def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInput:
     """What the ledger knows of these resources."""
-    devices = [split(name)[1] for name in names if name.startswith("device ")]
+    newest = touched.newest
+    devices = [split(key)[1] for key in keys if key.startswith("device ")]
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
-    names = list(dict.fromkeys([*names, *(name for name in clamps if ledger.made(name) is not None)]))
-    holders = {name: ledger.holders(name, newest) for name in names}
-    shared = [
-        name
-        for name, found in holders.items()
-        if found and isinstance(found[0].resource, Route) and found[0].resource.joins
-    ]
-    holders.update({name: ledger.holders(name, newest, each_device=True) for name in shared})
-    ways = peer_routes_of([one.claim for name in names if name.startswith("route ") for one in holders[name]])
-    names += [name for name in ways if name not in holders]
-    holders = {name: holders[name] if name in holders else ledger.holders(name, newest) for name in names}
-    found = liveness(holders, ended, newest, ledger)
+    keys = list(dict.fromkeys([*keys, *(key for key in clamps if ledger.made(key) is not None)]))
+    holders = {key: ledger.holders(key, newest) for key in keys}
+    shared = [key for key, found in holders.items() if found and is_multipath(found[0].resource)]
+    holders.update({key: ledger.holders(key, newest, each_device=True) for key in shared})
+    peers = peer_routes_of([one.claim for key in keys if key.startswith("route ") for one in holders[key]])
+    keys += [key for key in peers if key not in holders]
+    holders = {key: holders[key] if key in holders else ledger.holders(key, newest) for key in keys}
+    found = liveness(holders, touched.former, newest, ledger)
     shut = [
-        name for name in names if name.startswith("route ") and holders[name] and blocks_routes(found, holders[name][0])
+        key
+        for key in keys
+        if key.startswith("route ")
+        and holders[key]
+        and device_of(holders[key][0].resource) in found.no_sa | found.peer_silent
     ]
     if shut:  # who comes first cannot have the route now: who does?
-        holders.update({name: ledger.holders(name, newest, each_device=True) for name in shut})
-        found = liveness(holders, ended, newest, ledger)
+        holders.update({key: ledger.holders(key, newest, each_device=True) for key in shut})
+        found = liveness(holders, touched.former, newest, ledger)
     mtus = {name: mtu.device_mtu(*ledger.least_mtus(name)) for name in devices}
-    return PlanInput(holders, ended, {name: ledger.made(name) for name in names}, newest, found, mtus)
+    made = {key: ledger.made(key) for key in keys}
+    flags = (frozenset[str](), touched.only_ends, touched.paths_anew)
+    return PlanInput(holders, touched.former, made, newest, found, mtus, *flags)
+
+
+def is_multipath(asked: Resource) -> bool:
+    """Whether a route shares its prefix with others that say so too."""
+    return isinstance(asked, Route) and asked.joins
 
 
 def peer_routes_of(claims: list[Claim]) -> list[str]:
@@ -72,60 +100,92 @@ def peer_routes_of(claims: list[Claim]) -> list[str]:
     return list(dict.fromkeys(key_of(want) for one in each for want in one.resources if isinstance(want, PeerRoute)))
 
 
-def resources_in(ground: PlanInput) -> list[Resource]:
-    """Everything the ground speaks of, so that all of it is observed."""
-    asked = [holder.resource for holders in ground.holders.values() for holder in holders]
-    return asked + [old.resource for name in ground.holders for old in ground.ended.get(name, [])]
+def resources_in(inputs: PlanInput) -> list[Resource]:
+    """Everything the inputs speak of, so that all of it is observed."""
+    asked = [holder.resource for holders in inputs.holders.values() for holder in holders]
+    return asked + [old.resource for key in inputs.holders for old in inputs.former.get(key, [])]
 
 
-def disturbed_devices(ground: PlanInput, observed: Observed) -> tuple[str, ...]:
-    """Devices on which more than the touched resources needs a look."""
+def liveness(
+    holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]], newest: str, ledger: Ledger
+) -> Liveness:
+    """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
+    silent."""
+    no_sa: set[str] = set()
+    silent: set[str] = set()
+    asked = [holder.resource for found in holders.values() for holder in found]
+    for device in dict.fromkeys(
+        device_of(want) for want in asked + [old.resource for key in holders for old in former.get(key, ())]
+    ):
+        key = f"device {device}"
+        found = holders[key] if key in holders else ledger.holders(key, newest)
+        holder = authoritative_holder(found, newest)
+        wants = [holder.resource] if holder else [old.resource for old in former.get(key, ())][-1:]
+        if follows_tunnels(wants) and not is_up(ledger, device):
+            no_sa.add(device)
+        if is_silent(ledger, device):
+            silent.add(device)
+    return Liveness(frozenset(no_sa), frozenset(silent))
+
+
+def used_by_other_tunnels(
+    inputs: PlanInput, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink
+) -> frozenset[str]:
+    """The devices about to be left that this ledger did not make, but one that was lost (a negative index says so), and whose
+    key is in IPsec policies beside those of the claims that end."""
+    found = [
+        (key, link)
+        for key, holders in inputs.holders.items()
+        if key.startswith("device ") and not holders and (inputs.made.get(key) or 0) < 0
+        for link in [observed.links.get(split(key)[1])]
+        if link is not None
+    ]
+    if not found:
+        return frozenset()
+    from updown.model.ipsec import used_by_other_tunnels  # as rare as it is slow
+
+    try:
+        policies = netlink.policies()
+    except UpdownError:
+        return frozenset(key for key, _ in found)
+    return frozenset(key for key, link in found if used_by_other_tunnels(link, policies, ended))
+
+
+def disturbed_devices(observed: Observed, fates: Fates, leaving: Mapping[str, list[Address]]) -> tuple[str, ...]:
+    """Devices on which more than the touched resources needs a look: made, set up, or with addresses that leave and take others
+    along. One that cannot be used, or is a daemon's and not there, needs none, however many claims are on it (promise P9)."""
     found: list[str] = []
-    for name, holders in ground.holders.items():
-        kind, rest = split(name)
-        if kind == "device" and holders:
-            link = observed.links.get(rest)
-            holder = authoritative_holder(holders, ground.newest)
-            want = holder.resource if holder else None
-            assert isinstance(want, Device)
-            idle = rest in ground.signals.no_sa and link and device.is_ours(link, ground.made.get(name), want.link)
-            if link is None or not (link.up or idle) or not device.changes_in_place(want.link, link):
-                found.append(rest)
-    for device_name, gone in addresses_removed(ground, observed).items():
-        have = observed.addresses.get(device_name, ())
-        left = [other for other in have if not any(other == one or addresses.same_subnet(other, one) for one in gone)]
-        if not set(gone) <= set(have) or not any(family(other.address) == 4 for other in left):
-            found.append(device_name)
+    for name, fate in fates.items():
+        have, want = observed.links.get(name), fate.wanted.thing if fate.wanted else None
+        if isinstance(want, Link) and (is_created(fate, have) or (have is not None and want.up and not have.up)):
+            found.append(name)
+    for name, gone in leaving.items():
+        there = observed.addresses.get(name, ())
+        left = [other for other in there if not any(other == one or addresses.same_subnet(other, one) for one in gone)]
+        if not set(gone) <= set(there) or not any(family(other.address) == 4 for other in left):
+            found.append(name)
     return tuple(dict.fromkeys(found))
 
 
-def addresses_removed(ground: PlanInput, observed: Observed) -> dict[str, list[Address]]:
+def removed_addresses(inputs: PlanInput, observed: Observed, fates: Fates) -> dict[str, list[Address]]:
     """By device, the addresses of ours that nobody asks for any more; not of devices that go themselves."""
+    gone = removed_devices(fates, observed)
     found: dict[str, list[Address]] = {}
-    for name, holders in ground.holders.items():
-        last = ground.ended.get(name, [])
-        want = last[-1].resource if last and not holders and ground.made.get(name) is not None else None
-        if isinstance(want, (Address, SourceAddress)) and not is_deleted(want.device, ground, observed):
-            found.setdefault(want.device, []).append(addresses.as_address(want))
+    for choice in absent(inputs, observed).values():
+        for asked, _ in choice.absent:
+            if isinstance(asked, (Address, SourceAddress)) and asked.device not in gone:
+                found.setdefault(asked.device, []).append(addresses.as_address(asked))
     return found
 
 
-def is_deleted(device_name: str, ground: PlanInput, observed: Observed) -> bool:
-    """Whether the device is deleted with its last claim (as plan.release_device does)."""
-    name = f"device {device_name}"
-    have = observed.links.get(device_name)
-    wants = [last.resource for last in ground.ended.get(name, []) if isinstance(last.resource, Device)]
-    if have is None or not wants or name not in ground.holders or ground.holders[name]:
-        return False
-    return all(want.with_last for want in wants) and device.is_ours(have, ground.made.get(name), wants[-1].link)
-
-
-def sources_lost(ground: PlanInput, observed: Observed, devices: Sequence[str]) -> list[str]:
+def sources_lost(observed: Observed, leaving: Mapping[str, list[Address]], disturbed: Sequence[str]) -> list[str]:
     """The source addresses whose routes the kernel takes along with an address that goes, where the device keeps others, so
     that only these need a look."""
-    found: list[str] = []
-    for device_name, gone in addresses_removed(ground, observed).items():
-        for one in gone if device_name not in devices else ():
-            along = [other for other in observed.addresses[device_name] if addresses.same_subnet(other, one)]
-            found += [f"source {device_name} {host(other.address)}" for other in along]
-    return found
+    return [
+        f"source {name} {host(other.address)}"
+        for name, gone in leaving.items()
+        if name not in disturbed
+        for one in gone
+        for other in observed.addresses[name]
+        if addresses.same_subnet(other, one)
+    ]

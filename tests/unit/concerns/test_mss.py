@@ -149,8 +149,10 @@ def test_what_no_claim_holds_is_found_by_its_name(machine: Machine) -> None:
 
 def test_a_device_elsewhere_has_its_table_there() -> None:
     there = Clamp("vti5@red", 1438)
-    assert command("firewall add", there) == "ip netns exec red " + command("firewall add", Clamp("vti5", 1438))
-    assert command("firewall delete", there) == "ip netns exec red nft delete table inet vti-updown-vti5"
+    assert command(Operation("firewall add", there)) == "ip netns exec red " + command(
+        Operation("firewall add", Clamp("vti5", 1438))
+    )
+    assert command(Operation("firewall delete", there)) == "ip netns exec red nft delete table inet vti-updown-vti5"
     comments = [rule.comment for rule in rules(there)]
     assert clamp_of("vti5@red", comments) == there
 
@@ -178,7 +180,7 @@ def test_only_names_of_ours_are_ours() -> None:
 
 
 def test_a_clamp_that_was_not_recognised_is_undone_by_one_by_the_route() -> None:
-    assert command("firewall add", Clamp("vti5", -1)) == command("firewall add", Clamp("vti5", 0))
+    assert command(Operation("firewall add", Clamp("vti5", -1))) == command(Operation("firewall add", Clamp("vti5", 0)))
 
 
 # -- nft itself, played by a script

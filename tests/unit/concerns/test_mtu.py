@@ -10,6 +10,7 @@ from tests.kit.charon import Child, charon_call
 from tests.kit.machine import WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.unit.kernel.netlink.test_xfrm import state as xfrm_state
 from updown import daemons
+from updown.concerns.catalogue import dump, key_of, load
 from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, MtuFacts, Sa, device_mtu, tunnel_mtu
 from updown.kernel import path_mtu as sa_room
 from updown.kernel.netlink.wire import attribute, attribute_u32
@@ -17,7 +18,8 @@ from updown.kernel.path_mtu import Outgoing, decode, newest, of_tunnel
 from updown.model.errors import KernelError
 from updown.model.ipsec import Key
 from updown.model.objects import Link
-from updown.model.resources import Mtu, dump, key_of, load
+from updown.model.resources import Mtu
+from updown.output.reasons import reason_text
 from updown.output.report import explanation, operation_json
 
 GCM = Sa(ESP, TUNNEL, 4, "rfc4106(gcm(aes))", 16)
@@ -301,7 +303,7 @@ def test_a_changed_sa_changes_the_mtu_by_link_set(machine: Machine, sas: Sas) ->
     report = machine.send(call(T, "up"))
     shown = [operation_json(operation)["command"] for operation in report.operations]
     assert shown[0] == "ip link set vti5 mtu 1438"
-    assert report.operations[0].reason.endswith(
+    assert reason_text(report.operations[0].reason).endswith(
         "eth0 1500 - IPv4 20 - UDP 8 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1438"
     )
     assert texts(machine, T) == ([], ())

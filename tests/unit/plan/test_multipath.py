@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.kit.machine import EAST, THIRD, Machine, Tunnel, call, establish, withdraw
+from updown.concerns.catalogue import dump, load
 from updown.ledger.liveness import set_missed_probes
 from updown.model.objects import Route
-from updown.model.resources import dump, load
 from updown.output.iproute2 import command
 from updown.output.report import operation_json
 
@@ -169,11 +169,8 @@ def test_a_death_at_any_moment_is_made_up_for(
     pytest.fail("it never ends")
 
 
-def test_an_old_wish_reads_as_before() -> None:
-    plain = Route("10.2.0.0/24", "vti5")
-    assert dump(plain) == ["route", "10.2.0.0/24", "vti5", "", 254, 0, 0, "", 160, 0]
-    assert load(dump(plain)) == plain
-    shared = plain._replace(joins=True)
+def test_a_shared_route_reads_back_from_json() -> None:
+    shared = Route("10.2.0.0/24", "vti5", hops=("vti6",), joins=True)
     assert load(json.loads(json.dumps(dump(shared)))) == shared
 
 

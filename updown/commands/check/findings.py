@@ -12,15 +12,14 @@ from functools import partial
 from updown.commands.check.facts import RECONCILE, VTIS, CheckFacts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
 from updown.commands.make import claim_of, missing_keys
+from updown.concerns.catalogue import concern_of
 from updown.concerns.device import is_fallback
-from updown.concerns.mss import table
-from updown.concerns.sysctls import all_of, conf
+from updown.concerns.sysctls import all_of, conf, write_command
 from updown.ledger.liveness import MISSES
 from updown.model.claims import MADE, Claim
 from updown.model.errors import Refused
-from updown.model.objects import MAIN_TABLE, Address, Link, Route, Rule, bare, netns_of
+from updown.model.objects import MAIN_TABLE, Link, Route, Rule, bare
 from updown.model.operations import Operation
-from updown.model.resources import Clamp
 from updown.output.iproute2 import command
 from updown.settings.file import resolve
 
@@ -76,34 +75,12 @@ def resources(facts: CheckFacts) -> Iterator[Finding]:
 
 def difference(operation: Operation, have: Link | None) -> str:
     """What an operation of reconcile's would mend."""
-    subject, action = operation.subject, operation.action
-    if isinstance(subject, Link):
-        if action == "link add":
-            return f"{subject.name} is missing" if have is None else f"{subject.name} is another than asked for"
-        if action == "link delete":
-            return f"{subject.name} is ours, and no claim asks for it" if "claim" in operation.reason else ""
-        before = operation.before if isinstance(operation.before, Link) else subject
-        if action == "link change":
-            said = operation.reason.partition(": ")[2] or operation.reason
-            return f"{subject.name} has {said}"
-        if action == "link state":
-            return f"{subject.name} is {'not ' if subject.dormant else ''}dormant"
-        if before.up != subject.up:
-            return f"{subject.name} is {'down' if subject.up else 'up, but no tunnel is'}"
-        if before.mtu != subject.mtu:
-            return f"{subject.name} has mtu {before.mtu}, wanted {subject.mtu}"
-        return f"{subject.name} lost its alias {subject.alias}"
-    verb = {"add": "is missing", "delete": "is left over", "replace": "is another"}.get(action.split(" ")[-1], "")
-    if isinstance(subject, Address):
-        return f"{subject.device}: address {subject.address} {verb}"
-    if isinstance(subject, Rule):
-        return f"{subject.device or 'here'}: rule {subject.priority} for table {subject.table} {verb}"
-    if isinstance(subject, Route):
-        return f"{subject.device}: route {subject.destination} {verb}"
-    if isinstance(subject, Clamp):
-        return f"{subject.device}: nftables table {table(subject.device)} {verb}"
-    had = getattr(operation.before, "value", "")
-    return f"{subject.device}: {subject.path} is {had}, wanted {subject.value}"
+    subject = operation.subject
+    if isinstance(subject, Link) and operation.action == "link add":
+        return f"{subject.name} is missing" if have is None else f"{subject.name} is another than asked for"
+    if isinstance(subject, Link) and operation.action == "link delete":
+        return f"{subject.name} is ours, and no claim asks for it" if operation.reason.code == "orphan" else ""
+    return concern_of(operation).told(operation)
 
 
 def sysctls(facts: CheckFacts) -> Iterator[Finding]:
@@ -116,20 +93,17 @@ def sysctls(facts: CheckFacts) -> Iterator[Finding]:
             says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
             yield Finding(
-                "rp_filter", link.name, text, f"{write_command(link, path)}=2, or `rp_filter = auto` in the settings"
+                "rp_filter",
+                link.name,
+                text,
+                f"{write_command(link.name, path)}=2, or `rp_filter = auto` in the settings",
             )
         path = conf("ipv4", link.name, "disable_xfrm")
         if link.kind in VTIS and facts.sysctls.get(path) == "1":
             text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
             yield Finding(
-                "disable_xfrm", link.name, text, f"{write_command(link, path)}=0, and see what sets it (sysctl.d)"
+                "disable_xfrm", link.name, text, f"{write_command(link.name, path)}=0, and see what sets it (sysctl.d)"
             )
-
-
-def write_command(link: Link, path: str) -> str:
-    """The command that writes a device's sysctl, up to the value."""
-    netns = netns_of(link.name)
-    return f"ip netns exec {netns} sysctl -w {path.replace(f'@{netns}', '')}" if netns else f"sysctl -w {path}"
 
 
 def fallback(facts: CheckFacts) -> Iterator[Finding]:

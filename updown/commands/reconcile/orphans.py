@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from updown.concerns import device
+from updown.concerns.catalogue import key_of
 from updown.kernel import namespace, nft
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.route_messages import RouteSeen
@@ -13,9 +14,9 @@ from updown.ledger.store import Ledger
 from updown.model.claims import FormerHolder
 from updown.model.ipsec import Database, in_use
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
-from updown.model.operations import Operation
+from updown.model.operations import Operation, Reason
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Device, Resource, SourceAddress, device_of, key_of, split
+from updown.model.resources import Clamp, Device, Resource, SourceAddress, device_of, split
 from updown.settings.file import Line, resolve
 
 ORPHAN = "nobody"
@@ -135,7 +136,9 @@ def without_devices(route: Route, left: set[str]) -> list[Operation]:
     first, *more = [name for name in route.devices if name not in left] or [""]
     if not first or len(more) + 1 == len(route.devices):
         return []
-    return [Operation("route replace", route._replace(device=first, hops=tuple(more)), route, "the other devices go")]
+    return [
+        Operation("route replace", route._replace(device=first, hops=tuple(more)), route, Reason("other devices go"))
+    ]
 
 
 def add_orphan(gone: dict[str, list[FormerHolder]], name: str, want: Resource) -> None:

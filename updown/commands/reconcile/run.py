@@ -14,6 +14,7 @@ from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
 from updown.commands.reconcile.renewed import counts_itself, outdated_mtus
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
+from updown.concerns.catalogue import key_of
 from updown.concerns.endpoints import with_configured_ends
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.libreswan import status
@@ -31,8 +32,8 @@ from updown.model.claims import SA, Change, Claim, FormerHolder
 from updown.model.errors import Refused, UpdownError
 from updown.model.ipsec import Database
 from updown.model.objects import Link
-from updown.model.operations import Operation, Report
-from updown.model.resources import device_of, key_of
+from updown.model.operations import Operation, Reason, Report
+from updown.model.resources import device_of
 from updown.output.report import dedupe
 from updown.serve import namespace_name, open_for_command, settings_lines
 from updown.settings.file import Line
@@ -247,7 +248,7 @@ def remove_orphans(gone: list[FormerHolder], ledger: Ledger, netlink: Netlink, d
 
 def as_orphan(operation: Operation) -> Operation:
     """The operation, with the reason of a left-over."""
-    return operation._replace(reason="it is ours, and no claim asks for it")
+    return operation._replace(reason=Reason("orphan"))
 
 
 def as_warning(error: UpdownError) -> Report:

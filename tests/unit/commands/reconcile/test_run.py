@@ -273,7 +273,7 @@ def test_a_device_of_ours_that_no_claim_asks_for_goes(machine: Machine) -> None:
     foreign(machine)
     outcome = reconcile(machine, said())
     assert machine.devices() == set()
-    assert [operation.reason for operation in outcome.report.operations] == ["it is ours, and no claim asks for it"]
+    assert [operation.reason.code for operation in outcome.report.operations] == ["orphan"]
 
 
 def test_one_that_serves_several_peers_stays_but_its_routes_go(machine: Machine) -> None:

@@ -1,0 +1,167 @@
+"""Who reads and who changes what in the kernel: one actor for each effect, by the first word of an operation's action.
+
+The only effects of the program are here and in what this calls. A new subsystem is one more file in this folder, and its line
+in ACTORS.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+from updown.concerns import sysctls
+from updown.kernel import nft, sysctl
+from updown.kernel.netlink.rtnetlink import Netlink
+from updown.model.errors import KernelError
+from updown.model.objects import Address, Link, Route, Rule, bare, netns_of, placed
+from updown.model.operations import Operation
+from updown.model.record import NamedTuple
+from updown.model.resources import Clamp, Sysctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Actor(NamedTuple):
+    """`perform` does an operation, and gives the index of a device it made; it raises KernelError. `read` gives what is there
+    of what is wanted, for concerns that stand alone (`disturbed` devices may be made anew); observe.py asks for others."""
+
+    perform: Callable[[Operation, Netlink], int | None]
+    read: Callable[[Netlink, list[Any], Sequence[str]], Any] | None = None
+
+
+def perform(operation: Operation, netlink: Netlink) -> int | None:
+    """One operation; gives the index of a device it made. Raises KernelError."""
+    return ACTORS[operation.effect].perform(operation, netlink)
+
+
+def perform_sysctl(operation: Operation, _netlink: Netlink) -> None:
+    """Write a file below /proc/sys."""
+    want = operation.subject
+    assert isinstance(want, Sysctl)
+    sysctl.write(want.path, want.value)
+
+
+def read_sysctls(_netlink: Netlink, wants: list[Sysctl], disturbed: Sequence[str]) -> dict[str, str | None]:
+    """The sysctls wanted, `all` beside them where that decides, and `default` where the device is made, or made anew."""
+    found: dict[str, str | None] = {}
+    for want in wants:
+        for path in sysctls.paths_read(want):
+            if path not in found:
+                found[path] = sysctl.read(path)
+        if found[want.path] is None or want.device in disturbed:
+            found[sysctls.default_path(want)] = sysctl.read(sysctls.default_path(want))
+    return found
+
+
+def perform_firewall(operation: Operation, _netlink: Netlink) -> None:
+    """Make or delete a table of ours."""
+    clamp = operation.subject
+    assert isinstance(clamp, Clamp)
+    if operation.action == "firewall delete":
+        nft.delete_table(clamp.device)
+    else:
+        nft.put_table(clamp)
+
+
+def read_firewall(_netlink: Netlink, wants: list[Clamp], _disturbed: Sequence[str]) -> dict[str, Clamp | None]:
+    """By device, the table of ours."""
+    return {want.device: nft.read_table(want.device) for want in wants}
+
+
+def perform_address(operation: Operation, netlink: Netlink) -> None:
+    """Add or remove an address."""
+    address = operation.subject
+    assert isinstance(address, Address)
+    index, there = index_of(netlink, address.device), netlink.at(address.device)
+    change = there.add_address if operation.action == "address add" else there.delete_address
+    change(index, address.address, device=address.device)
+
+
+def perform_rule(operation: Operation, netlink: Netlink) -> None:
+    """Add or remove a policy rule."""
+    rule = operation.subject
+    assert isinstance(rule, Rule)
+    there = netlink.at(rule.device)
+    (there.add_rule if operation.action == "rule add" else there.delete_rule)(rule)
+
+
+def read_rules(netlink: Netlink, wants: list[Rule], _disturbed: Sequence[str]) -> frozenset[Rule]:
+    """The wanted rules that are there, whoever made them. Linux has no question for a single rule, so all are read."""
+    found: set[Rule] = set()
+    dumps: dict[tuple[str, int], list[Rule]] = {}
+    for want in wants:
+        where = (netns_of(want.device), want.family)
+        if where not in dumps:
+            dumps[where] = netlink.at(want.device).rules(want.family)
+        for seen in dumps[where]:
+            if seen._replace(device=want.device, protocol=want.protocol) == want:
+                found.add(seen._replace(device=want.device))
+    return frozenset(found)
+
+
+def perform_link(operation: Operation, netlink: Netlink) -> int | None:
+    """Make, change, set or delete a device."""
+    action, link = operation.action, operation.subject
+    assert isinstance(link, Link)
+    if action == "link add":
+        return netlink.add_link(link._replace(ifindex=0)).ifindex
+    index = index_of(netlink, link.name)
+    there = netlink.at(link.name)
+    if action == "link delete":
+        there.delete_link(index)
+    elif action == "link state":
+        there.set_link(index, dormant=link.dormant)
+    elif action == "link change":
+        there.change_link(link._replace(name=bare(link.name), ifindex=index))
+    else:
+        master = index_of(netlink, placed(link.vrf, netns_of(link.name))) if link.vrf else 0
+        there.set_link(index, up=link.up, mtu=link.mtu, alias=link.alias, master=master)
+    return None
+
+
+def perform_route(operation: Operation, netlink: Netlink) -> None:
+    """Add, delete or replace a route. One that differs goes first: the kernel's own replace takes the first route of the
+    prefix, through any device, which need not be ours. Without a difference it is put back where it may have been lost."""
+    action, route, before = operation.action, operation.subject, operation.before
+    assert isinstance(route, Route)
+    netlink = netlink.at(route.device)
+    index = index_of(netlink, bare(route.device))
+    if action == "route delete":
+        netlink.delete_route(route, index)
+        return
+    hops = [index_of(netlink, bare(name)) for name in route.hops]
+    if action == "route replace" and isinstance(before, Route):
+        behind = index_of(netlink, bare(before.device))
+        try:
+            netlink.delete_route(before, behind)
+        except KernelError as error:
+            if error.errno != errno.ESRCH:  # it may have gone with an address of its device just now
+                raise
+        try:
+            netlink.add_route(route, index, hops=hops)
+        except KernelError:
+            netlink.add_route(before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops])
+            raise
+    else:
+        replace, beside = action == "route replace", action == "route prepend"
+        netlink.add_route(route, index, replace=replace, hops=hops, beside=beside)
+
+
+def index_of(netlink: Netlink, name: str) -> int:
+    """A device's index; raises KernelError (ENODEV)."""
+    link = netlink.link(name)
+    if link is None:
+        raise KernelError(f"{name}: no such device", errno.ENODEV)
+    return link.ifindex
+
+
+ACTORS = {
+    "link": Actor(perform_link),
+    "address": Actor(perform_address),
+    "route": Actor(perform_route),
+    "rule": Actor(perform_rule, read_rules),
+    "sysctl": Actor(perform_sysctl, read_sysctls),
+    "firewall": Actor(perform_firewall, read_firewall),
+}

@@ -1,0 +1,111 @@
+"""Claims and devices that do not go together: what other claims, or a device of somebody else's, keep an event from. Pure."""
+
+from __future__ import annotations
+
+from updown.concerns.device import differences, differences_text, is_fallback
+from updown.daemons.terms import MAKE, Words, words_of
+from updown.model.claims import Holder, same_hosts
+from updown.model.errors import Conflict
+from updown.model.objects import Link, bare, has_our_alias, is_any, netns_of
+from updown.model.operations import Notice
+from updown.model.resources import Device, Observed
+
+
+def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link | None, observed: Observed) -> None:
+    """Other connections' claims on the device must ask for the same; but for the local end where theirs is of before a move,
+    which is known by an address that this machine lost, or by the device, which is where this claim wants it."""
+    for other in holders:
+        if other.claim.tunnel == holder.claim.tunnel or not isinstance(other.resource, Device):
+            continue
+        path = observed.paths.get(other.resource.link.local)
+        there = have is not None and has_our_alias(have) and have.local == want.link.local
+        outdated: tuple[str, ...] = ("local",) if there or path is None or not path.local else ()
+        if same_hosts(holder.claim, other.claim):
+            outdated = ("kind", "local", "remote")
+        words = words_of(holder.claim.about.daemon)
+        mine = other.claim.connection if same_hosts(holder.claim, other.claim) else holder.claim.connection
+        check_claims(want.link, other.resource.link, other.claim.connection, outdated, words, mine)
+
+
+def warn_second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> tuple[str, ...]:
+    """A warning where the device leaves one peer for another with the same identity: taken for a move, or a successor from
+    elsewhere, but without an older SA of these selectors it may be a second client of a group that shares its identity."""
+    mine, link = holder.claim.about, want.link
+    if holder.claim.key != newest or link.kind == "xfrm" or is_any(link.remote):
+        return ()
+    mates = [one.claim for one in holders if same_hosts(one.claim, holder.claim) and one.claim.key != newest]
+    mates = [one for one in mates if one.about.unique_id != mine.unique_id and one.about.peer != mine.peer]
+    if not mates or any(one.about.peer_client == mine.peer_client for one in mates):
+        return ()
+    text = f"{link.name} leads to {mine.peer} now, and no more to {mates[0].about.peer}, of the same identity."
+    return (Notice("second peer", f"{text} Are they two peers? They need {words_of(mine.daemon).shared}"),)
+
+
+def check_foreign(want: Link, have: Link, words: Words) -> None:
+    """Raise Conflict unless `have`, which is not ours, is what `want` asks for."""
+    different = differences(want, have)
+    if not different:
+        return
+    if is_fallback(have) and want.kind in ("vti", "vti6"):
+        raise Conflict(
+            f"{have.name} is the kernel's fallback device (local any, remote any), not a tunnel",
+            f"choose another {words.named} name; that device cannot be changed or deleted",
+        )
+    several = is_any(want.remote) and "local" in {one.field for one in different}
+    raise Conflict(
+        f"{have.name} is not ours and has {differences_text(different)}" + ("; see XFRM interface" if several else ""),
+        f"a VTI has one local address; for several use an XFRM interface ({words.xfrm})"
+        if several
+        else f"give it these values, delete it ({delete_command(have.name)}), or choose another name"
+        if have.kind == want.kind
+        else f"delete it ({delete_command(have.name)}), or choose another name"
+        if have.kind in ("vti", "vti6", "xfrm")
+        else "choose another name for the tunnel's device",
+    )
+
+
+def delete_command(name: str) -> str:
+    """The command that deletes a device, for a hint."""
+    netns = netns_of(name)
+    return f"ip -n {netns} link del {bare(name)}" if netns else f"ip link del {name}"
+
+
+def check_claims(
+    want: Link, other: Link, connection: str, outdated: tuple[str, ...], words: Words, mine: str = ""
+) -> None:
+    """Raise Conflict where another tunnel's claim on the same device, of `connection`, asks for something else; `mine` is the
+    connection that `want` is of.
+
+    `outdated`: fields in which the other's word does not count any more, since an end moved and the daemon did not tell it.
+    """
+    different = differences(want, other)
+    fields = {one.field for one in different}
+    if fields <= set(outdated):
+        return
+    name = want.name
+    if "local" in fields and is_any(want.remote):
+        raise Conflict(
+            f"{name} has local {other.local} ({connection}); for several use an XFRM interface",
+            f"{words.xfrm_is_free}; else one VTI for each local address",
+        )
+    raise Conflict(
+        f"{name} has {differences_text(different)}, for {connection}",
+        f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
+        if connection == MAKE
+        else device_each_hint(want, words)
+        if connection == mine and fields & {"if_id", "key", "ikey", "okey"}
+        else "give each connection a device, or the same if_id"
+        if want.kind == "xfrm"
+        else f"several peers behind one mark need {words.shared}, the first one down and up once; else a mark and device each"
+        if fields == {"remote"}
+        else f"give each connection a device, or the same marks, peer and {words.shared}",
+    )
+
+
+def device_each_hint(want: Link, words: Words) -> str:
+    """How clients of one connection, each with a key of its own, get a device each: for a hint."""
+    placeholder = "{if_id}" if want.kind == "xfrm" else "{mark}"
+    stem = bare(want.name).rstrip("0123456789")[:5]
+    instead = "" if words.by_settings else f" in the settings, without {words.named}"
+    alone = " and `template = no`" if is_any(want.remote) else ""
+    return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{alone}{instead}"

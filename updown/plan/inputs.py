@@ -1,0 +1,95 @@
+"""What a plan is made from, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from updown.model.claims import FormerHolder, Holder
+from updown.model.operations import Operation, Reason, Thing
+from updown.model.record import NamedTuple
+from updown.model.resources import EMPTY, Resource
+
+
+class Liveness(NamedTuple):
+    """Devices that follow their tunnels and have none up, so that they are to be down (ours alone are set down), and devices
+    whose far end is silent: routes into them wait."""
+
+    no_sa: frozenset[str] = frozenset()
+    peer_silent: frozenset[str] = frozenset()
+
+
+class PlanInput(NamedTuple):
+    """The touched resources with who asks for them now, who asked before, and what we made.
+
+    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
+    """
+
+    holders: dict[str, list[Holder]]
+    former: dict[str, list[FormerHolder]]
+    made: dict[str, int | None]
+    newest: str = ""
+    liveness: Liveness = Liveness()
+    mtus: Mapping[str, int] = EMPTY  # by device: the least that its claims ask for, in bytes
+    in_use: frozenset[str] = frozenset()  # device keys: tunnels use them of which a lost ledger knew
+    only_ends: bool = False  # the event ends something and makes nothing: no conflict keeps it from that
+    paths_anew: bool = False  # the machine's own routes may have changed: the ways to the peers follow them
+
+
+class Wanted(NamedTuple):
+    """What should stand in a resource's place, or nothing (None), and the connection that asks for it, or was the last to."""
+
+    thing: Thing | None
+    by: str
+    total: str = ""  # of a device: the sum behind its MTU
+
+
+class DeviceFate(NamedTuple):
+    """What is decided over a device: `wanted` None leaves it as it is; where it is not `ours` its sysctls stay, and where it is
+    not `usable` nothing is put on it; `made` is what the ledger notes then (its index, None: not ours any more)."""
+
+    wanted: Wanted | None = None
+    ours: bool = True
+    usable: bool = True
+    warnings: tuple[str, ...] = ()
+    made: tuple[int | None, ...] = ()
+
+
+class Choice(NamedTuple):
+    """What is decided over another resource: what should be there, where that is for us to say, what of ours should go, and
+    why, and what people should know."""
+
+    wanted: Wanted | None = None
+    absent: tuple[tuple[Resource, Reason], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Desired(NamedTuple):
+    """The desired state of the touched resources, by their keys: records of the same types as what is observed."""
+
+    devices: dict[str, DeviceFate]  # by name
+    rest: dict[str, Choice]
+
+
+class Plan(NamedTuple):
+    """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
+
+    operations: tuple[Operation, ...]
+    warnings: tuple[str, ...]
+    made: dict[str, int | None]
+
+
+def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:
+    """Whose word counts on a device: the claim of this event, else the latest of the tunnel that was the first to come: a
+    child's newest SA may have another key."""
+    if not holders:
+        return None
+    mates = [holder for holder in holders if holder.claim.tunnel == holders[0].claim.tunnel]
+    return next((holder for holder in holders if holder.claim.key == newest), mates[-1])
+
+
+def first_holder(holders: list[Holder], newest: str = "") -> Holder | None:
+    """Whose word counts: the claim of this event, else the first to come."""
+    for holder in holders:
+        if holder.claim.key == newest:
+            return holder
+    return holders[0] if holders else None
