@@ -10,6 +10,7 @@ TYPE_CHECKING.
 from __future__ import annotations
 
 import sys
+from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,3 +74,28 @@ else:
 
         def __getnewargs__(self):
             return tuple(self)
+
+
+class _Rules:
+    """How `loads` reads: as json.loads does."""
+
+    strict, object_hook, object_pairs_hook = True, None, None
+    parse_float, parse_int, parse_constant = float, int, float
+
+
+def dumps(value: Any) -> str:
+    """The JSON text of lists, tuples, records, text and numbers, by the C code of `json` without its package, which imports `re`:
+    an eighth of a hook's start. Equal values have equal texts."""
+    encode = make_encoder(None, repr, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+    return "".join(encode(value, 0))
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text that `dumps` made. Raises ValueError for anything else."""
+    try:
+        value, end = make_scanner(_Rules)(text, 0)
+    except (StopIteration, SystemError):  # the latter where it looks for json.decoder's error, which is not imported
+        end = -1
+    if end != len(text):
+        raise ValueError("no JSON of ours")
+    return value

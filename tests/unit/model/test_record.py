@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import typing
 from typing import Any, Callable
 
 import pytest
 
-from updown.model.record import NamedTuple
+from updown.model.record import NamedTuple, dumps, loads
 
 
 class Ours(NamedTuple):
@@ -93,3 +94,19 @@ def test_it_refuses_what_the_original_refuses(use: str) -> None:
     for kind in (Theirs, Ours):
         with pytest.raises(error):
             does(kind)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[1, "\u00e9\udc80", None, True, ["x", []]], {"a": 1}, "plain", [], 5, 2**70, [Ours("q"), ()]],
+    ids=repr,
+)
+def test_a_text_is_that_of_the_json_package_and_reads_back(value: object) -> None:
+    assert dumps(value) == json.dumps(value)
+    assert loads(dumps(value)) == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("text", ["", "[1", "[1] x", "{", "nul", "[1,]", '"\x00"', " [1]", '"'])
+def test_what_we_did_not_write_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        loads(text)
