@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Xfrm
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import StateError, UpdownError
+from updown.model.ipsec import in_use, without_policies_of
 from updown.model.objects import Link, Route
 from updown.model.operations import Report
 from updown.model.resources import Observed, follows_tunnels, key_of, split
@@ -78,7 +80,7 @@ def converge(
         ledger.commit()
         return Report(connection)
     ground, observed = look_at_touched(touched, ended, newest, ledger, netlink, anew)
-    used = used_by_other_tunnels(ground, observed, tuple(before.values()), netlink)
+    used = used_by_other_tunnels(ground, observed, tuple(before.values()))
     plan = make_plan(ground._replace(ends=ends, anew=anew, used=used), observed)
     for operation in plan.operations:
         if operation.action == "link add" and isinstance(operation.subject, Link):
@@ -119,9 +121,7 @@ def converge(
     return Report(connection, outcome.done, warnings)
 
 
-def used_by_other_tunnels(
-    ground: PlanInput, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink
-) -> frozenset[str]:
+def used_by_other_tunnels(ground: PlanInput, observed: Observed, ended: tuple[Claim, ...]) -> frozenset[str]:
     """The devices about to be left that this ledger did not make, but one that was lost (a negative index says so), and whose
     key is in IPsec policies beside those of the claims that end."""
     found = [
@@ -133,13 +133,12 @@ def used_by_other_tunnels(
     ]
     if not found:
         return frozenset()
-    from updown.model.ipsec import used_by_other_tunnels  # as rare as it is slow
-
     try:
-        policies = netlink.policies()
+        with Xfrm() as socket:
+            others = without_policies_of(ended, socket.policies())
     except UpdownError:
         return frozenset(name for name, _ in found)
-    return frozenset(name for name, link in found if used_by_other_tunnels(link, policies, ended))
+    return frozenset(name for name, link in found if in_use(link, others))
 
 
 def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:

@@ -18,10 +18,6 @@ from updown.kernel.netlink.wire import Request, canonical
 from updown.model.errors import KernelError
 from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from updown.model.ipsec import Policy
-
 __all__ = ["Match", "Netlink", "RouteSeen"]
 
 _MODULES = {
@@ -85,13 +81,6 @@ class Netlink(Lookup):
         link, master = rt.decode_link(payload), rt.decode_master(payload)
         owner = self.link_at(master) if master else None
         return link._replace(vrf=owner.name) if owner and owner.kind == "vrf" else link
-
-    def policies(self) -> tuple[Policy, ...]:
-        """All IPsec policies of this process's namespace."""
-        from updown.kernel.netlink.xfrm import Xfrm
-
-        with Xfrm() as socket:
-            return tuple(socket.policies())
 
     def vrf_table(self, name: str) -> int:
         """The routing table of the VRF `name`; raises KernelError: ENODEV without such a VRF, ENOENT without its
