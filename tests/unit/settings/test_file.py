@@ -276,7 +276,7 @@ REFUSED = {
     "a name as remote": ("[device d]\nremote = east\n", "f:2: remote = east: an IPv4 or IPv6 address is expected"),
     "mark 0": ("[device d]\nmark = 0\n", "f:2: mark = 0: a mark of 1 to 4294967295"),
     "mark 0x0": ("[device d]\nmark = 0x0/0xff\n", "f:2: mark = 0x0/0xff: a mark of 1 to 4294967295"),
-    "a bad mask": ("[device d]\nmark = 5/zz\n", "f:2: mark = 5/zz: a mark such as 5, 0x5 or 5/0xffffffff"),
+    "a bad mask": ("[device d]\nmark = 5/zz\n", "f:2: mark = 5/zz: a mark such as 5/0xffffffff"),
     "a mark of 33 bits": ("[device d]\nmark = 0x100000000\n", "f:2: mark = 0x100000000: a mark of 1 to"),
     "a percent sign for a mark": ("[device d]\nmark = %unique\n", "f:2: mark = %unique: a mark of 1 to"),
     "if_id 0": ("[device d]\nif_id = 0\n", "f:2: if_id = 0: an if_id of 1 to 4294967295"),

@@ -1,6 +1,6 @@
 """rtnetlink requests and answers: routes as the bytes of their messages. No I/O.
 
-Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see messages.py.
+Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see link_messages.py.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from updown.model.record import NamedTuple
 
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 
-UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8  # rtm_type
-"""Route types that `RouteSeen.type` may have, besides broadcast (3), anycast (4), multicast (5), throw (9)."""
+UNICAST, LOCAL = 1, 2  # rtm_type, of which others are broadcast (3) to throw (9)
 
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, two lengths, TOS, table, protocol, scope, type, flags
 
