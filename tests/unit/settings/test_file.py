@@ -118,6 +118,7 @@ ACCEPTED: dict[str, Any] = {
     "route = default via fe80::2": (StaticRoute("::/0", "fe80::2"),),
     "route = 10.9.0.1": (StaticRoute("10.9.0.1/32"),),
     "rule = fwmark 0x10/0xff": (StaticRule(fwmark=16, fwmask=255),),
+    "rule = fwmark 0X10/0XFF": (StaticRule(fwmark=16, fwmask=255),),
     "rule = fwmark 7, from fd00:1::/64 iif eth1 priority 900": (
         StaticRule(fwmark=7, fwmask=0xFFFFFFFF),
         StaticRule("fd00:1::/64", "eth1", priority=900),
