@@ -137,9 +137,9 @@ class Kernel:
     def reaches(self, device: str) -> bool:
         return "@" not in device
 
-    def policies(self) -> tuple[Policy, ...]:
-        """What a test says there is."""
-        return self.ipsec
+    def policies(self) -> list[Policy]:
+        """Of the socket that is beside Netlink: what a test says there is."""
+        return list(self.ipsec)
 
     def vrf_table(self, name: str) -> int:
         self.at(name)

@@ -166,6 +166,7 @@ class Machine:
         patch.setattr(nft, "clamped_devices", lambda _netns="": list(self.kernel.tables))
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
+        patch.setattr("updown.plan.scope.Xfrm", lambda: self.kernel)
         patch.setattr("updown.serve.Netlink", lambda: self.kernel)
         patch.setattr("updown.commands.clean.Netlink", lambda: self.kernel)
         patch.setattr("updown.commands.status.Netlink", lambda: self.kernel)

@@ -6,7 +6,9 @@ from tests.kit.machine import Tunnel
 from tests.kit.oracle import Alive, Truth, is_xfrm
 from updown.commands.reconcile.match import Evidence
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
-from updown.model.ipsec import Database, Key, Policy, State
+from updown.model.ipsec import Database, Key, Policy, Sa, State
+
+ESP = Sa(50, 1, 4)
 
 
 def facts(daemon: str, truth: Truth, since: int) -> Evidence:
@@ -45,8 +47,8 @@ def database(daemon: str, truth: Truth) -> Database:
         for pair in alive.pairs:
             policies.append(policy(pair, (reqid(daemon, pair),)))
         one = alive.pairs[0]
-        states.append(State(one.peer, one.me, alive.spi, reqid(daemon, one), 50, 1))
-        states.append(State(one.me, one.peer, alive.spi + 1, reqid(daemon, one), 50, 1))
+        states.append(State(one.peer, one.me, alive.spi, reqid(daemon, one), ESP))
+        states.append(State(one.me, one.peer, alive.spi + 1, reqid(daemon, one), ESP))
     policies += [policy(pair, ()) for pair in truth.traps]
     return Database(tuple(dict.fromkeys(policies)), tuple(states))
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from updown.model.errors import Refused
 from updown.model.record import NamedTuple
+from updown.model.values import suggestion
 
 USAGE = """\
 vti-updown: updown hook for libreswan and strongSwan; device, addresses and routes of a route-based tunnel.
@@ -110,11 +111,3 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
     if found.command == "make" and len(files) != (0 if found.boot else 1) and not found.help:
         raise Refused("make needs the name of one device, or --boot", "such as: vti-updown make vti5")
     return found._replace(files=tuple(files))
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """`; did you mean X?`, or nothing."""
-    import difflib
-
-    close = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""

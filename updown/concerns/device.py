@@ -51,7 +51,7 @@ def request_device(context: Context, resolved: Callable[[str], Settings]) -> Dev
         settings = resolved(name)
     if not name:
         return DeviceRequest(None, reason=f"no device: {words_of(context.daemon).no_name}")
-    if not context.interface and kind_of(context, settings) == "xfrm":
+    if not context.interface and tunnel_kind(context, settings) == "xfrm":
         return request_xfrm(name, context, settings)
     if context.mark_in is None or context.mark_out is None:
         return DeviceRequest(
@@ -60,7 +60,7 @@ def request_device(context: Context, resolved: Callable[[str], Settings]) -> Dev
     return DeviceRequest(name)
 
 
-def kind_of(context: Context, settings: Settings) -> str:
+def tunnel_kind(context: Context, settings: Settings) -> str:
     """What `kind` says; else marks make a VTI, and if_ids alone an XFRM interface."""
     unmarked = context.mark_in is None and context.mark_out is None
     return settings.kind or ("xfrm" if unmarked and (context.if_id_in or context.if_id_out) else "vti")

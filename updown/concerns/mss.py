@@ -11,6 +11,7 @@ from updown.model.objects import Link, bare, netns_of
 from updown.model.operations import Operation, Reason
 from updown.model.record import NamedTuple
 from updown.model.resources import Clamp, Device, Left
+from updown.model.values import device_name
 from updown.settings.keys import Settings
 
 KIND = "firewall"
@@ -62,8 +63,12 @@ def table(device: str) -> str:
 
 
 def device_of_table(name: str) -> str | None:
-    """The device of a table of ours; None for another's."""
-    return name[len(PREFIX) :] if name.startswith(PREFIX) else None
+    """The device of a table of ours; None for another's, also where no device of ours could have the name: nft reads names as
+    text."""
+    try:
+        return device_name(name[len(PREFIX) :]) if name.startswith(PREFIX) else None
+    except ValueError:
+        return None
 
 
 def clamp_of(device: str, comments: list[str]) -> Clamp:
@@ -101,15 +106,28 @@ def command(operation: Operation) -> str:
     """The nft command of an operation."""
     action, clamp = operation.action, operation.subject
     assert isinstance(clamp, Clamp)
-    name = f"table inet {table(clamp.device)}"
     netns = netns_of(clamp.device)
     nft = f"ip netns exec {netns} nft" if netns else "nft"
     if action == "firewall delete":
-        return f"{nft} delete {name}"
+        return f"{nft} {deletion(clamp.device)}"
+    return f"{nft} '{table_text(clamp) if action == 'firewall add' else replacement(clamp)}'"
+
+
+def deletion(device: str) -> str:
+    """To nft: delete a device's table."""
+    return f"delete table inet {table(device)}"
+
+
+def replacement(clamp: Clamp) -> str:
+    """To nft: the table in place of one that may be there, in one transaction."""
+    return f"add table inet {table(clamp.device)}; {deletion(clamp.device)}; {table_text(clamp)}"
+
+
+def table_text(clamp: Clamp) -> str:
+    """To nft: a device's table, which is not there."""
     words = "; ".join(rule_text(rule) for rule in rules(clamp))
-    head = f"chain {CHAIN} {{ type filter hook {CHAIN} priority {PRIORITY}; policy accept"
-    before = f"add {name}; delete {name}; " if action == "firewall replace" else ""
-    return f"{nft} '{before}{name} {{ {head}; {words}; }}; }}'"
+    head = f"type filter hook {CHAIN} priority {PRIORITY}; policy accept"
+    return f"table inet {table(clamp.device)} {{ chain {CHAIN} {{ {head}; {words}; }}; }}"
 
 
 def rule_text(rule: SynRule) -> str:

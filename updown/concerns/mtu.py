@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from updown.model.concern import Concern
 from updown.model.context import Context
+from updown.model.ipsec import Sa
 from updown.model.objects import Route, family
 from updown.model.record import NamedTuple
 from updown.model.resources import Device, Mtu, Resource, Resources
@@ -46,22 +47,6 @@ CIPHERS: dict[str, tuple[int, int]] = {
     "rfc7539esp(chacha20,poly1305)": (1, 8),
 }
 """Block and IV, in bytes, of each cipher by the name the kernel gives it (net/xfrm/xfrm_algo.c)."""
-
-
-class Sa(NamedTuple):
-    """What of an outgoing SA counts. `outer` and `selected` are families; `icv` is in bytes, as the kernel tells it (of HMACs
-    the truncated length); `compressed`: IPComp in tunnel mode stands above this SA, which is then in transport mode."""
-
-    protocol: int  # 50 ESP, 51 AH
-    mode: int  # XFRM_MODE_*
-    outer: int  # 4 or 6
-    cipher: str = ""
-    icv: int = 0
-    encapsulation: int = 0  # UDP_ENCAP_*, 0 none
-    selected: int = 4  # of its selector; beet counts it
-    align4: bool = False  # AH over IPv4: aligned to 4, not 8
-    compressed: bool = False
-    added: int = 0  # seconds since the epoch
 
 
 class MtuFacts(NamedTuple):

@@ -1,6 +1,6 @@
-"""The one place that speaks to nft: tables of ours (concerns/firewall.py), by its JSON, without a shell.
+"""The one place that speaks to nft: tables of ours, in the text of concerns/mss.py, without a shell.
 
-What is done is one transaction of the kernel's. Nobody else's tables are touched.
+What is done is one transaction of the kernel's. What is there is read as JSON. Nobody else's tables are touched.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import select
 
 from updown.concerns import mss
-from updown.concerns.mss import SynRule
 from updown.kernel import namespace
 from updown.model.errors import KernelError
 from updown.model.objects import netns_of, placed
@@ -40,24 +39,12 @@ class Answer(NamedTuple):
 
 def put_table(clamp: Clamp) -> None:
     """Make the table of a device, in place of one that is there. Raises KernelError."""
-    name = {"family": "inet", "name": mss.table(clamp.device)}
-    inside = {"family": "inet", "table": name["name"]}
-    hook = {"type": "filter", "hook": mss.CHAIN, "prio": mss.PRIORITY, "policy": "accept"}
-    chain = {**inside, "name": mss.CHAIN, **hook}
-    commands: list[Object] = [{"add": {"table": name}}, {"delete": {"table": name}}, {"add": {"table": name}}]
-    commands.append({"add": {"chain": chain}})
-    for rule in mss.rules(clamp):
-        wanted = {**inside, "chain": mss.CHAIN, "comment": rule.comment, "expr": expressions(rule)}
-        commands.append({"add": {"rule": wanted}})
-    run_commands(commands, f"table inet {name['name']}", netns_of(clamp.device))
+    change(mss.replacement(clamp), f"table inet {mss.table(clamp.device)}", netns_of(clamp.device))
 
 
 def delete_table(device: str) -> None:
-    """Delete the table of a device; ENOENT where there is none. Raises KernelError."""
-    name = mss.table(device)
-    run_commands(
-        [{"delete": {"table": {"family": "inet", "name": name}}}], f"delete table inet {name}", netns_of(device)
-    )
+    """Delete the table of a device, which is there. Raises KernelError."""
+    change(mss.deletion(device), mss.deletion(device), netns_of(device))
 
 
 def read_table(device: str) -> Clamp | None:
@@ -86,20 +73,6 @@ def clamped_devices(netns: str = "") -> list[str]:
     return [placed(device, netns) for device in found if device is not None]
 
 
-def expressions(rule: SynRule) -> list[Object]:
-    """A rule in nft's JSON (libnftables-json(5))."""
-
-    def equal(left: Object, right: str) -> Object:
-        return {"match": {"op": "==", "left": left, "right": right}}
-
-    flags = {"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, {"|": ["syn", "rst"]}]}
-    found = [equal({"meta": {"key": rule.key}}, rule.device)]
-    found += [equal({"meta": {"key": "nfproto"}}, rule.family)] if rule.family else []
-    size: Any = rule.size or {"rt": {"key": "mtu"}}
-    segment = {"tcp option": {"name": "maxseg", "field": "size"}}
-    return [*found, equal(flags, "syn"), {"mangle": {"key": segment, "value": size}}]
-
-
 def objects(out: bytes) -> list[Object]:
     """What nft listed; nothing where it is not what we know."""
     try:
@@ -109,9 +82,9 @@ def objects(out: bytes) -> list[Object]:
     return [thing for thing in found if isinstance(thing, dict)] if isinstance(found, list) else []
 
 
-def run_commands(commands: list[Object], what: str, netns: str) -> None:
-    """Carry commands out, all or none. Raises KernelError: ENOENT without nft, else EINVAL with what it said."""
-    said = nft("-j", "-f", "-", text=json.dumps({"nftables": commands}).encode(), netns=netns)
+def change(text: str, what: str, netns: str) -> None:
+    """Carry out what the text says, all or none. Raises KernelError: ENOENT without nft, else EINVAL with what it said."""
+    said = nft("-f", "-", text=text.encode(), netns=netns)
     if said is None:
         raise KernelError(f"nft {what}: there is no nft", errno.ENOENT, MISSING)
     if said.status:

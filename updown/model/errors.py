@@ -47,8 +47,10 @@ class Locked(UpdownError):
 
 
 class KernelError(UpdownError):
-    """The kernel said no: `errno` is its number, `text` what was asked and its answer."""
+    """The kernel said no: `errno` is its number, `text` what was asked and its answer; `extended`: it gave a reason of its own
+    (extended ack)."""
 
-    def __init__(self, text: str, errno: int, hint: str = "") -> None:
+    def __init__(self, text: str, errno: int, hint: str = "", extended: bool = False) -> None:
         super().__init__(text, hint)
         self.errno = errno
+        self.extended = extended

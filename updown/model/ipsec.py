@@ -98,10 +98,11 @@ def in_use(link: Link, xfrm: Database) -> bool:
     return any(policy.direction == "out" and serves_device(policy.key, link) for policy in xfrm.policies)
 
 
-def used_by_other_tunnels(link: Link, policies: tuple[Policy, ...], ended: Sequence[Claim]) -> bool:
-    """Whether any policy but those of these claims is, or may be, for this device."""
-    theirs = {id(policy) for claim in ended for policy in policies_of(claim, index(Database(policies)))}
-    return in_use(link, Database(tuple(policy for policy in policies if id(policy) not in theirs)))
+def without_policies_of(ended: Sequence[Claim], policies: Sequence[Policy]) -> Database:
+    """The policies but those of these claims: which are other tunnels'."""
+    by_prefixes = index(Database(tuple(policies)))
+    theirs = {id(policy) for claim in ended for policy in policies_of(claim, by_prefixes)}
+    return Database(tuple(policy for policy in policies if id(policy) not in theirs))
 
 
 def reqids_of(claim: Claim) -> frozenset[int]:
@@ -134,16 +135,33 @@ class Key(NamedTuple):
     if_id: int = 0
 
 
+class Sa(NamedTuple):
+    """What of an SA counts for the size of packets. `outer` and `selected` are families; `icv` is in bytes, as the kernel tells
+    it (of HMACs the truncated length); `compressed`: IPComp in tunnel mode stands above this SA, which is then in transport
+    mode."""
+
+    protocol: int  # 50 ESP, 51 AH, 108 IPCOMP
+    mode: int  # XFRM_MODE_*
+    outer: int  # 4 or 6
+    cipher: str = ""
+    icv: int = 0
+    encapsulation: int = 0  # UDP_ENCAP_*, 0 none
+    selected: int = 4  # of its selector; beet counts it
+    align4: bool = False  # AH over IPv4: aligned to 4, not 8
+    compressed: bool = False
+    added: int = 0  # seconds since the epoch
+
+
 class State(NamedTuple):
-    """A security association; `protocol` 50 is ESP, 51 AH, 108 IPCOMP; `mode` 0 is transport, 1 tunnel."""
+    """A security association, with what it is picked by, and the mark its packets get (value, mask)."""
 
     source: str
     destination: str
     spi: int
     reqid: int
-    protocol: int
-    mode: int
+    sa: Sa
     key: Key = Key()
+    output_mark: tuple[int, int] = (0, 0)
 
 
 class Policy(NamedTuple):

@@ -84,16 +84,17 @@ class _Rules:
 
 
 def dumps(value: Any) -> str:
-    """The JSON text of lists, tuples, records, text and numbers, by the C code of `json` without its package, which imports `re`:
-    an eighth of a hook's start. Equal values have equal texts."""
+    """The JSON text of lists, tuples, records, text and numbers, by the C code of `json` without its package, which imports
+    `re`: an eighth of a hook's start. Equal values have equal texts."""
     encode = make_encoder(None, repr, encode_basestring_ascii, None, ": ", ", ", False, False, True)
     return "".join(encode(value, 0))
 
 
 def loads(text: str) -> Any:
     """The value of a JSON text that `dumps` made. Raises ValueError for anything else."""
+    rules: Any = _Rules
     try:
-        value, end = make_scanner(_Rules)(text, 0)
+        value, end = make_scanner(rules)(text, 0)
     except (StopIteration, SystemError):  # the latter where it looks for json.decoder's error, which is not imported
         end = -1
     if end != len(text):

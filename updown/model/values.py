@@ -6,6 +6,7 @@ Each function is one accepted form. Who names the variable and decides what a re
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 
 from updown.model.record import NamedTuple
 
@@ -48,6 +49,14 @@ def escaped(text: str, limit: int = 0) -> str:
             out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
     shown = "".join(out)
     return shown if not limit or len(shown) <= limit else shown[: limit - 3] + "..."
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean X?` for a misspelt word, else nothing."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def text(value: str) -> str:
@@ -134,9 +143,14 @@ def is_hex(digits: str) -> bool:
 def mark(value: str) -> Mark:
     """`20/0xffffffff`: decimal value, hexadecimal mask of any width (libreswan prints 0xff as 0x0000ff, mask 0 as 00000000)."""
     head, slash, tail = value.partition("/")
-    if slash and not is_hex(tail[2:] if tail[:2] in ("0x", "0X") else tail):
+    return Mark(number(head), mask(tail) if slash else 0xFFFFFFFF)
+
+
+def mask(value: str) -> int:
+    """The hexadecimal mask of a mark."""
+    if not is_hex(value[2:] if value[:2] in ("0x", "0X") else value):
         raise ValueError("a mark such as 5/0xffffffff is expected")
-    return Mark(number(head), int(tail, 16) if slash else 0xFFFFFFFF)
+    return int(value, 16)
 
 
 def yes_no(value: str) -> bool:

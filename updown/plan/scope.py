@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from updown.concerns import addresses, mtu
 from updown.concerns.catalogue import key_of
 from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.netlink.xfrm import Xfrm
 from updown.kernel.observe import observe
 from updown.ledger.liveness import is_silent, is_up
 from updown.ledger.store import Ledger
 from updown.model.claims import Claim, FormerHolder, Holder
 from updown.model.errors import UpdownError
+from updown.model.ipsec import in_use, without_policies_of
 from updown.model.objects import Address, Link, Route, family, host
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, PeerRoute, Resource, SourceAddress, device_of, follows_tunnels, split
@@ -45,7 +47,7 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     keys = list(dict.fromkeys(touched.keys))
     inputs = inputs_of(keys, touched, ledger)
     observed = observe(netlink, resources_in(inputs), (), touched.paths_anew)
-    inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended, netlink))
+    inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended))
     fates = device_fates(inputs, observed)
     for name in fates:
         if is_created(fates[name], observed.links.get(name)):
@@ -128,9 +130,7 @@ def liveness(
     return Liveness(frozenset(no_sa), frozenset(silent))
 
 
-def used_by_other_tunnels(
-    inputs: PlanInput, observed: Observed, ended: tuple[Claim, ...], netlink: Netlink
-) -> frozenset[str]:
+def used_by_other_tunnels(inputs: PlanInput, observed: Observed, ended: tuple[Claim, ...]) -> frozenset[str]:
     """The devices about to be left that this ledger did not make, but one that was lost (a negative index says so), and whose
     key is in IPsec policies beside those of the claims that end."""
     found = [
@@ -142,13 +142,12 @@ def used_by_other_tunnels(
     ]
     if not found:
         return frozenset()
-    from updown.model.ipsec import used_by_other_tunnels  # as rare as it is slow
-
     try:
-        policies = netlink.policies()
+        with Xfrm() as socket:
+            others = without_policies_of(ended, socket.policies())
     except UpdownError:
         return frozenset(key for key, _ in found)
-    return frozenset(key for key, link in found if used_by_other_tunnels(link, policies, ended))
+    return frozenset(key for key, link in found if in_use(link, others))
 
 
 def disturbed_devices(observed: Observed, fates: Fates, leaving: Mapping[str, list[Address]]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ does not tell the line of a wrong key. docs/settings.md is this table for people
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from updown.model import values
 from updown.model.errors import Refused
@@ -151,12 +151,9 @@ def check_device(name: str, where: str) -> None:
         raise Refused(f"{where}: [device {values.escaped(name, 40)}]: {error}", hint) from None
 
 
-def nearest(word: str, known: Any) -> str:
-    """`; did you mean X?` for a misspelt word, else nothing."""
-    import difflib
-
-    found = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {found[0]}?" if found else f"; known are {', '.join(known)}"
+def nearest(word: str, known: Collection[str]) -> str:
+    """`; did you mean X?` for a misspelt word, else all that are known."""
+    return values.suggestion(word, known) or f"; known are {', '.join(known)}"
 
 
 def resolve(lines: tuple[Line, ...], connection: str, device: str = "") -> Settings:

@@ -16,9 +16,7 @@ RULE_PRIORITY = 1600
 
 LOCAL_TABLE = 255  # of this machine's own addresses: every packet looks there first
 
-"""Devices that the kernel brings, most of them with a tunnel's module: its fallback devices."""
-
-ANYWHERE = {"default": ("0.0.0.0/0", "::/0")}
+DEFAULT = ("0.0.0.0/0", "::/0")  # what the word stands for
 
 
 class StaticRoute(NamedTuple):
@@ -48,11 +46,11 @@ def routes(value: str) -> tuple[StaticRoute, ...]:
                 "networks such as 10.9.0.0/16, or 10.9.0.0/16 via 10.6.106.2, with commas between, are expected"
             )
         gateway = values.address(words[2]) if words[1:] else ""
-        for destination in ANYWHERE.get(words[0], (words[0],)):
+        for destination in DEFAULT if words[0] == "default" else words[:1]:
             network = routable(destination)
             if not gateway or (":" in gateway) == (":" in network):
                 found.append(StaticRoute(network, gateway))
-            elif words[0] not in ANYWHERE:
+            elif words[0] != "default":
                 raise ValueError(f"{network} and its gateway {gateway} are of two families")
     return tuple(dict.fromkeys(found))
 
@@ -102,7 +100,7 @@ def rule(words: list[str]) -> StaticRule:
 
 def number(value: str) -> int:
     """Decimal, or hexadecimal after 0x."""
-    if value[:2] == "0x" and values.is_hex(value[2:]):
+    if value[:2] in ("0x", "0X") and values.is_hex(value[2:]):
         return int(value, 16)
     return values.number(value)
 
@@ -183,8 +181,8 @@ def remote(value: str) -> str:
 def key(value: str) -> int:
     """A mark as 5, 0x5 or 5/0xffffffff; the mask is dropped. 0 is none, so it is no key."""
     head, slash, mask = value.partition("/")
-    if slash and not values.is_hex(mask[2:] if mask[:2] in ("0x", "0X") else mask):
-        raise ValueError("a mark such as 5, 0x5 or 5/0xffffffff is expected")
+    if slash:
+        values.mask(mask)
     return positive(head, "a mark of 1 to 4294967295, such as 5, 0x5 or 5/0xffffffff, is expected")
 
 
@@ -195,11 +193,10 @@ def if_id(value: str) -> int:
 
 def positive(value: str, expected: str) -> int:
     """A number of 1 to 4294967295, decimal or hexadecimal."""
-    digits = value[2:] if value[:2] in ("0x", "0X") else ""
     try:
-        found = int(digits, 16) if values.is_hex(digits) else values.number(value)
+        found = number(value)
     except ValueError:
-        raise ValueError(expected) from None
+        found = 0
     if not found:
         raise ValueError(expected)
     return found

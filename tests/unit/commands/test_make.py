@@ -17,14 +17,12 @@ from updown.commands.arguments import parse as words
 from updown.commands.make import make_device, missing_keys
 from updown.commands.reconcile.decide import decide
 from updown.commands.reconcile.match import Evidence
-from updown.concerns.mtu import Sa
 from updown.daemons.answer import ABSENT, DaemonAnswer
 from updown.hook import dispatch
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.path_mtu import Outgoing
 from updown.model.errors import Conflict, Refused
-from updown.model.ipsec import Database, Key
+from updown.model.ipsec import Database, Sa, State
 from updown.model.objects import Link
 from updown.model.resources import Clamp
 from updown.settings.file import parse, resolve
@@ -354,7 +352,7 @@ def test_a_made_device_has_the_kernels_mtu_until_a_tunnel_is_up_and_its_table_at
 ) -> None:
     """The table stays when the tunnel goes: the device asks for it by itself."""
     monkeypatch.setattr(
-        path_mtu, "outgoing_sa", lambda _context: Outgoing(Sa(50, 1, 4, "rfc4106(gcm(aes))", 16), 0x1001, 1, Key())
+        path_mtu, "outgoing_sa", lambda _context: State(WEST, EAST, 0x1001, 1, Sa(50, 1, 4, "rfc4106(gcm(aes))", 16))
     )
     machine.settings(ONE + "mtu = auto\nmss = clamp\n")
     assert command("make", "vti5") == 0

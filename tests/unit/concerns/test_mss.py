@@ -1,7 +1,6 @@
 """TCP segments: the table, its lifetime as a claim, and what nft is told and says."""
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import cast
@@ -177,6 +176,7 @@ def test_only_names_of_ours_are_ours() -> None:
     assert device_of_table("vti-updown-vti5.7") == "vti5.7"
     assert device_of_table("vti-updown") is None
     assert device_of_table("filter") is None
+    assert device_of_table("vti-updown-x; flush ruleset") is None, "it would be more than one command"
 
 
 def test_a_clamp_that_was_not_recognised_is_undone_by_one_by_the_route() -> None:
@@ -198,21 +198,21 @@ def plays(place: Path, text: str) -> None:
     place.chmod(0o755)
 
 
-def test_nft_gets_one_transaction_by_json_and_no_shell(script: Path) -> None:
+def test_nft_gets_one_transaction_as_it_is_shown_and_no_shell(script: Path) -> None:
     heard = script.parent / "heard"
     plays(script, f'echo "$@" >{heard}.words; cat >{heard}; env >{heard}.env')
-    nft.put_table(Clamp("vti5", 1438))
-    assert Path(f"{heard}.words").read_text() == "-j -f -\n"
+    clamp = Clamp("vti5", 1438)
+    nft.put_table(clamp)
+    assert Path(f"{heard}.words").read_text() == "-f -\n"
     assert "LC_ALL=C" in Path(f"{heard}.env").read_text()
-    commands: list[dict[str, dict[str, object]]] = json.loads(heard.read_text())["nftables"]
-    assert [f"{verb} {kind}" for one in commands for verb, thing in one.items() for kind in thing] == [
-        "add table",
-        "delete table",
-        "add table",
-        "add chain",
-        *["add rule"] * 3,
+    assert f"nft '{heard.read_text()}'" == command(Operation("firewall replace", clamp))
+    assert [part.split(" {")[0] for part in heard.read_text().split("; ")[:3]] == [
+        "add table inet vti-updown-vti5",
+        "delete table inet vti-updown-vti5",
+        "table inet vti-updown-vti5",
     ]
-    assert commands[1]["delete"]["table"] == {"family": "inet", "name": "vti-updown-vti5"}
+    nft.delete_table("vti5")
+    assert f"nft {heard.read_text()}" == command(Operation("firewall delete", clamp))
 
 
 def test_what_nft_refuses_is_told_escaped(script: Path) -> None:

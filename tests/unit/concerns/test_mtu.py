@@ -7,16 +7,17 @@ import pytest
 
 from tests import TOP
 from tests.kit.charon import Child, charon_call
-from tests.kit.machine import WEST6, Machine, Tunnel, call, establish, withdraw
+from tests.kit.machine import EAST, WEST, WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.unit.kernel.netlink.test_xfrm import state as xfrm_state
 from updown import daemons
 from updown.concerns.catalogue import dump, key_of, load
-from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, MtuFacts, Sa, device_mtu, tunnel_mtu
+from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, MtuFacts, device_mtu, tunnel_mtu
 from updown.kernel import path_mtu as sa_room
 from updown.kernel.netlink.wire import attribute, attribute_u32
-from updown.kernel.path_mtu import Outgoing, decode, newest, of_tunnel
+from updown.kernel.netlink.xfrm import decode_state
+from updown.kernel.path_mtu import newest, of_tunnel
 from updown.model.errors import KernelError
-from updown.model.ipsec import Key
+from updown.model.ipsec import Key, Sa, State
 from updown.model.objects import Link
 from updown.model.resources import Mtu
 from updown.output.reasons import reason_text
@@ -202,26 +203,26 @@ IN_UDP = attribute(4, struct.pack("=HHH2x16x", 2, 4500, 4500))
 
 
 def test_algorithms_are_read() -> None:
-    assert decode(xfrm_state() + AEAD).sa == GCM
-    assert decode(xfrm_state() + HMAC).sa == CBC
-    assert decode(xfrm_state() + HMAC + IN_UDP).sa == CBC._replace(encapsulation=2)
-    assert decode(xfrm_state()).sa == Sa(ESP, TUNNEL, 4)
+    assert decode_state(xfrm_state() + AEAD).sa == GCM
+    assert decode_state(xfrm_state() + HMAC).sa == CBC
+    assert decode_state(xfrm_state() + HMAC + IN_UDP).sa == CBC._replace(encapsulation=2)
+    assert decode_state(xfrm_state()).sa == Sa(ESP, TUNNEL, 4)
 
 
 def test_the_mark_that_an_sa_sets_is_read() -> None:
-    assert decode(xfrm_state() + AEAD).output_mark == (0, 0)
-    assert decode(xfrm_state() + AEAD + attribute_u32(29, 7)).output_mark == (7, 0xFFFFFFFF)
-    assert decode(xfrm_state() + AEAD + attribute_u32(29, 7) + attribute_u32(30, 0xFF)).output_mark == (7, 0xFF)
+    assert decode_state(xfrm_state() + AEAD).output_mark == (0, 0)
+    assert decode_state(xfrm_state() + AEAD + attribute_u32(29, 7)).output_mark == (7, 0xFFFFFFFF)
+    assert decode_state(xfrm_state() + AEAD + attribute_u32(29, 7) + attribute_u32(30, 0xFF)).output_mark == (7, 0xFF)
 
 
 @pytest.mark.parametrize("kind", [2, 18, 20])
 def test_a_short_algorithm_is_refused(kind: int) -> None:
     with pytest.raises(KernelError):
-        decode(xfrm_state() + attribute(kind, b"cbc(aes)".ljust(64, b"\0")))
+        decode_state(xfrm_state() + attribute(kind, b"cbc(aes)".ljust(64, b"\0")))
 
 
-def outgoing(spi: int, added: int = 0, reqid: int = 1, key: Key = Key(), protocol: int = ESP) -> Outgoing:  # noqa: B008
-    return Outgoing(GCM._replace(added=added, protocol=protocol), spi, reqid, key)
+def outgoing(spi: int, added: int = 0, reqid: int = 1, key: Key = Key(), protocol: int = ESP) -> State:  # noqa: B008
+    return State(WEST, EAST, spi, reqid, GCM._replace(added=added, protocol=protocol), key)
 
 
 def test_an_sa_is_picked_by_what_the_daemon_told() -> None:
@@ -259,16 +260,16 @@ class Sas:
 
     def __init__(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         self.machine = machine
-        self.found: Optional[Outgoing] = Outgoing(GCM, 0x1001, 1, Key())
+        self.found: Optional[State] = State(WEST, EAST, 0x1001, 1, GCM)
         self.asked = 0
         monkeypatch.setattr(sa_room, "outgoing_sa", self.find)
 
-    def find(self, _context: object) -> Optional[Outgoing]:
+    def find(self, _context: object) -> Optional[State]:
         self.asked += 1
         return self.found
 
     def use(self, sa: Sa) -> None:
-        self.found = Outgoing(sa, 0x1001, 1, Key())
+        self.found = State(WEST, EAST, 0x1001, 1, sa)
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def watch():
     from updown.ledger import file as ledger_file
     from updown.ledger.store import Ledger
     from updown.kernel import nft, sysctl
-    from updown.kernel import path_mtu as sa
+    from updown.kernel import path_mtu
+    from updown.model.ipsec import Sa, State
     take, close = ledger_file.take_lock, Ledger.close
     def taken(*arguments):
         lock = take(*arguments)
@@ -61,8 +62,8 @@ def watch():
     ledger_file.take_lock, Ledger.close = taken, closed
     serve.Netlink = lambda: model
     sysctl.read, sysctl.write = model.read_sysctl, model.write_sysctl
-    nft.listed, nft.put, nft.remove = model.table_of, model.put_table, model.remove_table
-    sa.find = lambda context: sa.Outgoing(sa.Sa(50, 1, 4, "cbc(aes)", 16), 1, 1, sa.Key())
+    nft.read_table, nft.put_table, nft.delete_table = model.table_of, model.put_table, model.remove_table
+    path_mtu.outgoing_sa = lambda context: State("", "", 1, 1, Sa(50, 1, 4, "cbc(aes)", 16))
 
 real = hook.run_hook
 def run_hook(arguments, environ):

@@ -118,6 +118,7 @@ ACCEPTED: dict[str, Any] = {
     "route = default via fe80::2": (StaticRoute("::/0", "fe80::2"),),
     "route = 10.9.0.1": (StaticRoute("10.9.0.1/32"),),
     "rule = fwmark 0x10/0xff": (StaticRule(fwmark=16, fwmask=255),),
+    "rule = fwmark 0X10/0XFF": (StaticRule(fwmark=16, fwmask=255),),
     "rule = fwmark 7, from fd00:1::/64 iif eth1 priority 900": (
         StaticRule(fwmark=7, fwmask=0xFFFFFFFF),
         StaticRule("fd00:1::/64", "eth1", priority=900),
@@ -276,7 +277,7 @@ REFUSED = {
     "a name as remote": ("[device d]\nremote = east\n", "f:2: remote = east: an IPv4 or IPv6 address is expected"),
     "mark 0": ("[device d]\nmark = 0\n", "f:2: mark = 0: a mark of 1 to 4294967295"),
     "mark 0x0": ("[device d]\nmark = 0x0/0xff\n", "f:2: mark = 0x0/0xff: a mark of 1 to 4294967295"),
-    "a bad mask": ("[device d]\nmark = 5/zz\n", "f:2: mark = 5/zz: a mark such as 5, 0x5 or 5/0xffffffff"),
+    "a bad mask": ("[device d]\nmark = 5/zz\n", "f:2: mark = 5/zz: a mark such as 5/0xffffffff"),
     "a mark of 33 bits": ("[device d]\nmark = 0x100000000\n", "f:2: mark = 0x100000000: a mark of 1 to"),
     "a percent sign for a mark": ("[device d]\nmark = %unique\n", "f:2: mark = %unique: a mark of 1 to"),
     "if_id 0": ("[device d]\nif_id = 0\n", "f:2: if_id = 0: an if_id of 1 to 4294967295"),

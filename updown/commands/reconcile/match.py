@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
 from updown.commands.reconcile.renewed import device_in
 from updown.daemons.answer import ABSENT, ChildSa, DaemonAnswer
-from updown.kernel.path_mtu import Outgoing
 from updown.model.claims import SA, STRONGSWAN, TRAP, Claim, with_ends
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID, Database, IpsecIndex, policies_of, reqids_of
 from updown.model.record import NamedTuple
 
 
 class Evidence(NamedTuple):
-    """What was found out before the ledger was locked; `xfrm` None: it could not be read. `sas`: the SAs by what receives them
-    and SPI, where a claim's MTU is counted from its SA."""
+    """What was found out before the ledger was locked; `xfrm` None: it could not be read."""
 
     said: dict[str, DaemonAnswer]
     xfrm: Database | None
-    sas: Mapping[tuple[str, int], Outgoing] = MappingProxyType({})
 
 
 def is_permanent(claim: Claim) -> bool:

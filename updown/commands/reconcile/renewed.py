@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 
-from updown.concerns.mtu import NO_TUNNEL, MtuSum, compute, with_mtu
+from updown.concerns.mtu import AH, ESP, NO_TUNNEL, MtuSum, compute, with_mtu
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.path_mtu import Outgoing, UnderlayQuery, mtu_facts
+from updown.kernel.path_mtu import UnderlayQuery, mtu_facts
 from updown.model.claims import SA, STRONGSWAN, Claim, with_ends
 from updown.model.errors import KernelError
+from updown.model.ipsec import State
 from updown.model.objects import Link, Route, family, is_any, netns_of
 from updown.model.resources import Device, Mtu, PeerRoute, Resource
 
@@ -60,21 +61,18 @@ def device_in(claim: Claim) -> Device | None:
     return next((want for want in claim.resources if isinstance(want, Device)), None)
 
 
-Sas = Mapping[tuple[str, int], Outgoing]
-"""Outgoing SAs by the address that receives them and their SPI."""
-
-
 def counts_itself(claim: Claim) -> bool:
     """Whether the claim's MTU was worked out from its SA: only then it has a sum."""
     return claim.kind == SA and any(isinstance(want, Mtu) and want.reason for want in claim.resources)
 
 
 def outdated_mtus(
-    claims: Iterable[Claim], behind: Mapping[str, ChildSa], sas: Sas, netlink: Netlink
+    claims: Iterable[Claim], behind: Mapping[str, ChildSa], states: Iterable[State], netlink: Netlink
 ) -> tuple[Claim, ...]:
     """The claims whose child has room for packets of another size now, with that size. A claim whose SA is not found, or cannot
     be counted, stays as it is: the next event tells of it."""
     found: list[Claim] = []
+    sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (ESP, AH)}
     for claim in filter(counts_itself, claims):
         child = behind.get(claim.key)
         outgoing = sas.get((child.peer, child.spi_out)) if child else None
@@ -89,7 +87,7 @@ def outdated_mtus(
     return tuple(found)
 
 
-def current_mtu(claim: Claim, child: ChildSa, outgoing: Outgoing, netlink: Netlink) -> MtuSum | None:
+def current_mtu(claim: Claim, child: ChildSa, outgoing: State, netlink: Netlink) -> MtuSum | None:
     """The sum for a claim's SA as it is now; None where it cannot be counted."""
     device = device_in(claim)
     if device is None:

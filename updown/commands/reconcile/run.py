@@ -12,7 +12,7 @@ from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
-from updown.commands.reconcile.renewed import counts_itself, outdated_mtus
+from updown.commands.reconcile.renewed import outdated_mtus
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
 from updown.concerns.catalogue import key_of
 from updown.concerns.endpoints import with_configured_ends
@@ -23,7 +23,6 @@ from updown.kernel.apply import apply
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
-from updown.kernel.path_mtu import Outgoing, States
 from updown.ledger import clock
 from updown.ledger.file import STATE_DIR, copy_ledger, folder
 from updown.ledger.store import Ledger
@@ -95,7 +94,7 @@ def gather(claims: Sequence[Claim]) -> Evidence:
             xfrm: Database | None = socket.database()
     except UpdownError:
         xfrm = None
-    facts = Evidence(said, xfrm, outgoing_sas() if any(map(counts_itself, claims)) else {})
+    facts = Evidence(said, xfrm)
     theirs = [claim for claim in claims if claim.about.daemon == vici.DAEMON and claim.kind == SA]
     for _ in range(CHARON_ASKED - 1):
         said_now = facts.said[vici.DAEMON]
@@ -104,15 +103,6 @@ def gather(claims: Sequence[Claim]) -> Evidence:
         time.sleep(CHARON_PAUSE)
         facts.said[vici.DAEMON] = merge_answers(said_now, vici.ask())
     return facts
-
-
-def outgoing_sas() -> Mapping[tuple[str, int], Outgoing]:
-    """The SAs with their algorithms; none where they cannot be read, which the database tells."""
-    try:
-        with States() as socket:
-            return socket.everything()
-    except UpdownError:
-        return {}
 
 
 def merge_answers(earlier: DaemonAnswer, later: DaemonAnswer) -> DaemonAnswer:
@@ -144,7 +134,7 @@ def reconcile_ledger(
     stay = {claim.key: claim for claim in (*claims, *moved)}
     for gone in (*(end.claim for end in decision.ended), *waiting):
         del stay[gone.key]
-    recounted = outdated_mtus(stay.values(), decision.child_of, facts.sas, netlink)
+    recounted = outdated_mtus(stay.values(), decision.child_of, facts.xfrm.states if facts.xfrm else (), netlink)
     decision = decision._replace(moved=moved, to_revive=waiting, recounted=recounted)
     reports = [finish_pending(ledger, netlink, dry)]
     events, then = False, {claim.key: claim for claim in claims}

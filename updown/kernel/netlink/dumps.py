@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from updown.kernel import namespace
 from updown.kernel.netlink.route_messages import RouteSeen
+from updown.kernel.netlink.wire import AF_INET, AF_INET6
 from updown.model.errors import KernelError, UpdownError
 from updown.model.objects import Link, placed
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     _Record = TypeVar("_Record")
 
 IFF_UP = 1
-AF_INET, AF_INET6 = 2, 10
 
 
 def links(netns: str = "") -> list[Link]:

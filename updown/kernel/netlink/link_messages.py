@@ -6,11 +6,12 @@ raise `KernelError` (EINVAL) for text that is no address, decoders raise it (EBA
 
 from __future__ import annotations
 
-import _socket
 import struct
 
 from updown.kernel.netlink.wire import (
     ACK,
+    AF_INET,
+    AF_INET6,
     CREATE,
     DUMP,
     EXCLUSIVE,
@@ -24,6 +25,7 @@ from updown.kernel.netlink.wire import (
     attribute_u32,
     attributes,
     be32,
+    family_of,
     malformed,
     pack_address,
     split_prefix,
@@ -65,13 +67,9 @@ _UNIVERSE, _HOST = 0, 254  # rtm_scope, which addresses have too
 CHANGE = REQUEST | ACK
 
 
-def af(packed: bytes) -> int:
-    return int(_socket.AF_INET if len(packed) == 4 else _socket.AF_INET6)
-
-
 def family_number(number: int) -> int:
     """AF_* of 4, 6 or 0 (both)."""
-    return {0: 0, 4: int(_socket.AF_INET), 6: int(_socket.AF_INET6)}[number]
+    return {0: 0, 4: AF_INET, 6: AF_INET6}[number]
 
 
 # Links
@@ -232,7 +230,7 @@ def _interface(index: int, interface: str) -> bytes:
     packed, length = split_prefix(peer or ours)
     local = pack_address(ours) if peer else packed
     scope = _HOST if len(packed) == 4 and packed[0] == 127 else _UNIVERSE
-    header = _IFADDR.pack(af(packed), length, 0 if len(packed) == 4 else _NO_DAD, scope, index)
+    header = _IFADDR.pack(family_of(packed), length, 0 if len(packed) == 4 else _NO_DAD, scope, index)
     return header + attribute(_IFA_LOCAL, local) + attribute(_IFA_ADDRESS, packed)
 
 

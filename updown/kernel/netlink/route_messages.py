@@ -1,16 +1,16 @@
 """rtnetlink requests and answers: routes as the bytes of their messages. No I/O.
 
-Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see messages.py.
+Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see link_messages.py.
 """
 
 from __future__ import annotations
 
-import _socket
 import struct
 from collections.abc import Sequence
 
-from updown.kernel.netlink.link_messages import CHANGE, af, family_number
+from updown.kernel.netlink.link_messages import CHANGE, family_number
 from updown.kernel.netlink.wire import (
+    AF_INET6,
     CREATE,
     DUMP,
     EXCLUSIVE,
@@ -22,6 +22,7 @@ from updown.kernel.netlink.wire import (
     attribute,
     attribute_u32,
     attributes,
+    family_of,
     malformed,
     pack_address,
     split_prefix,
@@ -33,8 +34,7 @@ from updown.model.record import NamedTuple
 
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 
-UNICAST, LOCAL, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8  # rtm_type
-"""Route types that `RouteSeen.type` may have, besides broadcast (3), anycast (4), multicast (5), throw (9)."""
+UNICAST, LOCAL = 1, 2  # rtm_type, of which others are broadcast (3) to throw (9)
 
 _ROUTE = struct.Struct("=BBBBBBBBI")  # family, two lengths, TOS, table, protocol, scope, type, flags
 
@@ -100,7 +100,7 @@ def route_delete(route: Route, oif: int) -> Request:
 
 def _route_header(packed: bytes, length: int, route: Route, scope: int) -> bytes:
     table = route.table if route.table < 256 else _TABLE_IN_ATTRIBUTE
-    return _ROUTE.pack(af(packed), length, 0, 0, table, route.protocol, scope, UNICAST, 0)
+    return _ROUTE.pack(family_of(packed), length, 0, 0, table, route.protocol, scope, UNICAST, 0)
 
 
 def _route_key(packed: bytes, length: int, route: Route, oif: int) -> bytes:
@@ -111,7 +111,7 @@ def _route_key(packed: bytes, length: int, route: Route, oif: int) -> bytes:
         if len(gateway) == len(packed):
             key += attribute(_RTA_GATEWAY, gateway)
         else:
-            key += attribute(_RTA_VIA, struct.pack("=H", af(gateway)) + gateway)
+            key += attribute(_RTA_VIA, struct.pack("=H", family_of(gateway)) + gateway)
     if route.metric:
         key += attribute_u32(_RTA_PRIORITY, route.metric)
     return key
@@ -124,7 +124,7 @@ def route_match(address: str, oif: int = 0, fib: bool = False, mark: int = 0) ->
     """
     packed = pack_address(address)
     flags = (_FIB_MATCH if fib else 0) | (_LOOKUP_TABLE if len(packed) == 4 else 0)
-    payload = _ROUTE.pack(af(packed), len(packed) * 8, 0, 0, 0, 0, 0, 0, flags) + attribute(_RTA_DST, packed)
+    payload = _ROUTE.pack(family_of(packed), len(packed) * 8, 0, 0, 0, 0, 0, 0, flags) + attribute(_RTA_DST, packed)
     if oif:
         payload += attribute_u32(_RTA_OIF, oif)
     if mark:
@@ -147,7 +147,7 @@ def decode_route(payload: bytes) -> RouteSeen:
         raise malformed("route")
     family, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(payload)
     found = attributes(payload, _ROUTE.size)
-    anywhere = "::" if family == _socket.AF_INET6 else "0.0.0.0"
+    anywhere = "::" if family == AF_INET6 else "0.0.0.0"
     via = found.get(_RTA_VIA)
     hops, through = _hops(found.get(_RTA_MULTIPATH, b""))
     return RouteSeen(

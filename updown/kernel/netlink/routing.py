@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 
 from updown.kernel.netlink import route_messages as routing
 from updown.kernel.netlink import rule_messages as policy
@@ -48,14 +47,14 @@ class Lookup(NetlinkSocket):
         With `oif` only through that device, or a slave of it if it is a VRF. Without `fib` IPv4 then assumes a way
         where there is no route (ip_route_output_key_hash_rcu).
         """
-        what = f"route get {address}"
+        request = routing.route_match(address, oif, fib, mark)
         try:
-            seen = routing.decode_route(self._one(routing.route_match(address, oif, fib, mark), what))
+            seen = routing.decode_route(self._one(request, f"route get {address}"))
         except KernelError as error:
             if oif and fib and error.errno == errno.EHOSTUNREACH:
                 return Match(None, errno.ENETUNREACH)
-            plain = error.text == f"{what}: {os.strerror(error.errno)}"  # EINVAL with a reason is about the request
-            if (plain and error.errno in _NO_ROUTE + _BAD_ROUTE) or (oif and error.errno == errno.ENODEV):
+            # EINVAL with a reason is about the request
+            if (not error.extended and error.errno in _NO_ROUTE + _BAD_ROUTE) or (oif and error.errno == errno.ENODEV):
                 return Match(None, error.errno)
             raise
         return Match(seen)

@@ -1,6 +1,6 @@
 """The kernel's rtnetlink, one request at a time: links, addresses and routes of the network namespace of the opener.
 
-Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in exchange.py.
+Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in socket.py.
 """
 
 from __future__ import annotations
@@ -17,10 +17,6 @@ from updown.kernel.netlink.socket import refusal
 from updown.kernel.netlink.wire import Request, canonical
 from updown.model.errors import KernelError
 from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from updown.model.ipsec import Policy
 
 __all__ = ["Match", "Netlink", "RouteSeen"]
 
@@ -85,13 +81,6 @@ class Netlink(Lookup):
         link, master = rt.decode_link(payload), rt.decode_master(payload)
         owner = self.link_at(master) if master else None
         return link._replace(vrf=owner.name) if owner and owner.kind == "vrf" else link
-
-    def policies(self) -> tuple[Policy, ...]:
-        """All IPsec policies of this process's namespace."""
-        from updown.kernel.netlink.xfrm import Xfrm
-
-        with Xfrm() as socket:
-            return tuple(socket.policies())
 
     def vrf_table(self, name: str) -> int:
         """The routing table of the VRF `name`; raises KernelError: ENODEV without such a VRF, ENOENT without its
@@ -162,7 +151,7 @@ class Netlink(Lookup):
             return  # the first error says why
 
     def change_link(self, link: Link) -> Link:
-        """Give an existing device (`ifindex`, or else `name`) all of its kind's data anew; see `messages.link_change`.
+        """Give an existing device (`ifindex`, or else `name`) all of its kind's data anew; see `link_messages.link_change`.
 
         A device that reads back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote
         (POINTOPOINT, ip_tunnel_changelink), for XFRM another parent; EEXIST if another device has the new identity.
@@ -225,7 +214,7 @@ class Netlink(Lookup):
     def add_route(
         self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
     ) -> None:
-        """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `messages.route_add`.
+        """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `route_messages.route_add`.
 
         `replace` takes the place of the first route with this destination, table and metric, through any device; `beside`
         lets it stand for a moment beside another device's.
@@ -234,7 +223,7 @@ class Netlink(Lookup):
         self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops, beside), what)
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
-        """Remove a route that agrees in `messages.route_delete`'s fields; ESRCH if there is none."""
+        """Remove a route that agrees in `route_messages.route_delete`'s fields; ESRCH if there is none."""
         what = f"route delete {_route_text(route)}"
         self._change(routing.route_delete(route, oif or self._oif(route, what)), what)
 

@@ -164,4 +164,4 @@ def refusal(what: str, number: int, text: str = "", module: str = "") -> KernelE
         hint = f"the kernel lacks {module}"
     elif number == errno.EOPNOTSUPP and ":" in what:
         hint = "the kernel has no IPv6 (ipv6.disable=1 on its command line?)"
-    return KernelError(f"{what}: {said}", number, hint)
+    return KernelError(f"{what}: {said}", number, hint, extended=bool(text))

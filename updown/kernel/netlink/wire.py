@@ -20,6 +20,8 @@ CAPPED, ACK_ATTRIBUTES = 0x100, 0x200  # of an answer: the request is not quoted
 
 ERROR, DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
 
+AF_INET, AF_INET6 = 2, 10
+
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 _NUMBER = struct.Struct("=I")
@@ -175,9 +177,14 @@ def pack_address(value: str) -> bytes:
     Raises KernelError (EINVAL) if it is none.
     """
     try:
-        return _socket.inet_pton(_socket.AF_INET6 if ":" in value else _socket.AF_INET, value)
+        return _socket.inet_pton(AF_INET6 if ":" in value else AF_INET, value)
     except (OSError, ValueError):
         raise KernelError(f"{value[:60]!a} is not an IP address", errno.EINVAL) from None
+
+
+def family_of(packed: bytes) -> int:
+    """AF_* of a packed address."""
+    return AF_INET6 if len(packed) == 16 else AF_INET
 
 
 def unpack_address(value: bytes) -> str:
@@ -187,10 +194,10 @@ def unpack_address(value: bytes) -> str:
     and ::102:304. One text per address is what counts, so the last 32 bits are always in hexadecimal.
     """
     if len(value) == 4:
-        return _socket.inet_ntop(_socket.AF_INET, value)
+        return _socket.inet_ntop(AF_INET, value)
     if len(value) != 16:
         raise malformed("address")
-    canonical = _socket.inet_ntop(_socket.AF_INET6, value)
+    canonical = _socket.inet_ntop(AF_INET6, value)
     if "." not in canonical:
         return canonical
     head = canonical[: canonical.rindex(":") + 1]

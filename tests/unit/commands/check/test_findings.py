@@ -21,7 +21,7 @@ from updown.kernel.netlink.route_messages import RouteSeen
 from updown.ledger.liveness import Missed
 from updown.model.claims import MADE, NO_SA, Claim
 from updown.model.errors import Refused
-from updown.model.ipsec import Database, Key, Policy, State
+from updown.model.ipsec import Database, Key, Policy, Sa, State
 from updown.model.objects import Link, Route
 from updown.model.resources import DeletionRule, Device
 from updown.settings.file import parse
@@ -43,13 +43,16 @@ def held(link: Link, *more: Any, peer: str = EAST) -> Claim:
     )
 
 
+ESP = Sa(50, 1, 4)
+
+
 def policies(out: int, come: int, peer: str = EAST, me: str = WEST) -> Database:
     return Database(
         (
             Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((me, peer),), key=Key(out, M32)),
             Policy("in", "10.2.0.0/24", "10.1.0.0/24", ends=((peer, me),), key=Key(come, M32)),
         ),
-        (State(me, peer, 1, 1, 50, 1, Key(out, M32)), State(peer, me, 2, 1, 50, 1, Key(come, M32))),
+        (State(me, peer, 1, 1, ESP, Key(out, M32)), State(peer, me, 2, 1, ESP, Key(come, M32))),
     )
 
 
@@ -83,7 +86,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         [],
     ),
     "an inbound SA without a mark": (
-        GOOD._replace(xfrm=policies(5, 5)._replace(states=(State(EAST, WEST, 2, 1, 50, 1),))),
+        GOOD._replace(xfrm=policies(5, 5)._replace(states=(State(EAST, WEST, 2, 1, ESP),))),
         [],
     ),
     "not root": (GOOD._replace(root=False, xfrm=None), ["not run as root"]),
@@ -253,7 +256,7 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def database() -> Database:
     return Database(
         (Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), ends=((WEST, EAST),), key=Key(5, M32)),),
-        (State(WEST, EAST, 1, 16389, 50, 1, Key(5, M32)),),
+        (State(WEST, EAST, 1, 16389, ESP, Key(5, M32)),),
     )
 
 

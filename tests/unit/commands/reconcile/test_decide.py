@@ -17,6 +17,7 @@ from updown.model.ipsec import (
     IpsecIndex,
     Key,
     Policy,
+    Sa,
     State,
     has_any_trace,
     has_policy_and_state,
@@ -33,7 +34,7 @@ LINK = Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5)
 ABOUT = SaInfo("libreswan", WEST, EAST, "10.1.0.0/24", "10.2.0.0/24", 16388, 0x1000, 0x1001)
 POLICY = Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), key=Key(5, 0xFFFFFFFF))
 TRAP_POLICY = POLICY._replace(reqids=(0,))  # 4.10's own, with an open template
-STATE = State(EAST, WEST, 0x2000, 16389, 50, 1)
+STATE = State(EAST, WEST, 0x2000, 16389, Sa(50, 1, 4))
 CHILD = ChildSa("libreswan", "t", WEST, EAST, 0x2000, 0x2001)
 
 

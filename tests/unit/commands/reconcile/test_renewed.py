@@ -8,18 +8,17 @@ import pytest
 
 from tests.kit.charon import Child as CharonChild
 from tests.kit.charon import charon_call
-from tests.kit.machine import EAST, Machine, Tunnel, call, establish
+from tests.kit.machine import EAST, WEST, Machine, Tunnel, call, establish
 from tests.unit.commands.reconcile.test_run import LATER, child, database, said
 from tests.unit.concerns.test_mtu import CBC, GCM, Sas
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
-from updown.concerns.mtu import TRANSPORT, Sa
+from updown.concerns.mtu import TRANSPORT
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.path_mtu import Outgoing
-from updown.model.ipsec import Database, Key
+from updown.model.ipsec import Database, Key, Sa, State
 from updown.model.objects import Route
 from updown.output.report import operation_json
 
@@ -39,7 +38,9 @@ def sas(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Sas:
 def reconcile(machine: Machine, sa: Sa, tunnel: Tunnel = T, now: int = LATER, dry: bool = False) -> Outcome:
     """With one child whose outgoing SA is this."""
     word = said(child(tunnel, spi_out=SPI))
-    facts = Evidence({"libreswan": word}, database(tunnel), {(EAST, SPI): Outgoing(sa, SPI, 1, Key())})
+    there = database(tunnel)
+    there = there._replace(states=(*there.states, State(WEST, EAST, SPI, 1, sa)))
+    facts = Evidence({"libreswan": word}, there)
     with machine.ledger() as ledger:
         return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry)
 
@@ -125,7 +126,7 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
     """Its ESP is in transport mode, as that of a tunnel without it is not."""
     below = GCM._replace(mode=TRANSPORT)
     sas.use(below)
-    outgoing = Outgoing(below, SPI, 1, Key(if_id=42))
+    outgoing = State(WEST, EAST, SPI, 1, below, Key(if_id=42))
     monkeypatch.setattr(path_mtu, "outgoing_sa", lambda _: outgoing)
     machine.settings("[connection c]\ninterface = ipsec42\nrouting = yes\nmtu = auto\n")
     one = CharonChild("c", mark_in="", mark_out="", if_id_in="42", if_id_out="42")
@@ -135,7 +136,7 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
     told = ChildSa(
         "strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, remote_ts=("10.2.0.0/24",)
     )
-    facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=(told,))}, Database(), {(EAST, SPI): outgoing})
+    facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=(told,))}, Database(states=(outgoing,)))
     with machine.ledger() as ledger:
         outcome = reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
     assert outcome.report.operations == ()

@@ -27,7 +27,7 @@ from updown.hook import dispatch
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import copy_ledger
 from updown.model.errors import KernelError, Refused, UpdownError
-from updown.model.ipsec import Database, Key, Policy, State
+from updown.model.ipsec import Database, Key, Policy, Sa, State
 from updown.model.objects import OUR_ALIAS, Link, Route
 
 LATER = NOW + GRACE
@@ -53,7 +53,7 @@ def database(*tunnels: Tunnel) -> Database:
             Policy("out", one.mine, one.theirs, reqids=(one.reqid + 1,), key=Key(int(one.mark_out.split("/")[0]), 0xFF))
             for one in tunnels
         ),
-        tuple(State(one.peer, one.me, one.reqid, one.reqid + 1, 50, 1) for one in tunnels),
+        tuple(State(one.peer, one.me, one.reqid, one.reqid + 1, Sa(50, 1, 4)) for one in tunnels),
     )
 
 
