@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
 from tests.kit.charon import Child, charon_call, charon_calls
 from tests.kit.machine import Environment, Tunnel, call, establish, withdraw
-from tests.kit.replayed import KINDS, SETTINGS, tunnel
+from tests.kit.recorded_tunnels import KINDS, SETTINGS, tunnel
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock

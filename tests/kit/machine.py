@@ -141,7 +141,7 @@ class MortalLedger(Ledger):
 
 
 class Machine:
-    """Sends calls through the library as live.live_event does, against the kernel model."""
+    """Sends calls through the library as serve.serve_event does, against the kernel model."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder / "state"
@@ -172,7 +172,7 @@ class Machine:
 
     @property
     def arguments(self) -> Arguments:
-        """For what goes through live.py, cli.py and status.py."""
+        """For what goes through serve.py and the commands."""
         return Arguments(state_dir=str(self.folder))
 
     def settings(self, text: str) -> None:
@@ -204,8 +204,7 @@ class Machine:
             self.send(environment)
         except Kill:
             assert self.dead
-            shutil.rmtree(self.folder)
-            shutil.move(str(self.grave), str(self.folder))
+            self.revive()
             return True
         finally:
             self.dies_at, self.dead = None, False
@@ -228,6 +227,11 @@ class Machine:
         """Keep what a death at this moment leaves on the disk."""
         shutil.rmtree(self.grave, ignore_errors=True)
         shutil.copytree(self.folder, self.grave)
+
+    def revive(self) -> None:
+        """The state directory is as the dead process left it."""
+        shutil.rmtree(self.folder)
+        shutil.move(str(self.grave), str(self.folder))
 
     # -- pictures
 
@@ -263,6 +267,11 @@ class Machine:
             if entry.route.protocol == 160
             for index in (entry.oif, *entry.more)
         }
+
+    def sysctls(self, device: str) -> dict[str, str]:
+        """Sysctls of a device, by family and name."""
+        found = {path: value for path, value in self.kernel.files.items() if f"/{device}/" in path}
+        return {path.replace("net/", "").replace(f"/conf/{device}/", " "): value for path, value in found.items()}
 
     def addresses(self, device: str) -> list[str]:
         """Addresses of a device."""

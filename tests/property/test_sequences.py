@@ -1,6 +1,6 @@
 """Thousands of random sequences of what the daemons really call, with mishaps, against the oracle (sequences.py).
 
-A failure names its seed, and prints the shortest sequence that fails, as a call of `check` for test_found.py.
+A failure names its seed, and prints the shortest sequence that fails, as a call of `check` for test_regressions.py.
 VTI_UPDOWN_SEED=... takes another seed than the fixed one; --full takes a new one and ten times as many sequences.
 """
 

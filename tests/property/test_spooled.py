@@ -12,7 +12,7 @@ from tests.kit.grammar_libreswan import Meddling, Reconcile
 from tests.kit.machine import SwiftMachine
 from tests.kit.oracle import Call
 from tests.kit.sequences import Daemon, Mishap, Run, Steps, Wrong, check, made_from
-from tests.kit.spooled import KEPT, SpooledMachine
+from tests.kit.spooled_machine import KEPT, SpooledMachine
 from tests.property.test_sequences import DAEMONS, LOTS, SEED
 from updown.model.errors import Conflict
 from updown.serve import open_for_command

@@ -11,12 +11,12 @@ from typing import Any, Callable
 import pytest
 
 from tests.kit.charon import Child, charon_call
+from tests.kit.hook_calls import called
 from tests.kit.kernel_model import Kill
 from tests.kit.machine import THIRD, Environment, Machine, Tunnel, call, establish
-from updown import daemons, event, hook
+from updown import daemons, event
 from updown.commands.arguments import Arguments
 from updown.event import Report
-from updown.kernel import journal
 from updown.ledger import clock, spool
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import Conflict, Locked, Refused, StateError, UpdownError
@@ -34,14 +34,6 @@ def impatient(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch)
     file.write_text("[defaults]\nlock_wait = 0\n")
     arguments = Arguments(state_dir=str(machine.folder), config=str(file))
     monkeypatch.setattr(Machine, "arguments", arguments)
-
-
-@pytest.fixture
-def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What goes to the journal."""
-    sent: list[str] = []
-    monkeypatch.setattr(journal, "send", lambda lines, **_: sent.extend(lines))
-    return sent
 
 
 def live(machine: Machine, environment: Environment) -> Report:
@@ -64,14 +56,6 @@ def place(machine: Machine) -> str:
 def waiting(machine: Machine) -> list[Path]:
     """The files in the spool."""
     return [machine.folder / "net-1" / "spool" / name for name in spool.waiting_events(place(machine))]
-
-
-def called(machine: Machine, environment: Environment, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The hook's main() in this environment."""
-    monkeypatch.setattr(os, "environb", {name.encode(): value.encode() for name, value in environment.items()})
-    words = ["--state-dir", machine.arguments.state_dir, "--config", machine.arguments.config]
-    monkeypatch.setattr("sys.argv", ["vti-updown", *words])
-    return hook.main()
 
 
 # -- keeping

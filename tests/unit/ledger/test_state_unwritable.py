@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kit.machine import THIRD, Environment, Machine, call, establish
-from tests.unit.test_event import FULL, OTHER, SHARED, STARTS, run, state
+from tests.kit.starts import FULL, OTHER, SHARED, STARTS, machine_after, state
 from updown import daemons, transaction
 from updown.commands.arguments import Arguments
 from updown.ledger import file
@@ -56,7 +56,7 @@ def test_a_full_disk_at_any_write_is_told_and_the_next_event_ends_right(
     before, last = STARTS[case]
     room: list[int] = []
     small_pages(monkeypatch, room)
-    wanted = timeless(state(run(tmp_path / "wanted", monkeypatch, [*before, last])))
+    wanted = timeless(state(machine_after(tmp_path / "wanted", monkeypatch, [*before, last])))
     failed = 0
     for pages in range(200):
         machine = Machine(tmp_path / str(pages), monkeypatch)
@@ -119,7 +119,7 @@ def test_what_the_kernel_refuses_for_now_is_undone_and_done_later(
 ) -> None:
     """At each operation of an event that re-points a device with all that hangs on it."""
     before, last = STARTS["making anew"]
-    wanted = state(run(tmp_path / "wanted", monkeypatch, [*before, last]))
+    wanted = state(machine_after(tmp_path / "wanted", monkeypatch, [*before, last]))
     for at in range(60):
         machine = Machine(tmp_path / str(at), monkeypatch)
         machine.send_all(before)

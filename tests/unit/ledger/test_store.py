@@ -4,7 +4,7 @@ import pytest
 
 from tests.kit.charon import Child, charon_call, charon_calls
 from tests.kit.machine import NOW, THIRD, WEST, Machine, call
-from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
+from tests.kit.starts import FULL, OTHER, SHARED, STARTS
 from updown import daemons, event
 from updown.ledger import clock
 from updown.ledger.liveness import missed_probes

@@ -1,4 +1,4 @@
-"""The same machine where events may not get the lock: the real live.py and spool.py, with moments between their steps.
+"""The same machine where events may not get the lock: the real serve.py and spool.py, with moments between their steps.
 
 The lock is a switch, the ledger is in memory, the spool a real folder.
 """
@@ -27,7 +27,7 @@ MOMENTS = ("before writing", "half written", "written", "before renaming", "rena
 
 
 class SpooledMachine(SwiftMachine):
-    """Every call goes through live.live_event."""
+    """Every call goes through serve.serve_event."""
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
         super().__init__(patch)
