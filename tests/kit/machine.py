@@ -12,7 +12,9 @@ import pytest
 from tests.kit.kernel_model import Kernel, Kill
 from updown import daemons, event
 from updown.commands.arguments import Arguments
+from updown.commands.arguments import parse as parse_words
 from updown.event import Report
+from updown.hook import dispatch
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -29,6 +31,12 @@ GATEWAY = "198.51.100.254"
 NOW = 100_000  # seconds since boot
 
 REFUSALS = (errno.EBUSY, errno.ENOMEM, errno.EPERM, errno.ENOSPC)
+
+WITH_NETLINK = (
+    "serve",
+    *(f"commands.{name}" for name in ("adopt", "check.run", "clean", "make", "probe", "reconcile.run", "status")),
+)
+"""Modules that open a socket to the kernel."""
 
 Environment = dict[str, str]
 
@@ -166,9 +174,8 @@ class Machine:
         patch.setattr(nft, "clamped_devices", lambda _netns="": list(self.kernel.tables))
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
-        patch.setattr("updown.serve.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.clean.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.status.Netlink", lambda: self.kernel)
+        for module in WITH_NETLINK:
+            patch.setattr(f"updown.{module}.Netlink", lambda: self.kernel)
 
     @property
     def arguments(self) -> Arguments:
@@ -196,6 +203,10 @@ class Machine:
     def send_all(self, environments: list[Environment]) -> list[Report]:
         """Several events, one after the other."""
         return [self.send(environment) for environment in environments]
+
+    def command(self, *words: str, **environ: str) -> int:
+        """`vti-updown WORD...`, by hand or in a hook's environment; its exit status."""
+        return dispatch(parse_words(["--state-dir", str(self.folder), *words], "PLUTO_VERB" in environ), environ)
 
     def dies(self, environment: Environment, at: int) -> bool:
         """The process of this event dies at moment number `at`; False if it was over before that."""

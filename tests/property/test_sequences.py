@@ -16,10 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.kit.grammar_libreswan import Connection, Libreswan
 from tests.kit.grammar_strongswan import StrongSwan
 from tests.kit.machine import SwiftMachine, Tunnel, call, establish, withdraw
-from tests.kit.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
+from tests.kit.sequences import MISHAPS, SEED, Daemon, Mishap, Run, Step, check, made_from
 
 DAEMONS = (Libreswan, StrongSwan)
-SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 8_400  # with those of test_spooled.py and test_follow.py 10,000
 LOTS = 10  # so that a run shows where it is
 

@@ -1,17 +1,18 @@
-"""A fresh machine for each test, and what it sends to the journal."""
+"""What a machine sends to the journal, and an interpreter without privileges."""
 
-from pathlib import Path
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
 
 import pytest
 
-from tests.kit.machine import Machine
 from updown.kernel import journal
 
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine with eth0, a default route and nothing of ours."""
-    return Machine(tmp_path, monkeypatch)
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+MAY_READ = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
+WHERE = "import os, sys; print(os.__file__, sys.executable)"
 
 
 @pytest.fixture
@@ -20,3 +21,20 @@ def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     monkeypatch.setattr(journal, "send", lambda lines, **_: sent.extend(lines))
     return sent
+
+
+@pytest.fixture(scope="module")
+def python(request: pytest.FixtureRequest) -> list[str]:
+    """Our interpreter as a user without privileges; one below root's home needs leave to be read, and gets no more. Nothing
+    with --fork: what a process of its own shows, one Python shows for all, and starting them takes a minute."""
+    if request.config.getoption("--fork"):
+        return []
+    plain = [sys.executable, "-I"]
+    if os.geteuid() != 0:
+        return plain
+    wanted = subprocess.run([*plain, "-c", WHERE], stdout=subprocess.PIPE, check=True).stdout
+    for command in ([*NOBODY, *plain], [*NOBODY, *MAY_READ, *plain]):
+        done = subprocess.run([*command, "-c", WHERE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if done.returncode == 0 and done.stdout == wanted:
+            return command
+    pytest.fail(f"{sys.executable} cannot be run by another user than root")

@@ -9,15 +9,13 @@ import pytest
 from tests.kit.charon import Child as CharonChild
 from tests.kit.charon import charon_call
 from tests.kit.machine import EAST, Machine, Tunnel, call, establish
-from tests.unit.commands.reconcile.test_run import LATER, child, database, said
-from tests.unit.concerns.test_mtu import CBC, GCM, Sas
+from tests.kit.outgoing_sa import CBC, GCM, Sas
+from tests.kit.reconciling import LATER, child, database, reconcile_with, said
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
-from updown.commands.reconcile.run import reconcile_ledger
 from updown.concerns.mtu import TRANSPORT, Sa
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel import path_mtu
-from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.path_mtu import Outgoing
 from updown.model.ipsec import Database, Key
 from updown.model.objects import Route
@@ -40,8 +38,7 @@ def reconcile(machine: Machine, sa: Sa, tunnel: Tunnel = T, now: int = LATER, dr
     """With one child whose outgoing SA is this."""
     word = said(child(tunnel, spi_out=SPI))
     facts = Evidence({"libreswan": word}, database(tunnel), {(EAST, SPI): Outgoing(sa, SPI, 1, Key())})
-    with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry)
+    return reconcile_with(machine, facts, now, dry)
 
 
 def sizes(machine: Machine, tunnel: Tunnel) -> tuple[int, list[int]]:
@@ -136,7 +133,6 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
         "strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, remote_ts=("10.2.0.0/24",)
     )
     facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=(told,))}, Database(), {(EAST, SPI): outgoing})
-    with machine.ledger() as ledger:
-        outcome = reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
+    outcome = reconcile_with(machine, facts)
     assert outcome.report.operations == ()
     assert machine.kernel.named("ipsec42").mtu == size
