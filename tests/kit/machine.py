@@ -23,6 +23,7 @@ from updown.ledger.store import Ledger
 from updown.model.claims import Claim
 from updown.model.errors import KernelError
 from updown.model.objects import Route
+from updown.serve import serve_event
 from updown.settings.file import Line, parse
 
 WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
@@ -199,6 +200,10 @@ class Machine:
         context = daemons.read(environment)
         with self.ledger() as ledger:
             return event.run(context, self.lines, ledger, cast(Netlink, self.kernel), self.now, dry)
+
+    def serve(self, environment: Environment, dry: bool = False) -> Report:
+        """One event as the hook runs it: with the settings file, the lock and the spool."""
+        return serve_event(self.arguments, daemons.read(environment), dry, environment)
 
     def send_all(self, environments: list[Environment]) -> list[Report]:
         """Several events, one after the other."""

@@ -1,13 +1,16 @@
-"""What a machine sends to the journal, and an interpreter without privileges."""
+"""Whoever waits for no lock, what a machine sends to the journal, and an interpreter without privileges."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.kit.machine import Machine
+from updown.commands.arguments import Arguments
 from updown.kernel import journal
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -21,6 +24,15 @@ def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     monkeypatch.setattr(journal, "send", lambda lines, **_: sent.extend(lines))
     return sent
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the lock here: what counts is the order of things, which the tests arrange."""
+    file = tmp_path / "impatient.conf"
+    file.write_text("[defaults]\nlock_wait = 0\n")
+    arguments = Arguments(state_dir=str(machine.folder), config=str(file))
+    monkeypatch.setattr(Machine, "arguments", arguments)
 
 
 @pytest.fixture(scope="module")

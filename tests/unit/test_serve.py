@@ -17,7 +17,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
     machine.send_all(before)
     files = {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()}
     start = machine.kernel.picture()
-    report = serve_event(machine.arguments, daemons.read(last), dry=True)
+    report = machine.serve(last, dry=True)
     assert machine.kernel.picture() == start
     assert {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()} == files
     assert machine.send(last).operations == report.operations

@@ -55,7 +55,7 @@ def nodes_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
     """A tree but for what stands under `if TYPE_CHECKING:`."""
     yield node
     inner: list[ast.AST] = list(ast.iter_child_nodes(node))
-    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
         inner = list(node.orelse)
     for child in inner:
         yield from nodes_at_run_time(child)
@@ -296,10 +296,11 @@ def test_a_house_that_is_built_so_is_in_order(tmp_path: Path) -> None:
         "hook.py": "from updown import VERSION, daemons\n\n\ndef f():\n    from updown.commands.run import run",
         "commands/run.py": "import os\nfrom updown import serve" + "\n" * 298,
         "serve.py": "",
+        "event.py": "",
         "daemons/__init__.py": "",
         "kernel/netlink/dumps.py": "def f():\n    from pyroute2 import IPRoute",
         "model/a.py": "import typing\nif typing.TYPE_CHECKING:\n    from updown.event import Report",
-        "model/b.py": "from updown.model.a import x",
+        "model/b.py": "from updown.model.a import x\nif TYPE_CHECKING:\n    import updown.hook",
         **{f"plan/a{number}.py": "" for number in range(10)},
         "plan/__init__.py": "",
         "plan/__pycache__/a.pyc": "",

@@ -11,10 +11,8 @@ import pytest
 
 from tests.kit.machine import Machine, call, establish
 from tests.kit.starts import OTHER, SHARED
-from updown import daemons
 from updown.ledger.file import open_ledger
 from updown.model.errors import UpdownError
-from updown.serve import serve_event
 
 
 def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -62,7 +60,7 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
     machine.send_all(establish(SHARED))
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
-    report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    report = machine.serve(call(OTHER, "up"))
     assert ("10.3.0.0/24", "vti5") in machine.routes()
     assert [claim.connection for claim in machine.claims()] == ["u"]
     if case in EMPTY:
@@ -71,14 +69,14 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
         (aside,) = ledger.parent.glob("ledger.damaged-*")
         assert report.warnings[0].startswith("the ledger was damaged (")
         assert str(aside) in report.warnings[0]
-    again = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    again = machine.serve(call(OTHER, "up"))
     assert (again.operations, again.warnings) == ((), ())
 
 
 def test_a_ledger_that_is_missing_is_made_without_a_word(machine: Machine) -> None:
     """So it is at the first event since boot."""
     for name in ("ledger", "lock", ""):
-        report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
+        report = machine.serve(call(OTHER, "up"))
         assert report.warnings == ()
         if name:
             (machine.folder / "net-1" / name).unlink()
@@ -90,7 +88,7 @@ def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: 
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
     before = ledger.read_bytes()
-    report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")), dry=True)
+    report = machine.serve(call(OTHER, "up"), dry=True)
     assert ("was empty" if case in EMPTY else "cannot be read") in report.warnings[0]
     assert ledger.read_bytes() == before
     assert list(ledger.parent.glob("ledger.damaged-*")) == []
