@@ -1,4 +1,4 @@
-"""What all tests share: where tests that need a real kernel may run, and a report that survives a crash."""
+"""What all tests share: a machine, where tests that need a real kernel may run, and a report that survives a crash."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.machine import Machine
 from tests.vm import ground
 
 REPORT = os.environ.get("VTI_UPDOWN_REPORT", "")
 PIECE = 4  # tests of a file that go together where their fixtures cost little
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with eth0, a default route and nothing of ours."""
+    return Machine(tmp_path, monkeypatch)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

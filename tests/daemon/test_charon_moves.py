@@ -14,18 +14,7 @@ import pytest
 
 from tests import TOP
 from tests.daemon.charon import Charon, Tree
-from tests.daemon.children import (
-    IPSEC,
-    MARK5,
-    MOON,
-    SUN,
-    VTI,
-    child,
-    configuration,
-    connection,
-    initiated,
-    one_child,
-)
+from tests.daemon.children import IPSEC, MARK5, MOON, SUN, VTI, child, configuration, connection, initiated, one_child
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
 from tests.daemon.endpoint import OURS
 from tests.daemon.nodes import Ground, wait_for

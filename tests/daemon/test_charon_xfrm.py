@@ -9,18 +9,7 @@ from typing import Any
 import pytest
 
 from tests.daemon.charon import Charon, Tree
-from tests.daemon.children import (
-    IPSEC,
-    MARK5,
-    MOON,
-    SUN,
-    End,
-    child,
-    configuration,
-    connection,
-    initiated,
-    one_child,
-)
+from tests.daemon.children import IPSEC, MARK5, MOON, SUN, End, child, configuration, connection, initiated, one_child
 from tests.daemon.connections import EAST, WEST, encrypted_ping, without_device, without_trace
 from tests.daemon.nodes import Ground, wait_for
 

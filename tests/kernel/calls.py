@@ -14,10 +14,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Callable, NamedTuple
 
 import updown
 from tests import TOP
+from tests.kit.machine import GATEWAY, WEST, Environment
 from updown.hook import main
 
 EVENTS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18
@@ -127,6 +129,37 @@ def _hook(arguments: tuple[str, ...], environment: Mapping[str, str], output: in
     except BaseException:
         os.write(2, traceback.format_exc().encode())
         return 99
+
+
+class Node:
+    """The hook on a machine of its own: state directory and settings file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.state, self.config = folder / "state", folder / "vti-updown.conf"
+
+    def run(self, *words: str, **environment: str) -> Said:
+        """What the hook says to these words."""
+        return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
+
+    def send(self, *environments: Environment) -> list[str]:
+        """Events that succeed; what they say."""
+        lines: list[str] = []
+        for environment in environments:
+            said = self.run(**environment)
+            assert said.status == 0, said
+            lines += said.lines
+        return lines
+
+
+@contextlib.contextmanager
+def towards_peers(addresses: str = "") -> Iterator[None]:
+    """A namespace with an address towards its peers and a default route; `addresses` are more lines for `ip`."""
+    with private_namespace():
+        ip(
+            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n{addresses}"
+            f"route add default via {GATEWAY}\n"
+        )
+        yield
 
 
 def _lines(output: bytes) -> tuple[str, ...]:

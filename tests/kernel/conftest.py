@@ -1,4 +1,4 @@
-"""A fresh network namespace for each test: this process enters it, and comes back."""
+"""Fixtures on a real kernel: its modules, and a fresh network namespace that this process enters and comes back from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.kernel.calls import load_modules
 from updown.kernel.netlink.rtnetlink import Netlink
 
 CLONE_NEWNET = 0x40000000
@@ -18,6 +19,12 @@ def _call(name: str, *arguments: int) -> None:
     library = ctypes.CDLL(None, use_errno=True)
     if getattr(library, name)(*arguments):
         raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+
+
+@pytest.fixture(scope="session")
+def modules() -> None:
+    """The kernel's modules and ours are there before the first look."""
+    load_modules()
 
 
 @pytest.fixture

@@ -13,35 +13,22 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
+from tests.kernel.calls import Node, ip, towards_peers
 from tests.kit.charon import Child, charon_call
-from tests.kit.machine import EAST, THIRD, WEST, Environment, Tunnel, establish
+from tests.kit.machine import EAST, THIRD, WEST, Tunnel, establish
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 KEY = ["aead", "rfc4106(gcm(aes))", "0x" + "11" * 20, "128"]
 ALL = "net/ipv4/conf/all/rp_filter"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
-
-
-class Node:
-    """A namespace with a tunnel that is in order, as far as the kernel can tell."""
+class CheckedNode(Node):
+    """One with a tunnel that is in order, as far as the kernel can tell."""
 
     def __init__(self, folder: Path) -> None:
-        self.state, self.config = folder / "state", folder / "vti-updown.conf"
+        super().__init__(folder)
         self.config.write_text("[defaults]\nrp_filter = auto\n")
-
-    def run(self, *words: str, **environment: str) -> Said:
-        return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
-
-    def send(self, *environments: Environment) -> None:
-        for environment in environments:
-            said = self.run(**environment)
-            assert said.status == 0, said
 
     def check(self, *words: str) -> list[dict[str, Any]]:
         """The findings; the status and the lines for people say the same."""
@@ -63,14 +50,10 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with private_namespace():
-        ip(
-            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n"
-            "route add default via 198.51.100.254\n"
-        )
+def node(tmp_path: Path) -> Iterator[CheckedNode]:
+    with towards_peers():
         write(ALL, "0")
-        made = Node(tmp_path)
+        made = CheckedNode(tmp_path)
         made.send(*establish(Tunnel(address="10.99.0.1/30")))
         ipsec("5")
         yield made
@@ -104,7 +87,7 @@ def mend(command: str) -> None:
     subprocess.run(shlex.split(command), check=True, capture_output=True)
 
 
-def test_a_tunnel_in_order_is_one_line(node: Node) -> None:
+def test_a_tunnel_in_order_is_one_line(node: CheckedNode) -> None:
     said = node.run("check")
     assert (said.status, said.lines) == (0, ("vti-updown check: nothing found (1 devices, 1 claims)",)), said
 
@@ -125,7 +108,7 @@ BROKEN = {
 """What is said, first of all, of what was broken so."""
 
 
-def test_what_claims_ask_for_is_read_in_a_line_and_mended_by_reconcile(node: Node) -> None:
+def test_what_claims_ask_for_is_read_in_a_line_and_mended_by_reconcile(node: CheckedNode) -> None:
     """Each in its turn on one machine, so what is mended is as good as it was."""
     for text, commands in BROKEN.items():
         for command in commands:
@@ -137,7 +120,7 @@ def test_what_claims_ask_for_is_read_in_a_line_and_mended_by_reconcile(node: Nod
     assert node.check() == []
 
 
-def test_what_others_set_is_read_and_mended_as_it_says(node: Node) -> None:
+def test_what_others_set_is_read_and_mended_as_it_says(node: CheckedNode) -> None:
     """A sysctl that stops a VTI, and charon's own route."""
     write("net/ipv4/conf/vti5/disable_xfrm", "1")
     found = node.only()
@@ -150,7 +133,7 @@ def test_what_others_set_is_read_and_mended_as_it_says(node: Node) -> None:
     assert "install_routes = no" in found["mend"]
 
 
-def test_strict_reverse_path_filters(node: Node) -> None:
+def test_strict_reverse_path_filters(node: CheckedNode) -> None:
     """Of the device; and of all, where 0 on the device does nothing."""
     write("net/ipv4/conf/vti5/rp_filter", "1")
     found = {finding["check"]: finding for finding in node.check()}
@@ -163,7 +146,7 @@ def test_strict_reverse_path_filters(node: Node) -> None:
     assert node.check() == []
 
 
-def test_a_half_tunnel_is_told_by_direction(node: Node) -> None:
+def test_a_half_tunnel_is_told_by_direction(node: CheckedNode) -> None:
     flush()
     ipsec("5", "7")
     found = [finding["text"] for finding in node.check()]
@@ -177,7 +160,7 @@ def test_a_half_tunnel_is_told_by_direction(node: Node) -> None:
     assert found == ["vti5 sends with key 5, but the IPsec policies (out) between its ends have mark 8"]
 
 
-def test_an_if_id_without_its_interface(node: Node) -> None:
+def test_an_if_id_without_its_interface(node: CheckedNode) -> None:
     words = ["policy", "add", "src", "10.1.0.0/24", "dst", "10.8.0.0/24", "dir", "out", "if_id", "77"]
     ip("xfrm", *words, "tmpl", "src", WEST, "dst", THIRD, "proto", "esp", "mode", "tunnel")
     found = node.only()
@@ -186,7 +169,7 @@ def test_an_if_id_without_its_interface(node: Node) -> None:
     assert node.check() == []
 
 
-def test_the_stale_ends_of_a_vti(node: Node) -> None:
+def test_the_stale_ends_of_a_vti(node: CheckedNode) -> None:
     """strongSwan's MOBIKE: the SAs have moved, and nobody told us."""
     flush()
     ipsec("5", peer=THIRD)
@@ -195,7 +178,7 @@ def test_the_stale_ends_of_a_vti(node: Node) -> None:
     assert found["text"] == f"vti5 has ends {WEST} - {EAST}, its IPsec policies have {WEST} - {THIRD}"
 
 
-def test_a_claim_with_no_tunnel(node: Node) -> None:
+def test_a_claim_with_no_tunnel(node: CheckedNode) -> None:
     flush()
     node.clock("t", -100)
     found = node.only()
@@ -208,7 +191,7 @@ def test_a_claim_with_no_tunnel(node: Node) -> None:
     assert node.check() == []
 
 
-def test_a_device_for_one_peer_shadows_that_for_everyone(node: Node) -> None:
+def test_a_device_for_one_peer_shadows_that_for_everyone(node: CheckedNode) -> None:
     wide = Tunnel("w", peer=THIRD, theirs="10.3.0.0/24", shared="yes", device="vti9", reqid=16392)
     wide = wide._replace(mark_in="9/0xff", mark_out="9/0xff")
     node.send(*establish(wide))
@@ -224,7 +207,7 @@ def test_a_device_for_one_peer_shadows_that_for_everyone(node: Node) -> None:
     assert not [finding for finding in node.check() if finding["check"] == "shadow"]
 
 
-def test_the_fallback_device_s_name(node: Node) -> None:
+def test_the_fallback_device_s_name(node: CheckedNode) -> None:
     ip("link", "set", "ip_vti0", "name", "vti0")
     node.config.write_text("[connection c]\ninterface = vti0\n")
     found = node.only()
@@ -233,7 +216,7 @@ def test_the_fallback_device_s_name(node: Node) -> None:
     assert f"{node.config}:2" in found["text"]
 
 
-def test_settings_mistakes_of_all_files_at_once(node: Node) -> None:
+def test_settings_mistakes_of_all_files_at_once(node: CheckedNode) -> None:
     folder = node.config.parent / "conf.d"
     folder.mkdir()
     node.config.write_text("[defaults]\nmtuu = 1\n[device vti5]\nmark = %unique\n")
@@ -247,7 +230,7 @@ def test_settings_mistakes_of_all_files_at_once(node: Node) -> None:
     assert (said.status, said.lines) == (0, ("vti-updown check: settings are in order (0 lines)",))
 
 
-def test_a_made_device_whose_section_was_changed(node: Node) -> None:
+def test_a_made_device_whose_section_was_changed(node: CheckedNode) -> None:
     text = f"[device made]\nlocal = {WEST}\nremote = {THIRD}\nmark = 3\n"
     node.config.write_text(text)
     assert node.run("make", "made").status == 0
@@ -264,7 +247,7 @@ def test_a_made_device_whose_section_was_changed(node: Node) -> None:
     assert node.only()["mend"].startswith("vti-updown release made")
 
 
-def test_without_root_it_says_so(node: Node) -> None:
+def test_without_root_it_says_so(node: CheckedNode) -> None:
     """As nobody, who may not read the ledger either."""
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -286,7 +269,7 @@ def test_without_root_it_says_so(node: Node) -> None:
     assert found[0]["text"] == "not run as root: ledger and IPsec policies are not seen"
 
 
-def test_strongswan_s_child_in_order_is_no_finding(node: Node) -> None:
+def test_strongswan_s_child_in_order_is_no_finding(node: CheckedNode) -> None:
     """An XFRM interface by if_id, with its policies."""
     node.config.write_text("[connection c]\ninterface = ipsec7\nrouting = yes\n")
     pairs = (("10.1.0.0/24", "10.7.0.0/24"),)

@@ -13,51 +13,35 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
+from tests.kernel.calls import Node, ip, private_namespace, towards_peers
 from tests.kit.charon import Child, charon_call
 from tests.kit.machine import EAST, WEST, Environment, Tunnel, call, establish, withdraw
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 FOLLOW = "[device *]\nlink = follow\n"
 ONE = Tunnel(shared="yes", address="10.99.0.1/30")
 TWO = Tunnel("u", theirs="10.3.0.0/24", shared="yes", reqid=16392)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
-
-
-class Node:
-    """A namespace with an address towards its peers, and the settings of the hook."""
+class ProbedNode(Node):
+    """One that may have a far namespace."""
 
     def __init__(self, folder: Path) -> None:
-        self.state, self.config = folder / "state", folder / "vti-updown.conf"
+        super().__init__(folder)
         self.inside: list[str] = []  # what begins a command in the far namespace
 
-    def run(self, *words: str, **environment: str) -> Said:
-        return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
-
     def send(self, *environments: Environment) -> list[str]:
-        """Events that succeed; what they say, with nothing to mend."""
-        lines: list[str] = []
-        for environment in environments:
-            said = self.run(**environment)
-            assert said.status == 0, said
-            assert not any("warning" in line for line in said.lines), said
-            lines += said.lines
+        """Nothing is to be mended."""
+        lines = super().send(*environments)
+        assert not any("warning" in line for line in lines), lines
         return lines
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    with private_namespace():
-        ip(
-            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n"
-            "route add default via 198.51.100.254\n"
-        )
-        made = Node(tmp_path)
+def node(tmp_path: Path) -> Iterator[ProbedNode]:
+    with towards_peers():
+        made = ProbedNode(tmp_path)
         made.config.write_text(FOLLOW)
         yield made
 
@@ -80,7 +64,7 @@ def routes(name: str) -> set[str]:
     return found
 
 
-def test_down_with_the_last_tunnel_and_back_with_all_that_the_kernel_took(node: Node) -> None:
+def test_down_with_the_last_tunnel_and_back_with_all_that_the_kernel_took(node: ProbedNode) -> None:
     """IPv4 and IPv6 routes, an IPv6 address that is kept, and a link-local one that is not."""
     node.config.write_text(FOLLOW + "[connection t]\naddress = fd00:99::1/127 fe80::1/64\n")
     six = ONE._replace(mine="fd00:1::/64", theirs="fd00:2::/64")
@@ -98,7 +82,7 @@ def test_down_with_the_last_tunnel_and_back_with_all_that_the_kernel_took(node: 
     assert (is_up("vti5"), addresses("vti5") & own, routes("vti5")) == (True, own, all_routes)
 
 
-def test_reconcile_respects_it(node: Node) -> None:
+def test_reconcile_respects_it(node: ProbedNode) -> None:
     """A device that somebody set up is set down, one that is down stays, and a second run does nothing."""
     node.send(call(TWO, "route", child=False))
     assert not is_up("vti5")
@@ -109,14 +93,14 @@ def test_reconcile_respects_it(node: Node) -> None:
     assert not is_up("vti5")
 
 
-def test_a_shared_device_with_no_claim_is_down(node: Node) -> None:
+def test_a_shared_device_with_no_claim_is_down(node: ProbedNode) -> None:
     node.send(*establish(ONE), *withdraw(ONE))
     assert not is_up("vti5")
     node.send(*establish(ONE))
     assert is_up("vti5")
 
 
-def test_a_made_device_follows(node: Node) -> None:
+def test_a_made_device_follows(node: ProbedNode) -> None:
     """Made for a routing daemon, it is there and down before the tunnel, with its addresses."""
     node.config.write_text(
         f"[device ipsec7]\nif_id = 7\nlink = follow\naddress = 10.9.0.1/31 fe80::1/64\n"
@@ -140,7 +124,7 @@ KEY = ["aead", "rfc4106(gcm(aes))", "0x" + "11" * 20, "128"]
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[Node]:
+def two(tmp_path: Path) -> Iterator[ProbedNode]:
     """This node, and another one behind a veth pair, with SAs and policies for mark 5 between them."""
     with private_namespace():
         ip("link", "set", "lo", "up")
@@ -164,7 +148,7 @@ def two(tmp_path: Path) -> Iterator[Node]:
                 subprocess.run([*inside, "ip", *line.split()], check=True)
             ipsec([], WEST, EAST)
             ipsec(inside, EAST, WEST)
-            node = Node(tmp_path)
+            node = ProbedNode(tmp_path)
             node.config.write_text(
                 "[device vti5]\naddress = 10.6.106.1/30 fd00:6::3/127\nprobe = 10.6.106.2\nlink = follow\n"
             )
@@ -205,7 +189,7 @@ def state(name: str) -> tuple[str, bool]:
     return link["operstate"], bool(struct.unpack_from("16xH", answer)[0] & 0x40)
 
 
-def test_a_dormant_device_is_set_down_awake_and_made_anew_dormant(two: Node) -> None:
+def test_a_dormant_device_is_set_down_awake_and_made_anew_dormant(two: ProbedNode) -> None:
     """The kernel does not tell the state of a device that is down, but keeps it."""
     shared = Tunnel(shared="yes")
     two.send(*establish(shared))
@@ -223,7 +207,7 @@ def test_a_dormant_device_is_set_down_awake_and_made_anew_dormant(two: Node) -> 
     assert state("vti5") == ("UP", True)
 
 
-def probe(node: Node) -> list[dict[str, Any]]:
+def probe(node: ProbedNode) -> list[dict[str, Any]]:
     """What one run of `vti-updown probe` has to say of each device."""
     said = node.run("probe", "--json")
     assert said.status == 0, said
@@ -232,7 +216,7 @@ def probe(node: Node) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("address", ["10.6.106.2", "fd00:6::2"])
-def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: Node, address: str) -> None:
+def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: ProbedNode, address: str) -> None:
     """Through real ESP. The link stays up, so that the far end can answer again."""
     two.config.write_text(two.config.read_text().replace("probe = 10.6.106.2", f"probe = {address}"))
     two.send(*establish(Tunnel(shared="no")))
@@ -260,7 +244,7 @@ def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: Node, 
     assert state("vti5") == ("UP", True)
 
 
-def test_a_tunnel_that_is_down_is_not_probed_and_forgets(two: Node) -> None:
+def test_a_tunnel_that_is_down_is_not_probed_and_forgets(two: ProbedNode) -> None:
     subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
     one = Tunnel(shared="yes")
     two.send(*establish(one))
@@ -273,7 +257,7 @@ def test_a_tunnel_that_is_down_is_not_probed_and_forgets(two: Node) -> None:
     assert routes("vti5") == {"10.2.0.0/24"}
 
 
-def test_a_dead_far_end_gives_the_route_to_the_other_tunnel(two: Node) -> None:
+def test_a_dead_far_end_gives_the_route_to_the_other_tunnel(two: ProbedNode) -> None:
     """Two devices, one prefix: traffic takes the second while the first is silent."""
     subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
     second = Tunnel("u", peer="198.51.100.3", device="vti7", mark_in="7/0xff", mark_out="7/0xff", reqid=16392)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.kernel.calls import command, fork, ip, load_modules, private_namespace
+from tests.kernel.calls import command, fork, ip, towards_peers
 from tests.kit.charon import Child, charon_call, charon_calls
 from tests.kit.machine import Environment, Tunnel, call, establish, withdraw
-from tests.kit.replayed import KINDS, SETTINGS, tunnel
+from tests.kit.recorded_tunnels import KINDS, SETTINGS, tunnel
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
@@ -24,7 +24,7 @@ from updown.ledger.file import copy_ledger, open_ledger
 from updown.model.objects import OUR_PROTOCOL
 from updown.settings.file import parse
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 WEST, EAST = "198.51.100.1", "198.51.100.2"
 LAST = "[defaults]\ndelete = last\n"
@@ -33,19 +33,10 @@ SEED = 20261121
 HOME = "link add lan0 type dummy\nlink set lan0 up\naddr add 10.1.0.1/24 dev lan0\naddr add 2001:db8:0:1::1/64 dev eth0 nodad\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
-
-
 @pytest.fixture
 def state(tmp_path: Path) -> Iterator[Path]:
     """A node with an address towards its peers; the hook's state directory."""
-    with private_namespace():
-        ip(
-            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n"
-            "route add default via 198.51.100.254\n"
-        )
+    with towards_peers():
         yield tmp_path / "state"
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.calls import Said, fork, ip, load_modules, private_namespace
+from tests.kernel.calls import Node, fork, ip, towards_peers
 from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6, Tunnel, establish, withdraw
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 FOUR = (
     f"[device vti5]\nlocal = {WEST}\nremote = {EAST}\nmark = 0x5\naddress = 10.99.0.1/30 fd00:99::1/127\nmtu = 1400\n"
@@ -24,34 +24,9 @@ SIX = f"[device vti6]\nlocal = {WEST6}\nremote = {EAST6}\nmark = 6\n"
 XFRM = "[device ipsec9]\nif_id = 9\naddress = 10.9.0.1/31\nrp_filter = 2\n"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
-
-
-class Node:
-    """A namespace with an address towards its peers, and the settings of the hook."""
-
-    def __init__(self, folder: Path) -> None:
-        self.state, self.config = folder / "state", folder / "vti-updown.conf"
-
-    def run(self, *words: str, **environment: str) -> Said:
-        """What the hook says to these words."""
-        return fork("--state-dir", str(self.state), "--config", str(self.config), *words, environment=environment)
-
-    def send(self, *environments: dict[str, str]) -> None:
-        for environment in environments:
-            said = self.run(**environment)
-            assert said.status == 0, said
-
-
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    with private_namespace():
-        ip(
-            batch=f"link set lo up\nlink add eth0 type dummy\nlink set eth0 up\naddr add {WEST}/24 dev eth0\n"
-            f"addr add {WEST6}/64 dev eth0 nodad\nroute add default via 198.51.100.254\n"
-        )
+    with towards_peers(f"addr add {WEST6}/64 dev eth0 nodad\n"):
         yield Node(tmp_path)
 
 

@@ -12,21 +12,15 @@ import pytest
 
 from tests import TOP
 from tests.kernel import document
-from tests.kernel.calls import load_modules
 from tests.kernel.document import Chapter
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 PAGE = TOP / "docs" / "marks-and-ids.md"
 ALONE = """
 mkdir -p /run/netns
 mount -t tmpfs tmpfs /run/netns
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
 
 
 def script(chapter: Chapter, folder: Path) -> str:

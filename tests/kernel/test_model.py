@@ -15,11 +15,11 @@ import pytest
 from tests.kernel.calls import private_namespace as namespace
 from tests.kit.grammar_libreswan import Libreswan, Meddling, Reconcile
 from tests.kit.grammar_strongswan import EACH, StrongSwan
+from tests.kit.interfaces import Interfaces
 from tests.kit.machine import GATEWAY, NOW, WEST, WEST6, SwiftMachine
 from tests.kit.oracle import Call
 from tests.kit.sequences import Daemon, Room, Steps, index_of, made_from, meddle, prepare_world
 from tests.kit.witnesses import facts
-from tests.property.test_interfaces import Interfaces
 from updown import daemons, event
 from updown.commands.reconcile import run
 from updown.commands.reconcile.decide import GRACE

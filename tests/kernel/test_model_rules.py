@@ -12,14 +12,14 @@ from typing import Any, Union
 
 import pytest
 
-from tests.kernel.calls import ip, load_modules, private_namespace
+from tests.kernel.calls import ip, private_namespace
 from tests.kit.kernel_model import Kernel
 from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.objects import Link, Route
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 Room = Union[Netlink, Kernel]
 Step = tuple[str, Callable[[Room], object], int]
@@ -83,7 +83,6 @@ def links(room: Room) -> list[tuple[object, ...]]:
 
 
 def test_identities_and_changes() -> None:
-    load_modules()
     wanted = [(text, number) for text, _, number in IDENTITIES]
     model = Kernel()
     with private_namespace(), Netlink() as real:
@@ -95,7 +94,6 @@ def test_identities_and_changes() -> None:
 @pytest.mark.parametrize(("name", "kind", "anywhere"), [("ip_vti0", "vti", "0.0.0.0"), ("ip6_vti0", "vti6", "::")])
 def test_the_kernels_own_device_has_both_ends_any(name: str, kind: str, anywhere: str) -> None:
     """It comes with the module, takes that identity, and cannot be changed or deleted."""
-    load_modules()
     model = Kernel()
     model.fallback(name, kind)
     ours = Link("a", kind, local=anywhere, remote=anywhere, ikey=5, okey=5)
@@ -120,7 +118,6 @@ def test_the_kernels_own_device_has_both_ends_any(name: str, kind: str, anywhere
 
 def test_a_device_that_was_moved_away_keeps_its_identity_taken() -> None:
     """Where it was born; its name is free there."""
-    load_modules()
     model = Kernel()
     again = (
         add("the VTI's ends again", VTI._replace(name="b"), errno.EEXIST),
@@ -148,7 +145,6 @@ def test_a_device_that_was_moved_away_keeps_its_identity_taken() -> None:
 @pytest.mark.parametrize("destination", ["10.2.0.0/24", "fd00:2::/64"])
 def test_a_route_put_beside_another_one_leads_on_when_the_others_device_goes(destination: str) -> None:
     """At no moment does nothing lead there; beside a route of its own device it is refused."""
-    load_modules()
     model = Kernel()
     inside = destination.split("/")[0] + ("2" if ":" in destination else "")
     with private_namespace(), Netlink() as real:
@@ -181,7 +177,6 @@ def test_a_route_put_beside_another_one_leads_on_when_the_others_device_goes(des
 
 def test_what_a_link_down_and_the_last_address_take_along() -> None:
     """IPv4: routes, and addresses stay; the last address takes all routes of the device."""
-    load_modules()
     model = Kernel()
     destinations = {"10.2.0.0/24", "10.3.0.0/24"}
 

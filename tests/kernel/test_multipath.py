@@ -10,18 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.calls import Said, fork, ip, load_modules
+from tests.kernel.calls import Said, fork, ip
 from tests.kit.machine import THIRD, Tunnel, call
 from updown.model.objects import HOP_GATEWAY
 
-pytestmark = [pytest.mark.kernel]
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 PREFIXES = {"IPv4": ("10.1.0.0/24", "10.2.0.0/24"), "IPv6": ("fd00:1::/64", "fd00:2::/64")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
 
 
 class Hub:

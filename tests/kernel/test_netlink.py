@@ -17,7 +17,8 @@ from updown.kernel.netlink import dumps
 from updown.kernel.netlink import link_messages as rt
 from updown.kernel.netlink import route_messages as routing
 from updown.kernel.netlink.route_messages import LOCAL, RouteSeen
-from updown.kernel.netlink.rtnetlink import Match, Netlink
+from updown.kernel.netlink.routing import Match
+from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.wire import frame
 from updown.model.errors import KernelError
 from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Link, Path, Route

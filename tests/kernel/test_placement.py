@@ -11,24 +11,19 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.calls import Said, command, fork, ip, load_modules
+from tests.kernel.calls import Said, command, fork, ip
 from tests.kit.charon import Child, charon_call
 from tests.kit.machine import EAST6, WEST6
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.objects import Link
 
-pytestmark = [pytest.mark.kernel]
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 VTI = Child()
 VTI6 = Child(me=WEST6, peer=EAST6, pairs=(("fd00:1::/64", "fd00:2::/64"),))
 XFRM = Child(mark_in="", mark_out="", if_id_in="42", if_id_out="42")
 LINK_LOCAL = "fe80::1/64"
 BASE = "[connection *]\ninterface = tun5\nrouting = yes\n"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
 
 
 class Gateway:

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.kernel import expectations
-from tests.kernel.calls import Said, fork, ip, listening, load_modules, private_namespace, process
+from tests.kernel.calls import Said, fork, ip, listening, private_namespace, process
 from tests.kernel.expectations import Device, Made, Node, Route, Sequence, Step
 from updown.ledger.file import open_ledger
 from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
 MIRRORS = ("east", "third", "rw2")  # what happens there happens to west, hub or rw1 as well, with other addresses
 TUNNELS = ("vti", "vti6", "xfrm")
@@ -218,11 +218,6 @@ def claim_differences(step: Step, state: Path) -> list[str]:
 def _changes(before: frozenset[Fact], after: frozenset[Fact]) -> str:
     gone = [f"\n        - {' '.join(fact)}" for fact in sorted(before - after)]
     return "".join(gone + [f"\n        + {' '.join(fact)}" for fact in sorted(after - before)])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def modules() -> None:
-    load_modules()
 
 
 def cases() -> list[Any]:

@@ -12,7 +12,8 @@ import pytest
 from tests.kit.kernel_model import Kernel, Kill
 from updown import daemons, event
 from updown.commands.arguments import Arguments
-from updown.event import Report
+from updown.commands.arguments import parse as parse_words
+from updown.hook import dispatch
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -21,6 +22,8 @@ from updown.ledger.store import Ledger
 from updown.model.claims import Claim
 from updown.model.errors import KernelError
 from updown.model.objects import Route
+from updown.model.operations import Report
+from updown.serve import serve_event
 from updown.settings.file import Line, parse
 
 WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
@@ -29,6 +32,12 @@ GATEWAY = "198.51.100.254"
 NOW = 100_000  # seconds since boot
 
 REFUSALS = (errno.EBUSY, errno.ENOMEM, errno.EPERM, errno.ENOSPC)
+
+WITH_NETLINK = (
+    "serve",
+    *(f"commands.{name}" for name in ("adopt", "check.run", "clean", "make", "probe", "reconcile.run", "status")),
+)
+"""Modules that open a socket to the kernel."""
 
 Environment = dict[str, str]
 
@@ -141,7 +150,7 @@ class MortalLedger(Ledger):
 
 
 class Machine:
-    """Sends calls through the library as live.live_event does, against the kernel model."""
+    """Sends calls through the library as serve.serve_event does, against the kernel model."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder / "state"
@@ -167,13 +176,12 @@ class Machine:
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.plan.scope.Xfrm", lambda: self.kernel)
-        patch.setattr("updown.serve.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.clean.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.status.Netlink", lambda: self.kernel)
+        for module in WITH_NETLINK:
+            patch.setattr(f"updown.{module}.Netlink", lambda: self.kernel)
 
     @property
     def arguments(self) -> Arguments:
-        """For what goes through live.py, cli.py and status.py."""
+        """For what goes through serve.py and the commands."""
         return Arguments(state_dir=str(self.folder))
 
     def settings(self, text: str) -> None:
@@ -194,9 +202,17 @@ class Machine:
         with self.ledger() as ledger:
             return event.run(context, self.lines, ledger, cast(Netlink, self.kernel), self.now, dry)
 
+    def serve(self, environment: Environment, dry: bool = False) -> Report:
+        """One event as the hook runs it: with the settings file, the lock and the spool."""
+        return serve_event(self.arguments, daemons.read(environment), dry, environment)
+
     def send_all(self, environments: list[Environment]) -> list[Report]:
         """Several events, one after the other."""
         return [self.send(environment) for environment in environments]
+
+    def command(self, *words: str, **environ: str) -> int:
+        """`vti-updown WORD...`, by hand or in a hook's environment; its exit status."""
+        return dispatch(parse_words(["--state-dir", str(self.folder), *words], "PLUTO_VERB" in environ), environ)
 
     def dies(self, environment: Environment, at: int) -> bool:
         """The process of this event dies at moment number `at`; False if it was over before that."""
@@ -205,8 +221,7 @@ class Machine:
             self.send(environment)
         except Kill:
             assert self.dead
-            shutil.rmtree(self.folder)
-            shutil.move(str(self.grave), str(self.folder))
+            self.revive()
             return True
         finally:
             self.dies_at, self.dead = None, False
@@ -229,6 +244,11 @@ class Machine:
         """Keep what a death at this moment leaves on the disk."""
         shutil.rmtree(self.grave, ignore_errors=True)
         shutil.copytree(self.folder, self.grave)
+
+    def revive(self) -> None:
+        """The state directory is as the dead process left it."""
+        shutil.rmtree(self.folder)
+        shutil.move(str(self.grave), str(self.folder))
 
     # -- pictures
 
@@ -264,6 +284,11 @@ class Machine:
             if entry.route.protocol == 160
             for index in (entry.oif, *entry.more)
         }
+
+    def sysctls(self, device: str) -> dict[str, str]:
+        """Sysctls of a device, by family and name."""
+        found = {path: value for path, value in self.kernel.files.items() if f"/{device}/" in path}
+        return {path.replace("net/", "").replace(f"/conf/{device}/", " "): value for path, value in found.items()}
 
     def addresses(self, device: str) -> list[str]:
         """Addresses of a device."""

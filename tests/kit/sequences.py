@@ -6,6 +6,7 @@ refuses one operation, the ledger's disk is full, or the daemon cannot call at a
 daemon has then (witnesses.py): where nothing happened behind our back it must find nothing to do, and else put all of it right.
 """
 
+import os
 import random
 import sqlite3
 from collections import Counter
@@ -29,6 +30,7 @@ from updown.model.claims import Claim
 from updown.model.errors import Conflict, UpdownError
 from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Link, Route
 
+SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 MISHAPS = ("dies", "dies and is gone", "refused", "lost")
 
 

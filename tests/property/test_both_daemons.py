@@ -1,6 +1,5 @@
 """pluto and charon on one gateway: their random sequences in turn, with one ledger, and a reconcile that asks both."""
 
-import os
 import re
 from typing import Any, ClassVar, NamedTuple, Optional, cast
 
@@ -10,12 +9,11 @@ from tests.kit.grammar_libreswan import FOREIGN, Doings, Libreswan, Reconcile
 from tests.kit.grammar_strongswan import SETTINGS, StrongSwan
 from tests.kit.machine import Environment
 from tests.kit.oracle import Alive, Call, Device, Hold, Key, Oracle, RouteSeen, Truth, World
-from tests.kit.sequences import Daemon, Run, check, made_from
+from tests.kit.sequences import SEED, Daemon, Run, check, made_from
 from tests.kit.witnesses import facts
 from updown.commands.reconcile.match import Evidence
 from updown.model.ipsec import Database
 
-SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 1000
 LOTS = 4
 

@@ -1,15 +1,12 @@
 """`delete = last` and `delete = never` in whatever order libreswan calls, with deaths, refusals and reconcile."""
 
-import os
-
 import pytest
 
 from tests.kit.grammar_libreswan import Libreswan
 from tests.kit.machine import Tunnel
 from tests.kit.oracle import Oracle, Row
-from tests.kit.sequences import check, made_from
+from tests.kit.sequences import SEED, check, made_from
 
-SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 400
 
 

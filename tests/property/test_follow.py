@@ -3,7 +3,6 @@
 Random sequences of both daemons' calls, with deaths and refusals, as in test_sequences.py; and that a look stays cheap.
 """
 
-import os
 import random
 from typing import ClassVar
 
@@ -13,16 +12,15 @@ from tests.kit.grammar_libreswan import Libreswan
 from tests.kit.grammar_strongswan import StrongSwan, StrongSwanOracle
 from tests.kit.kernel_model import KEEP
 from tests.kit.machine import Machine, SwiftMachine, Tunnel, call, establish, withdraw
+from tests.kit.old_ledgers import BEFORE
 from tests.kit.oracle import Follower, Oracle
-from tests.kit.sequences import Daemon, check, made_from
-from tests.unit.commands.reconcile.test_run import reconcile, said
-from tests.unit.ledger.test_store import BEFORE
+from tests.kit.reconciling import reconcile, said
+from tests.kit.sequences import SEED, Daemon, check, made_from
 from updown.commands.status import run
 from updown.model.claims import SA
 from updown.model.objects import Link
 from updown.model.resources import Device
 
-SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 600
 LOTS = 5
 FOLLOW = "[device *]\nlink = follow\n"

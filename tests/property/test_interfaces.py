@@ -4,50 +4,13 @@ for each SA.
 Random sequences with deaths, refusals and reconcile, as in test_sequences.py.
 """
 
-import os
-from typing import ClassVar
-
 import pytest
 
-from tests.kit.grammar_libreswan import OURS
-from tests.kit.grammar_strongswan import EACH, UNIQUE, Sketch, StrongSwan, sketch
-from tests.kit.sequences import check, made_from
+from tests.kit.interfaces import Interfaces
+from tests.kit.sequences import SEED, check, made_from
 
-SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 1500
 LOTS = 5
-SETTINGS = """
-[defaults]
-routing = yes
-[connection one]
-interface = ipsec41
-address = 10.99.41.1/30
-[connection this]
-interface = ipsec42
-shared = yes
-[connection that]
-interface = ipsec42
-shared = yes
-[connection uniq]
-interface = ipsec{if_id}
-[connection pool]
-interface = ipsec{if_id}
-"""
-
-
-class Interfaces(StrongSwan):
-    """One charon whose children have if_ids."""
-
-    connections: ClassVar[tuple[Sketch, ...]] = (
-        sketch("one", 41, "ipsec41", "41", "10.41.0.0/24", "10.41.1.0/24", address="10.99.41.1/30"),
-        sketch("this", 42, "ipsec42", "42", "10.42.0.0/24", shared="yes"),
-        sketch("that", 43, "ipsec42", "42", "10.43.0.0/24", me=OURS[1], shared="yes"),
-        sketch("uniq", 44, f"ipsec{EACH}", UNIQUE, "10.44.0.0/24", "10.44.1.0/24"),
-        sketch("pool", 45, f"ipsec{EACH}", UNIQUE, "10.45.0.45/32", me=OURS[1]),
-        sketch("pool", 46, f"ipsec{EACH}", UNIQUE, "10.45.0.46/32", me=OURS[1]),
-    )
-    together: ClassVar[tuple[tuple[int, int], ...]] = ((1, 2), (4, 5))
-    settings = SETTINGS
 
 
 @pytest.mark.parametrize("lot", range(LOTS))

@@ -1,6 +1,6 @@
 """Thousands of random sequences of what the daemons really call, with mishaps, against the oracle (sequences.py).
 
-A failure names its seed, and prints the shortest sequence that fails, as a call of `check` for test_found.py.
+A failure names its seed, and prints the shortest sequence that fails, as a call of `check` for test_regressions.py.
 VTI_UPDOWN_SEED=... takes another seed than the fixed one; --full takes a new one and ten times as many sequences.
 """
 
@@ -16,10 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from tests.kit.grammar_libreswan import Connection, Libreswan
 from tests.kit.grammar_strongswan import StrongSwan
 from tests.kit.machine import SwiftMachine, Tunnel, call, establish, withdraw
-from tests.kit.sequences import MISHAPS, Daemon, Mishap, Run, Step, check, made_from
+from tests.kit.sequences import MISHAPS, SEED, Daemon, Mishap, Run, Step, check, made_from
 
 DAEMONS = (Libreswan, StrongSwan)
-SEED = os.environ.get("VTI_UPDOWN_SEED", "1")
 SEQUENCES = 8_400  # with those of test_spooled.py and test_follow.py 10,000
 LOTS = 10  # so that a run shows where it is
 

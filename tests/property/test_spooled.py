@@ -8,16 +8,18 @@ from typing import Optional
 
 import pytest
 
-from tests.kit.grammar_libreswan import Meddling, Reconcile
+from tests.kit.grammar_libreswan import Libreswan, Meddling, Reconcile
+from tests.kit.grammar_strongswan import StrongSwan
 from tests.kit.machine import SwiftMachine
 from tests.kit.oracle import Call
-from tests.kit.sequences import Daemon, Mishap, Run, Steps, Wrong, check, made_from
-from tests.kit.spooled import KEPT, SpooledMachine
-from tests.property.test_sequences import DAEMONS, LOTS, SEED
+from tests.kit.sequences import SEED, Daemon, Mishap, Run, Steps, Wrong, check, made_from
+from tests.kit.spooled_machine import KEPT, SpooledMachine
 from updown.model.errors import Conflict
 from updown.serve import open_for_command
 
+DAEMONS = (Libreswan, StrongSwan)
 SEQUENCES = 1_000
+LOTS = 10
 
 
 class Spooled(Run):

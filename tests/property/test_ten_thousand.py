@@ -8,9 +8,9 @@ import pytest
 from tests.kit import machine as machines
 from tests.kit.charon import Child, charon_call
 from tests.kit.machine import NOW, WEST, Environment, Machine, Tunnel, call
-from tests.kit.many import Costs, LargeKernel, Meter
-from tests.kit.replayed import SETTINGS as REPLAYED_SETTINGS
-from tests.kit.replayed import tunnel
+from tests.kit.many_tunnels import Costs, LargeKernel, Meter
+from tests.kit.recorded_tunnels import SETTINGS as REPLAYED_SETTINGS
+from tests.kit.recorded_tunnels import tunnel
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import open_ledger

@@ -1,4 +1,4 @@
-"""The executable with strongSwan's environment: what charon would log, and what `--dry-run` shows."""
+"""The executable: its words, statuses and failures, what it imports, and strongSwan's environment."""
 
 import subprocess
 import sys
@@ -8,8 +8,24 @@ import pytest
 
 from tests import TOP
 from tests.kit.charon import Child, charon_call
-from tests.kit.machine import Environment
+from tests.kit.hook_calls import called
+from tests.kit.kernel_model import Kernel
+from tests.kit.machine import Environment, Machine, call, establish
+from tests.kit.starts import FULL, SHARED
+from updown.model.errors import Conflict, Locked, Refused, UpdownError
 
+FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
+    "an unknown verb": ({"PLUTO_VERB": "fly-client"}, 2, "error: PLUTO_VERB: unknown verb 'fly-client'"),
+    "a hostile verb": ({"PLUTO_VERB": "\x1b[2J" + "x" * 3000}, 2, "error: PLUTO_VERB: unknown verb"),
+    "a path as device": ({"VTI_IFACE": "../x"}, 2, "error: VTI_IFACE=../x: a device name is"),
+    "a bad mark": ({"CONNMARK_IN": "5/zz"}, 2, "error: CONNMARK_IN=5/zz: a mark such as"),
+    "a conflict": ({"VTI_IFACE": "eth0"}, 3, "error: eth0 is not ours and has kind none, wanted vti"),
+    "a hostile connection": (
+        {"PLUTO_CONNECTION": "\x1b]0;x\x07\udcff" * 40, "VTI_IFACE": "x;reboot"},
+        2,
+        "error: VTI_IFACE=x;reboot: a device name",
+    ),
+}
 HOOK = TOP / "hooks" / "vti-updown"
 
 
@@ -67,3 +83,144 @@ def test_a_bad_variable_ends_with_status_2_and_names_it(tmp_path: Path) -> None:
     assert "a mark such as 5/0xffffffff is expected" in done.stderr
     assert done.stderr.replace("\n", "").isprintable()
     assert all(len(line) <= 120 for line in done.stderr.splitlines())
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failure_is_a_status_and_printable_lines_of_at_most_120_bytes(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    journalled: list[str],
+    case: str,
+) -> None:
+    changes, status, said = FAILURES[case]
+    before = machine.kernel.picture()
+    assert called(machine, {**call(SHARED, "up"), **changes}, monkeypatch) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert "Traceback" not in err
+    assert all(len(line) <= 120 and line.isascii() and line.isprintable() for line in err.splitlines())
+    assert machine.kernel.picture() == before
+    assert journalled == err.splitlines()
+
+
+def test_a_defect_of_ours_is_one_line_and_no_traceback(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("\x1b[2J")
+
+    monkeypatch.setattr(Kernel, "link", broken)
+    assert called(machine, call(SHARED, "up"), monkeypatch) == 1
+    err = capsys.readouterr().err
+    assert "error: defect at " in err
+    assert "Traceback" not in err
+    assert "\x1b" not in err
+    assert any("Traceback" in line for line in journalled)
+
+
+def test_a_verb_that_asks_for_nothing_is_done(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(machine, {**call(SHARED, "up"), "PLUTO_VERB": "disconnectNM-client"}, monkeypatch) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_broken_settings_file_keeps_no_tunnel_alive(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.conf"
+    broken.write_text("[defaults]\nmtuu = 1\n")
+    machine.send_all(establish(FULL))
+    words = ("--config", str(broken))
+    assert called(machine, call(FULL, "prepare"), monkeypatch, *words) == 2
+    assert "broken.conf:2: unknown key mtuu; did you mean mtu?" in capsys.readouterr().err.replace(
+        "\nvti-updown: t: error:  ", ""
+    )
+    assert called(machine, call(FULL, "down"), monkeypatch, *words) == 0
+    assert machine.devices() == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["frobnicate"], "unknown word 'frobnicate'"),
+        (["stauts"], "did you mean status?"),
+        (["--configg"], "did you mean --config?"),
+        (["--config"], "--config needs a path"),
+        (["replay"], "replay needs at least one saved environment"),
+        (["capture"], "capture is not served by this release"),
+        ([], "PLUTO_VERB is not set"),
+        (["--config", "/nowhere", "--dry-run"], "PLUTO_VERB is not set"),
+    ],
+)
+def test_wrong_usage_is_status_2_and_says_what_is_wrong(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    journalled: list[str],
+    words: list[str],
+    said: str,
+) -> None:
+    assert called(machine, {}, monkeypatch, *words) == 2
+    assert said in capsys.readouterr().err
+    del journalled
+
+
+@pytest.mark.parametrize(
+    "words", [["custom"], ["--route", "yes"], ["--route=yes"], ["--iproute", "metric 5"], ["custom", "--route", "no"]]
+)
+def test_the_stock_scripts_words_are_taken_without_effect(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert called(machine, call(SHARED._replace(routing="no"), "up"), monkeypatch, *words) == 0
+    assert machine.devices() == {"vti5"}
+    assert machine.routes() == set()
+    capsys.readouterr()
+
+
+def test_refusals_and_conflicts_have_their_own_status() -> None:
+    statuses = {kind.__name__: kind.status for kind in (UpdownError, Refused, Conflict, Locked)}
+    assert statuses == {"UpdownError": 1, "Refused": 2, "Conflict": 3, "Locked": 4}
+
+
+@pytest.mark.parametrize("module", ["_sqlite3", "ipaddress"])
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["status"]], ids=str)
+def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, words: list[str]) -> None:
+    """A Python that was built or packaged without it."""
+    hook = TOP / "hooks" / "vti-updown"
+    program = (
+        f"import runpy, sys; sys.modules[{module!r}] = None; sys.flags.isolated or sys.exit(99);"
+        f" sys.argv = [{str(hook)!r}, *{words!r}, '--state-dir', {str(tmp_path)!r}];"
+        f" runpy.run_path({str(hook)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], env=call(FULL, "up"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"Python module {module} is missing" in " ".join(done.stderr.split())
+
+
+def test_an_event_imports_nothing_slow(tmp_path: Path) -> None:
+    """The daemon stands still meanwhile; each of these takes a hook from a twentieth to the fourfold of its time."""
+    slow = {"argparse", "configparser", "dataclasses", "datetime", "inspect", "logging", "pyroute2", "socket", "typing"}
+    hook = TOP / "hooks" / "vti-updown"
+
+    def imported(*words: str) -> set[str]:
+        command = [sys.executable, "-I", "-X", "importtime", *words]
+        done = subprocess.run(command, env=call(FULL, "up"), check=True, capture_output=True, text=True)
+        return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+    event = imported(str(hook), "--dry-run", "--state-dir", str(tmp_path)) - imported("-c", "")
+    assert "updown.event" in event
+    assert event & slow == set()
+
+
+@pytest.mark.parametrize("closed", ["exec 2>&-; ", "exec 2>/dev/full; "], ids=["closed", "full"])
+def test_an_error_that_nobody_takes_keeps_its_status(tmp_path: Path, closed: str) -> None:
+    hook = TOP / "hooks" / "vti-updown"
+    command = [sys.executable, "-I", str(hook), "--state-dir", str(tmp_path / "state")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{closed}exec "$@"', "sh", *command], env={"PLUTO_VERB": "dance"}, stdout=subprocess.PIPE
+    )
+    assert (done.returncode, done.stdout) == (2, b"")

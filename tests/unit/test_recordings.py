@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests import TOP
 from tests.kernel import expectations
-from tests.kernel.calls import fork
 from tests.kernel.expectations import Sequence
-from tests.recordings import Call, Recording, recordings
+from tests.kit.dry_runs import dry_run
+from tests.recordings import Recording, recordings
 from updown import daemons
-
-HOOK = TOP / "hooks" / "vti-updown"
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-MAY_READ = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
-WHERE = "import os, sys; print(os.__file__, sys.executable)"
-
-
-@pytest.fixture(scope="module")
-def python(request: pytest.FixtureRequest) -> list[str]:
-    """Our interpreter as a user without privileges; one below root's home needs leave to be read, and gets no more. Nothing
-    with --fork: what a process of its own shows, one Python shows for all, and starting them takes a minute."""
-    if request.config.getoption("--fork"):
-        return []
-    plain = [sys.executable, "-I"]
-    if os.geteuid() != 0:
-        return plain
-    wanted = subprocess.run([*plain, "-c", WHERE], stdout=subprocess.PIPE, check=True).stdout
-    for command in ([*NOBODY, *plain], [*NOBODY, *MAY_READ, *plain]):
-        done = subprocess.run([*command, "-c", WHERE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if done.returncode == 0 and done.stdout == wanted:
-            return command
-    pytest.fail(f"{sys.executable} cannot be run by another user than root")
-
-
-def dry_run(python: list[str], call: Call) -> list[str]:
-    """The plan; the environment is the recorded one and nothing else."""
-    if not python:
-        said = fork("--dry-run", environment=call.environment)
-        return _in_order(call, said.status, "\n".join(said.lines))
-    done = subprocess.run(
-        [*python, str(HOOK), "--dry-run"],
-        env=call.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        cwd="/",
-        timeout=60,
-    )
-    output = (done.stdout + done.stderr).decode("utf-8", "backslashreplace")
-    _in_order(call, done.returncode, output)
-    return done.stdout.decode("utf-8", "backslashreplace").splitlines()
-
-
-def _in_order(call: Call, status: int, output: str) -> list[str]:
-    """The lines of a call that ended well."""
-    assert status == 0, f"{call.name}: status {status}\n{output}"
-    for sign in ("Traceback", "Error:", "Exception", "Warning:"):
-        assert sign not in output, f"{call.name}:\n{output}"
-    return output.splitlines()
 
 
 @pytest.mark.parametrize("recording", recordings("*libreswan*"), ids=str)

@@ -8,16 +8,14 @@ import pytest
 
 from tests.kernel import expectations
 from tests.kernel.expectations import OUTSIDE, Device, Route, Sequence, State
+from tests.kit.dry_runs import dry_run
 from tests.kit.kernel_model import Kernel
 from tests.kit.machine import Machine
 from tests.recordings import Recording, recordings
-from tests.unit.test_recordings import dry_run, python
 from updown import daemons
 from updown.concerns.routes import IPV6_DEFAULT_METRIC
 from updown.model.errors import Conflict
 from updown.model.objects import OUR_PROTOCOL
-
-__all__ = ["python"]  # the fixture
 
 RECORDINGS = recordings("strongswan-*")
 SETTINGS = "[defaults]\ninterface = tun0\nrouting = yes\nshared = yes\ndelete = last\n"

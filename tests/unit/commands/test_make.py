@@ -1,24 +1,22 @@
-"""`vti-updown make`: devices that the settings describe, held by a claim of their own; and settings that beat a connection."""
+"""`vti-updown make`: devices that the settings describe, held by a claim of their own."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from typing import Callable, cast
+from typing import cast
 
 import pytest
 
 from tests.kit.charon import Child, charon_call
+from tests.kit.commands import Command
 from tests.kit.kernel_model import Kill
-from tests.kit.machine import EAST, EAST6, NOW, THIRD, WEST, WEST6, Machine, Tunnel, call, establish, withdraw
-from tests.unit.commands.reconcile.test_run import child, reconcile, said
-from updown.commands import make, run
-from updown.commands.arguments import parse as words
+from tests.kit.machine import EAST, EAST6, NOW, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
+from tests.kit.reconciling import child, reconcile, said
+from updown.commands import run
 from updown.commands.make import make_device, missing_keys
 from updown.commands.reconcile.decide import decide
 from updown.commands.reconcile.match import Evidence
 from updown.daemons.answer import ABSENT, DaemonAnswer
-from updown.hook import dispatch
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import Conflict, Refused
@@ -31,21 +29,6 @@ T = Tunnel()
 ANYONE = f"[device vti5]\nlocal = {WEST}\nmark = 5\n"
 ONE = ANYONE + f"remote = {EAST}\n"
 XFRM = "[device ipsec7]\nif_id = 7\naddress = fd00:7::1/127\nmtu = 1400\n"
-
-Command = Callable[..., int]
-
-
-@pytest.fixture
-def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """`vti-updown WORD...` on this machine, with its settings."""
-    for module in ("commands.make", "commands.adopt"):
-        monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
-    monkeypatch.setattr(make, "settings_lines", lambda _: machine.lines)
-
-    def execute(*given: str) -> int:
-        return dispatch(words(["--state-dir", str(machine.folder), *given], False), {})
-
-    return execute
 
 
 def test_a_described_device_is_made_with_all_that_its_section_says(machine: Machine, command: Command) -> None:
@@ -163,9 +146,6 @@ def test_json_tells_of_each_device(machine: Machine, command: Command, capsys: p
     assert said["operations"][0]["command"].startswith("ip link add vti5")
 
 
-# Beside tunnels
-
-
 @pytest.mark.parametrize("shared", ["yes", "no"])
 def test_a_made_device_stays_however_many_tunnels_come_and_go(machine: Machine, command: Command, shared: str) -> None:
     machine.settings((ANYONE if shared == "yes" else ONE) + "address = 10.99.0.1/30\ndelete = last\n")
@@ -239,8 +219,7 @@ def test_killed_at_any_moment_the_next_one_makes_it(machine: Machine) -> None:
                 make_device("vti5", machine.lines, ledger, cast(Netlink, machine.kernel), NOW, False)
             died = False
         except Kill:
-            shutil.rmtree(machine.folder)
-            shutil.move(str(machine.grave), str(machine.folder))
+            machine.revive()
         machine.dies_at, machine.dead = None, False
         machine.send_all(establish(T) + withdraw(T))
         with machine.ledger() as ledger:
@@ -267,35 +246,6 @@ def test_an_old_word_of_the_settings_names_the_command_that_mends_it(machine: Ma
     machine.send_all(establish(seven))
 
 
-# What a device's section says beats the connection
-
-
-def test_remote_any_gives_a_device_for_everyone(machine: Machine) -> None:
-    machine.settings("[device vti5]\nremote = any\n")
-    machine.send_all(establish(T))
-    assert machine.kernel.named("vti5").remote == "0.0.0.0"
-    machine.send_all(withdraw(T))
-    assert machine.devices() == set()
-
-
-@pytest.mark.parametrize(
-    ("tunnel", "text", "ends"),
-    [
-        (T, "local = 198.51.100.9\n", ("198.51.100.9", "0.0.0.0")),
-        (T, f"local = 198.51.100.9\nremote = {THIRD}\n", ("198.51.100.9", THIRD)),
-        (T, f"remote = {THIRD}\n", (WEST, THIRD)),
-        (T._replace(shared="yes"), f"remote = {THIRD}\n", (WEST, THIRD)),
-        (T._replace(shared="yes"), "mtu = 1400\n", (WEST, "0.0.0.0")),
-        (T._replace(me=WEST6, peer=EAST6), "remote = any\n", (WEST6, "::")),
-    ],
-)
-def test_ends_of_the_section_count(machine: Machine, tunnel: Tunnel, text: str, ends: tuple[str, str]) -> None:
-    machine.settings(f"[device vti5]\n{text}")
-    machine.send_all(establish(tunnel))
-    link = machine.kernel.named("vti5")
-    assert (link.local, link.remote) == ends
-
-
 @pytest.mark.parametrize(
     ("text", "ends"),
     [
@@ -313,38 +263,6 @@ def test_reconcile_moves_no_end_that_the_section_says(machine: Machine, text: st
     reconcile(machine, said(child(T, me="198.51.100.8", peer=THIRD)))
     link = machine.kernel.named("vti5")
     assert (link.local, link.remote) == ends
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("mark = 7", "vti5: mark_in = 7 in the settings, but 5 in the tunnel: nothing would pass"),
-        ("mark_out = 0x7", "vti5: mark_out = 7 in the settings, but 5 in the tunnel"),
-        ("local = 2001:db8::1", "local = 2001:db8::1 in the settings, but the tunnel's ends are 198.51.100.1 and"),
-        ("remote = 2001:db8::1", "remote = 2001:db8::1 in the settings, but the tunnel's ends are"),
-    ],
-)
-def test_what_cannot_work_is_refused_and_nothing_is_done(machine: Machine, text: str, said: str) -> None:
-    machine.settings(f"[device vti5]\n{text}\n")
-    for verb in ("prepare", "up"):
-        with pytest.raises(Refused) as refusal:
-            machine.send(call(T, verb))
-        assert refusal.value.text.startswith(said)
-        assert refusal.value.hint
-    assert machine.devices() == set()
-    assert machine.claims() == []
-
-
-def test_another_if_id_than_the_tunnel_s_is_refused(machine: Machine) -> None:
-    machine.settings("[connection c]\ninterface = ipsec7\n[device ipsec7]\nif_id = 8\n")
-    with pytest.raises(Refused, match="ipsec7: if_id = 8 in the settings, but 7 in the tunnel"):
-        machine.send(charon_call(Child(mark_in="", mark_out="", if_id_in="7", if_id_out="7"), "up"))
-
-
-def test_equal_keys_are_taken(machine: Machine) -> None:
-    machine.settings("[device vti5]\nmark = 5/0xff\n")
-    machine.send_all(establish(T))
-    assert machine.kernel.named("vti5").ikey == 5
 
 
 def test_a_made_device_has_the_kernels_mtu_until_a_tunnel_is_up_and_its_table_at_once(

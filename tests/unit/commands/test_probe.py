@@ -1,19 +1,16 @@
-"""`vti-updown probe`: who is asked, what is counted, and which routes go and come back; echo requests and replies as bytes."""
+"""`vti-updown probe`: who is asked, what is counted, and which routes go and come back."""
 
 from __future__ import annotations
 
 import errno
 import json
-import struct
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 
 from tests.kit.machine import EAST, WEST, Machine, Tunnel, call, establish, withdraw
 from updown.commands import probe as module
-from updown.commands.arguments import parse as words
 from updown.commands.status import run as show
-from updown.hook import dispatch
 from updown.kernel import ping
 from updown.ledger.liveness import MISSES, missed_probes
 from updown.model.errors import KernelError, Refused
@@ -23,7 +20,6 @@ from updown.output.iproute2 import command
 
 T = Tunnel()
 ON = "[device vti5]\nprobe = 10.6.106.2\n"
-Command = Callable[..., int]
 
 
 @pytest.fixture
@@ -38,13 +34,12 @@ def dead(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return {device: "does not answer" if far in silent else "" for device, far in targets.items()}
 
     monkeypatch.setattr(ping, "ping", ask)
-    monkeypatch.setattr(module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr(module, "settings_lines", lambda _: machine.lines)
     return silent
 
 
 def run(machine: Machine, *more: str, **environ: str) -> int:
-    return dispatch(words(["--state-dir", str(machine.folder), "probe", *more], "PLUTO_VERB" in environ), environ)
+    return machine.command("probe", *more, **environ)
 
 
 def test_after_three_misses_the_routes_go_and_with_an_answer_they_are_back(machine: Machine, dead: set[str]) -> None:
@@ -285,36 +280,3 @@ def test_a_dry_run_asks_and_changes_nothing(
 def test_never_by_the_hook(machine: Machine) -> None:
     with pytest.raises(Refused, match="probe cannot run inside a hook"):
         run(machine, PLUTO_VERB="up-client")
-
-
-# Bytes
-
-
-def test_a_request_of_ipv4_has_a_checksum_that_adds_up() -> None:
-    token = bytes(range(16))
-    data = ping.request(4, token)
-    assert data[:2] == b"\x08\x00"
-    total = sum(struct.unpack(">12H", data))
-    assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
-    assert ping.request(6, token)[:4] == b"\x80\x00\x00\x00"
-
-
-IP = b"\x46" + bytes(23)  # a header with one word of options
-
-
-@pytest.mark.parametrize(
-    ("data", "version", "body"),
-    [
-        (IP + b"\0\0\0\0\0\0\0\0" + b"token", 4, b"token"),
-        (b"\x45" + bytes(19) + b"\0\0\0\0\0\0\0\0", 4, b""),
-        (b"\x81\0\0\0\0\0\0\0" + b"token", 6, b"token"),
-        (IP + b"\x08\0\0\0\0\0\0\0" + b"token", 4, None),
-        (b"\x80\0\0\0\0\0\0\0" + b"token", 6, None),
-        (IP, 4, None),
-        (b"", 4, None),
-        (b"", 6, None),
-        (b"\x4f" + bytes(20), 4, None),
-    ],
-)
-def test_what_a_reply_brings_back(data: bytes, version: int, body: bytes | None) -> None:
-    assert ping.reply_body(data, version) == body

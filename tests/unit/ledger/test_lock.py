@@ -22,7 +22,6 @@ from updown.model.errors import Locked
 from updown.serve import serve_event
 
 ROOT = TOP
-
 WATCHED = """
 import json, os, sys
 root, state, settings, *files = sys.argv[1:]
@@ -123,8 +122,6 @@ def test_nor_for_strongswan(tmp_path: Path, verb: str) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == [[0], ["taken"]], done.stderr
 
 
-# -- several processes, each with a kernel of its own, on one ledger
-
 TUNNELS = [
     Tunnel(
         f"c{number}",
@@ -208,3 +205,58 @@ def test_events_kept_behind_a_stopped_holder_are_applied_when_it_dies(tmp_path: 
     at_once(tmp_path, ["up"], "5")
     assert spool.waiting_events(str(tmp_path / "state" / "net-1")) == []
     assert claims(tmp_path) == sorted(tunnel.connection for tunnel in TUNNELS)
+
+
+def test_a_held_lock_is_status_4_and_names_its_holder(machine: Machine) -> None:
+    with machine.ledger(), pytest.raises(Locked, match=f"held by pid {os.getpid()} since") as locked:
+        machine.ledger()
+    assert locked.value.status == 4
+    assert locked.value.hint
+
+
+def test_a_lock_ends_with_its_holder(machine: Machine) -> None:
+    with machine.ledger():
+        pass
+    with machine.ledger():
+        pass
+
+
+def work(folder: str, name: str, count: int) -> None:
+    """One process of several: makes and drops tunnels of its own on one ledger, with a kernel of its own."""
+    patch = pytest.MonkeyPatch()
+    machine = Machine(Path(folder), patch)
+    machine.folder = Path(folder)
+    for number in range(count):
+        tunnel = Tunnel(
+            f"{name}{number}",
+            peer=f"203.0.{len(name)}.{number + 1}",
+            theirs=f"10.{number}.0.0/24",
+            device=f"{name}{number}",
+            reqid=20000 + 4 * number,
+        )
+        context_calls = [call(tunnel, "up")] if number % 2 else [call(tunnel, "up"), call(tunnel, "down")]
+        for environment in context_calls:
+            for _ in range(200):
+                try:
+                    machine.send(environment)
+                    break
+                except Locked:
+                    continue
+            else:
+                raise AssertionError("never got the lock")
+
+
+def test_two_processes_at_once_lose_no_claim(tmp_path: Path) -> None:
+    """Promise P7: as if one after the other."""
+    folder = str(tmp_path / "state")
+    spawn = multiprocessing.get_context("fork")
+    workers = [spawn.Process(target=work, args=(folder, name, 10)) for name in ("a", "bb")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    with open_ledger(folder, "1") as ledger:
+        assert sorted(claim.connection for claim in ledger.claims()) == sorted(
+            f"{name}{number}" for name in ("a", "bb") for number in range(1, 10, 2)
+        )

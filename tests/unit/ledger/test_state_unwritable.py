@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kit.machine import THIRD, Environment, Machine, call, establish
-from tests.unit.test_event import FULL, OTHER, SHARED, STARTS, run, state
+from tests.kit.starts import FULL, OTHER, SHARED, STARTS, machine_after, state
 from updown import daemons, transaction
 from updown.commands.arguments import Arguments
 from updown.ledger import file
@@ -20,11 +20,6 @@ from updown.model.errors import KernelError, StateError, UpdownError
 from updown.serve import serve_event
 
 PAGE = 512  # bytes: small ones, so that each event needs more of them
-
-
-def live(machine: Machine, environment: Environment) -> Any:
-    """An event as the hook runs it."""
-    return serve_event(machine.arguments, daemons.read(environment), environ=environment)
 
 
 def small_pages(monkeypatch: pytest.MonkeyPatch, room: list[int]) -> None:
@@ -56,7 +51,7 @@ def test_a_full_disk_at_any_write_is_told_and_the_next_event_ends_right(
     before, last = STARTS[case]
     room: list[int] = []
     small_pages(monkeypatch, room)
-    wanted = timeless(state(run(tmp_path / "wanted", monkeypatch, [*before, last])))
+    wanted = timeless(state(machine_after(tmp_path / "wanted", monkeypatch, [*before, last])))
     failed = 0
     for pages in range(200):
         machine = Machine(tmp_path / str(pages), monkeypatch)
@@ -64,14 +59,14 @@ def test_a_full_disk_at_any_write_is_told_and_the_next_event_ends_right(
         start = state(machine)
         room[:] = [pages]
         try:
-            report = live(machine, last)
+            report = machine.serve(last)
             full = [warning for warning in report.warnings if "could not be told" in warning]
         except StateError as error:
             full = [error.text]
             assert error.hint
             assert machine.kernel.picture(indexes=False) == start[0]
         room.clear()
-        live(machine, last)
+        machine.serve(last)
         assert machine.unfinished() == []
         assert timeless(state(machine)) == wanted, f"room for {pages} pages"
         if not full:
@@ -109,7 +104,7 @@ def test_files_that_may_not_grow_fail_the_event_before_the_kernel_is_touched(
     assert hint
     assert devices == []
     machine = Machine(tmp_path, monkeypatch)
-    assert live(machine, call(SHARED, "up")).operations
+    assert machine.serve(call(SHARED, "up")).operations
     assert machine.kinds() == {("t", "sa")}
 
 
@@ -119,7 +114,7 @@ def test_what_the_kernel_refuses_for_now_is_undone_and_done_later(
 ) -> None:
     """At each operation of an event that re-points a device with all that hangs on it."""
     before, last = STARTS["making anew"]
-    wanted = state(run(tmp_path / "wanted", monkeypatch, [*before, last]))
+    wanted = state(machine_after(tmp_path / "wanted", monkeypatch, [*before, last]))
     for at in range(60):
         machine = Machine(tmp_path / str(at), monkeypatch)
         machine.send_all(before)
@@ -165,10 +160,10 @@ def test_a_ledger_that_fails_while_an_event_is_undone_says_both(
         patch.setattr(transaction, "roll_back", restore)
         patch.setattr(machine.kernel, "fault", fault)
         with pytest.raises(StateError, match=r"vti6: no; undone, but the ledger could not be told \(.*full\)") as error:
-            live(machine, call(own, "up"))
+            machine.serve(call(own, "up"))
     assert "next event" in error.value.hint
     assert machine.devices() == {"vti5"}
-    live(machine, call(own, "down"))
+    machine.serve(call(own, "down"))
     assert machine.kinds() == {("u", "sa")}
     assert machine.unfinished() == []
     assert machine.kernel.picture() == before
@@ -197,11 +192,11 @@ def test_a_ledger_with_foreign_content_is_set_aside_and_the_event_served(machine
     base.execute(SPOILT[case])
     base.commit()
     base.close()
-    report = live(machine, call(SHARED._replace(peer=THIRD), "up"))
+    report = machine.serve(call(SHARED._replace(peer=THIRD), "up"))
     assert report.warnings[0].startswith("the ledger was damaged (")
     assert list(path.parent.glob("ledger.damaged-*"))
     assert machine.kinds() == {("t", "sa")}
-    assert live(machine, call(SHARED._replace(peer=THIRD), "up")).operations == ()
+    assert machine.serve(call(SHARED._replace(peer=THIRD), "up")).operations == ()
 
 
 IN_THE_WAY: dict[str, tuple[str, str]] = {
@@ -216,7 +211,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(machine: Machine, case: str) -
     (machine.folder / "net-1" / name).mkdir(parents=True)
     before = machine.kernel.picture()
     with pytest.raises(StateError, match=f"net-1/{name}: {said}") as error:
-        live(machine, call(SHARED, "up"))
+        machine.serve(call(SHARED, "up"))
     assert "move away what lies there" in error.value.hint
     assert machine.kernel.picture() == before
 
@@ -235,8 +230,8 @@ def test_a_state_directory_that_cannot_be_written_is_named(
     with monkeypatch.context() as patch:
         patch.setattr(os, step, refuse)
         with pytest.raises(StateError, match="Read-only file system") as error:
-            live(machine, call(SHARED, "up"))
+            machine.serve(call(SHARED, "up"))
     assert "make it writable" in error.value.hint
     assert machine.devices() == set()
-    live(machine, call(SHARED, "up"))
+    machine.serve(call(SHARED, "up"))
     assert machine.devices() == {"vti5"}

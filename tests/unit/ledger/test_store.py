@@ -4,7 +4,8 @@ import pytest
 
 from tests.kit.charon import Child, charon_call, charon_calls
 from tests.kit.machine import NOW, THIRD, WEST, Machine, call
-from tests.unit.test_event import FULL, OTHER, SHARED, STARTS
+from tests.kit.old_ledgers import BEFORE
+from tests.kit.starts import FULL, OTHER, SHARED, STARTS
 from updown import daemons, event
 from updown.ledger import clock
 from updown.ledger.liveness import missed_probes
@@ -109,12 +110,3 @@ def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, versi
     machine.send_all(charon_calls(moved, "down", 9))
     assert machine.claims() == []
     assert machine.devices() == set()
-
-
-INDEXES = "".join(f"DROP INDEX claim_{name}; " for name in ("place", "connection", "sharer"))
-TO_2 = f"DROP TABLE child; {INDEXES}PRAGMA user_version = 2;"
-BEFORE = {
-    1: f"{TO_2} DROP TABLE carries; DROP TABLE probe; DROP INDEX want_place; PRAGMA user_version = 1",
-    2: TO_2,
-    3: "PRAGMA user_version = 3",
-}

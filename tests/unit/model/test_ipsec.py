@@ -4,10 +4,10 @@ import pytest
 
 from tests.kit.charon import Child, charon_call
 from tests.kit.machine import EAST, WEST, Machine, Tunnel, establish
-from updown import transaction
 from updown.model import ipsec
 from updown.model.claims import Claim
 from updown.model.ipsec import Database, IpsecIndex, Key, Policy, without_policies_of
+from updown.plan import scope
 
 CLAIMS = 400
 
@@ -70,6 +70,6 @@ def test_an_event_that_leaves_several_devices_reads_the_policies_once(
     monkeypatch.setattr(machine.kernel, "policies", counted)
     indexes = Indexes(monkeypatch)
     left: list[int] = []
-    monkeypatch.setattr(transaction, "in_use", lambda *_: left.append(1))
+    monkeypatch.setattr(scope, "in_use", lambda *_: left.append(1))
     machine.send(charon_call(child, "down"))
     assert (len(left), len(dumps), len(indexes.sizes)) == (2, 1, 1)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.kit import machine as machines
 from tests.kit.machine import Environment, Machine, Tunnel, call
-from tests.kit.many import Costs, LargeKernel, Meter
+from tests.kit.many_tunnels import Costs, LargeKernel, Meter
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger

@@ -1,26 +1,17 @@
-"""What `check` finds in given facts, as a table; and that a machine in order has none."""
+"""What `check` finds in given facts, as a table."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 
-from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
-from updown.commands.arguments import parse as words
-from updown.commands.check import run as check_module
-from updown.commands.check.facts import CheckFacts, Finding, Reconciled
+from tests.kit.machine import EAST, THIRD, WEST
+from updown.commands.check.facts import CheckFacts, Reconciled
 from updown.commands.check.findings import CHECKS, find
-from updown.commands.check.settings import check_files
-from updown.commands.reconcile.match import Evidence as Asked
-from updown.daemons.answer import ABSENT, SILENT, ChildSa, DaemonAnswer
-from updown.hook import dispatch
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.ledger.liveness import Missed
 from updown.model.claims import MADE, NO_SA, Claim
-from updown.model.errors import Refused
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 from updown.model.objects import Link, Route
 from updown.model.resources import DeletionRule, Device
@@ -43,16 +34,13 @@ def held(link: Link, *more: Any, peer: str = EAST) -> Claim:
     )
 
 
-ESP = Sa(50, 1, 4)
-
-
 def policies(out: int, come: int, peer: str = EAST, me: str = WEST) -> Database:
     return Database(
         (
             Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((me, peer),), key=Key(out, M32)),
             Policy("in", "10.2.0.0/24", "10.1.0.0/24", ends=((peer, me),), key=Key(come, M32)),
         ),
-        (State(me, peer, 1, 1, ESP, Key(out, M32)), State(peer, me, 2, 1, ESP, Key(come, M32))),
+        (State(me, peer, 1, 1, Sa(50, 1, 4), Key(out, M32)), State(peer, me, 2, 1, Sa(50, 1, 4), Key(come, M32))),
     )
 
 
@@ -86,7 +74,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         [],
     ),
     "an inbound SA without a mark": (
-        GOOD._replace(xfrm=policies(5, 5)._replace(states=(State(EAST, WEST, 2, 1, ESP),))),
+        GOOD._replace(xfrm=policies(5, 5)._replace(states=(State(EAST, WEST, 2, 1, Sa(50, 1, 4)),))),
         [],
     ),
     "not root": (GOOD._replace(root=False, xfrm=None), ["not run as root"]),
@@ -227,265 +215,3 @@ def test_the_table_has_a_case_for_every_check() -> None:
     """`resources` has its own below: it needs a plan of reconcile's."""
     silent = {check.__name__ for check in CHECKS if not any(list(check(facts)) for facts, _ in CASES.values())}
     assert silent == {"resources", "state"}
-
-
-# On a machine
-
-Command = Callable[..., int]
-
-
-@pytest.fixture
-def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
-    asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, database())
-    monkeypatch.setattr(check_module, "Netlink", lambda: machine.kernel)
-    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
-    monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
-    monkeypatch.setattr("updown.commands.check.run.os.geteuid", lambda: 0)
-    monkeypatch.setattr("updown.commands.check.run.has_module", lambda module: module != "ip6_vti")
-    config = tmp_path / "vti-updown.conf"
-    config.write_text("")
-
-    def execute(*given: str, **environ: str) -> int:
-        all_words = ["--state-dir", str(machine.folder), "--config", str(config), "check", *given]
-        return dispatch(words(all_words, "PLUTO_VERB" in environ), environ)
-
-    return execute
-
-
-def database() -> Database:
-    return Database(
-        (Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), ends=((WEST, EAST),), key=Key(5, M32)),),
-        (State(WEST, EAST, 1, 16389, ESP, Key(5, M32)),),
-    )
-
-
-T = Tunnel(address="10.99.0.1/30")
-
-
-def test_a_machine_in_order_has_one_line(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine.send_all(establish(T))
-    assert command() == 0
-    assert capsys.readouterr().out == "vti-updown check: nothing found (1 devices, 1 claims)\n"
-
-
-def test_each_thing_that_is_gone_is_a_line_with_its_command(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine.send_all(establish(T))
-    index = machine.kernel.named("vti5").ifindex
-    machine.kernel.delete_address(index, "10.99.0.1/30")
-    machine.kernel.set_link(index, alias="", mtu=1300)
-    machine.kernel.files["net/ipv4/conf/vti5/forwarding"] = "0"
-    before = machine.kernel.picture(), machine.claims()
-    assert command() == 5
-    assert capsys.readouterr().out.splitlines() == [
-        "vti5: net/ipv4/conf/vti5/forwarding is 0, wanted 1",
-        "    mend: vti-updown reconcile (sysctl -w net/ipv4/conf/vti5/forwarding=1)",
-        "vti5: address 10.99.0.1/30 is missing",
-        "    mend: vti-updown reconcile (ip addr add 10.99.0.1/30 dev vti5)",
-        "vti5 lost its alias vti-updown",
-        "    mend: vti-updown reconcile (ip link set vti5 alias vti-updown)",
-        "vti5: route 10.2.0.0/24 is missing",
-        "    mend: vti-updown reconcile (ip route add 10.2.0.0/24 dev vti5 proto 160)",
-    ]
-    assert (machine.kernel.picture(), machine.claims()) == before
-
-
-def test_a_missing_device_is_one_finding_and_not_one_for_all_on_it(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine.send_all(establish(T))
-    machine.kernel.remove(machine.kernel.named("vti5").ifindex)
-    assert command("--json") == 5
-    (found,) = json.loads(capsys.readouterr().out)["findings"]
-    assert Finding(**found) == Finding(
-        "resources",
-        "vti5",
-        "vti5 is missing",
-        f"vti-updown reconcile (ip link add vti5 type vti local {WEST} remote {EAST} key 5)",
-    )
-
-
-def test_a_silent_daemon_and_an_uncounted_tunnel_are_told(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine.send_all(establish(T))
-    machine.asked = Asked({"libreswan": DaemonAnswer(SILENT, "no answer")}, database())  # type: ignore[attr-defined]
-    assert command() == 5
-    assert "pluto runs but says nothing (no answer)" in capsys.readouterr().out
-    stranger = ChildSa("libreswan", "x", WEST, THIRD, 77, wants_device=True)
-    own = ChildSa("libreswan", "t", WEST, EAST, 0x1001, wants_device=True)
-    machine.asked = Asked(  # type: ignore[attr-defined]
-        {"libreswan": DaemonAnswer("answered", since=1, children=(own, stranger))}, database()
-    )
-    assert command() == 5
-    assert "pluto has x up (198.51.100.1 - 198.51.100.3) and no claim counts it" in capsys.readouterr().out
-
-
-def test_a_module_that_a_described_device_needs(
-    machine: Machine, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "vti-updown.conf").write_text("[device six]\nlocal = 2001:db8::1\nmark = 6\n")
-    assert command() == 5
-    assert "six needs the kernel module ip6_vti, which this kernel lacks" in capsys.readouterr().out
-    assert machine.devices() == set()
-
-
-def test_a_hook_may_not_check(command: Command) -> None:
-    with pytest.raises(Refused, match="check cannot run inside a hook"):
-        command(PLUTO_VERB="up-client")
-
-
-# The settings alone
-
-CONTRADICTIONS = {
-    "two families": (
-        "[device d]\nlocal = 192.0.2.1\nremote = 2001:db8::1\n",
-        ["f.conf:3: remote = 2001:db8::1 and local = 192.0.2.1 are of two families"],
-    ),
-    "one by a pattern": (
-        "[device *]\nlocal = 192.0.2.1\n[device d]\nremote = 2001:db8::1\n",
-        ["f.conf:4: remote = 2001:db8::1 and local"],
-    ),
-    "an if_id for a VTI": ("[device d]\nkind = vti\nif_id = 5\n", ["f.conf:3: if_id says nothing of d"]),
-    "a mark for an XFRM interface": (
-        "[device d]\nkind = xfrm\nif_id = 5\nmark = 5\n",
-        ["f.conf:4: mark_in says nothing of d", "f.conf:4: mark_out says nothing of d"],
-    ),
-    "the same two ends": (
-        "[device d]\nlocal = 192.0.2.1\nmark = 5\n[device e]\nlocal = 192.0.2.1\nremote = any\nmark = 6\n",
-        ["f.conf:5: e and d would have the same two ends"],
-    ),
-    "the same if_id": (
-        "[device d]\nif_id = 5\n[device e]\nif_id = 0x5\n",
-        ["f.conf:4: e and d would have the same if_id"],
-    ),
-    "two external interfaces": (
-        "[device d]\nexternal = yes\n[device e]\nexternal = yes\n",
-        ["f.conf:4: e and d would have every if_id"],
-    ),
-    "a rule without a table": (
-        "[connection t]\nrule = fwmark 5\n",
-        ["f.conf:2: rule needs table = NUMBER: the main table is where every packet looks"],
-    ),
-    "a rule without a table in a device's section": ("[device d]\nrule = fwmark 5\n", ["f.conf:2: rule needs table ="]),
-    "a rule without a table for all": ("[defaults]\nrule = fwmark 5\n", ["f.conf:2: rule needs table ="]),
-    "a rule of all, and one of two has a table": (
-        "[defaults]\nrule = fwmark 5\n[connection t]\nmtu = 1400\n[connection u]\ntable = 5\n",
-        ["f.conf:2: rule needs table ="],
-    ),
-    "a rule of all whose tables are those of connections": (
-        "[defaults]\nrule = fwmark 5\n[connection t]\nvrf = blue\n[connection u*]\ntable = 5\n",
-        [],
-    ),
-    "a rule of a pattern whose tables are those of names": (
-        "[connection *]\nrule = fwmark 5\n[connection t]\ntable = 4\n[connection u]\ntable = 5\n",
-        [],
-    ),
-    "a rule whose table the device has": (
-        "[connection t]\ninterface = d\nrule = fwmark 5\n[device d]\ntable = 5\n",
-        [],
-    ),
-    "a rule whose table a device may have": ("[connection t]\nrule = fwmark 5\n[device d]\ntable = 5\n", []),
-    "a rule whose table another device has": (
-        "[connection t]\ninterface = e{mark}\nrule = fwmark 5\n[device d]\ntable = 5\n",
-        ["f.conf:3: rule needs table ="],
-    ),
-    "a device's rule whose table its connection has": (
-        "[device d]\nrule = fwmark 5\n[connection t]\ninterface = d\ntable = 5\n",
-        [],
-    ),
-    "a described device's rule, which `make` needs a table for": (
-        "[device d]\nif_id = 5\nrule = fwmark 5\n[connection t]\ninterface = d\ntable = 5\n",
-        ["f.conf:3: rule needs table ="],
-    ),
-    "an external interface by if_id": (
-        "[connection t]\ninterface = ipsec{if_id}\nexternal = yes\n",
-        ["f.conf:2: interface = ipsec{if_id}: an external interface is one for all if_ids"],
-    ),
-    "an external interface by if_id in two kinds of section": (
-        "[defaults]\nexternal = yes\n[connection *]\ninterface = ipsec{if_id_in}\n",
-        ["f.conf:4: interface = ipsec{if_id_in}: an external interface"],
-    ),
-    "a connection's two families": (
-        "[connection t]\nlocal = 192.0.2.1\nremote = 2001:db8::1\n",
-        ["f.conf:3: remote = 2001:db8::1 and local = 192.0.2.1 are of two families"],
-    ),
-    "two families of a connection and its device": (
-        "[connection t]\ninterface = d\nlocal = 192.0.2.1\n[device d]\nremote = 2001:db8::1\n",
-        ["f.conf:5: remote = 2001:db8::1 and local = 192.0.2.1 are of two families"],
-    ),
-    "a connection's end that its device has otherwise": (
-        "[connection t]\ninterface = d\nlocal = 192.0.2.1\n[device d]\nlocal = 2001:db8::2\nremote = 2001:db8::1\n",
-        [],
-    ),
-    "a connection too long for its device": (
-        "[defaults]\ninterface = v{connection}.{mark}\n"
-        "[connection thirteen-long]\nmtu = 1400\n[connection twelve-long.]\nmtu = 1400\n",
-        ["f.conf:2: interface = v{connection}.{mark} gives vthirteen-long.1, where the daemon names none: a"],
-    ),
-    "one pair of a connection's subnets": (
-        "[defaults]\ninterface = {connection}\n[connection net/1x1]\nmtu = 1400\n",
-        [],
-    ),
-    "a connection that is none of a device's letters": (
-        "[connection a/b*c]\nmtu = 1400\n[connection a:b]\ninterface = {connection}\n",
-        ["f.conf:4: interface = {connection} gives a:b, where the daemon names none: a device name is letters, digits"],
-    ),
-    "a VRF that is the device": ("[device d]\nvrf = d\n", ["f.conf:2: vrf = d is the tunnel's device itself"]),
-    "a VRF that is the connection's device": (
-        "[connection t]\ninterface = d\nvrf = d\n",
-        ["f.conf:3: vrf = d is the tunnel's device itself"],
-    ),
-    "an MTU too small for an address": (
-        "[device d]\nmtu = 1279\naddress = 10.0.0.1/30 fd00::1/64\n",
-        ["f.conf:2: mtu = 1279 with address fd00::1/64: IPv6 needs 1280"],
-    ),
-    "an MTU of all too small for a connection's address": (
-        "[defaults]\nmtu = 1000\n[connection t]\naddress = fd00::1/64\n",
-        ["f.conf:2: mtu = 1000 with address fd00::1/64"],
-    ),
-    "MTUs that are enough": (
-        "[device d]\nmtu = 1280\naddress = fd00::1/64\n[device e]\nmtu = auto\naddress = fd00::1/64\n"
-        "[device f]\nmtu = 1000\naddress = 10.0.0.1/30\n",
-        [],
-    ),
-    "nothing wrong": ("[device d]\nlocal = 192.0.2.1\nmark = 5\n[device e]\nremote = any\n", []),
-    "a missing file": (None, []),
-}
-
-
-@pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_what_cannot_be_together(case: str, tmp_path: Path) -> None:
-    text, wanted = CONTRADICTIONS[case]
-    if text is not None:
-        (tmp_path / "f.conf").write_text(text)
-    found = [mistake.replace(f"{tmp_path}/", "") for mistake, _ in check_files(str(tmp_path / "f.conf")).mistakes]
-    assert [one[: len(said)] for one, said in zip(found, wanted)] == wanted
-    assert len(found) == len(wanted)
-
-
-def test_lines_below_a_bad_head_count_for_nothing(tmp_path: Path) -> None:
-    (tmp_path / "f.conf").write_text("[devise vti5]\nlocal = 192.0.2.1\n[defaults]\nmtu = 1400\n")
-    checked = check_files(str(tmp_path / "f.conf"))
-    assert [line.key for line in checked.lines] == ["mtu"]
-    assert len(checked.mistakes) == 1
-
-
-def test_the_settings_are_checked_without_root_or_kernel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(check_module, "Netlink", None)
-    (tmp_path / "f.conf").write_text("[defaults]\nmtu = 1400\n")
-    given = ["check", "--settings", "--config", str(tmp_path / "f.conf")]
-    assert dispatch(words(given, False), {}) == 0
-    assert capsys.readouterr().out == "vti-updown check: settings are in order (1 lines)\n"
-    (tmp_path / "f.conf").write_text("[defaults]\nmtu = 14\n[defaults]\nroutng = yes\n")
-    assert dispatch(words(given, False), {}) == 5
-    assert capsys.readouterr().out.count("    mend: ") == 2
-    (tmp_path / "f.conf").unlink()
-    assert dispatch(words(given, False), {}) == 5
-    assert "no such file" in capsys.readouterr().out

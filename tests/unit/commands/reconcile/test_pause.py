@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from tests.kit.machine import EAST, NOW, Machine, Tunnel, call, establish
+from tests.kit.reconciling import reconcile_with
 from updown import serve
 from updown.commands.reconcile import pause
 from updown.commands.reconcile.decide import GRACE
@@ -73,8 +74,7 @@ def test_a_claim_that_an_event_renewed_meanwhile_is_left_to_the_next_run(machine
 
 def interrupted_by_none(machine: Machine) -> Outcome:
     """A reconcile with nothing in between."""
-    with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, GONE, NOW + GRACE)
+    return reconcile_with(machine, GONE)
 
 
 def test_a_claim_that_an_event_ended_meanwhile_does_not_come_back(machine: Machine) -> None:

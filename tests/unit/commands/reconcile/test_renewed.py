@@ -9,15 +9,13 @@ import pytest
 from tests.kit.charon import Child as CharonChild
 from tests.kit.charon import charon_call
 from tests.kit.machine import EAST, WEST, Machine, Tunnel, call, establish
-from tests.unit.commands.reconcile.test_run import LATER, child, database, said
-from tests.unit.concerns.test_mtu import CBC, GCM, Sas
+from tests.kit.outgoing_sa import CBC, GCM, Sas
+from tests.kit.reconciling import LATER, child, database, reconcile_with, said
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
-from updown.commands.reconcile.run import reconcile_ledger
 from updown.concerns.mtu import TRANSPORT
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel import path_mtu
-from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.ipsec import Database, Key, Sa, State
 from updown.model.objects import Route
 from updown.output.report import operation_json
@@ -41,8 +39,7 @@ def reconcile(machine: Machine, sa: Sa, tunnel: Tunnel = T, now: int = LATER, dr
     there = database(tunnel)
     there = there._replace(states=(*there.states, State(WEST, EAST, SPI, 1, sa)))
     facts = Evidence({"libreswan": word}, there)
-    with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry)
+    return reconcile_with(machine, facts, now, dry)
 
 
 def sizes(machine: Machine, tunnel: Tunnel) -> tuple[int, list[int]]:
@@ -137,7 +134,6 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
         "strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, remote_ts=("10.2.0.0/24",)
     )
     facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=(told,))}, Database(states=(outgoing,)))
-    with machine.ledger() as ledger:
-        outcome = reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
+    outcome = reconcile_with(machine, facts)
     assert outcome.report.operations == ()
     assert machine.kernel.named("ipsec42").mtu == size

@@ -1,10 +1,9 @@
-"""reconcile, adopt and release against the kernel model: what is behind our back, and what is put right."""
+"""reconcile against the kernel model: what happened behind our back, and what is put right."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any, cast
@@ -13,67 +12,27 @@ import pytest
 
 from tests.kit.charon import Child as CharonChild
 from tests.kit.charon import charon_call
+from tests.kit.commands import Command
 from tests.kit.kernel_model import Kill
 from tests.kit.machine import EAST, NOW, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
+from tests.kit.reconciling import LATER, child, database, foreign, reconcile, reconcile_with, said, settled
 from tests.recordings import recordings
 from updown.commands.arguments import Arguments, parse
 from updown.commands.reconcile import run as reconcile_run
 from updown.commands.reconcile.decide import GRACE
 from updown.commands.reconcile.match import Evidence
-from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
+from updown.commands.reconcile.report import outcome_json, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa, DaemonAnswer
-from updown.hook import dispatch
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import copy_ledger
-from updown.model.errors import KernelError, Refused, UpdownError
-from updown.model.ipsec import Database, Key, Policy, Sa, State
-from updown.model.objects import OUR_ALIAS, Link, Route
+from updown.model.errors import Refused
+from updown.model.ipsec import Database
+from updown.model.objects import Link, Route
 
-LATER = NOW + GRACE
 T = Tunnel()
 U = T._replace(connection="u", mine="10.1.1.0/24", theirs="10.3.0.0/24", reqid=16392)
 SHARED = T._replace(shared="yes", device="vti9", mark_in="9/0xffffffff", mark_out="9/0xffffffff")
-
-
-def child(tunnel: Tunnel, **more: Any) -> ChildSa:
-    return ChildSa("libreswan", tunnel.connection, tunnel.me, tunnel.peer, tunnel.reqid, wants_device=True)._replace(
-        **more
-    )
-
-
-def said(*children: ChildSa, held: tuple[str, ...] = ()) -> DaemonAnswer:
-    return DaemonAnswer(ANSWERED, since=1, children=children, held=held)
-
-
-def database(*tunnels: Tunnel) -> Database:
-    """What the kernel has of these tunnels."""
-    return Database(
-        tuple(
-            Policy("out", one.mine, one.theirs, reqids=(one.reqid + 1,), key=Key(int(one.mark_out.split("/")[0]), 0xFF))
-            for one in tunnels
-        ),
-        tuple(State(one.peer, one.me, one.reqid, one.reqid + 1, Sa(50, 1, 4)) for one in tunnels),
-    )
-
-
-def reconcile(
-    machine: Machine, word: DaemonAnswer, xfrm: Database | None = None, now: int = LATER, dry: bool = False, **more: Any
-) -> Outcome:
-    facts = Evidence({"libreswan": word}, Database() if xfrm is None else xfrm)
-    with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry, **more)
-
-
-def settled(machine: Machine, word: DaemonAnswer, xfrm: Database | None = None) -> None:
-    """A second reconcile finds nothing to do."""
-    again = reconcile(machine, word, xfrm)
-    assert again.report.operations == ()
-    assert again.decision.ended == ()
-    assert machine.unfinished() == []
-
-
-# Nothing to do
 
 
 def test_a_tunnel_that_is_up_is_left_as_it_is(machine: Machine) -> None:
@@ -90,9 +49,6 @@ def test_a_tunnel_that_is_up_is_left_as_it_is(machine: Machine) -> None:
 
 def test_an_empty_machine(machine: Machine) -> None:
     assert outcome_lines(reconcile(machine, DaemonAnswer(ABSENT)), False) == ["# nothing to do"]
-
-
-# What was lost behind our back
 
 
 def test_a_deleted_device_is_made_with_everything_on_it(machine: Machine) -> None:
@@ -144,9 +100,6 @@ def test_a_device_of_others_in_the_place_of_ours_is_told_and_keeps_nothing_else_
     outcome = reconcile(machine, said(child(T), child(U)))
     assert [warning for warning in outcome.report.warnings if "key 77, wanted 5" in warning]
     assert machine.routes() == {("10.3.0.0/24", "vti6")}
-
-
-# Claims without a tunnel
 
 
 def test_a_stale_claim_goes_with_its_device(machine: Machine) -> None:
@@ -259,169 +212,6 @@ def test_a_dry_run_says_the_same_and_does_nothing(machine: Machine) -> None:
     assert outcome_lines(would, True) == outcome_lines(does, True)
 
 
-# Left-overs
-
-
-def foreign(machine: Machine, name: str = "vti8", remote: str = THIRD, alias: str = OUR_ALIAS) -> Link:
-    made = machine.kernel.add_link(Link(name, "vti", local=WEST, remote=remote, ikey=8, okey=8, up=True))
-    machine.kernel.set_link(made.ifindex, alias=alias)
-    machine.kernel.add_route(Route("10.8.0.0/24", name), made.ifindex)
-    return machine.kernel.named(name)
-
-
-def test_a_device_of_ours_that_no_claim_asks_for_goes(machine: Machine) -> None:
-    foreign(machine)
-    outcome = reconcile(machine, said())
-    assert machine.devices() == set()
-    assert [operation.reason.code for operation in outcome.report.operations] == ["orphan"]
-
-
-def test_one_that_serves_several_peers_stays_but_its_routes_go(machine: Machine) -> None:
-    machine.send_all(establish(SHARED) + withdraw(SHARED))
-    assert machine.devices() == {"vti9"}
-    index = machine.kernel.named("vti9").ifindex
-    machine.kernel.add_route(Route("10.8.0.0/24", "vti9"), index)
-    machine.kernel.add_route(Route("10.7.0.0/24", "vti9", protocol=4), index)
-    reconcile(machine, said())
-    assert machine.devices() == {"vti9"}
-    assert machine.kernel.routes_by("vti9") == {"10.7.0.0/24"}
-    settled(machine, said())
-
-
-@pytest.mark.parametrize(
-    ("settings", "stays"),
-    [
-        ("", False),
-        ("[device vti8]\ndelete = never", True),
-        ("[defaults]\ndelete = never", True),
-        ("[connection t]\ndelete = never", True),
-        ("[connection t]\ndelete = last", False),
-    ],
-)
-def test_settings_may_keep_a_left_over(machine: Machine, settings: str, stays: bool) -> None:
-    foreign(machine)
-    machine.settings(settings)
-    reconcile(machine, said())
-    assert machine.devices() == ({"vti8"} if stays else set())
-
-
-def test_delete_last_takes_a_shared_left_over(machine: Machine) -> None:
-    foreign(machine, remote="0.0.0.0")
-    machine.settings("[device vti8]\ndelete = last")
-    reconcile(machine, said())
-    assert machine.devices() == set()
-
-
-def test_what_others_made_is_left(machine: Machine) -> None:
-    foreign(machine, alias="")
-    machine.kernel.fallback()
-    eth0 = machine.kernel.named("eth0").ifindex
-    machine.kernel.add_route(Route("10.9.0.0/24", "eth0", protocol=4), eth0)
-    reconcile(machine, said())
-    assert machine.devices() == {"vti8", "ip_vti0"}
-    assert machine.kernel.routes_by("vti8") == set()  # that route had our number
-    assert "10.9.0.0/24" in machine.kernel.routes_by("eth0")
-
-
-@pytest.mark.parametrize("lost", ["", "DELETE FROM made"])
-def test_a_lost_ledger_costs_no_live_tunnel(machine: Machine, lost: str) -> None:
-    machine.send_all(establish(T._replace(address="10.99.0.1/30")))
-    before = machine.kernel.picture()
-    with machine.ledger() as ledger:
-        ledger.base.executescript(f"DELETE FROM claim; DELETE FROM want; {lost}")
-    outcome = reconcile(machine, said(child(T)), database(T))
-    assert machine.kernel.picture() == before
-    assert [line for line in outcome.report.remarks if line.startswith("vti5 is ours and no claim holds it, but")]
-    assert outcome.report.warnings == (
-        f"pluto has t up ({WEST} - {EAST}) and no claim counts it; take it down and up again",
-    )
-    reconcile(machine, said())
-    assert machine.devices() == set()
-
-
-@pytest.mark.parametrize("shared", [False, True], ids=["", "shared, delete = last"])
-def test_after_a_lost_ledger_one_tunnel_takes_nothing_from_the_others_on_its_device(
-    machine: Machine, shared: bool
-) -> None:
-    """Their claims are unknown until they come up again: the kernel's policies tell of them."""
-    machine.settings("[defaults]\ndelete = last\n" if shared else "")
-    one = T._replace(shared="yes") if shared else T
-    other = one._replace(connection="u", theirs="10.3.0.0/24", reqid=16392)
-    both = said(child(one), child(other))
-    machine.kernel.ipsec = database(one, other).policies
-    machine.send_all(establish(one) + establish(other))
-    shutil.rmtree(machine.folder)
-    reconcile(machine, both, database(one, other))
-    machine.send_all(establish(one))
-    reconcile(machine, both, database(one, other))
-    assert ("10.3.0.0/24", "vti5") in machine.routes()
-    reports = machine.send_all(withdraw(one))
-    assert machine.devices() == {"vti5"}
-    assert machine.routes() == {("10.3.0.0/24", "vti5")}
-    told = [text for report in reports for text in report.warnings]
-    assert [text for text in told if text.startswith("vti5 stays: the ledger was lost once")]
-    machine.kernel.ipsec = ()
-    reconcile(machine, said(), database())
-    assert machine.devices() == set()
-
-
-def test_after_a_lost_ledger_the_only_tunnel_takes_its_device_along(machine: Machine) -> None:
-    machine.kernel.ipsec = database(T).policies
-    machine.send_all(establish(T))
-    shutil.rmtree(machine.folder)
-    machine.send_all(establish(T))
-    machine.send_all(withdraw(T))
-    assert machine.devices() == set()
-
-
-def test_an_address_of_ours_on_a_device_that_stays_goes(machine: Machine) -> None:
-    machine.send_all(establish(SHARED._replace(address="10.99.0.1/30")))
-    with machine.ledger() as ledger:
-        ledger.base.executescript("DELETE FROM claim; DELETE FROM want")
-    reconcile(machine, said())
-    assert machine.addresses("vti9") == []
-    assert machine.made().keys() == {"device vti9"}
-
-
-def test_a_way_to_a_peer_stays_with_its_tunnel_and_goes_without(machine: Machine) -> None:
-    full = T._replace(theirs="0.0.0.0/0", mine="0.0.0.0/0", next_hop="198.51.100.254", peer="203.0.113.9")
-    machine.send_all(establish(full))
-    assert ("203.0.113.9/32", "eth0") in machine.routes()
-    settled(machine, said(child(full)), database(full))
-    with machine.ledger() as ledger:
-        ledger.base.executescript("DELETE FROM claim; DELETE FROM want")
-    reconcile(machine, said())
-    assert machine.routes() == set()
-
-
-def test_the_way_to_a_peer_follows_the_machines_own_default_route(machine: Machine) -> None:
-    """Another gateway by DHCP; while there is none at all, the way stays as it was."""
-    full = T._replace(theirs="0.0.0.0/0", mine="0.0.0.0/0", next_hop="198.51.100.254", peer="203.0.113.9")
-    machine.send_all(establish(full))
-    eth0 = machine.kernel.named("eth0").ifindex
-    machine.kernel.delete_route(Route("0.0.0.0/0", "eth0", "198.51.100.254", protocol=3), eth0)
-    settled(machine, said(child(full)), database(full))
-    machine.kernel.add_route(Route("0.0.0.0/0", "eth0", "198.51.100.253", protocol=3), eth0)
-    dry = reconcile(machine, said(child(full)), database(full), dry=True)
-    outcome = reconcile(machine, said(child(full)), database(full))
-    for one in (dry, outcome):
-        assert outcome_lines(one, False) == ["ip route replace 203.0.113.9/32 via 198.51.100.253 dev eth0 proto 160"]
-    path = machine.kernel.path("203.0.113.9")
-    assert path is not None
-    assert path.gateway == "198.51.100.253"
-    settled(machine, said(child(full)), database(full))
-
-
-def test_a_device_that_is_gone_is_forgotten(machine: Machine) -> None:
-    machine.send_all(establish(SHARED) + withdraw(SHARED))
-    machine.kernel.remove(machine.kernel.named("vti9").ifindex)
-    reconcile(machine, said())
-    assert machine.made() == {}
-
-
-# Moves nobody told
-
-
 def test_a_device_follows_a_peer_that_moved(machine: Machine) -> None:
     machine.send_all(establish(T))
     word = said(child(T, peer=THIRD))
@@ -436,9 +226,6 @@ def test_a_device_follows_our_own_address(machine: Machine) -> None:
     machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "198.51.100.9/24")
     reconcile(machine, said(child(T, me="198.51.100.9")))
     assert machine.kernel.named("vti5").local == "198.51.100.9"
-
-
-# Killed at any moment
 
 
 def test_killed_at_any_moment_the_next_one_ends_right(machine: Machine) -> None:
@@ -456,7 +243,7 @@ def test_killed_at_any_moment_the_next_one_ends_right(machine: Machine) -> None:
             died = False
         except Kill:
             died = True
-            revive(machine)
+            machine.revive()
         machine.dies_at, machine.dead = None, False
         if not died:
             break
@@ -468,34 +255,7 @@ def test_killed_at_any_moment_the_next_one_ends_right(machine: Machine) -> None:
     settled(machine, word)
 
 
-def revive(machine: Machine) -> None:
-    """The state directory as the dead process left it."""
-    shutil.rmtree(machine.folder)
-    shutil.move(str(machine.grave), str(machine.folder))
-
-
-# The command
-
-
-@pytest.fixture
-def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What `vti-updown WORD...` answers on this machine."""
-    state: dict[str, Any] = {"said": said()}
-    for module in ("commands.reconcile.run", "commands.adopt"):
-        monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
-    monkeypatch.setattr(reconcile_run, "gather", lambda _: Evidence({"libreswan": state["said"]}, Database()))
-    monkeypatch.setattr("updown.commands.reconcile.run.clock.now", lambda: LATER)
-    monkeypatch.setattr("updown.commands.reconcile.run.time.sleep", lambda _: None)
-
-    def execute(*words: str, **environ: str) -> int:
-        given = ["--state-dir", str(machine.folder), *words]
-        return dispatch(parse(given, "PLUTO_VERB" in environ), environ)
-
-    execute.state = state  # type: ignore[attr-defined]
-    return execute
-
-
-def test_reconcile_by_hand(machine: Machine, command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_reconcile_by_hand(machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     machine.send_all(establish(T))
     assert command("reconcile", "--dry-run") == 0
     assert machine.devices() == {"vti5"}
@@ -524,7 +284,7 @@ def spoil(ledger: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["another file", "a row"])
 @pytest.mark.parametrize("word", ["reconcile", "clean"])
 def test_a_damaged_ledger_is_set_aside_and_told(
-    machine: Machine, command: Any, capsys: pytest.CaptureFixture[str], word: str, how: str
+    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str], word: str, how: str
 ) -> None:
     machine.send_all(establish(T))
     spoil(machine.folder / "net-1" / "ledger", how)
@@ -547,18 +307,17 @@ def test_of_two_sas_of_one_child_the_newer_one_s_mark_stays(machine: Machine) ->
         for number, mark in ((1, 101), (2, 102))
     )
     found = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=both)}, Database())
-    with machine.ledger() as ledger:
-        outcome = reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, found, LATER)
+    outcome = reconcile_with(machine, found)
     assert outcome.report.operations == ()
     assert machine.kernel.named("vti101").okey == 102
 
 
-def test_warnings_are_status_1(command: Any) -> None:
-    command.state["said"] = said(child(T))
+def test_warnings_are_status_1(command: Command) -> None:
+    command.answer = said(child(T))
     assert command("reconcile", "--before-start") == 1
 
 
-def test_never_inside_a_hook(command: Any) -> None:
+def test_never_inside_a_hook(command: Command) -> None:
     with pytest.raises(Refused, match="cannot run inside a hook") as caught:
         command("reconcile", PLUTO_VERB="up-client")
     assert caught.value.status == 2
@@ -566,7 +325,7 @@ def test_never_inside_a_hook(command: Any) -> None:
 
 
 def test_an_event_while_the_daemons_are_asked_makes_it_ask_again(
-    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of before the event would end the claim that the event renewed."""
     machine.send_all(establish(T))
@@ -584,7 +343,7 @@ def test_an_event_while_the_daemons_are_asked_makes_it_ask_again(
 
 
 def test_where_events_never_cease_the_claims_that_stayed_are_served(
-    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Another tunnel goes and comes again each time; the answers are those of before, and know nothing of it."""
     mine, other = T._replace(device="vti7"), U._replace(device="vti6", mark_in="6/0xff", peer=THIRD)
@@ -610,7 +369,7 @@ def test_where_events_never_cease_the_claims_that_stayed_are_served(
     ("kind", "since", "ends"), [("trap", NOW - 1, True), ("trap", NOW + 1, False), ("sa", NOW + 1, True)]
 )
 def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
-    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, kind: str, since: int, ends: bool
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, kind: str, since: int, ends: bool
 ) -> None:
     """pluto was started after the claim was made, and the answer may be older than what it called since."""
     verbs = ("prepare", "route") if kind == "trap" else ("prepare", "route", "up")
@@ -623,126 +382,6 @@ def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
     monkeypatch.setattr(reconcile_run, "gather", gather)
     assert command("reconcile") == 0
     assert (("t", kind) not in machine.kinds()) == ends
-
-
-# adopt and release
-
-
-def test_an_adopted_device_goes_by_the_table(
-    machine: Machine, command: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
-    machine.send_all(establish(T))
-    assert machine.kernel.named("vti5").alias == ""
-    assert command("adopt", "vti5", "--dry-run") == 0
-    assert machine.kernel.named("vti5").alias == ""
-    assert command("adopt", "vti5") == 0
-    assert "ip link set vti5 alias vti-updown" in capsys.readouterr().out
-    assert machine.made()["device vti5"] == machine.kernel.named("vti5").ifindex
-    assert command("adopt", "vti5") == 0
-    assert "ours already" in capsys.readouterr().out
-    machine.send_all(withdraw(T))
-    assert machine.devices() == set()
-
-
-def test_a_released_device_keeps_everything_and_is_not_ours(
-    machine: Machine, command: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine.send_all(establish(T._replace(address="10.99.0.1/30", source="10.1.0.1")))
-    assert command("release", "vti5") == 0
-    assert "ip link set vti5 alias ''" in capsys.readouterr().out
-    assert machine.kernel.named("vti5").alias == ""
-    assert machine.made() == {}
-    assert machine.routes() == set()
-    assert machine.kernel.routes_by("vti5") == {"10.2.0.0/24"}
-    assert machine.kinds() == {("t", "sa")}
-    before = machine.kernel.picture()
-    reconcile(machine, said(child(T)))
-    assert machine.kernel.picture() == before
-    machine.send_all(withdraw(T))
-    reconcile(machine, said())
-    assert machine.kernel.picture() == before
-    assert machine.claims() == []
-
-
-def to_take_over(machine: Machine, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    """A device of others for adopt, one of ours for release; commits count as moments."""
-    monkeypatch.setattr("updown.serve.open_ledger", lambda *_: machine.ledger())
-    if word == "adopt":
-        machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
-    machine.send_all(establish(T._replace(address="10.99.0.1/30")))
-
-
-@pytest.mark.parametrize("word", ["adopt", "release"])
-@pytest.mark.parametrize("what", ["the disk is full", "the kernel refuses"])
-def test_what_cannot_be_taken_over_or_let_go_of_stays_as_it_was(
-    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, word: str, what: str
-) -> None:
-    to_take_over(machine, monkeypatch, word)
-    before = machine.kernel.picture(), machine.made()
-    full = sqlite3.OperationalError("database or disk is full")
-    machine.moments = []
-    machine.fails_at = (0, full) if what == "the disk is full" else (2, KernelError("no", 1))
-    with pytest.raises(UpdownError):
-        command(word, "vti5")
-    machine.fails_at = None
-    assert (machine.kernel.picture(), machine.made()) == before
-
-
-@pytest.mark.parametrize("word", ["adopt", "release"])
-def test_one_who_is_killed_over_it_can_be_called_again(
-    machine: Machine, command: Any, monkeypatch: pytest.MonkeyPatch, word: str
-) -> None:
-    to_take_over(machine, monkeypatch, word)
-    died = 0
-    for moment in range(9):
-        machine.moments, machine.dies_at = [], moment
-        try:
-            command(word, "vti5")
-            break
-        except Kill:
-            died += 1
-            revive(machine)
-        finally:
-            machine.dies_at, machine.dead = None, False
-    assert died > 2
-    assert machine.kernel.named("vti5").alias == (OUR_ALIAS if word == "adopt" else "")
-    assert ("device vti5" in machine.made()) == (word == "adopt")
-    assert machine.routes() == ({("10.2.0.0/24", "vti5")} if word == "adopt" else set())
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (("adopt", "vti7"), "vti7: no such device here"),
-        (("release", "vti7"), "vti7: no such device here"),
-        (("adopt", "eth0"), "eth0 is no tunnel device of ours (hardware)"),
-        (("adopt", "ip_vti0"), "ip_vti0 is the kernel's fallback device (local any, remote any)"),
-        (("release", "vti8"), "vti8 is not ours: nothing to release"),
-        (("release", "eth0"), "eth0 is not ours: nothing to release"),
-        (("adopt", "../x"), "../x: a device name is letters, digits, _ . - and begins with a letter or digit"),
-        (("adopt",), "adopt needs the name of one device"),
-        (("release", "a", "b"), "release needs the name of one device"),
-    ],
-)
-def test_what_cannot_be_adopted_or_released(machine: Machine, command: Any, words: tuple[str, ...], text: str) -> None:
-    machine.kernel.fallback()
-    foreign(machine, alias="")
-    before = machine.kernel.picture()
-    with pytest.raises(Refused) as caught:
-        command(*words)
-    assert caught.value.text == text
-    assert caught.value.hint
-    assert max(len(caught.value.text), len(caught.value.hint)) <= 120
-    assert machine.kernel.picture() == before
-
-
-def test_the_daemon_s_own_device_is_not_adopted(machine: Machine, command: Any) -> None:
-    machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True))
-    environment = call(T._replace(device=""), "up")
-    machine.send({**environment, "PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"})
-    with pytest.raises(Refused, match="the IKE daemon's own"):
-        command("adopt", "ipsec1")
 
 
 @pytest.mark.parametrize("words", [["--before-start"], ["status", "--before-start"], ["reconcile", "x"]])

@@ -11,16 +11,16 @@ import pytest
 from tests.kit.charon import Child as Charon
 from tests.kit.charon import charon_calls
 from tests.kit.machine import THIRD, Machine, Tunnel, call, establish, withdraw
-from tests.unit.commands.reconcile.test_run import LATER, T, child, database, reconcile, said
+from tests.kit.reconciling import child, database, reconcile, reconcile_with, said
 from updown.commands.adopt import STATIC, release
 from updown.commands.reconcile.match import Evidence
-from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database
 from updown.model.objects import OUR_PROTOCOL
 
+T = Tunnel()
 U = Tunnel("u", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16400)
 CLIENTS = "[defaults]\ninterface = tun0\nrouting = yes\nshared = yes\ndelete = last\n"
 FIRST = Charon("net", peer_id="p1", peer="203.0.113.1")
@@ -35,14 +35,7 @@ def charons(machine: Machine, *children: tuple[Charon, int]) -> None:
         )._replace(remote_ts=(one.pairs[0][1],), ids=(one.my_id, one.peer_id))
         for one, number in children
     ]
-    with machine.ledger() as ledger:
-        reconcile_ledger(
-            ledger,
-            cast(Netlink, machine.kernel),
-            machine.lines,
-            Evidence({"strongswan": said(*told)}, Database()),
-            LATER,
-        )
+    reconcile_with(machine, Evidence({"strongswan": said(*told)}, Database()))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -1,20 +1,18 @@
 """strongSwan's silent moves, and what its children are like that reconcile pairs with claims: of such things no call tells."""
 
 import errno
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from tests.kit.charon import Child, charon_call, charon_calls
-from tests.kit.machine import NOW, Machine
+from tests.kit.machine import Machine
+from tests.kit.reconciling import reconcile_with
 from updown.commands.probe import targets
-from updown.commands.reconcile.decide import GRACE
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome
-from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.answer import ChildSa as Told
-from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import open_ledger
 from updown.ledger.liveness import receiving_devices
 from updown.model.errors import KernelError
@@ -55,8 +53,7 @@ def told(child: Child, me: str = "", peer: str = "", **more: Any) -> Told:
 
 def reconcile(machine: Machine, *children: Told) -> Outcome:
     facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, since=1, children=children)}, Database())
-    with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, NOW + GRACE, False)
+    return reconcile_with(machine, facts)
 
 
 def settled(machine: Machine, *children: Told) -> None:

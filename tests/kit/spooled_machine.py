@@ -1,4 +1,4 @@
-"""The same machine where events may not get the lock: the real live.py and spool.py, with moments between their steps.
+"""The same machine where events may not get the lock: the real serve.py and spool.py, with moments between their steps.
 
 The lock is a switch, the ledger is in memory, the spool a real folder.
 """
@@ -12,11 +12,11 @@ from typing import Any, Callable
 import pytest
 
 from tests.kit.machine import Environment, Machine, MortalLedger, SwiftMachine
-from updown import daemons, serve
-from updown.event import Report
+from updown import serve
 from updown.kernel import journal
 from updown.ledger import clock, spool
 from updown.model.errors import Locked, StateError
+from updown.model.operations import Report
 
 KEPT = ("kept", "kept and dies", "kept and freed", "kept or lost", "kept behind")
 """What may happen to a call that finds the lock held: it is kept; its process dies over that; the lock is let go meanwhile; the
@@ -27,7 +27,7 @@ MOMENTS = ("before writing", "half written", "written", "before renaming", "rena
 
 
 class SpooledMachine(SwiftMachine):
-    """Every call goes through live.live_event."""
+    """Every call goes through serve.serve_event."""
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
         super().__init__(patch)
@@ -69,7 +69,7 @@ class SpooledMachine(SwiftMachine):
     def send(self, environment: Environment, dry: bool = False) -> Report:
         """One event, as the hook runs it."""
         self.moments = []
-        return serve.serve_event(self.arguments, daemons.read(environment), dry, environment)
+        return self.serve(environment, dry)
 
     def held_up(self, environment: Environment, how: str, at: int) -> tuple[bool, bool]:
         """It cannot be served now. Whether it succeeded, and whether it counts: now, or when the next one has the lock."""

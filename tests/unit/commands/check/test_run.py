@@ -1,0 +1,122 @@
+"""`vti-updown check` on a machine: one line for each thing that is gone, and one where it is in order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
+from updown.commands.check.facts import Finding
+from updown.commands.reconcile.match import Evidence as Asked
+from updown.daemons.answer import ABSENT, SILENT, ChildSa, DaemonAnswer
+from updown.model.errors import Refused
+from updown.model.ipsec import Database, Key, Policy, Sa, State
+
+M32 = 0xFFFFFFFF
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
+    asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, database())
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
+    monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
+    monkeypatch.setattr("updown.commands.check.run.os.geteuid", lambda: 0)
+    monkeypatch.setattr("updown.commands.check.run.has_module", lambda module: module != "ip6_vti")
+    config = tmp_path / "vti-updown.conf"
+    config.write_text("")
+
+    def execute(*given: str, **environ: str) -> int:
+        return machine.command("--config", str(config), "check", *given, **environ)
+
+    return execute
+
+
+def database() -> Database:
+    return Database(
+        (Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), ends=((WEST, EAST),), key=Key(5, M32)),),
+        (State(WEST, EAST, 1, 16389, Sa(50, 1, 4), Key(5, M32)),),
+    )
+
+
+T = Tunnel(address="10.99.0.1/30")
+
+
+def test_a_machine_in_order_has_one_line(
+    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    assert command() == 0
+    assert capsys.readouterr().out == "vti-updown check: nothing found (1 devices, 1 claims)\n"
+
+
+def test_each_thing_that_is_gone_is_a_line_with_its_command(
+    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    index = machine.kernel.named("vti5").ifindex
+    machine.kernel.delete_address(index, "10.99.0.1/30")
+    machine.kernel.set_link(index, alias="", mtu=1300)
+    machine.kernel.files["net/ipv4/conf/vti5/forwarding"] = "0"
+    before = machine.kernel.picture(), machine.claims()
+    assert command() == 5
+    assert capsys.readouterr().out.splitlines() == [
+        "vti5: net/ipv4/conf/vti5/forwarding is 0, wanted 1",
+        "    mend: vti-updown reconcile (sysctl -w net/ipv4/conf/vti5/forwarding=1)",
+        "vti5: address 10.99.0.1/30 is missing",
+        "    mend: vti-updown reconcile (ip addr add 10.99.0.1/30 dev vti5)",
+        "vti5 lost its alias vti-updown",
+        "    mend: vti-updown reconcile (ip link set vti5 alias vti-updown)",
+        "vti5: route 10.2.0.0/24 is missing",
+        "    mend: vti-updown reconcile (ip route add 10.2.0.0/24 dev vti5 proto 160)",
+    ]
+    assert (machine.kernel.picture(), machine.claims()) == before
+
+
+def test_a_missing_device_is_one_finding_and_not_one_for_all_on_it(
+    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    machine.kernel.remove(machine.kernel.named("vti5").ifindex)
+    assert command("--json") == 5
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert Finding(**found) == Finding(
+        "resources",
+        "vti5",
+        "vti5 is missing",
+        f"vti-updown reconcile (ip link add vti5 type vti local {WEST} remote {EAST} key 5)",
+    )
+
+
+def test_a_silent_daemon_and_an_uncounted_tunnel_are_told(
+    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    machine.asked = Asked({"libreswan": DaemonAnswer(SILENT, "no answer")}, database())  # type: ignore[attr-defined]
+    assert command() == 5
+    assert "pluto runs but says nothing (no answer)" in capsys.readouterr().out
+    stranger = ChildSa("libreswan", "x", WEST, THIRD, 77, wants_device=True)
+    own = ChildSa("libreswan", "t", WEST, EAST, 0x1001, wants_device=True)
+    machine.asked = Asked(  # type: ignore[attr-defined]
+        {"libreswan": DaemonAnswer("answered", since=1, children=(own, stranger))}, database()
+    )
+    assert command() == 5
+    assert "pluto has x up (198.51.100.1 - 198.51.100.3) and no claim counts it" in capsys.readouterr().out
+
+
+def test_a_module_that_a_described_device_needs(
+    machine: Machine, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vti-updown.conf").write_text("[device six]\nlocal = 2001:db8::1\nmark = 6\n")
+    assert command() == 5
+    assert "six needs the kernel module ip6_vti, which this kernel lacks" in capsys.readouterr().out
+    assert machine.devices() == set()
+
+
+def test_a_hook_may_not_check(command: Command) -> None:
+    with pytest.raises(Refused, match="check cannot run inside a hook"):
+        command(PLUTO_VERB="up-client")

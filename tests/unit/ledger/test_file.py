@@ -1,0 +1,109 @@
+"""The ledger's file and its directory: for root alone, set aside where it is damaged, begun anew."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Callable
+
+import pytest
+
+from tests.kit.machine import Machine, call, establish
+from tests.kit.starts import OTHER, SHARED
+from updown.ledger.file import open_ledger
+from updown.model.errors import UpdownError
+
+
+def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UpdownError, match="file: File exists") as error:
+        open_ledger(str(tmp_path / "file"), "1")
+    assert (error.value.status, bool(error.value.hint)) == (1, True)
+
+
+def foreign(_: bytes) -> bytes:
+    """Somebody's SQLite file, which says nothing of its version."""
+    with TemporaryDirectory() as folder, closing(sqlite3.connect(f"{folder}/notes")) as base:
+        base.execute("CREATE TABLE notes (text TEXT)")
+        base.commit()
+        return Path(folder, "notes").read_bytes()
+
+
+def flipped(text: bytes) -> Callable[[bytes], bytes]:
+    """The high bit of the third byte of `text` is another one, wherever it stands: no UTF-8 any more."""
+    return lambda data: data.replace(text, text[:2] + bytes([text[2] ^ 0x80]) + text[3:])
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "another file": lambda _: b"hello" * 1000,
+    "cut to 5000 bytes": lambda data: data[:5000],
+    "cut to 50 bytes": lambda data: data[:50],
+    "cut to 1 byte": lambda data: data[:1],
+    "cut to nothing": lambda _: b"",
+    "another version's": lambda data: (
+        data[:60] + bytes([0, 0, 0, 9]) + data[64:]
+    ),  # user_version, sqlite.org/fileformat
+    "another program's": foreign,
+    "a flipped byte in a want": flipped(b"10.2.0.0/24"),
+    "a flipped byte in a selector": flipped(b"10.1.0.0/24"),
+    "a flipped byte in the name of a table": flipped(b"TABLE want"),
+    "a flipped byte in the name of a column": flipped(b"position"),
+    "a flipped byte in an index": flipped(b"routed"),
+}
+EMPTY = ("cut to 1 byte", "cut to nothing")
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, case: str) -> None:
+    """Whatever part of the file is damaged; the devices are found again by their alias."""
+    machine.send_all(establish(SHARED))
+    ledger = machine.folder / "net-1" / "ledger"
+    ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
+    report = machine.serve(call(OTHER, "up"))
+    assert ("10.3.0.0/24", "vti5") in machine.routes()
+    assert [claim.connection for claim in machine.claims()] == ["u"]
+    if case in EMPTY:
+        assert report.warnings[0].startswith("the ledger was empty, cut off or never filled; begun anew. Tunnels")
+    else:
+        (aside,) = ledger.parent.glob("ledger.damaged-*")
+        assert report.warnings[0].startswith("the ledger was damaged (")
+        assert str(aside) in report.warnings[0]
+    again = machine.serve(call(OTHER, "up"))
+    assert (again.operations, again.warnings) == ((), ())
+
+
+def test_a_ledger_that_is_missing_is_made_without_a_word(machine: Machine) -> None:
+    """So it is at the first event since boot."""
+    for name in ("ledger", "lock", ""):
+        report = machine.serve(call(OTHER, "up"))
+        assert report.warnings == ()
+        if name:
+            (machine.folder / "net-1" / name).unlink()
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: str) -> None:
+    machine.send_all(establish(SHARED))
+    ledger = machine.folder / "net-1" / "ledger"
+    ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
+    before = ledger.read_bytes()
+    report = machine.serve(call(OTHER, "up"), dry=True)
+    assert ("was empty" if case in EMPTY else "cannot be read") in report.warnings[0]
+    assert ledger.read_bytes() == before
+    assert list(ledger.parent.glob("ledger.damaged-*")) == []
+
+
+def test_a_state_directory_of_another_user_is_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.folder.mkdir()
+    real = os.stat(machine.folder)
+    monkeypatch.setattr("os.stat", lambda _: os.stat_result((*real[:4], 4711, *real[5:])))
+    with pytest.raises(UpdownError, match="belongs to user 4711") as error:
+        machine.ledger()
+    assert "chown" in error.value.hint
+
+
+def test_the_ledger_is_for_root_alone(machine: Machine) -> None:
+    machine.send(call(SHARED, "up"))
+    assert machine.folder.stat().st_mode & 0o777 == 0o700
+    assert (machine.folder / "net-1" / "lock").stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,228 @@
+"""What others made is used where it fits, told of where it does not, and never changed (promise P3)."""
+
+import pytest
+
+from tests.kit.machine import (
+    EAST6,
+    GATEWAY,
+    THIRD,
+    WEST,
+    WEST6,
+    Environment,
+    Machine,
+    Tunnel,
+    call,
+    establish,
+    withdraw,
+)
+from updown.model.errors import Conflict, UpdownError
+from updown.model.objects import Link, Route
+from updown.output.lines import folded
+
+T = Tunnel(address="10.99.0.1/30")
+U = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", reqid=16392)
+MADE = Link("vti5", "vti", local=WEST, remote=T.peer, ikey=5, okey=5)
+
+
+def foreign(machine: Machine, **changes: object) -> Link:
+    """A device that the administrator made beforehand."""
+    return machine.kernel.add_link(MADE._replace(mtu=1480, up=True)._replace(**changes))  # type: ignore[arg-type]
+
+
+def test_a_foreign_device_that_fits_is_adopted_and_left_as_it_was(machine: Machine) -> None:
+    foreign(machine)
+    before = machine.kernel.picture()
+    machine.send_all(establish(T))
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert machine.kernel.named("vti5").alias == ""
+    assert {path for path, value in machine.sysctls("vti5").items() if value != "0"} == {"ipv6 accept_ra"}
+    machine.send_all(withdraw(T))
+    assert machine.kernel.picture() == before
+
+
+def test_an_address_that_was_there_before_stays(machine: Machine) -> None:
+    machine.kernel.add_address(foreign(machine).ifindex, "10.99.0.1/30")
+    machine.send_all([*establish(T), *withdraw(T)])
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+
+
+def test_a_foreign_device_found_down_is_set_up_with_a_warning(machine: Machine) -> None:
+    foreign(machine, up=False)
+    report = machine.send(call(T, "up"))
+    assert report.warnings == ("vti5 is not ours and was down; setting it up",)
+    assert machine.kernel.named("vti5").up
+    assert machine.send(call(T, "up")).warnings == ()
+
+
+CONFLICTS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
+    "key": ({"ikey": 77, "okey": 77}, ("vti5", "key 77", "wanted 5")),
+    "one key": ({"okey": 77}, ("vti5", "okey 77", "wanted 5")),
+    "remote": ({"remote": THIRD}, ("vti5", THIRD, T.peer)),
+    "remote any": ({"remote": "0.0.0.0"}, ("vti5", "remote any", T.peer)),
+    "kind": ({"kind": "dummy", "local": "", "remote": "", "ikey": 0, "okey": 0}, ("vti5", "kind dummy", "wanted vti")),
+}
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_a_foreign_device_that_differs_is_a_conflict_that_names_the_values(machine: Machine, case: str) -> None:
+    changes, words = CONFLICTS[case]
+    foreign(machine, **changes)
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T, "up"))
+    assert conflict.value.status == 3
+    assert all(word in conflict.value.text for word in words)
+    assert conflict.value.hint
+    assert machine.kernel.picture() == before
+    assert machine.claims() == []
+    assert machine.made() == {}
+
+
+@pytest.mark.parametrize("name", ["ip_vti0", "ip6_vti0", "sit0"])
+def test_a_name_that_the_kernel_gives_its_own_devices_is_no_tunnel_s(machine: Machine, name: str) -> None:
+    """Also while its module is not loaded, which would find the name taken."""
+    with pytest.raises(Conflict, match=f"{name} is a name of the kernel's own devices, for t"):
+        machine.send(call(T._replace(device=name), "up"), dry=True)
+
+
+def test_key_77_against_5_is_one_line_of_at_most_120_bytes(machine: Machine) -> None:
+    foreign(machine, ikey=77, okey=77)
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T, "up"))
+    (line,) = folded("vti-updown: t: error: ", conflict.value.text)
+    assert len(line.encode()) <= 120
+    assert all(word in line for word in ("vti5", "77", "5"))
+
+
+def test_a_name_that_is_free_with_ends_that_are_taken_names_the_holder(machine: Machine) -> None:
+    foreign(machine, name="office")
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict, match=r"^vti5: office \(not ours\) has local [\d.]+ remote [\d.]+ already$"):
+        machine.send(call(T, "up"))
+    assert machine.kernel.picture() == before
+
+
+def test_ends_that_another_connection_of_ours_holds_are_named_with_it(machine: Machine) -> None:
+    machine.send(call(U._replace(peer=T.peer, device="vti6"), "up"))
+    with pytest.raises(Conflict, match=r"vti5: vti6 \(for u\) has local"):
+        machine.send(call(T, "up"))
+
+
+def test_ends_that_a_moved_device_holds_are_searched_elsewhere(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign(machine, name="office")
+    monkeypatch.setattr("updown.kernel.netlink.dumps.links", lambda _netns="": [])
+    with pytest.raises(Conflict, match="moved to another namespace"):
+        machine.send(call(T, "up"))
+
+
+def test_without_pyroute2_the_conflict_is_told_all_the_same(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_netns: str = "") -> list[Link]:
+        raise UpdownError("pyroute2 is missing")
+
+    foreign(machine, name="office")
+    monkeypatch.setattr("updown.kernel.netlink.dumps.links", missing)
+    with pytest.raises(Conflict, match=r"another device has local 198\.51\.100\.1") as conflict:
+        machine.send(call(T, "up"))
+    assert "pyroute2 is missing" in conflict.value.hint
+
+
+@pytest.mark.parametrize("name", ["ip_vti0", "vti0"])
+def test_the_fallback_device_is_recognised_by_identity_under_any_name(machine: Machine, name: str) -> None:
+    machine.kernel.fallback(name)
+    with pytest.raises(Conflict, match=f"^{name} is the kernel's fallback device"):
+        machine.send(call(T._replace(device=name), "up"))
+
+
+def test_a_physical_device_is_never_taken_for_a_tunnel(machine: Machine) -> None:
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict, match="eth0 is not ours and has kind none, wanted vti"):
+        machine.send(call(T._replace(device="eth0"), "up"))
+    assert machine.kernel.picture() == before
+
+
+OTHER_END = U._replace(me="198.51.100.9", shared="yes")
+
+
+def test_a_shared_device_from_another_local_address_names_the_xfrm_interface(machine: Machine) -> None:
+    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "198.51.100.9/24")
+    machine.send(call(T._replace(shared="yes"), "up"))
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(OTHER_END, "up"))
+    lines = folded("vti-updown: u: error: ", conflict.value.text)
+    assert len(lines) == 1
+    assert "XFRM interface" in lines[0]
+    assert conflict.value.status == 3
+    assert machine.kernel.named("vti5").local == WEST
+
+
+def test_a_foreign_shared_device_with_another_local_address_names_the_xfrm_interface(machine: Machine) -> None:
+    foreign(machine, remote="0.0.0.0")
+    with pytest.raises(Conflict, match="XFRM interface"):
+        machine.send(call(OTHER_END, "up"))
+
+
+def test_another_connection_with_another_mark_on_the_same_device_is_a_conflict_that_names_it(machine: Machine) -> None:
+    machine.send(call(T._replace(shared="yes"), "up"))
+    with pytest.raises(Conflict, match="vti5 has key 5, wanted 6, for t"):
+        machine.send(call(U._replace(shared="yes", mark_in="6/0xff", mark_out="6/0xff"), "up"))
+
+
+def test_a_route_of_someone_elses_is_never_replaced(machine: Machine) -> None:
+    theirs = Route("10.2.0.0/24", "eth0", GATEWAY, protocol=4)
+    machine.kernel.add_route(theirs, machine.kernel.named("eth0").ifindex)
+    report = machine.send_all(establish(T))[-1]
+    assert report.warnings == (
+        "10.2.0.0/24 has a route dev eth0 that is not ours; it stays. Set a metric to have both",
+    )
+    assert machine.routes() == set()
+    machine.send_all(withdraw(T))
+    assert "10.2.0.0/24" in machine.kernel.routes_by("eth0")
+
+
+def test_a_route_the_administrator_put_on_our_device_counts_and_stays_his(machine: Machine) -> None:
+    shared = T._replace(shared="yes", address="")
+    machine.send(call(shared, "prepare"))
+    own = Route("10.2.0.0/24", "vti5", protocol=4)
+    machine.kernel.add_route(own, machine.kernel.named("vti5").ifindex)
+    assert machine.send(call(shared, "up")).warnings == ()
+    machine.send_all(withdraw(shared))
+    assert machine.kernel.routes_by("vti5") == {"10.2.0.0/24"}
+
+
+def test_plutos_own_device_is_used_and_never_touched(machine: Machine) -> None:
+    machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True, mtu=1500))
+    before = machine.kernel.picture()
+    own = {"VTI_IFACE": "", "PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"}
+    calls: list[Environment] = [{**one, **own} for one in establish(T)]
+    machine.send_all(calls)
+    assert machine.routes() == {("10.2.0.0/24", "ipsec1")}
+    machine.send_all([{**one, **own} for one in withdraw(T)])
+    assert machine.kernel.picture() == before
+
+
+@pytest.mark.parametrize(("if_id", "said"), [(0, "is not here"), (9, "if_id 9, wanted 1")], ids=["missing", "other"])
+def test_plutos_device_that_cannot_be_used_is_a_warning(machine: Machine, if_id: int, said: str) -> None:
+    if if_id:
+        machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=if_id, up=True, mtu=1500))
+    own = {"VTI_IFACE": "", "PLUTO_VIRT_INTERFACE": "ipsec1", "PLUTO_XFRMI_ROUTE": "yes"}
+    report = machine.send({**call(T, "up"), **own})
+    assert [warning for warning in report.warnings if said in warning]
+    assert report.operations == ()
+
+
+def test_a_server_asked_for_from_two_of_its_addresses_is_told_of_the_other_way(machine: Machine) -> None:
+    road = T._replace(kind="CK_INSTANCE", address="")
+    machine.send(call(road, "up"))
+    with pytest.raises(Conflict, match="XFRM interface"):
+        machine.send(call(road._replace(me="192.0.2.7", peer=THIRD, reqid=16400), "up"))
+
+
+@pytest.mark.parametrize(("name", "kind", "deletion"), [("lan0", "dummy", False), ("vti5", "vti6", True)])
+def test_deletion_is_suggested_for_tunnel_devices_alone(machine: Machine, name: str, kind: str, deletion: bool) -> None:
+    machine.kernel.add_link(Link(name, kind, local=WEST6 if deletion else "", remote=EAST6 if deletion else "", ikey=5))
+    with pytest.raises(Conflict) as conflict:
+        machine.send(call(T._replace(device=name), "up"))
+    assert ("ip link del" in conflict.value.hint) == deletion
