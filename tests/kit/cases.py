@@ -23,7 +23,7 @@ r"""Cases of the plan as text: who asks for what, what is there, and the command
 A line that ends in \ goes on in the next one. Further words:
 
 - of a claim: `trap`, `revive`, `made` (by `vti-updown make`; else it is an SA), `strongswan`, `peer ADDRESS`, `client NETWORK`,
-  `ike NUMBER` (the IKE SA). Two of one connection are two SAs of one tunnel.
+  `ike NUMBER` (the IKE SA), `between ID and ID`. Two of one connection are two SAs of one tunnel.
 - of a device asked for: `if_id N`, `external`, `ikey N okey N`, `vrf NAME`; then `shared`, `instance`, `wished up` (UP in its
   policy), `template = yes`, `delete = last`, `follow`, `the daemon's own`. The table of docs/deletion.md says from these
   whether it goes with its last claim.
@@ -46,13 +46,13 @@ from pathlib import Path as File
 from typing import Any, NamedTuple
 
 from updown.concerns import mtu, sysctls
-from updown.concerns.addresses import as_address
+from updown.concerns.addresses import as_address, same_subnet
 from updown.concerns.device import deletion_rule
 from updown.concerns.routes import HALVES, IPV6_DEFAULT_METRIC
 from updown.model.claims import NO_SA, SA, Claim, FormerHolder, Holder
 from updown.model.context import Context, Selector, Verb
 from updown.model.errors import Conflict
-from updown.model.objects import MAIN_TABLE, OUR_ALIAS, Address, Link, Path, Route, Rule, family, host
+from updown.model.objects import MAIN_TABLE, OUR_ALIAS, OUR_PROTOCOL, Address, Link, Path, Route, Rule, family, host
 from updown.model.resources import (
     Clamp,
     DeletionRule,
@@ -70,7 +70,7 @@ from updown.model.resources import (
 from updown.model.values import Network
 from updown.output.iproute2 import command
 from updown.plan.diff import make_plan
-from updown.plan.order import Liveness, PlanInput
+from updown.plan.order import Liveness, Plan, PlanInput
 from updown.settings.keys import KEYS, Settings
 
 PROTOCOLS = {"kernel": 2, "boot": 3, "static": 4, "bird": 12, "ospf": 188}
@@ -129,8 +129,8 @@ class Case(NamedTuple):
 # -- the planner: all that is known here of how it is called
 
 
-def planned(case: Case) -> Outcome:
-    """What the planner makes of a case."""
+def make(case: Case) -> Plan:
+    """What the planner makes of a case; raises Conflict."""
     there, claims = case.there, sorted(case.asked, key=lambda claim: claim.key != case.new)
     mine = 1 if case.new else 0
     wants = [want for claim in (*claims[:mine], *case.ended, *claims[mine:]) for want in claim.resources]
@@ -156,11 +156,7 @@ def planned(case: Case) -> Outcome:
         ends=bool(case.ended) and not case.new,
         anew=there.anew,
     )
-    try:
-        plan = make_plan(inputs, observed(there, wants))
-    except Conflict as error:
-        return Outcome(error=(error.text, error.hint))
-    return Outcome(tuple(command(operation) for operation in plan.operations), plan.warnings)
+    return make_plan(inputs, observed(there, wants))
 
 
 def observed(there: There, wants: list[Resource]) -> Observed:
@@ -173,22 +169,19 @@ def observed(there: There, wants: list[Resource]) -> Observed:
         one
         for one in there.addresses
         if getattr(there.links.get(one.device), "kind", "") not in TUNNELS
-        or SourceAddress(one.device, host(one.address)) in wants
-        and as_address(SourceAddress(one.device, host(one.address))) != one
+        or (
+            SourceAddress(one.device, host(one.address)) in wants
+            and as_address(SourceAddress(one.device, host(one.address))) != one
+        )
     ]
-    files: dict[str, str | None] = {}
-    for want in wants:
-        if isinstance(want, Sysctl):
-            for path in (*sysctls.paths_read(want), sysctls.default_path(want)):
-                absent = path == want.path and want.device not in there.links
-                kernels = KERNEL_SYSCTLS.get(path.rsplit("/", 1)[1], "0")
-                files[path] = None if absent else there.sysctls.get(path, kernels)
+    files = [(path, want) for want in wants if isinstance(want, Sysctl) for path in sysctls.paths_read(want)]
+    files += [(sysctls.default_path(want), want) for _, want in files]
     return Observed(
         links={name: there.links.get(name) for name in devices},
         addresses={name: tuple(one for one in there.addresses if one.device == name) for name in devices},
         routes={route_key(slot): standing.get(route_key(slot)) for slot in slots},
         paths={**{host(one.address): Path(one.device, local=True) for one in local}, **there.ways},
-        sysctls=files,
+        sysctls={path: sysctl_value(path, want, there) for path, want in files},
         rules=frozenset(
             have._replace(device=want.device)
             for want in wants
@@ -196,12 +189,90 @@ def observed(there: There, wants: list[Resource]) -> Observed:
             for have in there.rules
             if have._replace(device=want.device, protocol=want.protocol) == want
         ),
-        others={
-            name: tuple(one for one in there.routes if name in one.devices and one.protocol not in (2, 160))
-            for name in devices
-        },
+        others={name: tuple(one for one in there.routes if name in one.devices and is_others(one)) for name in devices},
         tables={want.device: there.clamps.get(want.device) for want in wants if isinstance(want, Clamp)},
     )
+
+
+def sysctl_value(path: str, want: Sysctl, there: There) -> str | None:
+    """What a file holds that is read for `want`; None where there is none, as for IPv6 on a device too small for it."""
+    kernels = KERNEL_SYSCTLS.get(path.rsplit("/", 1)[1], "0")
+    if path != want.path:  # of all or default
+        return there.sysctls.get(path, kernels)
+    has = there.links.get(want.device)
+    if has is None or (has.mtu < mtu.IPV6_LEAST and path.startswith("net/ipv6/")):
+        return None
+    return there.sysctls.get(path, there.sysctls.get(sysctls.default_path(want), kernels))
+
+
+def is_others(route: Route) -> bool:
+    """Whether it is an IPv4 route that neither we nor the kernel made."""
+    return family(route.destination) == 4 and route.protocol not in (OUR_PROTOCOL, PROTOCOLS["kernel"])
+
+
+def planned(case: Case) -> Outcome:
+    """The plan of a case as text."""
+    try:
+        plan = make(case)
+    except Conflict as error:
+        return Outcome(error=(error.text, error.hint))
+    return Outcome(tuple(command(operation) for operation in plan.operations), plan.warnings)
+
+
+def applied(case: Case) -> Case:
+    """The same event once more, with its plan done to what is there."""
+    there = case.there
+    for operation in make(case).operations:
+        subject, action = operation.subject, operation.action
+        if isinstance(subject, Link):
+            change_link(there, action, subject)
+        elif isinstance(subject, Address):
+            there.addresses = [one for one in there.addresses if one != subject]
+            if action == "address add":
+                there.addresses.append(subject)
+            elif family(subject.address) == 4:
+                take_along(there, subject)
+        elif isinstance(subject, Route):
+            there.routes = [one for one in there.routes if route_key(one) != route_key(subject)]
+            there.routes += [] if action == "route delete" else [subject]
+        elif isinstance(subject, Rule):
+            there.rules = [one for one in there.rules if one != subject] + ([subject] if action == "rule add" else [])
+        elif isinstance(subject, Sysctl):
+            there.sysctls[subject.path] = subject.value
+        elif action == "firewall delete":
+            del there.clamps[subject.device]
+        else:
+            there.clamps[subject.device] = subject
+    return case._replace(ended=())
+
+
+def change_link(there: There, action: str, wanted: Link) -> None:
+    """A device is made, changed or deleted; with it, or with its being set down, its routes go."""
+    name = wanted.name
+    had = there.links.pop(name, None)
+    if action in ("link delete", "link down"):
+        there.routes = [one for one in there.routes if name not in one.devices]
+    if action == "link delete":
+        there.addresses = [one for one in there.addresses if one.device != name]
+        there.sysctls = {path: value for path, value in there.sysctls.items() if f"/{name}/" not in path}
+    elif action == "link state" and had:
+        there.links[name] = had._replace(dormant=wanted.dormant)
+    else:
+        index = had.ifindex if had else 50 + len(there.links)
+        there.links[name] = wanted._replace(ifindex=index, mtu=wanted.mtu or KERNEL_MTU)
+
+
+def take_along(there: There, gone: Address) -> None:
+    """What the kernel takes along with an IPv4 address: its subnet's others, routes from it, and with the last one all routes."""
+    along = [gone, *(one for one in there.addresses if one.device == gone.device and same_subnet(one, gone))]
+    there.addresses = [one for one in there.addresses if one not in along]
+    last = not any(one.device == gone.device and family(one.address) == 4 for one in there.addresses)
+    lost = {host(one.address) for one in along}
+    there.routes = [
+        one
+        for one in there.routes
+        if one.source not in lost and not (last and gone.device in one.devices and family(one.destination) == 4)
+    ]
 
 
 # -- the text
@@ -281,6 +352,8 @@ class Reader:
                 about = about._replace(daemon="make") if word == "made" else about
             elif word == "strongswan":
                 about = about._replace(daemon=word)
+            elif key == "between":
+                one = one._replace(group=value)
             else:
                 changed: dict[str, Any] = {WORDS[key]: int(value) if key == "ike" else value}
                 about = about._replace(**changed)

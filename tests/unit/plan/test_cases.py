@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.cases import difference, parse, planned
+from tests.kit.cases import applied, difference, parse, planned
 
 HERE = Path(__file__).parent / "cases"
 CASES = sorted(HERE.glob("*.txt"))
@@ -19,6 +19,13 @@ def test_the_plan_is_as_the_case_says(file: Path) -> None:
     said = difference(file, case.wanted, planned(case))
     if said:
         pytest.fail(said, pytrace=False)
+
+
+@pytest.mark.parametrize("file", CASES, ids=[file.stem for file in CASES])
+def test_the_same_event_again_has_nothing_to_do(file: Path) -> None:
+    case = parse(file.read_text())
+    if not case.wanted.error:
+        assert planned(applied(case)).plan == ()
 
 
 def quotes(file: Path) -> list[tuple[str, str]]:
