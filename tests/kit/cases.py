@@ -263,7 +263,7 @@ def change_link(there: There, action: str, wanted: Link) -> None:
 
 
 def take_along(there: There, gone: Address) -> None:
-    """What the kernel takes along with an IPv4 address: its subnet's others, routes from it, and with the last one all routes."""
+    """What the kernel takes along with an IPv4 address: its subnet's others, their routes, and after the last one all."""
     along = [gone, *(one for one in there.addresses if one.device == gone.device and same_subnet(one, gone))]
     there.addresses = [one for one in there.addresses if one not in along]
     last = not any(one.device == gone.device and family(one.address) == 4 for one in there.addresses)
