@@ -1,0 +1,65 @@
+"""The rules of the plan as data: each file of `cases` is one rule, with what is asked, what is there, and the commands that
+follow. They are the fastest way to learn the rules; tests/kit/cases.py explains the words. What a file quotes is in docs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.kit.cases import applied, difference, parse, planned
+
+HERE = Path(__file__).parent / "cases"
+CASES = sorted(HERE.glob("*.txt"))
+DOCS = Path(__file__).parents[3]
+
+FAULTS = {
+    "two-addresses-that-go-at-once-put-back-each-thing-once": "each of the two puts it back",
+    "foreign-route-from-an-address-that-goes-is-not-put-back": "it is tried, and the kernel refuses it with a warning",
+    "route-from-the-machines-own-address-moves-over-before-its-device-goes": "only its new device's addresses count",
+}
+"""Cases that the planner does not keep yet, and what it does. Whoever mends one takes its line away."""
+
+
+def marked(file: Path) -> object:
+    """A file as a parameter, expected to fail where it is one of FAULTS."""
+    why = FAULTS.get(file.stem)
+    return pytest.param(file, id=file.stem, marks=[pytest.mark.xfail(reason=why, strict=True)] if why else [])
+
+
+@pytest.mark.parametrize("file", map(marked, CASES))
+def test_the_plan_is_as_the_case_says(file: Path) -> None:
+    case = parse(file.read_text())
+    said = difference(file, case.wanted, planned(case))
+    if said:
+        pytest.fail(said, pytrace=False)
+
+
+@pytest.mark.parametrize("file", CASES, ids=[file.stem for file in CASES])
+def test_the_same_event_again_has_nothing_to_do(file: Path) -> None:
+    case = parse(file.read_text())
+    if not case.wanted.error:
+        assert planned(applied(case)).plan == ()
+
+
+def quotes(file: Path) -> list[tuple[str, str]]:
+    """The documents that a case names, each with the words it quotes from there."""
+    comment = " ".join(line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+    return re.findall(r'([\w/]+\.md): "([^"]+)"', comment)
+
+
+@pytest.mark.parametrize("file", CASES, ids=[file.stem for file in CASES])
+def test_what_a_case_quotes_stands_in_the_docs(file: Path) -> None:
+    found = quotes(file)
+    assert found
+    for document, words in found:
+        stands = words in " ".join((DOCS / document).read_text().split())
+        assert stands, f"{document} does not say: {words}"
+
+
+@pytest.mark.parametrize("document", ["docs/deletion.md", "docs/placement.md"])
+def test_every_section_has_a_case(document: str) -> None:
+    found = [words for file in CASES for named, words in quotes(file) if named == document]
+    for section in (DOCS / document).read_text().split("\n## ")[1:]:
+        text = " ".join(section.split())
+        covered = any(words in text for words in found)
+        assert covered, section.splitlines()[0]
