@@ -47,6 +47,7 @@ from typing import Any, NamedTuple
 
 from updown.concerns import mtu, sysctls
 from updown.concerns.addresses import as_address, same_subnet
+from updown.concerns.catalogue import key_of
 from updown.concerns.device import deletion_rule
 from updown.concerns.routes import HALVES, IPV6_DEFAULT_METRIC
 from updown.model.claims import NO_SA, SA, Claim, FormerHolder, Holder
@@ -64,13 +65,12 @@ from updown.model.resources import (
     SourceAddress,
     Sysctl,
     device_of,
-    key_of,
     route_key,
 )
 from updown.model.values import Network
 from updown.output.iproute2 import command
 from updown.plan.diff import make_plan
-from updown.plan.order import Liveness, Plan, PlanInput
+from updown.plan.inputs import Liveness, Plan, PlanInput
 from updown.settings.keys import KEYS, Settings
 
 PROTOCOLS = {"kernel": 2, "boot": 3, "static": 4, "bird": 12, "ospf": 188}
@@ -153,8 +153,8 @@ def make(case: Case) -> Plan:
         Liveness(frozenset(follow - up), frozenset(there.silent)),
         {name: mtu.device_mtu(least(sizes, name, False), least(sizes, name, True)) for name in map(device_of, wants)},
         frozenset(there.used),
-        ends=bool(case.ended) and not case.new,
-        anew=there.anew,
+        only_ends=bool(case.ended) and not case.new,
+        paths_anew=there.anew,
     )
     return make_plan(inputs, observed(there, wants))
 
@@ -181,16 +181,18 @@ def observed(there: There, wants: list[Resource]) -> Observed:
         addresses={name: tuple(one for one in there.addresses if one.device == name) for name in devices},
         routes={route_key(slot): standing.get(route_key(slot)) for slot in slots},
         paths={**{host(one.address): Path(one.device, local=True) for one in local}, **there.ways},
-        sysctls={path: sysctl_value(path, want, there) for path, want in files},
-        rules=frozenset(
-            have._replace(device=want.device)
-            for want in wants
-            if isinstance(want, Rule)
-            for have in there.rules
-            if have._replace(device=want.device, protocol=want.protocol) == want
-        ),
         others={name: tuple(one for one in there.routes if name in one.devices and is_others(one)) for name in devices},
-        tables={want.device: there.clamps.get(want.device) for want in wants if isinstance(want, Clamp)},
+        things={
+            "sysctl": {path: sysctl_value(path, want, there) for path, want in files},
+            "rule": frozenset(
+                have._replace(device=want.device)
+                for want in wants
+                if isinstance(want, Rule)
+                for have in there.rules
+                if have._replace(device=want.device, protocol=want.protocol) == want
+            ),
+            "firewall": {want.device: there.clamps.get(want.device) for want in wants if isinstance(want, Clamp)},
+        },
     )
 
 

@@ -246,7 +246,7 @@ def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
         why = Reason("fits", by, total) if ready.mtu != have.mtu and total else Reason("as it should be", by)
         found.append(Operation("link set", ready, have, why))
     if have.up and not want.up:
-        found.append(set_down(ready, by))
+        found.append(set_down(ready._replace(dormant=want.dormant), by))
     return [*found, *operstate(want, have.dormant, by)]
 
 

@@ -93,4 +93,5 @@ def is_ready(operation: Operation, observed: Observed, fates: Fates) -> bool:
     if want.device in removed_devices(fates, observed) or (fate and (is_created(fate, link) or not fate.usable)):
         return False
     own = {host(one.address) for one in observed.addresses.get(want.device, ())}
-    return not want.source or want.source in own
+    path = observed.paths.get(want.source)  # local where another device of this machine has it, and no tunnel's
+    return not want.source or want.source in own or (path is not None and path.local)

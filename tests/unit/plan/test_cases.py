@@ -12,21 +12,8 @@ HERE = Path(__file__).parent / "cases"
 CASES = sorted(HERE.glob("*.txt"))
 DOCS = Path(__file__).parents[3]
 
-FAULTS = {
-    "two-addresses-that-go-at-once-put-back-each-thing-once": "each of the two puts it back",
-    "foreign-route-from-an-address-that-goes-is-not-put-back": "it is tried, and the kernel refuses it with a warning",
-    "route-from-the-machines-own-address-moves-over-before-its-device-goes": "only its new device's addresses count",
-}
-"""Cases that the planner does not keep yet, and what it does. Whoever mends one takes its line away."""
 
-
-def marked(file: Path) -> object:
-    """A file as a parameter, expected to fail where it is one of FAULTS."""
-    why = FAULTS.get(file.stem)
-    return pytest.param(file, id=file.stem, marks=[pytest.mark.xfail(reason=why, strict=True)] if why else [])
-
-
-@pytest.mark.parametrize("file", map(marked, CASES))
+@pytest.mark.parametrize("file", CASES, ids=[file.stem for file in CASES])
 def test_the_plan_is_as_the_case_says(file: Path) -> None:
     case = parse(file.read_text())
     said = difference(file, case.wanted, planned(case))
