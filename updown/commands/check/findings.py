@@ -62,7 +62,7 @@ def resources(facts: CheckFacts) -> Iterator[Finding]:
     """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
     going = {claim.device for claim, _ in facts.reconciled.ended} | {claim.device for claim in facts.reconciled.moved}
     there = facts.by_name
-    anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}  # type: ignore[union-attr]
+    anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}
     for operation in facts.reconciled.operations:
         subject = operation.subject
         name = subject.name if isinstance(subject, Link) else subject.device
