@@ -6,6 +6,7 @@ Each function is one accepted form. Who names the variable and decides what a re
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 
 from updown.model.record import NamedTuple
 
@@ -137,6 +138,17 @@ def mark(value: str) -> Mark:
     if slash and not is_hex(tail[2:] if tail[:2] in ("0x", "0X") else tail):
         raise ValueError("a mark such as 5/0xffffffff is expected")
     return Mark(number(head), int(tail, 16) if slash else 0xFFFFFFFF)
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of the given words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)} is expected")
+        return value
+
+    return read
 
 
 def yes_no(value: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 
 from updown.model import values
 from updown.model.objects import MAIN_TABLE
@@ -15,8 +14,6 @@ RULE_PRIORITY = 1600
 """Where our rules stand unless said: after a VRF's (1000), before the main table's (32766)."""
 
 LOCAL_TABLE = 255  # of this machine's own addresses: every packet looks there first
-
-"""Devices that the kernel brings, most of them with a tunnel's module: its fallback devices."""
 
 ANYWHERE = {"default": ("0.0.0.0/0", "::/0")}
 
@@ -120,17 +117,6 @@ def tunnel_name(value: str) -> str:
     if value in values.KERNELS_OWN:
         raise ValueError(f"{value} is the kernel's own, which no tunnel can have: choose another name")
     return values.device_name(value)
-
-
-def choice(*allowed: str) -> Callable[[str], str]:
-    """One of the given words."""
-
-    def read(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)} is expected")
-        return value
-
-    return read
 
 
 def switch(value: str) -> int | None:
