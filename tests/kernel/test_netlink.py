@@ -592,7 +592,7 @@ def test_a_kernel_that_does_not_answer_is_not_waited_for(netlink: Netlink, monke
 
 
 def test_an_answer_to_a_request_given_up_is_not_taken_for_the_next(netlink: Netlink) -> None:
-    netlink._socket.send(frame(rt.link_get_index(1), 4711))
+    netlink._socket.send(frame(rt.link_get(index=1), 4711))
     index = netlink.add_link(VTI).ifindex
     assert index > 1
     assert netlink.link("nonesuch") is None

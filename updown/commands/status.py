@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
+CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")
+
+
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """Print both tables, or JSON."""
     with Netlink() as netlink, open_for_command(arguments, netlink, dry=True) as ledger:
@@ -43,17 +47,9 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         waiting = len(spool.waiting_events(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
     booted = clock.booted()
     if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "version": JSON_VERSION,
-                    "devices": devices,
-                    "claims": [claim_json(claim, booted) for claim in held],
-                    "note": note,
-                    "waiting": waiting,
-                }
-            )
-        )
+        claims = [claim_json(claim, booted) for claim in held]
+        shown = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
+        print(json.dumps(shown))
         return errors.DONE
     if note:
         print(f"# {note}")
@@ -62,16 +58,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     if not devices and not held:
         print("no devices, no claims")
         return errors.DONE
-    heads = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
-    print("\n".join(table(heads, [device_cells(row) for row in devices])))
-    print()
-    print(
-        "\n".join(
-            table(
-                ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE"), [claim_cells(c, booted) for c in held]
-            )
-        )
-    )
+    lines = table(DEVICE_HEADS, [device_cells(row) for row in devices])
+    print("\n".join([*lines, "", *table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])]))
     return errors.DONE
 
 
@@ -82,22 +70,13 @@ def made_devices(ledger: Ledger) -> set[str]:
 
 def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:
     """One device: what the kernel shows, who made it, and when it goes."""
-    asked = [(claim, want) for claim in held for want in claim.resources if isinstance(want, Device)]
-    wants = [want for _, want in asked if want.link.name == name]
+    asked = [want for claim in held for want in claim.resources if isinstance(want, Device)]
+    wants = [want for want in asked if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.with_last for want in wants) else "last claim"
-    row: dict[str, Any] = {
-        "name": name,
-        "present": link is not None,
-        "made_by": by,
-        "goes": goes,
-        "claims": len(wants),
-        "signal": liveness_of(name, wants, ledger),
-    }
-    if link is not None:
-        row.update(link._asdict())
-    return row
+    row = {"name": name, "present": link is not None, "made_by": by, "goes": goes, "claims": len(wants)}
+    return {**row, "signal": liveness_of(name, wants, ledger), **(link._asdict() if link else {})}
 
 
 def liveness_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
@@ -109,8 +88,9 @@ def liveness_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
 
 def device_cells(row: dict[str, Any]) -> list[str]:
     """A device's row of the table."""
+    about = [row["made_by"], row["goes"], str(row["claims"])]
     if not row["present"]:
-        return [row["name"], "-", "-", "-", "-", "MISSING", row["made_by"], row["goes"], str(row["claims"])]
+        return [row["name"], "-", "-", "-", "-", "MISSING", *about]
     key = str(row["ikey"]) if row["ikey"] == row["okey"] else f"{row['ikey']}/{row['okey']}"
     if row["kind"] == "xfrm":
         key = "external" if row["external"] else f"if_id {row['if_id']}"
@@ -118,21 +98,15 @@ def device_cells(row: dict[str, Any]) -> list[str]:
     state = "up" if row["up"] else "DOWN"
     if row["signal"] == ("silent" if row["up"] else "idle"):
         state = row["signal"]
-    return [row["name"], row["kind"], *ends, key, state, row["made_by"], row["goes"], str(row["claims"])]
+    return [row["name"], row["kind"], *ends, key, state, *about]
 
 
 def claim_cells(claim: Claim, booted: int) -> list[str]:
     """A claim's row of the table; `booted` in seconds since the epoch."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(booted + claim.since))
     selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
-    return [
-        escaped(claim.connection, 40),
-        claim.kind,
-        claim.device or "-",
-        claim.about.peer or "-",
-        escaped(selectors, 90),
-        since,
-    ]
+    ends = (claim.device or "-", claim.about.peer or "-")
+    return [escaped(claim.connection, 40), claim.kind, *ends, escaped(selectors, 90), since]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

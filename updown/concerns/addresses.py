@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.model.concern import Concern, ip, state, verb
+from updown.model.concern import Concern, ip, told_as, verb
 from updown.model.context import Context
 from updown.model.objects import Address, Link, bare, family, host
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, SourceAddress
 from updown.settings.keys import Settings
 
-ADDRESS, SOURCE = "address", "source"
+SOURCE = "source"
 
 
 def wants(context: Context, settings: Settings, device: str) -> tuple[Address, ...]:
@@ -52,42 +52,33 @@ def needed_source(asked: SourceAddress, left: Left, _link: Link | None) -> Addre
 
 def diff(want: Address, by: str, left: Left) -> list[Operation]:
     """Add the address unless it is there."""
-    return added(want, left, Reason("gives address", by), ADDRESS)
+    there = want in left.addresses.get(want.device, ())
+    return [] if there else [Operation("address add", want, reason=Reason("gives address", by))]
 
 
 def diff_source(want: Address, by: str, left: Left) -> list[Operation]:
     """The same, of an address to send from."""
-    return added(want, left, Reason("sends from", by, host(want.address)), SOURCE)
-
-
-def added(want: Address, left: Left, reason: Reason, kind: str) -> list[Operation]:
-    """The address on its device."""
-    if want in left.addresses.get(want.device, ()):
-        return []
-    return [Operation("address add", want, reason=reason, kind=kind)]
+    reason = Reason("sends from", by, host(want.address))
+    return [operation._replace(reason=reason, kind=SOURCE) for operation in diff(want, by, left)]
 
 
 def remove(asked: Address | SourceAddress, reason: Reason, left: Left) -> list[Operation]:
     """Remove an address that we added, if it is still there."""
     address = as_address(asked)
-    if address not in left.addresses.get(address.device, ()):
-        return []
-    return [Operation("address delete", address, reason=reason)]
+    there = address in left.addresses.get(address.device, ())
+    return [Operation("address delete", address, reason=reason)] if there else []
 
 
 def same_subnet(one: Address, other: Address) -> bool:
-    """Whether two addresses of a device are in one subnet, so that the later is a secondary one (net/ipv4/devinet.c)."""
-    return subnet(one.address) == subnet(other.address)
+    """Whether two addresses of a device are in one subnet, so that the later is a secondary one (net/ipv4/devinet.c). One with
+    a peer is in the peer's."""
+    first, second = (ipaddress.ip_interface(each.address.rpartition(" ")[2]).network for each in (one, other))
+    return first == second
 
 
-def subnet(address: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """The subnet of an address in interface notation; where it has a peer, the peer's."""
-    return ipaddress.ip_interface(address.rpartition(" ")[2]).network
-
-
-def goes_with_link(address: Address) -> bool:
-    """Whether the kernel takes the address along when the device is set down, even with keep_addr_on_down=1
-    (net/ipv6/addrconf.c addrconf_ifdown)."""
+def is_link_local(address: Address) -> bool:
+    """Whether it is in fe80::/10: such a one the kernel takes along when the device is set down, even with
+    keep_addr_on_down=1 (net/ipv6/addrconf.c addrconf_ifdown)."""
     return family(address.address) == 6 and ipaddress.ip_address(host(address.address)).is_link_local
 
 
@@ -98,17 +89,11 @@ def key(asked: Address | SourceAddress) -> str:
 
 def command(operation: Operation) -> str:
     """`ip addr add|del`."""
-    address = operation.subject
-    assert isinstance(address, Address)
+    address: Address = operation.subject
     return f"{ip(address.device)} addr {verb(operation)} {address.address} dev {bare(address.device)}"
 
 
-def told(operation: Operation) -> str:
-    """For `check`."""
-    address = operation.subject
-    assert isinstance(address, Address)
-    return f"{address.device}: address {address.address} {state(operation)}"
+told = told_as(lambda address: f"address {address.address}")
 
-
-CONCERN = Concern(ADDRESS, Address, key, diff=diff, remove=remove, command=command, told=told, owner="ledger")
+CONCERN = Concern("address", Address, key, diff=diff, remove=remove, command=command, told=told, owner="ledger")
 SOURCES = CONCERN._replace(kind=SOURCE, record=SourceAddress, thing=needed_source, diff=diff_source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from updown.concerns.endpoints import check_key, ends_of, has_any_remote
 from updown.daemons.terms import words_of
@@ -188,9 +189,9 @@ def differences_text(different: Iterable[Difference]) -> str:
 
 def text_of(value: object) -> str:
     """A difference's value for a message."""
-    return (
-        "any" if value in ("0.0.0.0", "::") else str(value or "none") if isinstance(value, (str, bool)) else str(value)
-    )
+    if value in ("0.0.0.0", "::"):
+        return "any"
+    return str(value or "none") if isinstance(value, (str, bool)) else str(value)
 
 
 def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
@@ -211,11 +212,9 @@ def changes_in_place(want: Link, have: Link) -> bool:
     another namespace, which it would put among that one's tunnels (ip6_vti.c vti6_update, Linux 6.1); nor a VRF, whose change
     takes routes and IPv6 addresses."""
     keyed = ("local", "remote", "ikey", "okey")
-    there = (
-        have.kind == "vti6" and netns_of(want.name) and any(getattr(want, key) != getattr(have, key) for key in keyed)
-    )
-    in_vrf = want.vrf in ("", have.vrf)
-    return want.kind == have.kind and is_any(want.remote) == is_any(have.remote) and in_vrf and not there
+    if have.kind == "vti6" and netns_of(want.name) and any(getattr(want, key) != getattr(have, key) for key in keyed):
+        return False
+    return want.kind == have.kind and is_any(want.remote) == is_any(have.remote) and want.vrf in ("", have.vrf)
 
 
 def is_kept(want: Link, have: Link) -> bool:
@@ -226,21 +225,18 @@ def is_kept(want: Link, have: Link) -> bool:
 def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
     """What makes `have`, which is ours, into `want`; one that cannot be changed is deleted and made again. `total`: the sum
     behind the MTU, where there is one."""
-    bare_link = want._replace(up=False, alias="", dormant=False)
     if have is None:
-        return [*added(bare_link, want, by), *operstate(want, False, by)]
-    different = differences(want, have)
+        return [*added(want, by), *operstate(want, False, by)]
+    differs = Reason("differs", by, differences=differences(want, have))
     if not is_kept(want, have):
-        gone = Operation("link delete", have, reason=Reason("differs", by, differences=different))
-        return [gone, *added(bare_link, want, by), *operstate(want, False, by)]
+        return [Operation("link delete", have, reason=differs), *added(want, by), *operstate(want, False, by)]
     found: list[Operation] = []
-    there = want._replace(
-        ifindex=have.ifindex, mtu=want.mtu or have.mtu, up=have.up, alias=have.alias, dormant=have.dormant
-    )
+    there = want._replace(ifindex=have.ifindex, mtu=want.mtu or have.mtu, up=have.up, alias=have.alias)
+    there = there._replace(dormant=have.dormant)
     if want.kind == "xfrm":
         there = there._replace(parent=have.parent)  # which nothing can change (xfrm_interface_core.c xfrmi_change)
-    if different:
-        found.append(Operation("link change", there, have, Reason("differs", by, differences=different)))
+    if differs.differences:
+        found.append(Operation("link change", there, have, differs))
     ready = there._replace(up=have.up or want.up, alias=want.alias)
     if (ready.up, ready.mtu) != (have.up, have.mtu) or (want.alias and not have.alias):
         why = Reason("fits", by, total) if ready.mtu != have.mtu and total else Reason("as it should be", by)
@@ -250,16 +246,14 @@ def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
     return [*found, *operstate(want, have.dormant, by)]
 
 
-def added(bare_link: Link, want: Link, by: str) -> list[Operation]:
+def added(want: Link, by: str) -> list[Operation]:
     """Make it down, since sysctls and addresses come before it is set up; give it to its VRF before it has IPv6 addresses,
     which that takes away (net/ipv6/addrconf.c, CHANGEUPPER); set it up under our mark."""
-    found = [Operation("link add", bare_link, reason=Reason("needs its device", by), makes=f"device {want.name}")]
+    new = want._replace(up=False, alias="", dormant=False)
+    found = [Operation("link add", new, reason=Reason("needs its device", by), makes=f"device {want.name}")]
     if want.vrf:
-        found.append(Operation("link set", bare_link, bare_link._replace(vrf=""), Reason("belongs to", by, want.vrf)))
-    return [
-        *found,
-        Operation("link set", bare_link._replace(up=want.up, alias=want.alias), bare_link, Reason("ready", by)),
-    ]
+        found.append(Operation("link set", new, new._replace(vrf=""), Reason("belongs to", by, want.vrf)))
+    return [*found, Operation("link set", new._replace(up=want.up, alias=want.alias), new, Reason("ready", by))]
 
 
 def set_up(want: Link, by: str) -> list[Operation]:
@@ -279,11 +273,6 @@ def operstate(want: Link, was: bool, by: str) -> list[Operation]:
     return [Operation("link state", want, want._replace(dormant=was), reason)] if was != want.dormant else []
 
 
-def key(asked: Device) -> str:
-    """Its name, with its namespace."""
-    return asked.link.name
-
-
 def load(fields: list[Any]) -> Device:
     """From what JSON made of it."""
     return Device(Link(*fields[0]), *fields[1:])
@@ -291,15 +280,14 @@ def load(fields: list[Any]) -> Device:
 
 def command(operation: Operation) -> str:
     """`ip link add|change|set|del`; "link down" is a set that comes last, "link up" its undoing."""
-    link, before = operation.subject, operation.before
-    assert isinstance(link, Link)
-    word = operation.action.partition(" ")[2]
+    link: Link = operation.subject
+    word = operation.verb
     if word == "delete":
         return f"{ip(link.name)} link del {bare(link.name)}"
     if word == "state":
         return f"{ip(link.name)} link set {bare(link.name)} state {'dormant' if link.dormant else 'up'}"
     if word in ("set", "down", "up"):
-        had = before if isinstance(before, Link) else Link(link.name)
+        had = operation.before or Link(link.name)
         words = [f"{ip(link.name)} link set {bare(link.name)}"]
         words += [f"mtu {link.mtu}"] if link.mtu and link.mtu != had.mtu else []
         words += [f"alias {escaped(link.alias) or EMPTY}"] if link.alias != had.alias else []
@@ -323,9 +311,8 @@ def command(operation: Operation) -> str:
 
 def told(operation: Operation) -> str:
     """For `check`."""
-    link, before = operation.subject, operation.before
-    assert isinstance(link, Link)
-    had = before if isinstance(before, Link) else link
+    link: Link = operation.subject
+    had = operation.before or link
     if operation.action == "link change":
         return f"{link.name} has {differences_text(operation.reason.differences)}"
     if operation.action == "link state":
@@ -337,4 +324,4 @@ def told(operation: Operation) -> str:
     return f"{link.name} lost its alias {link.alias}"
 
 
-CONCERN = Concern("device", Device, key, command=command, told=told, load=load)
+CONCERN = Concern("device", Device, attrgetter("link.name"), command=command, told=told, load=load)

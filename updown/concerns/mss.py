@@ -6,7 +6,9 @@ the answer has to go back that way. The kernel only ever lowers a segment size (
 
 from __future__ import annotations
 
-from updown.model.concern import Concern, state
+from operator import attrgetter
+
+from updown.model.concern import Concern, told_as
 from updown.model.objects import Link, bare, netns_of
 from updown.model.operations import Operation, Reason
 from updown.model.record import NamedTuple
@@ -35,11 +37,8 @@ class SynRule(NamedTuple):
 
 def wants(settings: Settings, devices: tuple[Device, ...]) -> tuple[Clamp, ...]:
     """A table for each device of the tunnel."""
-    return (
-        tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in devices)
-        if settings.mss == "clamp"
-        else ()
-    )
+    clamps = settings.mss == "clamp"
+    return tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in devices if clamps)
 
 
 def rules(clamp: Clamp) -> tuple[SynRule, ...]:
@@ -97,20 +96,14 @@ def remove(asked: Clamp, reason: Reason, left: Left) -> list[Operation]:
     return [Operation("firewall delete", have, reason=reason)] if have else []
 
 
-def key(asked: Clamp) -> str:
-    """The device."""
-    return asked.device
-
-
 def command(operation: Operation) -> str:
     """The nft command of an operation."""
-    action, clamp = operation.action, operation.subject
-    assert isinstance(clamp, Clamp)
+    clamp: Clamp = operation.subject
     netns = netns_of(clamp.device)
     nft = f"ip netns exec {netns} nft" if netns else "nft"
-    if action == "firewall delete":
+    if operation.verb == "delete":
         return f"{nft} {deletion(clamp.device)}"
-    return f"{nft} '{table_text(clamp) if action == 'firewall add' else replacement(clamp)}'"
+    return f"{nft} '{table_text(clamp) if operation.verb == 'add' else replacement(clamp)}'"
 
 
 def deletion(device: str) -> str:
@@ -139,11 +132,6 @@ def rule_text(rule: SynRule) -> str:
     return f'{key} "{rule.device}" {family}{syn} tcp option maxseg size set {size} comment "{rule.comment}"'
 
 
-def told(operation: Operation) -> str:
-    """For `check`."""
-    clamp = operation.subject
-    assert isinstance(clamp, Clamp)
-    return f"{clamp.device}: nftables table {table(clamp.device)} {state(operation)}"
+told = told_as(lambda clamp: f"nftables table {table(clamp.device)}")
 
-
-CONCERN = Concern(KIND, Clamp, key, with_device_mtu, diff, remove, command, told, owner="name")
+CONCERN = Concern(KIND, Clamp, attrgetter("device"), with_device_mtu, diff, remove, command, told, owner="name")

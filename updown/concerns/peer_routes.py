@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from operator import attrgetter
 
 from updown.concerns import routes
 from updown.concerns.routes import IPV6_DEFAULT_METRIC, deleted
@@ -17,13 +18,8 @@ PEER = "peer"
 def peer_route(want: PeerRoute, path: Path) -> Route:
     """The host route to the peer along `path`."""
     six = family(want.peer) == 6
-    return Route(
-        f"{want.peer}/{128 if six else 32}",
-        path.device,
-        path.gateway,
-        metric=IPV6_DEFAULT_METRIC if six else 0,
-        mtu=path.mtu,
-    )
+    length, metric = (128, IPV6_DEFAULT_METRIC) if six else (32, 0)
+    return Route(f"{want.peer}/{length}", path.device, path.gateway, metric=metric, mtu=path.mtu)
 
 
 def peer_route_slot(peer: str) -> Route:
@@ -86,9 +82,5 @@ def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
     return any(peer in lost and ipaddress.ip_address(peer) in network for peer in peers)
 
 
-def key(asked: PeerRoute) -> str:
-    """The peer alone: all its tunnels share the way to it."""
-    return asked.peer
-
-
-CONCERN = Concern(PEER, PeerRoute, key, needed_route, diff, remove, routes.command, routes.told)
+CONCERN = Concern(PEER, PeerRoute, attrgetter("peer"), needed_route, diff, remove, routes.command, routes.told)
+"""All tunnels to a peer share the way to it."""

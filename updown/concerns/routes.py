@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from updown.concerns.device import DeviceRequest
-from updown.model.concern import Concern, ip, state, there, verb
+from updown.model.concern import Concern, ip, there, told_as, verb
 from updown.model.context import Context
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed
 from updown.model.operations import Notice, Operation, Reason
@@ -98,12 +98,9 @@ def diff(want: Route, by: str, left: Left) -> list[Operation]:
         return [Operation("route add", want, reason=Reason("reaches", by, want.destination))]
     if have.protocol != OUR_PROTOCOL:
         return []
-    if have in left.doubtful and is_same(have, want):
-        return [
-            Operation("route replace", want, have if have.hops else None, Reason("goes with", by, left.doubtful[have]))
-        ]
     if is_same(have, want):
-        return []
+        before, address = have if have.hops else None, left.doubtful.get(have)
+        return [Operation("route replace", want, before, Reason("goes with", by, address))] if address else []
     return [Operation("route replace", want, have, Reason("reaches now", by, want.destination))]
 
 
@@ -133,15 +130,13 @@ def remove(asked: Route, reason: Reason, left: Left) -> list[Operation]:
 
 def deleted(have: Route | None, reason: Reason, kind: str = "") -> list[Operation]:
     """The deletion of a route, if it is ours."""
-    if have is None or have.protocol != OUR_PROTOCOL:
-        return []
-    return [Operation("route delete", have, reason=reason, kind=kind)]
+    ours = have is not None and have.protocol == OUR_PROTOCOL
+    return [Operation("route delete", have, reason=reason, kind=kind)] if ours else []
 
 
 def command(operation: Operation) -> str:
     """`ip route add|del|replace|prepend`; attributes that are the default are left out."""
-    route = operation.subject
-    assert isinstance(route, Route)
+    route: Route = operation.subject
     deletes = operation.action == "route delete"
     words = [f"{ip(route.device)} route {verb(operation)} {route.destination}"]
     if route.if_id:
@@ -165,11 +160,7 @@ def command(operation: Operation) -> str:
     return " ".join(words)
 
 
-def told(operation: Operation) -> str:
-    """For `check`."""
-    route = operation.subject
-    assert isinstance(route, Route)
-    return f"{route.device}: route {route.destination} {state(operation)}"
+told = told_as(lambda route: f"route {route.destination}")
 
 
 def load(fields: list[Any]) -> Route:

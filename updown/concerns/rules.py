@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from updown.model.concern import Concern, ip, state, there, verb
+from updown.model.concern import Concern, ip, there, told_as, verb
 from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
@@ -21,11 +21,7 @@ def wants(context: Context, settings: Settings, device: str) -> tuple[Rule, ...]
             family=family(asked.source) if asked.source else context.inner_family,
             device=device,
             table=settings.table,
-            priority=asked.priority,
-            source=asked.source,
-            iif=asked.iif,
-            fwmark=asked.fwmark,
-            fwmask=asked.fwmask,
+            **asked._asdict(),
         )
         for asked in settings.rule
     )
@@ -51,8 +47,7 @@ def remove(asked: Rule, reason: Reason, left: Left) -> list[Operation]:
 
 def command(operation: Operation) -> str:
     """`ip rule add|del`."""
-    rule = operation.subject
-    assert isinstance(rule, Rule)
+    rule: Rule = operation.subject
     six = "-6 " if rule.family == 6 else ""
     words = [f"{ip(rule.device)} {six}rule {verb(operation)} priority {rule.priority}"]
     if rule.source:
@@ -66,11 +61,6 @@ def command(operation: Operation) -> str:
     return " ".join(words)
 
 
-def told(operation: Operation) -> str:
-    """For `check`."""
-    rule = operation.subject
-    assert isinstance(rule, Rule)
-    return f"{rule.device or 'here'}: rule {rule.priority} for table {rule.table} {state(operation)}"
-
+told = told_as(lambda rule: f"rule {rule.priority} for table {rule.table}")
 
 CONCERN = Concern("rule", Rule, key, diff=diff, remove=remove, command=command, told=told)

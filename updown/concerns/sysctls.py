@@ -6,7 +6,9 @@ disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 
+from updown.concerns.addresses import is_link_local
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.concern import Concern
 from updown.model.objects import Address, netns_of, placed
@@ -23,9 +25,8 @@ def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
     stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
     """
     found: list[Sysctl] = []
-    policy = settings.disable_policy
-    if policy == BY_KIND:
-        policy = None if kind == "xfrm" else 1
+    by_kind = None if kind == "xfrm" else 1
+    policy = by_kind if settings.disable_policy == BY_KIND else settings.disable_policy
     for family in ("ipv4", "ipv6"):
         for key, value in (("disable_policy", policy), ("forwarding", settings.forwarding)):
             if value is not None:
@@ -42,13 +43,8 @@ def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
 
 def address_wants(addresses: Iterable[Address]) -> tuple[Sysctl, ...]:
     """addr_gen_mode 1 (none) where a link-local address is given, so that the device has that one alone."""
-    devices = dict.fromkeys(address.device for address in addresses if link_local(address.address))
+    devices = dict.fromkeys(address.device for address in addresses if is_link_local(address))
     return tuple(Sysctl(device, conf("ipv6", device, "addr_gen_mode"), "1") for device in devices)
-
-
-def link_local(address: str) -> bool:
-    """Whether an address is in fe80::/10."""
-    return address[:3].lower() in ("fe8", "fe9", "fea", "feb") and address[4:5] == ":"
 
 
 def conf(family: str, device: str, key: str) -> str:
@@ -63,9 +59,8 @@ def all_of(device: str) -> str:
 
 def paths_read(want: Sysctl) -> tuple[str, ...]:
     """The files to read before `plan` can decide."""
-    if want.value == FOLLOW_ALL and not is_ra(want):
-        return (want.path, all_of(want.device))
-    return (want.path,)
+    follows = want.value == FOLLOW_ALL and not is_ra(want)
+    return (want.path, all_of(want.device)) if follows else (want.path,)
 
 
 def diff(want: Sysctl, by: str, left: Left) -> list[Operation]:
@@ -108,15 +103,9 @@ def initial_value(path: str, device: str, values: Mapping[str, str | None], mtu:
     return None if no_ipv6 else values.get(default_path(Sysctl(device, path, "")))
 
 
-def key(asked: Sysctl) -> str:
-    """The file."""
-    return asked.path
-
-
 def command(operation: Operation) -> str:
     """`sysctl -w`."""
-    want = operation.subject
-    assert isinstance(want, Sysctl)
+    want: Sysctl = operation.subject
     return f"{write_command(want.device, want.path)}={want.value}"
 
 
@@ -129,8 +118,7 @@ def write_command(device: str, path: str) -> str:
 def told(operation: Operation) -> str:
     """For `check`."""
     want, had = operation.subject, operation.before
-    assert isinstance(want, Sysctl)
-    return f"{want.device}: {want.path} is {had.value if isinstance(had, Sysctl) else ''}, wanted {want.value}"
+    return f"{want.device}: {want.path} is {had.value if had else ''}, wanted {want.value}"
 
 
-CONCERN = Concern("sysctl", Sysctl, key, diff=diff, command=command, told=told)
+CONCERN = Concern("sysctl", Sysctl, attrgetter("path"), diff=diff, command=command, told=told)

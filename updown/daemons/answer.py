@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from updown.model import values
@@ -77,17 +77,24 @@ def processes(names: tuple[str, ...]) -> dict[int, int]:
             with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
                 fields = file.read().rpartition(")")[2].split()
             if fields[0] not in "ZX" and in_other_netns(int(entry), home) is not True:
-                found[int(entry)] = start_time(int(fields[19]))
+                found[int(entry)] = int(fields[19]) // os.sysconf("SC_CLK_TCK")
                 parents[int(entry)] = int(fields[1])
         except OSError:
             continue  # it ended meanwhile
     return {pid: since for pid, since in found.items() if parents[pid] not in found}
 
 
-def several_processes(pids: dict[int, int], name: str) -> str:
-    """Why one daemon's answer is not the whole truth: more than one of them runs here; else empty."""
-    listed = ", ".join(str(pid) for pid in sorted(pids))
-    return f"{len(pids)} processes of {name} run here ({listed}), and one alone can be asked" if len(pids) > 1 else ""
+def ask_one(names: tuple[str, ...], question: Callable[[int, int], DaemonAnswer]) -> DaemonAnswer:
+    """What the process of one of these names answers; `question` is given its number and when it was started. Of several one
+    alone can be asked, and its answer is not the whole truth."""
+    pids = processes(names)
+    if not pids:
+        return DaemonAnswer(ABSENT)
+    since = max(pids.values())
+    if len(pids) > 1:
+        listed = ", ".join(str(pid) for pid in sorted(pids))
+        return silent(f"{len(pids)} processes of {names[0]} run here ({listed}), and one alone can be asked", since)
+    return question(min(pids), since)
 
 
 def in_other_netns(pid: int, home: int) -> bool:
@@ -96,11 +103,6 @@ def in_other_netns(pid: int, home: int) -> bool:
         return os.stat(f"/proc/{pid}/ns/net").st_ino != home
     except PermissionError:
         return False
-
-
-def start_time(ticks: int) -> int:
-    """Seconds since boot of a process's start, from field 22 of /proc/PID/stat."""
-    return ticks // os.sysconf("SC_CLK_TCK")
 
 
 def end_address(told: object) -> str:

@@ -52,6 +52,4 @@ SETTINGS = Words(
 
 def words_of(daemon: str) -> Words:
     """The words of a daemon; a claim or context names it."""
-    if daemon == MAKE:
-        return SETTINGS
-    return STRONGSWAN if daemon == "strongswan" else LIBRESWAN
+    return {MAKE: SETTINGS, "strongswan": STRONGSWAN}.get(daemon, LIBRESWAN)

@@ -38,9 +38,7 @@ def perform(operation: Operation, netlink: Netlink) -> int | None:
 
 def perform_sysctl(operation: Operation, _netlink: Netlink) -> None:
     """Write a file below /proc/sys."""
-    want = operation.subject
-    assert isinstance(want, Sysctl)
-    sysctl.write(want.path, want.value)
+    sysctl.write(operation.subject.path, operation.subject.value)
 
 
 def read_sysctls(_netlink: Netlink, wants: list[Sysctl], disturbed: Sequence[str]) -> dict[str, str | None]:
@@ -57,12 +55,10 @@ def read_sysctls(_netlink: Netlink, wants: list[Sysctl], disturbed: Sequence[str
 
 def perform_firewall(operation: Operation, _netlink: Netlink) -> None:
     """Make or delete a table of ours."""
-    clamp = operation.subject
-    assert isinstance(clamp, Clamp)
-    if operation.action == "firewall delete":
-        nft.delete_table(clamp.device)
+    if operation.verb == "delete":
+        nft.delete_table(operation.subject.device)
     else:
-        nft.put_table(clamp)
+        nft.put_table(operation.subject)
 
 
 def read_firewall(_netlink: Netlink, wants: list[Clamp], _disturbed: Sequence[str]) -> dict[str, Clamp | None]:
@@ -72,19 +68,16 @@ def read_firewall(_netlink: Netlink, wants: list[Clamp], _disturbed: Sequence[st
 
 def perform_address(operation: Operation, netlink: Netlink) -> None:
     """Add or remove an address."""
-    address = operation.subject
-    assert isinstance(address, Address)
+    address: Address = operation.subject
     index, there = index_of(netlink, address.device), netlink.at(address.device)
-    change = there.add_address if operation.action == "address add" else there.delete_address
+    change = there.add_address if operation.verb == "add" else there.delete_address
     change(index, address.address, device=address.device)
 
 
 def perform_rule(operation: Operation, netlink: Netlink) -> None:
     """Add or remove a policy rule."""
-    rule = operation.subject
-    assert isinstance(rule, Rule)
-    there = netlink.at(rule.device)
-    (there.add_rule if operation.action == "rule add" else there.delete_rule)(rule)
+    there = netlink.at(operation.subject.device)
+    (there.add_rule if operation.verb == "add" else there.delete_rule)(operation.subject)
 
 
 def read_rules(netlink: Netlink, wants: list[Rule], _disturbed: Sequence[str]) -> frozenset[Rule]:
@@ -103,17 +96,17 @@ def read_rules(netlink: Netlink, wants: list[Rule], _disturbed: Sequence[str]) -
 
 def perform_link(operation: Operation, netlink: Netlink) -> int | None:
     """Make, change, set or delete a device."""
-    action, link = operation.action, operation.subject
-    assert isinstance(link, Link)
-    if action == "link add":
+    verb = operation.verb
+    link: Link = operation.subject
+    if verb == "add":
         return netlink.add_link(link._replace(ifindex=0)).ifindex
     index = index_of(netlink, link.name)
     there = netlink.at(link.name)
-    if action == "link delete":
+    if verb == "delete":
         there.delete_link(index)
-    elif action == "link state":
+    elif verb == "state":
         there.set_link(index, dormant=link.dormant)
-    elif action == "link change":
+    elif verb == "change":
         there.change_link(link._replace(name=bare(link.name), ifindex=index))
     else:
         master = index_of(netlink, placed(link.vrf, netns_of(link.name))) if link.vrf else 0
@@ -124,15 +117,15 @@ def perform_link(operation: Operation, netlink: Netlink) -> int | None:
 def perform_route(operation: Operation, netlink: Netlink) -> None:
     """Add, delete or replace a route. One that differs goes first: the kernel's own replace takes the first route of the
     prefix, through any device, which need not be ours. Without a difference it is put back where it may have been lost."""
-    action, route, before = operation.action, operation.subject, operation.before
-    assert isinstance(route, Route)
+    route: Route = operation.subject
+    before: Route = operation.before
     netlink = netlink.at(route.device)
     index = index_of(netlink, bare(route.device))
-    if action == "route delete":
+    if operation.verb == "delete":
         netlink.delete_route(route, index)
         return
     hops = [index_of(netlink, bare(name)) for name in route.hops]
-    if action == "route replace" and isinstance(before, Route):
+    if operation.verb == "replace" and before:
         behind = index_of(netlink, bare(before.device))
         try:
             netlink.delete_route(before, behind)
@@ -145,8 +138,8 @@ def perform_route(operation: Operation, netlink: Netlink) -> None:
             netlink.add_route(before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops])
             raise
     else:
-        replace, beside = action == "route replace", action == "route prepend"
-        netlink.add_route(route, index, replace=replace, hops=hops, beside=beside)
+        verb = operation.verb
+        netlink.add_route(route, index, replace=verb == "replace", hops=hops, beside=verb == "prepend")
 
 
 def index_of(netlink: Netlink, name: str) -> int:

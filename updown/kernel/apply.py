@@ -13,7 +13,6 @@ from updown.model.errors import Conflict, KernelError, UpdownError
 from updown.model.objects import Link, bare, has_our_alias, netns_of
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import Sysctl
 
 Owner = Callable[[str], str]
 """Who holds a device, for a message: `for t`, or `not ours`."""
@@ -22,7 +21,6 @@ NOBODY = "not ours"
 
 ALREADY = {
     "address add": (errno.EEXIST,),
-    "route add": (),
     "route prepend": (errno.EEXIST,),
     "link delete": (errno.ENODEV,),
     "address delete": (errno.EADDRNOTAVAIL, errno.ENODEV),
@@ -62,7 +60,7 @@ def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
             failed.append((operation, error))
             continue
         done.append(operation)
-        if index and isinstance(operation.subject, Link):
+        if index:
             indexes.append((operation.subject.name, index))
     return Outcome(tuple(done), tuple(operation for operation, _ in failed), warnings_of(failed), tuple(indexes))
 
@@ -72,21 +70,19 @@ def warnings_of(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
     alike: dict[object, list[KernelError]] = {}
     for operation, error in failed:
         alike.setdefault(error.errno if operation.action == "sysctl" else error.text, []).append(error)
-    warnings: list[str] = []
-    for first, *more in alike.values():
-        others = f" (and {len(more)} more)" if more else ""
-        warnings.append(f"{first.text}{others}{'; ' + first.hint if first.hint else ''}")
-    return tuple(warnings)
+    return tuple(
+        first.text + (f" (and {len(more)} more)" if more else "") + (f"; {first.hint}" if first.hint else "")
+        for first, *more in alike.values()
+    )
 
 
 def saved_sysctls(operation: Operation, operations: tuple[Operation, ...]) -> list[Operation]:
     """The sysctls of a device that is about to be made anew as they are, of those that this plan sets: with its undoing they
     come back too, though no claim may be left that asks for them."""
-    if operation.action != "link delete" or not isinstance(operation.subject, Link):
+    if operation.action != "link delete":
         return []
-    name = operation.subject.name
-    wanted = [one for one in operations if isinstance(one.subject, Sysctl) and one.subject.device == name]
-    values = [(one.subject, sysctl.read(one.subject.path)) for one in wanted if isinstance(one.subject, Sysctl)]
+    wanted = [one.subject for one in operations if one.effect == "sysctl"]
+    values = [(want, sysctl.read(want.path)) for want in wanted if want.device == operation.subject.name]
     return [Operation("sysctl", want._replace(value=value)) for want, value in values if value]
 
 
@@ -102,9 +98,9 @@ def undo(done: list[Operation], netlink: Netlink, lost: list[Operation]) -> None
 
 def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:
     """EEXIST for a new device means its name or its identity; we looked for the name before, so it is the identity."""
-    if operation.action != "link add" or error.errno != errno.EEXIST or not isinstance(operation.subject, Link):
+    if operation.action != "link add" or error.errno != errno.EEXIST:
         return error
-    wanted = operation.subject
+    wanted: Link = operation.subject
     ends = f"local {wanted.local} remote {wanted.remote}"
     hint = f"one {wanted.kind} has these ends, whatever its key; delete the other, share it, or use an XFRM interface"
     if wanted.kind == "xfrm":
@@ -113,9 +109,8 @@ def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> Updow
     try:
         found = links_of(wanted)
     except UpdownError as missing:
-        return Conflict(
-            f"{wanted.name}: another device has {ends}", f"{missing.text}, so its name is not known. {hint}"
-        )
+        why = f"{missing.text}, so its name is not known"
+        return Conflict(f"{wanted.name}: another device has {ends}", f"{why}. {hint}")
     named = [link for link in found if link.name == bare(wanted.name)]
     if named and is_fallback(named[0]):  # the request itself loaded the module that brings it
         return Conflict(f"{wanted.name} is the kernel's fallback device, not a tunnel", "choose another name")
@@ -126,10 +121,8 @@ def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> Updow
         return Conflict(f"{wanted.name} was made by someone else in this moment", "run the event again")
     same = [link for link in found if identity(link) == identity(wanted)]
     if not same:
-        return Conflict(
-            f"{wanted.name}: a {wanted.kind} made here and moved to another namespace has {ends}",
-            "look for it with `ip -d link` in the other namespaces",
-        )
+        why = f"{wanted.name}: a {wanted.kind} made here and moved to another namespace has {ends}"
+        return Conflict(why, "look for it with `ip -d link` in the other namespaces")
     who = owner(same[0].name)
     if who == NOBODY and has_our_alias(same[0]):
         who = "ours, renamed"

@@ -67,9 +67,14 @@ def there(device: str) -> str:
 
 def verb(operation: Operation) -> str:
     """What iproute2 calls an action: add, del, replace, prepend."""
-    return operation.action.partition(" ")[2].replace("delete", "del")
+    return operation.verb.replace("delete", "del")
 
 
-def state(operation: Operation) -> str:
-    """What an operation finds wrong, for `check`."""
-    return {"add": "is missing", "del": "is left over", "replace": "is another"}.get(verb(operation), "")
+def told_as(noun: Callable[[Any], str]) -> Callable[[Operation], str]:
+    """What an operation finds wrong with a thing that is called so, for `check`."""
+
+    def told(operation: Operation) -> str:
+        state = {"add": "is missing", "delete": "is left over", "replace": "is another"}.get(operation.verb, "")
+        return f"{operation.subject.device or 'here'}: {noun(operation.subject)} {state}"
+
+    return told

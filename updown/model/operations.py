@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 from updown.model.claims import Claim
-from updown.model.objects import Address, Link, Route, Rule
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Union
+    from typing import Any
 
-    Thing = Union[Link, Address, Route, Rule, Sysctl, Clamp]
-    """What stands in the kernel, or should."""
+    Thing = Any
+    """What stands in the kernel, or should: a Link, Address, Route, Rule, Sysctl or Clamp. Which of them it is, an operation's
+    action tells, which no type checker reads."""
 else:
     Thing = object
 
-
-OPPOSITES = {
-    "link add": "link delete",
-    "link delete": "link add",
-    "link change": "link change",
-    "link set": "link set",
-    "link down": "link up",
-    "link up": "link down",
-    "link state": "link state",
-    "address add": "address delete",
-    "address delete": "address add",
-    "route add": "route delete",
-    "route prepend": "route delete",
-    "route delete": "route add",
-    "route replace": "route replace",
-    "rule add": "rule delete",
-    "rule delete": "rule add",
-    "sysctl": "sysctl",
-    "firewall add": "firewall delete",
-    "firewall delete": "firewall add",
-    "firewall replace": "firewall replace",
-}
-"""Every action, and the one that takes it back."""
+OPPOSITES = {"add": "delete", "delete": "add", "prepend": "delete", "down": "up", "up": "down"}
+"""Verbs of actions, and those that take them back; `set`, `change`, `replace` and `state` are their own opposites."""
 
 
 class Difference(NamedTuple):
@@ -75,7 +53,7 @@ class Operation(NamedTuple):
 
     action: str
     subject: Thing
-    before: Thing | None = None
+    before: Thing = None
     reason: Reason = Reason("")
     makes: str = ""  # the resource that is ours once this is done, where the kernel has no place to note it
     kind: str = ""
@@ -86,13 +64,19 @@ class Operation(NamedTuple):
         return self.action.partition(" ")[0]
 
     @property
+    def verb(self) -> str:
+        """What it does there: add, delete, prepend, replace, change, set, state, down, up; nothing for a sysctl."""
+        return self.action.partition(" ")[2]
+
+    @property
     def fatal(self) -> bool:
         """Without its device a tunnel cannot work; without a route or a sysctl it may, and with a device that stays up."""
-        return self.action.startswith("link") and self.action not in ("link down", "link state")
+        return self.effect == "link" and self.verb not in ("down", "state")
 
     def undo(self) -> Operation:
         """The operation that takes this one back."""
-        return Operation(OPPOSITES[self.action], self.before or self.subject, self.subject, self.reason, kind=self.kind)
+        action = f"{self.effect} {OPPOSITES.get(self.verb, self.verb)}".rstrip()
+        return Operation(action, self.before or self.subject, self.subject, self.reason, kind=self.kind)
 
 
 class Report(NamedTuple):

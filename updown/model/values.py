@@ -6,7 +6,7 @@ Each function is one accepted form. Who names the variable and decides what a re
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from updown.model.record import NamedTuple
 
@@ -151,6 +151,17 @@ def mask(value: str) -> int:
     if not is_hex(value[2:] if value[:2] in ("0x", "0X") else value):
         raise ValueError("a mark such as 5/0xffffffff is expected")
     return int(value, 16)
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """One of the given words."""
+
+    def read(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"one of {', '.join(allowed)} is expected")
+        return value
+
+    return read
 
 
 def yes_no(value: str) -> bool:

@@ -64,10 +64,9 @@ def plan_lines(report: Report, reasons: bool) -> list[str]:
 
 def explanation(context: Context, report: Report) -> list[str]:
     """Which event this is, which claims it makes or ends, and by which row of the deletion table their device goes."""
+    selectors = f"{context.my_client.text} <-> {context.peer_client.text}"
     lines = folded("# ", f"{context.daemon}, {context.verb.text}, connection {context.connection}")
-    lines += folded(
-        "# ", f"tunnel {context.me} -> {context.peer}, {context.my_client.text} <-> {context.peer_client.text}"
-    )
+    lines += folded("# ", f"tunnel {context.me} -> {context.peer}, {selectors}")
     for claim in report.claims:
         lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
         for want in claim.resources:
@@ -82,10 +81,8 @@ def claim_text(claim: Claim) -> str:
     text = ", ".join(held) or "nothing"
     for want in claim.resources:
         if isinstance(want, Device):
-            when = (
-                "the daemon deletes it" if want.by_daemon else "goes with its last claim" if want.with_last else "stays"
-            )
-            text += f"; {want.link.name} {when}"
+            when = "goes with its last claim" if want.with_last else "stays"
+            text += f"; {want.link.name} {'the daemon deletes it' if want.by_daemon else when}"
     return text
 
 

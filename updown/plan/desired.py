@@ -5,7 +5,7 @@ What is here is all that knows of claims; plan/diff.py compares the result with 
 
 from __future__ import annotations
 
-from updown.concerns.addresses import goes_with_link
+from updown.concerns.addresses import is_link_local
 from updown.concerns.catalogue import BY_KIND
 from updown.model.claims import Holder
 from updown.model.objects import Address, Link
@@ -56,6 +56,6 @@ def first_come(kind: str, holder: Holder, left: Left, fate: DeviceFate, down: fr
     """The first claim has it; but for a link-local address on a device that is down, which the kernel takes away."""
     link = fate.wanted.thing if fate.wanted and fate.ours else None
     thing = BY_KIND[kind].thing(holder.resource, left, link if isinstance(link, Link) else None)
-    if isinstance(thing, Address) and thing.device in down and goes_with_link(thing):
+    if isinstance(thing, Address) and thing.device in down and is_link_local(thing):
         return Choice()
     return Choice(Wanted(thing, holder.claim.connection) if thing is not None else None)

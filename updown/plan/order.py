@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from updown.concerns.catalogue import concern_of
-from updown.model.objects import OUR_PROTOCOL, Link, Route, host
+from updown.model.objects import OUR_PROTOCOL, Route, host
 from updown.model.operations import Operation
 from updown.model.resources import Observed, route_key
 from updown.plan.cascade import Fates, is_created, removed_devices
@@ -39,9 +39,8 @@ VERBS = {"replace": "add", "change": "add"}
 def step(operation: Operation) -> str:
     """Where an operation comes."""
     kind = concern_of(operation).kind
-    verb = operation.action.partition(" ")[2]
-    link, before = operation.subject, operation.before
-    if verb == "set" and isinstance(link, Link) and isinstance(before, Link) and link.vrf != before.vrf:
+    verb = operation.verb
+    if verb == "set" and operation.subject.vrf != operation.before.vrf:
         verb = "add"  # to its VRF before it has addresses
     return f"{kind} {VERBS.get(verb, verb)}".rstrip()
 
@@ -62,15 +61,14 @@ def make_before_break(
     kernel waits for every processor; and what has to be done to multipath routes before one of their devices is: with that the
     kernel takes all of an IPv4 route, and of an IPv6 route the one hop."""
     gone = removed_devices(fates, observed)
-    peers = any(operation.kind == "peer" and not operation.action.endswith("delete") for operation in operations)
+    peers = any(operation.kind == "peer" and operation.verb != "delete" for operation in operations)
     found: list[Operation] = []
     early: list[Operation] = []
     for operation in operations:
         want, have = operation.subject, operation.before
         if operation.action == "route add" and not peers and is_ready(operation, observed, fates):
             operation = operation._replace(action="route prepend")
-        elif operation.action == "route replace" and isinstance(have, Route) and set(have.devices) & gone:
-            assert isinstance(want, Route)
+        elif operation.action == "route replace" and have and set(have.devices) & gone:
             if set(want.devices) <= set(have.devices) - gone:
                 early.append(operation)
                 continue
@@ -83,8 +81,8 @@ def make_before_break(
 def is_ready(operation: Operation, observed: Observed, fates: Fates) -> bool:
     """Whether a route that is to be added stands now, as ours and on one device that goes, and could lead elsewhere at once.
     Two of IPv6 with gateways would become one by both devices (rt6_qualify_for_ecmp)."""
-    want = operation.subject
-    if not isinstance(want, Route) or operation.kind or (want.gateway and ":" in want.destination):
+    want: Route = operation.subject
+    if operation.kind or (want.gateway and ":" in want.destination):
         return False
     have, link = observed.routes.get(route_key(want)), observed.links.get(want.device)
     if have is None or have.protocol != OUR_PROTOCOL or have.hops or want.hops or link is None or not link.up:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
 
 from updown.model import values
 from updown.model.objects import MAIN_TABLE
@@ -118,17 +117,6 @@ def tunnel_name(value: str) -> str:
     if value in values.KERNELS_OWN:
         raise ValueError(f"{value} is the kernel's own, which no tunnel can have: choose another name")
     return values.device_name(value)
-
-
-def choice(*allowed: str) -> Callable[[str], str]:
-    """One of the given words."""
-
-    def read(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"one of {', '.join(allowed)} is expected")
-        return value
-
-    return read
 
 
 def switch(value: str) -> int | None:

@@ -24,7 +24,7 @@ def test_static_routes_need_no_routing(machine: Machine) -> None:
     machine.settings("[connection c]\ninterface = vti5\nroute = 10.9.0.0/16 via 10.6.106.2\naddress = 10.6.106.1/30\n")
     report = machine.send(charon_call(Child(), "up"))
     shown = [operation for operation in report.operations if operation.action == "route add"]
-    assert [(route.subject.destination, route.subject.gateway) for route in shown] == [("10.9.0.0/16", "10.6.106.2")]  # type: ignore[union-attr]
+    assert [(route.subject.destination, route.subject.gateway) for route in shown] == [("10.9.0.0/16", "10.6.106.2")]
 
 
 def test_a_tunnel_is_no_default_route_unless_asked(machine: Machine) -> None:

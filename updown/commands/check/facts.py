@@ -70,9 +70,5 @@ class CheckFacts(NamedTuple):
     @property
     def tunnels(self) -> list[Link]:
         """Devices that claims ask for and that are there, without those of a daemon."""
-        links = self.by_name
-        return [
-            links[name]
-            for name, wants in self.devices.items()
-            if name in links and not any(want.by_daemon for want in wants)
-        ]
+        links, devices = self.by_name, self.devices.items()
+        return [links[name] for name, wants in devices if name in links and not any(want.by_daemon for want in wants)]

@@ -31,9 +31,8 @@ def rights(facts: CheckFacts) -> Iterator[Finding]:
     if not facts.root:
         yield Finding("rights", "-", "not run as root: ledger and IPsec policies are not seen", "run it as root")
     elif facts.xfrm is None:
-        yield Finding(
-            "rights", "-", "the kernel's IPsec policies cannot be read", "give it CAP_NET_ADMIN in this namespace"
-        )
+        text = "the kernel's IPsec policies cannot be read"
+        yield Finding("rights", "-", text, "give it CAP_NET_ADMIN in this namespace")
 
 
 def settings(facts: CheckFacts) -> Iterator[Finding]:
@@ -61,25 +60,22 @@ def claims(facts: CheckFacts) -> Iterator[Finding]:
 def resources(facts: CheckFacts) -> Iterator[Finding]:
     """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
     going = {claim.device for claim, _ in facts.reconciled.ended} | {claim.device for claim in facts.reconciled.moved}
-    there = facts.by_name
-    anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}  # type: ignore[union-attr]
+    anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}
     for operation in facts.reconciled.operations:
-        subject = operation.subject
-        name = subject.name if isinstance(subject, Link) else subject.device
-        if name in going or (name in anew and operation.action != "link add"):
-            continue
-        text = difference(operation, there.get(name))
-        if text:
+        name = operation.subject.name if operation.effect == "link" else operation.subject.device
+        text = difference(operation, facts.by_name.get(name))
+        if text and name not in going and (name not in anew or operation.action == "link add"):
             yield Finding("resources", name, text, f"{RECONCILE} ({command(operation)})")
 
 
 def difference(operation: Operation, have: Link | None) -> str:
     """What an operation of reconcile's would mend."""
-    subject = operation.subject
-    if isinstance(subject, Link) and operation.action == "link add":
-        return f"{subject.name} is missing" if have is None else f"{subject.name} is another than asked for"
-    if isinstance(subject, Link) and operation.action == "link delete":
-        return f"{subject.name} is ours, and no claim asks for it" if operation.reason.code == "orphan" else ""
+    if operation.action == "link add":
+        return f"{operation.subject.name} is {'another than asked for' if have else 'missing'}"
+    if operation.action == "link delete":
+        return (
+            f"{operation.subject.name} is ours, and no claim asks for it" if operation.reason.code == "orphan" else ""
+        )
     return concern_of(operation).told(operation)
 
 
@@ -92,18 +88,13 @@ def sysctls(facts: CheckFacts) -> Iterator[Finding]:
         if max(own, everyone) == "1":
             says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
-            yield Finding(
-                "rp_filter",
-                link.name,
-                text,
-                f"{write_command(link.name, path)}=2, or `rp_filter = auto` in the settings",
-            )
+            mend = f"{write_command(link.name, path)}=2, or `rp_filter = auto` in the settings"
+            yield Finding("rp_filter", link.name, text, mend)
         path = conf("ipv4", link.name, "disable_xfrm")
         if link.kind in VTIS and facts.sysctls.get(path) == "1":
             text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
-            yield Finding(
-                "disable_xfrm", link.name, text, f"{write_command(link.name, path)}=0, and see what sets it (sysctl.d)"
-            )
+            mend = f"{write_command(link.name, path)}=0, and see what sets it (sysctl.d)"
+            yield Finding("disable_xfrm", link.name, text, mend)
 
 
 def fallback(facts: CheckFacts) -> Iterator[Finding]:
@@ -114,9 +105,8 @@ def fallback(facts: CheckFacts) -> Iterator[Finding]:
         if is_fallback(link) and (link.name in facts.devices or link.name in named):
             where = f" ({named[link.name]})" if link.name in named else ""
             text = f"{link.name}{where} is the kernel's fallback device (local any, remote any), not a tunnel's"
-            yield Finding(
-                "fallback", link.name, text, "take another name; that device can be neither changed nor deleted"
-            )
+            mend = "take another name; that device can be neither changed nor deleted"
+            yield Finding("fallback", link.name, text, mend)
 
 
 def made_devices(facts: CheckFacts) -> Iterator[Finding]:

@@ -33,15 +33,15 @@ def stray_ends(link: Link, xfrm: Database | None) -> list[tuple[str, str]]:
     """The ends in policies with a VTI's output key that are not its own, where none has its own."""
     if link.kind not in VTIS or is_fallback(link) or xfrm is None or not link.okey:
         return []
-    found = [
-        pair
-        for policy in xfrm.policies
-        if policy.direction == "out" and serves_device(policy.key, link)
-        for pair in policy.ends
-        if not is_any(pair[0]) and not is_any(pair[1])
-    ]
+    found = [pair for pair in served_ends(link, xfrm) if not is_any(pair[0]) and not is_any(pair[1])]
     own = [pair for pair in found if pair[0] == link.local and (is_any(link.remote) or pair[1] == link.remote)]
     return [] if own else found
+
+
+def served_ends(link: Link, xfrm: Database) -> list[tuple[str, str]]:
+    """Both ends of what leaves by a device, by its IPsec policies."""
+    out = [policy for policy in xfrm.policies if policy.direction == "out" and serves_device(policy.key, link)]
+    return [pair for policy in out for pair in policy.ends]
 
 
 def keys(facts: CheckFacts) -> Iterator[Finding]:
@@ -63,22 +63,24 @@ def keys(facts: CheckFacts) -> Iterator[Finding]:
 
 def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
     """Both directions of one VTI: policies and states between its ends, against okey and ikey."""
-    out = [policy for policy in xfrm.policies if policy.direction == "out" and between(policy, link.local, link.remote)]
-    coming = [
-        policy for policy in xfrm.policies if policy.direction == "in" and between(policy, link.remote, link.local)
-    ]
     anyone = is_any(link.remote)  # other devices may serve others from the same address
-    goes = [policy for policy in out if marked(policy.key, link.okey)]
-    comes = [policy for policy in coming if marked(policy.key, link.ikey)]
     mend = "make the marks in the daemon's configuration and the device's keys equal (docs/strongswan.md)"
-    for mine, all_of, way, key in ((goes, out, "out", link.okey), (comes, coming, "in", link.ikey)):
-        other = comes if mine is goes else goes
-        if mine or not all_of or (anyone and not other):
-            continue
-        has = ", ".join(sorted({mark_text(policy.key) for policy in all_of}))
-        what = "sends" if way == "out" else "takes in"
-        text = f"{link.name} {what} with key {key}, but the IPsec policies ({way}) between its ends have {has}"
-        yield Finding("keys", link.name, text, mend)
+    ways = (
+        ("out", "sends", link.okey, link.local, link.remote),
+        ("in", "takes in", link.ikey, link.remote, link.local),
+    )
+    there = {
+        way: [
+            policy.key for policy in xfrm.policies if policy.direction == way and between(policy, source, destination)
+        ]
+        for way, _, _, source, destination in ways
+    }
+    fitting = [way for way, _, mark, _, _ in ways if any(marked(key, mark) for key in there[way])]
+    for way, what, mark, _, _ in ways:
+        if there[way] and way not in fitting and (fitting or not anyone):
+            has = ", ".join(sorted({mark_text(key) for key in there[way]}))
+            text = f"{link.name} {what} with key {mark}, but the IPsec policies ({way}) between its ends have {has}"
+            yield Finding("keys", link.name, text, mend)
     for inbound in xfrm.states:
         own = not anyone and (inbound.source, inbound.destination) == (link.remote, link.local)
         if own and inbound.key.mask and not marked(inbound.key, link.ikey):
@@ -114,19 +116,12 @@ def shadows(facts: CheckFacts) -> Iterator[Finding]:
             continue
         peers = {claim.about.peer for claim in facts.claims if claim.device == wide.name and claim.kind != MADE}
         if facts.xfrm is not None:
-            served = [
-                policy
-                for policy in facts.xfrm.policies
-                if policy.direction == "out" and serves_device(policy.key, wide)
-            ]
-            peers |= {pair[1] for policy in served for pair in policy.ends if pair[0] == wide.local}
+            peers |= {remote for local, remote in served_ends(wide, facts.xfrm) if local == wide.local}
         for narrow in own:
             same = narrow.kind == wide.kind and narrow.local == wide.local
             if same and narrow.up and narrow.remote in peers and narrow.ikey != wide.ikey:
-                text = (
-                    f"{narrow.name} (remote {narrow.remote}, key {narrow.ikey}) takes in what {wide.name}"
-                    f" (remote any, key {wide.ikey}) serves that peer with"
-                )
+                taken = f"{wide.name} (remote any, key {wide.ikey}) serves that peer with"
+                text = f"{narrow.name} (remote {narrow.remote}, key {narrow.ikey}) takes in what {taken}"
                 mend = f"ip link set {narrow.name} down, delete it, or give that tunnel {narrow.name} and its key"
                 yield Finding("shadow", wide.name, text, mend)
 
@@ -141,23 +136,15 @@ def charon_table(facts: CheckFacts) -> Iterator[Finding]:
     }
     links = {link.ifindex: link.name for link in facts.links if not netns_of(link.name)}
     for seen in facts.charon_routes:
-        covered = [
-            name
-            for name in wanted
-            if seen.destination == name
-            or ((":" in name) == (":" in seen.destination) and inside(name, seen.destination))
-        ]
-        if covered and links.get(seen.oif) != wanted[covered[0]]:
-            text = (
-                f"table {CHARON_TABLE} has a route to {seen.destination} (dev {links.get(seen.oif, '?')}), which comes"
-                f" before {covered[0]} dev {wanted[covered[0]]}"
-            )
-            yield Finding(
-                "table 220", wanted[covered[0]], text, "charon { install_routes = no } in strongswan.conf; restart it"
-            )
+        first = next((name for name in wanted if is_inside(name, seen.destination)), "")
+        if first and links.get(seen.oif) != wanted[first]:
+            has = f"table {CHARON_TABLE} has a route to {seen.destination} (dev {links.get(seen.oif, '?')})"
+            text = f"{has}, which comes before {first} dev {wanted[first]}"
+            mend = "charon { install_routes = no } in strongswan.conf; restart it"
+            yield Finding("table 220", wanted[first], text, mend)
 
 
-def inside(narrow: str, wide: str) -> bool:
-    """Whether one prefix is a part of another."""
+def is_inside(narrow: str, wide: str) -> bool:
+    """Whether one prefix is a part of another, or the same."""
     one, other = ipaddress.ip_network(narrow), ipaddress.ip_network(wide)
     return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]

@@ -43,9 +43,8 @@ SEE = "docs/troubleshooting.md has this line"
 def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """The sub-command: each finding, and status 5 if there is one."""
     if "PLUTO_VERB" in environ:
-        raise Refused(
-            "check cannot run inside a hook: the daemon it would ask waits for the hook's end", "run it from a shell"
-        )
+        why = "check cannot run inside a hook: the daemon it would ask waits for the hook's end"
+        raise Refused(why, "run it from a shell")
     checked = read_settings(arguments)
     if arguments.settings:
         found = tuple(settings(CheckFacts(mistakes=checked.mistakes)))
@@ -63,11 +62,7 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
 
 def finding_lines(found: Iterable[Finding]) -> list[str]:
     """For people: what is wrong, and below it how to mend it."""
-    lines: list[str] = []
-    for finding in found:
-        lines += folded("", finding.text)
-        lines += folded("    mend: ", finding.mend)
-    return lines
+    return [line for one in found for line in (*folded("", one.text), *folded("    mend: ", one.mend))]
 
 
 def read_settings(arguments: Arguments) -> CheckedSettings:
@@ -108,20 +103,17 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             mend = "the next event applies them; more and more of them: docs/troubleshooting.md, the lock"
             notes.append((f"{waiting} events got no lock and wait", mend))
         table = tuple(netlink.routes(4, CHARON_TABLE) + netlink.routes(6, CHARON_TABLE))
-    facts = CheckFacts(
-        os.geteuid() == 0, claims, checked.lines, checked.mistakes, links, {}, table, asked.xfrm, reconciled, silent
-    )
-    return facts._replace(
-        sysctls=sysctl_values(facts.tunnels), lacking=(*modules(facts), *programs(checked.lines)), notes=tuple(notes)
-    )
+    root = os.geteuid() == 0
+    facts = CheckFacts(root, claims, *checked, links, {}, table, asked.xfrm, reconciled, silent, notes=tuple(notes))
+    lacking = (*modules(facts), *programs(checked.lines))
+    return facts._replace(sysctls=sysctl_values(facts.tunnels), lacking=lacking)
 
 
 def sysctl_values(links: Iterable[Link]) -> dict[str, str | None]:
     """The sysctls that the checks look at."""
-    paths: list[str] = []
-    for link in links:
-        paths += [all_of(link.name), *(conf("ipv4", link.name, key) for key in ("rp_filter", "disable_xfrm"))]
-    return {path: sysctl.read(path) for path in paths}
+    names = [link.name for link in links]
+    paths = [conf("ipv4", name, key) for name in names for key in ("rp_filter", "disable_xfrm")]
+    return {path: sysctl.read(path) for path in (*map(all_of, names), *paths)}
 
 
 def modules(facts: CheckFacts) -> Iterator[tuple[str, str, str]]:
@@ -132,10 +124,9 @@ def modules(facts: CheckFacts) -> Iterator[tuple[str, str, str]]:
     for line in facts.lines:
         if line.kind == "device" and not is_glob(line.pattern):
             said = resolve(facts.lines, "", line.pattern)
-            kind = kind_of(said)
-            six = kind in VTIS and family(said.local) == 6
+            six = kind_of(said) in VTIS and family(said.local) == 6
             if not missing_keys(said):
-                users.setdefault("vti6" if six else kind, line.pattern)
+                users.setdefault("vti6" if six else kind_of(said), line.pattern)
     for kind, name in users.items():
         module = MODULES.get(kind, "")
         if module and not any(link.kind == kind for link in facts.links) and not has_module(module):

@@ -95,10 +95,8 @@ def clash_of(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
             device_name(shortest)
         except ValueError as error:
             gives = f"interface = {template} gives {escaped(shortest, 40)}, where the daemon names none: {error}"
-            found["name"] = (
-                f"{by['interface'].where}: {gives}",
-                f"name a device in [connection {connection}], or leave out {{connection}}",
-            )
+            hint = f"name a device in [connection {connection}], or leave out {{connection}}"
+            found["name"] = (f"{by['interface'].where}: {gives}", hint)
     if said.local and said.remote not in ("", "any") and family(said.local) != family(said.remote):
         text = f"{by['remote'].where}: remote = {said.remote} and local = {said.local} are of two families"
         found["ends"] = (text, "one device carries one family outside, and both inside")
@@ -130,8 +128,7 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
             continue
         mine = identity(said)
         if mine in taken:
-            key = "if_id" if kind_of(said) == "xfrm" else "local"
-            key = "external" if said.external else key
+            key = "external" if said.external else "if_id" if kind_of(said) == "xfrm" else "local"
             same = {"if_id": "the same if_id", "local": "the same two ends", "external": "every if_id"}[key]
             text = f"{name} and {taken[mine]} would have {same}"
             yield f"{line_of(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
@@ -140,11 +137,8 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
 
 def idle_keys(said: Settings) -> tuple[str, ...]:
     """Keys that are given and mean nothing for the kind that is given."""
-    if said.kind == "vti":
-        return ("if_id",) if said.if_id else ()
-    if said.kind == "xfrm":
-        return tuple(key for key in ("local", "remote", "mark_in", "mark_out") if getattr(said, key))
-    return ()
+    others = {"vti": ("if_id",), "xfrm": ("local", "remote", "mark_in", "mark_out")}.get(said.kind or "", ())
+    return tuple(key for key in others if getattr(said, key))
 
 
 def identity(said: Settings) -> object:

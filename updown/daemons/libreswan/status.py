@@ -17,17 +17,7 @@ from __future__ import annotations
 import re
 import subprocess
 
-from updown.daemons.answer import (
-    ABSENT,
-    ANSWER_SECONDS,
-    ANSWERED,
-    ChildSa,
-    DaemonAnswer,
-    end_address,
-    processes,
-    several_processes,
-    silent,
-)
+from updown.daemons.answer import ANSWER_SECONDS, ANSWERED, ChildSa, DaemonAnswer, ask_one, end_address, silent
 from updown.model.record import NamedTuple
 
 DAEMON = "libreswan"
@@ -41,9 +31,8 @@ SPIS = re.compile(
     rf"{NAME}(?P<address>[^;]*?) (?:esp|ah)\.(?P<out>[0-9a-f]+)@(?P<peer>\S+) (?:esp|ah)\.(?P<in>[0-9a-f]+)@(?P<me>\S+)"
 )
 ROUTING = re.compile(rf"{NAME}: (?P<ends>[^;]*\.\.\.[^;]*); (?P<routing>[^;]*);")
-OURS = re.compile(
-    r"(?:[^=\[]*===)?(?P<me>[0-9A-Fa-f:.]+?)(?:\[|<|---|\.\.\.)"
-)  # names, which follow, may have any of this
+# names, which follow the address, may have any of this
+OURS = re.compile(r"(?:[^=\[]*===)?(?P<me>[0-9A-Fa-f:.]+?)(?:\[|<|---|\.\.\.)")
 SAS = re.compile(r"(?:\d{3} )?IPsec SAs: total\((\d+)\)", re.MULTILINE)
 LOADED = re.compile(r"(?:\d{3} )?Total IPsec connections: loaded (\d+)", re.MULTILINE)
 DETAIL = re.compile(rf"{NAME}: +(?P<text>.*)")
@@ -58,25 +47,24 @@ class WhackOutput(NamedTuple):
 
 def ask() -> DaemonAnswer:
     """What pluto says; bounded by ANSWER_SECONDS."""
-    pids = processes(("pluto",))
-    if not pids:
-        return DaemonAnswer(ABSENT)
-    since = max(pids.values())
-    other = several_processes(pids, "pluto") or other_pluto(set(pids))
-    if other:
-        return silent(other, since)
-    status = whack("--status")
+    return ask_one(("pluto",), ask_pluto)
+
+
+def ask_pluto(pid: int, since: int) -> DaemonAnswer:
+    """What whack is told, where it would ask this process."""
+    why = other_pluto(pid)
+    status = WhackOutput("", why) if why else whack("--status")
     return silent(status.why, since) if status.why else read(status.text, since)
 
 
-def other_pluto(pids: set[int]) -> str:
+def other_pluto(ours: int) -> str:
     """Why whack would ask another pluto than that of this network namespace, if so: its socket is a file, and may be shared."""
     try:
         with open(PID_FILE, encoding="ascii") as file:
             pid = int(file.read().strip())
     except (OSError, ValueError):
         return ""
-    return "" if pid in pids else f"{PID_FILE} names process {pid}, which is not in this network namespace"
+    return "" if pid == ours else f"{PID_FILE} names process {pid}, which is not in this network namespace"
 
 
 def whack(question: str) -> WhackOutput:
@@ -106,11 +94,9 @@ def whack(question: str) -> WhackOutput:
 def read(status: str, since: int = 0) -> DaemonAnswer:
     """The answer as records."""
     details = connections(status)
-    children = tuple(
-        child._replace(wants_device=details.get(child.connection, _NOTHING).asks_us)
-        for child in map(child_in, status.splitlines())
-        if child is not None
-    )
+    asking = {name for name, detail in details.items() if detail.calls_us and detail.vti}
+    found = [child for child in map(child_in, status.splitlines()) if child is not None]
+    children = tuple(child._replace(wants_device=child.connection in asking) for child in found)
     for what, pattern, count in (("IPsec SAs", SAS, len(children)), ("connections", LOADED, len(details))):
         total = pattern.search(status)
         if total is None or (int(total[1]) > count and (pattern is SAS or not count)):
@@ -126,14 +112,8 @@ def child_in(line: str) -> ChildSa | None:
     found = SPIS.match(line)
     if found is None:
         return None
-    return ChildSa(
-        DAEMON,
-        found["name"],
-        me=end_address(found["me"]),
-        peer=end_address(found["peer"]),
-        spi_in=int(found["in"], 16),
-        spi_out=int(found["out"], 16),
-    )
+    me, peer = end_address(found["me"]), end_address(found["peer"])
+    return ChildSa(DAEMON, found["name"], me, peer, spi_in=int(found["in"], 16), spi_out=int(found["out"], 16))
 
 
 class Detail(NamedTuple):
@@ -146,11 +126,6 @@ class Detail(NamedTuple):
     vti: bool = False
     me: str = ""
     oriented: bool = False
-
-    @property
-    def asks_us(self) -> bool:
-        """Whether it has a device from us."""
-        return self.calls_us and self.vti
 
 
 _NOTHING = Detail()

@@ -36,19 +36,8 @@ def kind_word(value: str) -> str:
     return value
 
 
-def sa_type(value: str) -> str:
-    """What protects the packets, or a word for nothing."""
-    if value not in CHILD_TYPES + NO_CHILD_TYPES:
-        raise ValueError(f"one of {', '.join(CHILD_TYPES + NO_CHILD_TYPES)} is expected")
-    return value
-
-
-def ip_family(value: str) -> str:
-    """ipv4 or ipv6."""
-    if value not in ("ipv4", "ipv6"):
-        raise ValueError("ipv4 or ipv6 is expected")
-    return value
-
+sa_type = values.choice(*CHILD_TYPES, *NO_CHILD_TYPES)
+ip_family = values.choice("ipv4", "ipv6")
 
 TABLE: tuple[Row, ...] = (
     Row("PLUTO_VERB", "verb", parse_verb, NEEDED),
@@ -182,11 +171,8 @@ def client(fields: dict[str, Any], side: str, variable: str) -> None:
 
 def interface_addresses(fields: Mapping[str, Any], interface: Any, device: Any, generation: int) -> tuple[str, ...]:
     """Addresses for the tunnel device: leftvti, or in 4.10 leftinterface-ip, which pluto 5.x sets by itself."""
-    if interface:
-        return (fields["vti_address"],) if "vti_address" in fields else ()
-    if device and generation < 5 and "xfrmi_address" in fields:
-        return (fields["xfrmi_address"],)
-    return ()
+    name = "vti_address" if interface else "xfrmi_address" if device and generation < 5 else ""
+    return (fields[name],) if name in fields else ()
 
 
 def if_id(device: Any) -> int:

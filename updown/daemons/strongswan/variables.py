@@ -14,7 +14,6 @@ from updown.model import values
 from updown.model.context import Context, Selector, Verb, parse_verb
 from updown.model.errors import Refused
 from updown.model.objects import family
-from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +30,7 @@ def verb(value: str) -> Verb:
 
 def protection(value: str) -> str:
     """esp or ah, in the capitals that libreswan gives."""
-    if value not in ("esp", "ah"):
-        raise ValueError("esp or ah is expected")
-    return value.upper()
+    return values.choice("esp", "ah")(value).upper()
 
 
 def udp_port(value: str) -> int:
@@ -74,30 +71,24 @@ TABLE: tuple[Row, ...] = (
 DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
 
 
-class Series(NamedTuple):
-    """Numbered variables, PREFIX1, PREFIX2, ..., whose addresses a field collects in the order of their numbers."""
-
-    prefix: str
-    field: str
-
-
-SERIES: tuple[Series, ...] = (
-    Series("PLUTO_MY_SOURCEIP4_", "virtual_addresses"),
-    Series("PLUTO_MY_SOURCEIP6_", "virtual_addresses"),
-    Series("PLUTO_PEER_SOURCEIP4_", "peer_virtual_addresses"),
-    Series("PLUTO_PEER_SOURCEIP6_", "peer_virtual_addresses"),
-    Series("PLUTO_DNS4_", "dns_servers"),
-    Series("PLUTO_DNS6_", "dns_servers"),
-)
+SERIES = {
+    "PLUTO_MY_SOURCEIP4_": "virtual_addresses",
+    "PLUTO_MY_SOURCEIP6_": "virtual_addresses",
+    "PLUTO_PEER_SOURCEIP4_": "peer_virtual_addresses",
+    "PLUTO_PEER_SOURCEIP6_": "peer_virtual_addresses",
+    "PLUTO_DNS4_": "dns_servers",
+    "PLUTO_DNS6_": "dns_servers",
+}
+"""Numbered variables, PREFIX1, PREFIX2, ..., whose addresses a field collects in the order of their numbers."""
 
 
 def read(environ: Mapping[str, str]) -> Context:
     """The context of a strongSwan call; raises Refused with the name of the variable that is missing or bad."""
     fields, warnings = read_table(TABLE, environ)
-    collected: dict[str, tuple[str, ...]] = {series.field: () for series in SERIES}
-    for series in SERIES:
-        found, more = read_series(series, environ)
-        collected[series.field] += found
+    collected: dict[str, tuple[str, ...]] = dict.fromkeys(SERIES.values(), ())
+    for prefix, field in SERIES.items():
+        found, more = read_series(prefix, environ)
+        collected[field] += found
         warnings += more
     for field, first in (("virtual_addresses", "first_source"), ("peer_virtual_addresses", "first_peer_source")):
         alone = (fields[first],) if first in fields else ()
@@ -120,10 +111,10 @@ def read(environ: Mapping[str, str]) -> Context:
     return checked(Context(**{**direct, **derived}))
 
 
-def read_series(series: Series, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
+def read_series(prefix: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
     """The addresses of one series in the order of their numbers, and warnings."""
-    names = [name for name in environ if name.startswith(series.prefix) and is_number(name[len(series.prefix) :])]
-    names.sort(key=lambda name: int(name[len(series.prefix) :]))
+    names = [name for name in environ if name.startswith(prefix) and is_number(name[len(prefix) :])]
+    names.sort(key=lambda name: int(name[len(prefix) :]))
     fields, warnings = read_table(tuple(Row(name, name, values.address, OPTIONAL) for name in names), environ)
     return tuple(fields[name] for name in names if name in fields), warnings
 
@@ -136,8 +127,7 @@ def is_number(text: str) -> bool:
 def source_of(mine: Selector, assigned: tuple[str, ...]) -> str | None:
     """The assigned address that this pair of selectors sends from: one in our selector, else the first of its family. The one
     without a number is the first of any family, so it may not fit."""
+    networks = [ipaddress.ip_network(prefix) for prefix in mine.network.prefixes]
     fit = [address for address in assigned if family(address) == mine.family]
-    for address in fit:
-        if any(ipaddress.ip_address(address) in ipaddress.ip_network(prefix) for prefix in mine.network.prefixes):
-            return address
-    return fit[0] if fit else None
+    inside = [address for address in fit if any(ipaddress.ip_address(address) in network for network in networks)]
+    return next(iter(inside + fit), None)

@@ -14,26 +14,19 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from updown.daemons.answer import (
-    ABSENT,
-    ANSWER_SECONDS,
-    ANSWERED,
-    ChildSa,
-    DaemonAnswer,
-    end_address,
-    in_other_netns,
-    processes,
-    several_processes,
-    silent,
-)
+from updown.daemons import answer
+from updown.daemons.answer import ChildSa, DaemonAnswer, end_address
 from updown.daemons.strongswan.vici_message import Message, Silence, key_value, parse, short
 from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _Given = TypeVar("_Given")
+    _Got = TypeVar("_Got")
 
 DAEMON = "strongswan"
 SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
@@ -53,38 +46,34 @@ class Packet(NamedTuple):
 
 def ask() -> DaemonAnswer:
     """What charon says is up; bounded by ANSWER_SECONDS."""
-    pids = processes(PROCESSES)
-    if not pids:
-        return DaemonAnswer(ABSENT)
-    since = max(pids.values())
-    if several_processes(pids, "charon"):
-        return silent(several_processes(pids, "charon"), since)
-    why = f"{SOCKETS[0]} is not there (is the vici plugin loaded?)"
+    return answer.ask_one(PROCESSES, lambda _, since: ask_charon(since))
+
+
+def ask_charon(since: int) -> DaemonAnswer:
+    """What the charon says that listens at one of SOCKETS."""
     for path in SOCKETS:
         try:
             with Session(path) as session:
                 sections = session.listed("list-sas", "list-sa", {"noblock": "yes"})
                 whole = session.ike_sas() == sum(len(section) for section in sections)
             children = [child for section in sections for child in children_in(section)]
-            return DaemonAnswer(ANSWERED, "", since, tuple(children), whole=whole)
+            return DaemonAnswer(answer.ANSWERED, "", since, tuple(children), whole=whole)
         except FileNotFoundError:
             continue
         except (OSError, Silence) as error:
-            why = f"{path}: {getattr(error, 'strerror', None) or error}"
-            break
-    return silent(why, since)
+            return answer.silent(f"{path}: {getattr(error, 'strerror', None) or error}", since)
+    return answer.silent(f"{SOCKETS[0]} is not there (is the vici plugin loaded?)", since)
 
 
 class Session:
     """A connection to vici. Raises OSError or Silence, here and in every method; all of it takes ANSWER_SECONDS at most."""
 
-    def __init__(self, path: str, seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, path: str, seconds: float = answer.ANSWER_SECONDS) -> None:
         self._end = time.monotonic() + seconds
         self._seconds = seconds
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
-            self._patience()
-            self._socket.connect(path)
+            self._within(self._socket.connect, path)
             pid = struct.unpack("=iII", self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12))[0]
             self._check(pid)
         except BaseException:
@@ -129,25 +118,26 @@ class Session:
     def _check(self, pid: int) -> None:
         """The socket is a file and may be shared: another network namespace's charon says nothing of ours."""
         try:
-            foreign = in_other_netns(pid, os.stat("/proc/self/ns/net").st_ino)
+            foreign = answer.in_other_netns(pid, os.stat("/proc/self/ns/net").st_ino)
         except FileNotFoundError:
             return  # the process that made the socket need not be the one that serves it
         if foreign:
             raise Silence(f"its charon, process {pid}, is in another network namespace")
 
-    def _patience(self) -> None:
+    def _within(self, action: Callable[[_Given], _Got], given: _Given) -> _Got:
+        """Let the socket do something in the time that is left."""
         left = self._end - time.monotonic()
-        if left <= 0:
-            raise Silence(f"no answer in {self._seconds:g} s")
-        self._socket.settimeout(left)
+        try:
+            if left > 0:
+                self._socket.settimeout(left)
+                return action(given)
+        except _socket.timeout:
+            left = 0
+        raise Silence(f"no answer in {self._seconds:g} s")
 
     def _send(self, kind: int, name: str, message: bytes) -> None:
         packet = bytes([kind]) + short(name) + message
-        self._patience()
-        try:
-            self._socket.sendall(struct.pack(">I", len(packet)) + packet)
-        except _socket.timeout:
-            raise Silence(f"no answer in {self._seconds:g} s") from None
+        self._within(self._socket.sendall, struct.pack(">I", len(packet)) + packet)
 
     def _receive(self) -> Packet:
         (length,) = struct.unpack(">I", self._bytes(4))
@@ -164,11 +154,7 @@ class Session:
     def _bytes(self, count: int) -> bytes:
         data = b""
         while len(data) < count:
-            self._patience()
-            try:
-                more = self._socket.recv(count - len(data))
-            except _socket.timeout:
-                raise Silence(f"no answer in {self._seconds:g} s") from None
+            more = self._within(self._socket.recv, count - len(data))
             if not more:
                 raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             data += more
@@ -181,36 +167,31 @@ UP = ("INSTALLED", "REKEYING", "REKEYED", "UPDATING")
 
 def children_in(section: Message) -> list[ChildSa]:
     """The children of one list-sa event: {IKE connection: {..., child-sas: {NAME-ID: {...}}}}."""
-    found: list[ChildSa] = []
-    for sa in section.values():
-        if not isinstance(sa, dict):
-            continue
-        for child in sections_of(sa.get("child-sas")):
-            if child.get("state") in UP and child.get("name"):
-                found.append(child_of(sa, child))
-    return found
+    return [
+        child_of(sa, child)
+        for sa in sections_of(section)
+        for child in sections_of(sa.get("child-sas"))
+        if child.get("state") in UP and child.get("name")
+    ]
 
 
 def child_of(sa: Message, child: Message) -> ChildSa:
     """One child; SPIs, marks and if_ids are hexadecimal without 0x, everything else decimal."""
-    keys = ("mark-in", "mark-out", "if-id-in", "if-id-out")
-    mark_in, mark_out, if_id_in, if_id_out = (number(child.get(name), 16) for name in keys)
+    names = ("mark_in", "mark_out", "if_id_in", "if_id_out")
+    keys: dict[str, Any] = {name: number(child.get(name.replace("_", "-")), 16) for name in names}
     return ChildSa(
         DAEMON,
         child["name"],
-        me=end_address(sa.get("local-host")),
-        peer=end_address(sa.get("remote-host")),
-        spi_in=number(child.get("spi-in"), 16),
-        spi_out=number(child.get("spi-out"), 16),
-        reqid=number(child.get("reqid")),
-        unique_id=number(sa.get("uniqueid")),
-        mark_in=mark_in,
-        mark_out=mark_out,
-        if_id_in=if_id_in,
-        if_id_out=if_id_out,
+        end_address(sa.get("local-host")),
+        end_address(sa.get("remote-host")),
+        number(child.get("spi-in"), 16),
+        number(child.get("spi-out"), 16),
+        number(child.get("reqid")),
+        number(sa.get("uniqueid")),
+        **keys,
         remote_ts=networks(child.get("remote-ts")),
         ids=(str(sa.get("local-id", "")), str(sa.get("remote-id", ""))),
-        wants_device=bool(mark_in or mark_out or if_id_in or if_id_out),
+        wants_device=any(keys.values()),
     )
 
 

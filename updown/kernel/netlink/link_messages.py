@@ -8,30 +8,8 @@ from __future__ import annotations
 
 import struct
 
-from updown.kernel.netlink.wire import (
-    ACK,
-    AF_INET,
-    AF_INET6,
-    CREATE,
-    DUMP,
-    EXCLUSIVE,
-    REPLACE,
-    REQUEST,
-    Request,
-    address,
-    attribute,
-    attribute_be32,
-    attribute_text,
-    attribute_u32,
-    attributes,
-    be32,
-    family_of,
-    malformed,
-    pack_address,
-    split_prefix,
-    text,
-    u32,
-)
+from updown.kernel.netlink import wire
+from updown.kernel.netlink.wire import Request
 from updown.model.objects import Link
 
 NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
@@ -41,16 +19,8 @@ _IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, change mas
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 
 _IFF_UP = 1
-_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = (
-    3,
-    4,
-    10,
-    18,
-    20,
-    28,
-    29,
-)
-_IFLA_OPERSTATE = 16
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE = 3, 4, 10, 16
+_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 20, 28, 29
 _DORMANT, _UP = b"\x05", b"\x06"  # IF_OPER_*
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS: a third of the answer
 _INFO_KIND, _INFO_DATA = 1, 2
@@ -60,31 +30,24 @@ _VRF_TABLE = 1
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NO_DAD = 2  # IFA_F_NODAD
+UNIVERSE, _HOST = 0, 254  # rtm_scope, which addresses have too
 
-
-_UNIVERSE, _HOST = 0, 254  # rtm_scope, which addresses have too
-
-CHANGE = REQUEST | ACK
+CHANGE = wire.REQUEST | wire.ACK
 
 
 def family_number(number: int) -> int:
     """AF_* of 4, 6 or 0 (both)."""
-    return {0: 0, 4: AF_INET, 6: AF_INET6}[number]
+    return {0: 0, 4: wire.AF_INET, 6: wire.AF_INET6}[number]
 
 
 # Links
 
 
-def link_get(name: str) -> Request:
-    """One link by its name (an alternative name is not looked for)."""
-    wanted = attribute_text(_IFLA_IFNAME, name) + attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
-    return Request(GET_LINK, REQUEST, _IFINFO.pack(0, 0, 0, 0, 0) + wanted)
-
-
-def link_get_index(index: int) -> Request:
-    """One link by its index."""
-    wanted = attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
-    return Request(GET_LINK, REQUEST, _IFINFO.pack(0, 0, index, 0, 0) + wanted)
+def link_get(name: str = "", index: int = 0) -> Request:
+    """One link by its name (an alternative name is not looked for), else by its index."""
+    wanted = wire.attribute_text(_IFLA_IFNAME, name) if name else b""
+    wanted += wire.attribute_u32(_IFLA_EXT_MASK, _SKIP_STATISTICS)
+    return Request(GET_LINK, wire.REQUEST, _header(index) + wanted)
 
 
 def link_add(link: Link) -> Request:
@@ -92,12 +55,9 @@ def link_add(link: Link) -> Request:
 
     Without `alias`: the kernel ignores one at creation (rtnl_create_link, net/core/rtnetlink.c).
     """
-    header = _IFINFO.pack(0, 0, 0, _IFF_UP if link.up else 0, _IFF_UP if link.up else 0)
-    return Request(
-        NEW_LINK,
-        CHANGE | CREATE | EXCLUSIVE,
-        header + attribute_text(_IFLA_IFNAME, link.name) + _mtu(link.mtu) + _link_info(link),
-    )
+    name = wire.attribute_text(_IFLA_IFNAME, link.name)
+    payload = _header(0, link.up or None) + name + wire.given_u32(_IFLA_MTU, link.mtu) + _link_info(link)
+    return Request(NEW_LINK, CHANGE | wire.CREATE | wire.EXCLUSIVE, payload)
 
 
 def link_change(index: int, link: Link) -> Request:
@@ -105,9 +65,8 @@ def link_change(index: int, link: Link) -> Request:
 
     It neither renames nor sets down nor clears an alias.
     """
-    header = _IFINFO.pack(0, 0, index, _IFF_UP if link.up else 0, _IFF_UP if link.up else 0)
-    alias = attribute(_IFLA_IFALIAS, link.alias.encode("utf-8", "surrogateescape")) if link.alias else b""
-    return Request(NEW_LINK, CHANGE, header + _mtu(link.mtu) + alias + _link_info(link))
+    set_too = link_set(index, link.up or None, link.mtu, link.alias or None).payload
+    return Request(NEW_LINK, CHANGE, set_too + _link_info(link))
 
 
 def link_set(
@@ -122,90 +81,81 @@ def link_set(
 
     The kernel takes the master before it sets the link up (do_setlink, net/core/rtnetlink.c).
     """
-    header = _IFINFO.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
-    named = b"" if alias is None else attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
-    enslaved = attribute_u32(_IFLA_MASTER, master) if master else b""
-    state = b"" if dormant is None else attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
-    return Request(NEW_LINK, CHANGE, header + _mtu(mtu) + named + enslaved + state)
+    named = b"" if alias is None else wire.attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
+    state = b"" if dormant is None else wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
+    numbers = wire.given_u32(_IFLA_MTU, mtu) + wire.given_u32(_IFLA_MASTER, master)
+    return Request(NEW_LINK, CHANGE, _header(index, up) + numbers + named + state)
 
 
 def link_move(index: int, namespace: int) -> Request:
     """Into the network namespace with this open descriptor; EEXIST if a link there has its name. The index may change."""
-    return Request(NEW_LINK, CHANGE, _IFINFO.pack(0, 0, index, 0, 0) + attribute_u32(_IFLA_NET_NS_FD, namespace))
+    return Request(NEW_LINK, CHANGE, _header(index) + wire.attribute_u32(_IFLA_NET_NS_FD, namespace))
 
 
 def link_delete(index: int) -> Request:
     """Removal by index: a name may be another device's by now."""
-    return Request(DELETE_LINK, CHANGE, _IFINFO.pack(0, 0, index, 0, 0))
+    return Request(DELETE_LINK, CHANGE, _header(index))
 
 
-def _mtu(mtu: int) -> bytes:
-    return attribute_u32(_IFLA_MTU, mtu) if mtu > 0 else b""
+def _header(index: int, up: bool | None = None) -> bytes:
+    """Of a link's message; `up` None leaves that as is."""
+    return _IFINFO.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
 
 
 def _link_info(link: Link) -> bytes:
+    data = b""
     if link.kind in ("vti", "vti6"):
         size = 4 if link.kind == "vti" else 16
-        data = attribute_u32(_VTI_LINK, link.parent) if link.parent else b""
-        data += attribute_be32(_VTI_IKEY, link.ikey) + attribute_be32(_VTI_OKEY, link.okey)
-        data += attribute(_VTI_LOCAL, _end(link.local, size)) + attribute(_VTI_REMOTE, _end(link.remote, size))
+        data = wire.given_u32(_VTI_LINK, link.parent)
+        for kind, key in ((_VTI_IKEY, link.ikey), (_VTI_OKEY, link.okey)):
+            data += wire.attribute_u32(kind, key, "big")
+        for kind, end in ((_VTI_LOCAL, link.local), (_VTI_REMOTE, link.remote)):
+            # empty is any; an end of the other family goes to the kernel as it is, which refuses it
+            data += wire.attribute(kind, wire.pack_address(end) if end else bytes(size))
     elif link.kind == "xfrm":
-        data = attribute_u32(_XFRM_LINK, link.parent) if link.parent else b""
-        data += attribute(_XFRM_EXTERNAL, b"") if link.external else attribute_u32(_XFRM_IF_ID, link.if_id)
-    else:
-        data = b""
-    kind = attribute(_INFO_KIND, link.kind.encode("ascii", "replace"))
-    return attribute(_IFLA_LINKINFO, kind + (attribute(_INFO_DATA, data) if data else b""))
-
-
-def _end(end: str, size: int) -> bytes:
-    """A tunnel end; empty is any. One of the other family goes to the kernel as it is, which refuses it."""
-    return pack_address(end) if end else bytes(size)
+        data = wire.given_u32(_XFRM_LINK, link.parent)
+        data += wire.attribute(_XFRM_EXTERNAL, b"") if link.external else wire.attribute_u32(_XFRM_IF_ID, link.if_id)
+    info = wire.attribute(_INFO_KIND, link.kind.encode("ascii", "replace"))
+    return wire.attribute(_IFLA_LINKINFO, info + (wire.attribute(_INFO_DATA, data) if data else b""))
 
 
 def decode_link(payload: bytes) -> Link:
     """The link of an RTM_NEWLINK message."""
     if len(payload) < _IFINFO.size:
-        raise malformed("link")
+        raise wire.malformed("link")
     _, _, index, flags, _ = _IFINFO.unpack_from(payload)
-    found = attributes(payload, _IFINFO.size)
-    info = attributes(found.get(_IFLA_LINKINFO, b""))
-    data = attributes(info.get(_INFO_DATA, b""))
+    found = wire.attributes(payload, _IFINFO.size)
+    info = wire.attributes(found.get(_IFLA_LINKINFO, b""))
+    data = wire.attributes(info.get(_INFO_DATA, b""))
     link = Link(
-        name=text(found, _IFLA_IFNAME),
-        kind=text(info, _INFO_KIND),
+        name=wire.text(found, _IFLA_IFNAME),
+        kind=wire.text(info, _INFO_KIND),
         ifindex=index,
-        mtu=u32(found, _IFLA_MTU),
+        mtu=wire.u32(found, _IFLA_MTU),
         up=bool(flags & _IFF_UP),
-        alias=text(found, _IFLA_IFALIAS),
+        alias=wire.text(found, _IFLA_IFALIAS),
         dormant=found.get(_IFLA_OPERSTATE) == _DORMANT,
     )
     if link.kind in ("vti", "vti6"):
-        return link._replace(
-            local=address(data, _VTI_LOCAL),
-            remote=address(data, _VTI_REMOTE),
-            ikey=be32(data, _VTI_IKEY),
-            okey=be32(data, _VTI_OKEY),
-            parent=u32(data, _VTI_LINK),
-        )
+        local, remote = wire.address(data, _VTI_LOCAL), wire.address(data, _VTI_REMOTE)
+        ikey, okey = wire.u32(data, _VTI_IKEY, "big"), wire.u32(data, _VTI_OKEY, "big")
+        return link._replace(local=local, remote=remote, ikey=ikey, okey=okey, parent=wire.u32(data, _VTI_LINK))
     if link.kind == "xfrm":
-        return link._replace(
-            parent=u32(data, _XFRM_LINK),
-            if_id=u32(data, _XFRM_IF_ID),
-            external=_XFRM_EXTERNAL in data,
-        )
+        parent, if_id = wire.u32(data, _XFRM_LINK), wire.u32(data, _XFRM_IF_ID)
+        return link._replace(parent=parent, if_id=if_id, external=_XFRM_EXTERNAL in data)
     return link
 
 
 def decode_master(payload: bytes) -> int:
     """The index of the device that a link belongs to (a VRF, a bridge); 0 without one."""
-    return u32(attributes(payload, _IFINFO.size), _IFLA_MASTER)
+    return wire.u32(wire.attributes(payload, _IFINFO.size), _IFLA_MASTER)
 
 
 def decode_vrf_table(payload: bytes) -> int:
     """The routing table of a VRF device; 0 for another kind."""
-    info = attributes(attributes(payload, _IFINFO.size).get(_IFLA_LINKINFO, b""))
-    return u32(attributes(info.get(_INFO_DATA, b"")), _VRF_TABLE) if text(info, _INFO_KIND) == "vrf" else 0
+    info = wire.attributes(wire.attributes(payload, _IFINFO.size).get(_IFLA_LINKINFO, b""))
+    data = wire.attributes(info.get(_INFO_DATA, b""))
+    return wire.u32(data, _VRF_TABLE) if wire.text(info, _INFO_KIND) == "vrf" else 0
 
 
 # Addresses
@@ -216,7 +166,7 @@ def address_add(index: int, interface: str, replace: bool = False) -> Request:
 
     Scope as iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides.
     """
-    flags = CREATE | (REPLACE if replace else EXCLUSIVE)
+    flags = wire.CREATE | (wire.REPLACE if replace else wire.EXCLUSIVE)
     return Request(NEW_ADDRESS, CHANGE | flags, _interface(index, interface))
 
 
@@ -227,25 +177,25 @@ def address_delete(index: int, interface: str) -> Request:
 
 def _interface(index: int, interface: str) -> bytes:
     ours, _, peer = interface.partition(" peer ")
-    packed, length = split_prefix(peer or ours)
-    local = pack_address(ours) if peer else packed
-    scope = _HOST if len(packed) == 4 and packed[0] == 127 else _UNIVERSE
-    header = _IFADDR.pack(family_of(packed), length, 0 if len(packed) == 4 else _NO_DAD, scope, index)
-    return header + attribute(_IFA_LOCAL, local) + attribute(_IFA_ADDRESS, packed)
+    packed, length = wire.split_prefix(peer or ours)
+    local = wire.pack_address(ours) if peer else packed
+    scope = _HOST if len(packed) == 4 and packed[0] == 127 else UNIVERSE
+    header = _IFADDR.pack(wire.family_of(packed), length, 0 if len(packed) == 4 else _NO_DAD, scope, index)
+    return header + wire.attribute(_IFA_LOCAL, local) + wire.attribute(_IFA_ADDRESS, packed)
 
 
 def addresses_get(index: int, family: int = 0) -> Request:
     """A dump of one device's addresses; `family` is 4, 6 or 0 (both). Before Linux 4.20 the dump is of all devices."""
-    return Request(GET_ADDRESS, REQUEST | DUMP, _IFADDR.pack(family_number(family), 0, 0, 0, index))
+    return Request(GET_ADDRESS, wire.REQUEST | wire.DUMP, _IFADDR.pack(family_number(family), 0, 0, 0, index))
 
 
 def decode_address(payload: bytes) -> tuple[int, str]:
     """Device index and our address in interface notation."""
     if len(payload) < _IFADDR.size:
-        raise malformed("address")
+        raise wire.malformed("address")
     _, length, _, _, index = _IFADDR.unpack_from(payload)
-    found = attributes(payload, _IFADDR.size)
-    ours, peer = address(found, _IFA_LOCAL), address(found, _IFA_ADDRESS)
+    found = wire.attributes(payload, _IFADDR.size)
+    ours, peer = wire.address(found, _IFA_LOCAL), wire.address(found, _IFA_ADDRESS)
     if not ours and not peer:
-        raise malformed("address")
+        raise wire.malformed("address")
     return index, f"{ours} peer {peer}/{length}" if ours and peer and ours != peer else f"{ours or peer}/{length}"

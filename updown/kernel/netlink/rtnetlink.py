@@ -69,7 +69,7 @@ class Netlink(Lookup):
 
     def link_at(self, index: int) -> Link | None:
         """The link with this index, None without one."""
-        return self._link(rt.link_get_index(index), f"link {index}")
+        return self._link(rt.link_get(index=index), f"link {index}")
 
     def _link(self, request: Request, what: str) -> Link | None:
         try:

@@ -7,23 +7,10 @@ from __future__ import annotations
 
 import struct
 
+from updown.kernel.netlink import wire
 from updown.kernel.netlink.link_messages import CHANGE, family_number
-from updown.kernel.netlink.wire import (
-    CREATE,
-    DUMP,
-    EXCLUSIVE,
-    REQUEST,
-    Request,
-    address,
-    attribute,
-    attribute_text,
-    attribute_u32,
-    attributes,
-    malformed,
-    split_prefix,
-    text,
-    u32,
-)
+from updown.kernel.netlink.route_messages import table_number
+from updown.kernel.netlink.wire import Request
 from updown.model.objects import Rule
 
 NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
@@ -34,12 +21,11 @@ _OIFNAME, _TUN_ID, _SUPPRESS, _L3MDEV, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT = 1
 _OTHER_CONDITIONS = (_DST, _TUN_ID, _OIFNAME, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT)
 _TO_TABLE, _INVERT = 1, 2  # FR_ACT_TO_TBL, FIB_RULE_INVERT
 _NOTHING = 0xFFFFFFFF  # suppresses no route
-_TABLE_IN_ATTRIBUTE = 252  # RT_TABLE_COMPAT
 
 
 def rule_add(rule: Rule) -> Request:
     """A rule to look into a table; EEXIST if its like is there (Linux 4.16; before, a second one)."""
-    return Request(NEW_RULE, CHANGE | CREATE | EXCLUSIVE, _rule(rule))
+    return Request(NEW_RULE, CHANGE | wire.CREATE | wire.EXCLUSIVE, _rule(rule))
 
 
 def rule_delete(rule: Rule) -> Request:
@@ -49,40 +35,39 @@ def rule_delete(rule: Rule) -> Request:
 
 def rules_get(family: int) -> Request:
     """A dump of family 4 or 6."""
-    return Request(GET_RULE, REQUEST | DUMP, _RULE.pack(family_number(family), 0, 0, 0, 0, 0, 0, 0, 0))
+    return Request(GET_RULE, wire.REQUEST | wire.DUMP, _RULE.pack(family_number(family), 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def _rule(rule: Rule) -> bytes:
-    packed, length = split_prefix(rule.source) if rule.source else (b"", 0)
-    table = rule.table if rule.table < 256 else _TABLE_IN_ATTRIBUTE
-    payload = _RULE.pack(family_number(rule.family), 0, length, 0, table, 0, 0, _TO_TABLE, 0)
-    payload += attribute(_SRC, packed) if length else b""
-    payload += attribute_text(_IIFNAME, rule.iif) if rule.iif else b""
-    payload += attribute_u32(_PRIORITY, rule.priority) + attribute_u32(_TABLE, rule.table)
+    packed, length = wire.split_prefix(rule.source) if rule.source else (b"", 0)
+    payload = _RULE.pack(family_number(rule.family), 0, length, 0, table_number(rule.table), 0, 0, _TO_TABLE, 0)
+    payload += wire.attribute(_SRC, packed) if length else b""
+    payload += wire.attribute_text(_IIFNAME, rule.iif) if rule.iif else b""
+    payload += wire.attribute_u32(_PRIORITY, rule.priority) + wire.attribute_u32(_TABLE, rule.table)
     if rule.fwmask:
-        payload += attribute_u32(_FWMARK, rule.fwmark) + attribute_u32(_FWMASK, rule.fwmask)
-    return payload + attribute(_PROTOCOL, bytes((rule.protocol,)))
+        payload += wire.attribute_u32(_FWMARK, rule.fwmark) + wire.attribute_u32(_FWMASK, rule.fwmask)
+    return payload + wire.attribute(_PROTOCOL, bytes((rule.protocol,)))
 
 
 def decode_rule(payload: bytes) -> Rule | None:
     """The rule of an RTM_NEWRULE message; None for one that does, or asks, something else than ours may."""
     if len(payload) < _RULE.size:
-        raise malformed("rule")
+        raise wire.malformed("rule")
     family, _, length, tos, table, _, _, action, flags = _RULE.unpack_from(payload)
-    found = attributes(payload, _RULE.size)
+    found = wire.attributes(payload, _RULE.size)
     if action != _TO_TABLE or tos or flags & _INVERT or any(kind in found for kind in _OTHER_CONDITIONS):
         return None
-    if found.get(_L3MDEV, b"\0") != b"\0" or (_SUPPRESS in found and u32(found, _SUPPRESS) != _NOTHING):
+    if found.get(_L3MDEV, b"\0") != b"\0" or (_SUPPRESS in found and wire.u32(found, _SUPPRESS) != _NOTHING):
         return None
-    source = address(found, _SRC)
+    source = wire.address(found, _SRC)
     return Rule(
         family=6 if family == family_number(6) else 4,
         device="",
-        table=u32(found, _TABLE) or table,
-        priority=u32(found, _PRIORITY),
+        table=wire.u32(found, _TABLE) or table,
+        priority=wire.u32(found, _PRIORITY),
         source=f"{source}/{length}" if source and length else "",
-        iif=text(found, _IIFNAME),
-        fwmark=u32(found, _FWMARK),
-        fwmask=u32(found, _FWMASK),
+        iif=wire.text(found, _IIFNAME),
+        fwmark=wire.u32(found, _FWMARK),
+        fwmask=wire.u32(found, _FWMASK),
         protocol=found.get(_PROTOCOL, b"\0")[0],
     )

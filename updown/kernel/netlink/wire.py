@@ -9,6 +9,7 @@ from __future__ import annotations
 import _socket
 import errno
 import struct
+import sys
 
 from updown.model.errors import KernelError
 from updown.model.record import NamedTuple
@@ -24,13 +25,17 @@ AF_INET, AF_INET6 = 2, 10
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
-_NUMBER = struct.Struct("=I")
-_KEY = struct.Struct(">I")
 _STATUS = struct.Struct("=i")
 _TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _EXTENDED_TEXT = 1  # NLMSGERR_ATTR_MSG
 
 Attributes = dict[int, bytes]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Order = Literal["little", "big"]
 
 
 class Request(NamedTuple):
@@ -105,21 +110,17 @@ def attribute(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(length, kind) + value + bytes(-length & 3)
 
 
-def attribute_u32(kind: int, value: int) -> bytes:
-    """A 32-bit attribute in the machine's order. Raises KernelError (EINVAL) out of range."""
-    return attribute(kind, _pack(_NUMBER, value))
-
-
-def attribute_be32(kind: int, value: int) -> bytes:
-    """A 32-bit attribute in network order: the keys of tunnels. Raises KernelError (EINVAL) out of range."""
-    return attribute(kind, _pack(_KEY, value))
-
-
-def _pack(form: struct.Struct, value: int) -> bytes:
+def attribute_u32(kind: int, value: int, order: Order = sys.byteorder) -> bytes:
+    """A 32-bit attribute; the keys of tunnels are in network order, "big". Raises KernelError (EINVAL) out of range."""
     try:
-        return form.pack(value)
-    except struct.error:
+        return attribute(kind, value.to_bytes(4, order))
+    except OverflowError:
         raise KernelError(f"netlink: {value} does not fit into 32 bits", errno.EINVAL) from None
+
+
+def given_u32(kind: int, value: int) -> bytes:
+    """The same, but nothing for 0."""
+    return attribute_u32(kind, value) if value else b""
 
 
 def attribute_text(kind: int, value: str) -> bytes:
@@ -140,24 +141,12 @@ def attributes(data: bytes, start: int = 0) -> Attributes:
     return found
 
 
-def u32(found: Attributes, kind: int) -> int:
-    """A 32-bit attribute in the machine's order; 0 where absent."""
-    return _unpack(_NUMBER, found, kind)
-
-
-def be32(found: Attributes, kind: int) -> int:
-    """A 32-bit attribute in network order; 0 where absent."""
-    return _unpack(_KEY, found, kind)
-
-
-def _unpack(form: struct.Struct, found: Attributes, kind: int) -> int:
-    value = found.get(kind)
-    if value is None:
-        return 0
+def u32(found: Attributes, kind: int, order: Order = sys.byteorder) -> int:
+    """A 32-bit attribute; 0 where absent."""
+    value = found.get(kind, bytes(4))
     if len(value) != 4:
         raise malformed(f"number (attribute {kind})")
-    number: int = form.unpack(value)[0]
-    return number
+    return int.from_bytes(value, order)
 
 
 def text(found: Attributes, kind: int) -> str:
@@ -167,15 +156,11 @@ def text(found: Attributes, kind: int) -> str:
 
 def address(found: Attributes, kind: int) -> str:
     """An address attribute of 4 or 16 bytes as canonical text; empty where absent."""
-    value = found.get(kind)
-    return "" if value is None else unpack_address(value)
+    return unpack_address(found[kind]) if kind in found else ""
 
 
 def pack_address(value: str) -> bytes:
-    """4 or 16 bytes of an address in any accepted form, without zone or prefix length.
-
-    Raises KernelError (EINVAL) if it is none.
-    """
+    """4 or 16 bytes of an address in any accepted form, without zone or prefix length; raises KernelError (EINVAL)."""
     try:
         return _socket.inet_pton(AF_INET6 if ":" in value else AF_INET, value)
     except (OSError, ValueError):

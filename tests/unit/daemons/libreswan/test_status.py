@@ -135,7 +135,7 @@ def script(folder: Path, text: str) -> str:
 
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "processes", lambda _: {4711: 99})
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {4711: 99})
     monkeypatch.setattr(status, "PID_FILE", "/nonexistent")
 
 
@@ -166,7 +166,7 @@ def test_without_a_process_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> N
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(status, "processes", lambda _: {})
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {})
     monkeypatch.setattr(subprocess, "run", never)
     assert status.ask().state == ABSENT
 
@@ -181,7 +181,7 @@ def test_another_namespace_s_pluto_is_not_asked(tmp_path: Path, monkeypatch: pyt
 
 
 def test_of_two_plutos_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "processes", lambda _: {9: 1, 4: 2})
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {9: 1, 4: 2})
     said = status.ask()
     assert (said.state, said.since) == (SILENT, 2)
     assert said.why == "2 processes of pluto run here (4, 9), and one alone can be asked"

@@ -69,7 +69,7 @@ def test_every_variable_of_the_contract_has_one_row(variable: str) -> None:
 
 
 def test_every_numbered_variable_of_the_contract_has_a_series() -> None:
-    assert [series.prefix for series in SERIES] == NUMBERED
+    assert list(SERIES) == NUMBERED
 
 
 QUIRKS: dict[str, tuple[dict[str, str], str, Any]] = {

@@ -104,7 +104,7 @@ class Charon:
 @pytest.fixture
 def charon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Charon]]:
     path = tmp_path / "vici"
-    monkeypatch.setattr(vici, "processes", lambda _: {os.getpid(): 17})
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {os.getpid(): 17})
     monkeypatch.setattr(vici, "SOCKETS", ("/nonexistent", str(path)))
     made: list[Charon] = []
 
@@ -187,12 +187,12 @@ def test_waiting_is_bounded_however_slowly_it_answers(tmp_path: Path) -> None:
 
 
 def test_no_process_no_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vici, "processes", lambda _: {})
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {})
     assert vici.ask().state == ABSENT
 
 
 def test_of_two_charons_none_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vici, "processes", lambda _: {9: 1, 4: 2})
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {9: 1, 4: 2})
     assert vici.ask().why == "2 processes of charon run here (4, 9), and one alone can be asked"
 
 

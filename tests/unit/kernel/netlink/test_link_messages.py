@@ -110,7 +110,7 @@ def test_links_are_asked_for_and_deleted(wanted: str, number: int) -> None:
     by_name = theirs(ifinfmsg, rt.link_get(wanted))
     assert by_name.get_attr("IFLA_IFNAME") == wanted
     assert (rt.link_get(wanted).type, rt.link_get(wanted).flags) == (18, NLM_F_REQUEST)
-    assert theirs(ifinfmsg, rt.link_get_index(number))["index"] == number
+    assert theirs(ifinfmsg, rt.link_get(index=number))["index"] == number
     gone = rt.link_delete(number)
     assert (gone.type, gone.flags) == (17, NLM_F_REQUEST | NLM_F_ACK)
     assert theirs(ifinfmsg, gone)["index"] == number
