@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, cast
 
@@ -21,6 +22,7 @@ from updown.ledger.store import Ledger
 from updown.model.claims import Claim
 from updown.model.errors import KernelError
 from updown.model.objects import Route
+from updown.serve import StateDir, opened, serve_event
 from updown.settings.file import Line, parse
 
 WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
@@ -167,8 +169,6 @@ class Machine:
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.serve.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.clean.Netlink", lambda: self.kernel)
-        patch.setattr("updown.commands.status.Netlink", lambda: self.kernel)
 
     @property
     def arguments(self) -> Arguments:
@@ -192,6 +192,15 @@ class Machine:
         context = daemons.read(environment)
         with self.ledger() as ledger:
             return event.run(context, self.lines, ledger, cast(Netlink, self.kernel), self.now, dry)
+
+    def serve(self, environment: Environment, dry: bool = False, config: str = "") -> Report:
+        """One event, as the hook runs it."""
+        arguments = self.arguments
+        return serve_event(daemons.read(environment), environment, arguments.state_dir, config or arguments.config, dry)
+
+    def opened(self) -> AbstractContextManager[Ledger]:
+        """The ledger as sub-commands open it: locked, with nothing waiting."""
+        return opened(StateDir(str(self.folder), "1", cast(Netlink, self.kernel), {}), (), dry=False)
 
     def send_all(self, environments: list[Environment]) -> list[Report]:
         """Several events, one after the other."""

@@ -12,7 +12,7 @@ from typing import Any, Callable
 import pytest
 
 from tests.kit.machine import Environment, Machine, MortalLedger, SwiftMachine
-from updown import daemons, serve
+from updown import serve
 from updown.event import Report
 from updown.kernel import journal
 from updown.ledger import clock, spool
@@ -69,7 +69,7 @@ class SpooledMachine(SwiftMachine):
     def send(self, environment: Environment, dry: bool = False) -> Report:
         """One event, as the hook runs it."""
         self.moments = []
-        return serve.serve_event(self.arguments, daemons.read(environment), dry, environment)
+        return self.serve(environment, dry)
 
     def held_up(self, environment: Environment, how: str, at: int) -> tuple[bool, bool]:
         """It cannot be served now. Whether it succeeded, and whether it counts: now, or when the next one has the lock."""

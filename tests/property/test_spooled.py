@@ -15,7 +15,6 @@ from tests.kit.sequences import Daemon, Mishap, Run, Steps, Wrong, check, made_f
 from tests.kit.spooled import KEPT, SpooledMachine
 from tests.property.test_sequences import DAEMONS, LOTS, SEED
 from updown.model.errors import Conflict
-from updown.serve import open_for_command
 
 SEQUENCES = 1_000
 
@@ -39,7 +38,7 @@ class Spooled(Run):
         """Somebody takes the lock who has nothing else to do, as `vti-updown reconcile`."""
         if self.queue:
             self.log.append("   flush")
-            with open_for_command(self.machine.arguments, self.machine.kernel, dry=False):  # type: ignore[arg-type]
+            with self.machine.opened():
                 pass
             self.counted()
             self.compare()

@@ -20,7 +20,6 @@ from tests import TOP
 from tests.kit.kernel_model import Kernel
 from tests.kit.machine import EAST6, NOW, THIRD, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
 from updown import daemons, hook
-from updown.commands.arguments import Arguments
 from updown.kernel import journal
 from updown.ledger import clock
 from updown.ledger.file import open_ledger
@@ -235,7 +234,7 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
     machine.send_all(establish(SHARED))
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
-    report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    report = machine.serve(call(OTHER, "up"))
     assert ("10.3.0.0/24", "vti5") in machine.routes()
     assert [claim.connection for claim in machine.claims()] == ["u"]
     if case in EMPTY:
@@ -244,14 +243,14 @@ def test_a_damaged_ledger_is_set_aside_and_the_event_served(machine: Machine, ca
         (aside,) = ledger.parent.glob("ledger.damaged-*")
         assert report.warnings[0].startswith("the ledger was damaged (")
         assert str(aside) in report.warnings[0]
-    again = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
+    again = machine.serve(call(OTHER, "up"))
     assert (again.operations, again.warnings) == ((), ())
 
 
 def test_a_ledger_that_is_missing_is_made_without_a_word(machine: Machine) -> None:
     """So it is at the first event since boot."""
     for name in ("ledger", "lock", ""):
-        report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")))
+        report = machine.serve(call(OTHER, "up"))
         assert report.warnings == ()
         if name:
             (machine.folder / "net-1" / name).unlink()
@@ -263,7 +262,7 @@ def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: 
     ledger = machine.folder / "net-1" / "ledger"
     ledger.write_bytes(DAMAGED[case](ledger.read_bytes()))
     before = ledger.read_bytes()
-    report = serve_event(machine.arguments, daemons.read(call(OTHER, "up")), dry=True)
+    report = machine.serve(call(OTHER, "up"), dry=True)
     assert ("was empty" if case in EMPTY else "cannot be read") in report.warnings[0]
     assert ledger.read_bytes() == before
     assert list(ledger.parent.glob("ledger.damaged-*")) == []
@@ -334,7 +333,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
     machine.send_all(before)
     files = {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()}
     start = machine.kernel.picture()
-    report = serve_event(machine.arguments, daemons.read(last), dry=True)
+    report = machine.serve(last, dry=True)
     assert machine.kernel.picture() == start
     assert {path: path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()} == files
     assert machine.send(last).operations == report.operations
@@ -342,8 +341,8 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
 
 @pytest.mark.usefixtures("machine")
 def test_a_dry_run_needs_no_state_directory(tmp_path: Path) -> None:
-    arguments = Arguments(state_dir=str(tmp_path / "nowhere"))
-    assert serve_event(arguments, daemons.read(call(FULL, "up")), dry=True).operations
+    environment = call(FULL, "up")
+    assert serve_event(daemons.read(environment), environment, str(tmp_path / "nowhere"), dry=True).operations
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -43,7 +43,7 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
 def replay_one(arguments: Arguments, variables: Mapping[str, str], dry: bool) -> None:
     """Run one event and show it."""
     context = daemons.read(variables)
-    report = serve_event(arguments, context, dry, variables)
+    report = serve_event(context, variables, arguments.state_dir, arguments.config, dry)
     if arguments.json:
         print(json.dumps(report_json(context, report)))
     elif arguments.command == "explain":

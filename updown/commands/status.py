@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import netnses
 from updown.kernel.netlink import dumps
-from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, spool
-from updown.ledger.file import STATE_DIR, folder
 from updown.ledger.liveness import is_silent, is_up
 from updown.ledger.store import Ledger
 from updown.model import errors
@@ -21,7 +19,7 @@ from updown.model.objects import Link, has_our_alias, is_any
 from updown.model.resources import Device, follows_tunnels
 from updown.model.values import escaped
 from updown.output.report import JSON_VERSION, claim_json
-from updown.serve import namespace_name, open_for_command
+from updown.serve import opened, present_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """Print both tables, or JSON."""
-    with Netlink() as netlink, open_for_command(arguments, netlink, dry=True) as ledger:
+    with present_state(arguments.state_dir) as place, opened(place, (), dry=True) as ledger:
         held = list(ledger.claims())
         names = {claim.device for claim in held if claim.device} | made_devices(ledger)
         note = ledger.note
@@ -39,8 +37,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
                 names |= {link.name for link in dumps.links(netns) if has_our_alias(link)}
         except UpdownError as error:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
-        devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
-        waiting = len(spool.waiting_events(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
+        devices = [device_row(name, place.netlink.link(name), held, ledger) for name in sorted(names)]
+        waiting = len(spool.waiting_events(place.path))
     booted = clock.booted()
     if arguments.json:
         print(

@@ -31,6 +31,16 @@ def operation_json(operation: Operation) -> dict[str, Any]:
     }
 
 
+def report_fields(report: Report) -> dict[str, Any]:
+    """What every sub-command that changes something says to programs."""
+    return {
+        "version": JSON_VERSION,
+        "operations": [operation_json(operation) for operation in report.operations],
+        "warnings": list(report.warnings),
+        "remarks": list(report.remarks),
+    }
+
+
 def hook_lines(report: Report) -> list[str]:
     """One line an effect, as the command that would do it; then warnings and remarks."""
     head = prefix(report.connection)
@@ -87,19 +97,10 @@ def claim_text(claim: Claim) -> str:
 
 
 def report_json(context: Context, report: Report) -> dict[str, Any]:
-    """The report for programs."""
-    return {
-        "version": JSON_VERSION,
-        "daemon": context.daemon,
-        "connection": context.connection,
-        "verb": context.verb.text,
-        "operations": [operation_json(operation) for operation in report.operations],
-        "warnings": list(report.warnings),
-        "remarks": list(report.remarks),
-        "claims": [
-            {"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims
-        ],
-    }
+    """The report of an event for programs."""
+    claims = [{"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims]
+    event = {"daemon": context.daemon, "connection": context.connection, "verb": context.verb.text}
+    return {**report_fields(report), **event, "claims": claims}
 
 
 def claim_json(claim: Claim, booted: int) -> dict[str, Any]:

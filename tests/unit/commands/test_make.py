@@ -40,8 +40,6 @@ Command = Callable[..., int]
 @pytest.fixture
 def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Command:
     """`vti-updown WORD...` on this machine, with its settings."""
-    for module in ("commands.make", "commands.adopt"):
-        monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
     monkeypatch.setattr(make, "settings_lines", lambda _: machine.lines)
 
     def execute(*given: str) -> int:

@@ -38,7 +38,6 @@ def dead(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return {device: "does not answer" if far in silent else "" for device, far in targets.items()}
 
     monkeypatch.setattr(ping, "ping", ask)
-    monkeypatch.setattr(module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr(module, "settings_lines", lambda _: machine.lines)
     return silent
 

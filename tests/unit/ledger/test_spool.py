@@ -13,7 +13,7 @@ import pytest
 from tests.kit.charon import Child, charon_call
 from tests.kit.kernel_model import Kill
 from tests.kit.machine import THIRD, Environment, Machine, Tunnel, call, establish
-from updown import daemons, event, hook
+from updown import event, hook
 from updown.commands.arguments import Arguments
 from updown.event import Report
 from updown.kernel import journal
@@ -21,7 +21,6 @@ from updown.ledger import clock, spool
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import Conflict, Locked, Refused, StateError, UpdownError
 from updown.output.lines import folded
-from updown.serve import open_for_command, serve_event
 
 ONE = Tunnel(shared="yes", address="10.99.0.1/30")
 TWO = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", shared="yes", address="10.99.0.1/30", reqid=16392)
@@ -46,7 +45,7 @@ def journalled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def live(machine: Machine, environment: Environment) -> Report:
     """An event as the hook runs it."""
-    return serve_event(machine.arguments, daemons.read(environment), environ=environment)
+    return machine.serve(environment)
 
 
 def held_up(machine: Machine, *environments: Environment) -> None:
@@ -282,7 +281,7 @@ def test_an_event_that_the_holder_applied_as_it_let_go_is_done(
         real(*arguments)
         holder.__exit__(None, None, None)
 
-    holder = open_for_command(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder = machine.opened()
     holder.__enter__()
     monkeypatch.setattr(spool, "write_event", keep)
     report = live(machine, call(ONE, "up"))
@@ -296,7 +295,7 @@ def test_an_event_that_failed_at_another_one_s_hands_fails_for_its_own_call(
 ) -> None:
     real = spool.write_event
     failed = machine.folder / "net-1" / "spool-failed"
-    holder = open_for_command(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder = machine.opened()
     holder.__enter__()
 
     def keep(*arguments: Any) -> None:
@@ -552,7 +551,7 @@ def test_the_settings_of_a_kept_event_are_its_own(machine: Machine, tmp_path: Pa
     other.write_text("[defaults]\nlock_wait = 0\nmtu = 1400\n")
     environment = call(ONE, "up")
     with machine.ledger(), pytest.raises(Locked):
-        serve_event(machine.arguments._replace(config=str(other)), daemons.read(environment), environ=environment)
+        machine.serve(environment, config=str(other))
     live(machine, call(TWO._replace(device="vti6", shared="no"), "up"))
     assert machine.kernel.named("vti5").mtu == 1400
     assert machine.kernel.named("vti6").mtu != 1400
@@ -649,7 +648,7 @@ def test_status_tells_how_many_wait_and_applies_none(machine: Machine, capsys: p
     assert "events that got no lock and wait: 2" in capsys.readouterr().out
     assert run(machine.arguments._replace(json=True)) == 0
     assert json.loads(capsys.readouterr().out)["waiting"] == 2
-    assert serve_event(machine.arguments, daemons.read(call(ONE, "up")), dry=True).operations
+    assert machine.serve(call(ONE, "up"), dry=True).operations
     assert len(waiting(machine)) == 2
 
 

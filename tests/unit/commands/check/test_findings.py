@@ -10,7 +10,6 @@ import pytest
 
 from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
 from updown.commands.arguments import parse as words
-from updown.commands.check import run as check_module
 from updown.commands.check.facts import CheckFacts, Finding, Reconciled
 from updown.commands.check.findings import CHECKS, find
 from updown.commands.check.settings import check_files
@@ -235,7 +234,6 @@ Command = Callable[..., int]
 def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
     asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, database())
-    monkeypatch.setattr(check_module, "Netlink", lambda: machine.kernel)
     monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
     monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
     monkeypatch.setattr("updown.commands.check.run.os.geteuid", lambda: 0)
@@ -475,7 +473,7 @@ def test_lines_below_a_bad_head_count_for_nothing(tmp_path: Path) -> None:
 def test_the_settings_are_checked_without_root_or_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(check_module, "Netlink", None)
+    monkeypatch.setattr("updown.serve.Netlink", None)
     (tmp_path / "f.conf").write_text("[defaults]\nmtu = 1400\n")
     given = ["check", "--settings", "--config", str(tmp_path / "f.conf")]
     assert dispatch(words(given, False), {}) == 0

@@ -12,7 +12,7 @@ from tests.kit.charon import Child as Charon
 from tests.kit.charon import charon_calls
 from tests.kit.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.unit.commands.reconcile.test_run import LATER, T, child, database, reconcile, said
-from updown.commands.adopt import STATIC, release
+from updown.commands.adopt import release
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ChildSa
@@ -20,6 +20,7 @@ from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database
 from updown.model.objects import OUR_PROTOCOL
+from updown.plan.ownership import STATIC
 
 U = Tunnel("u", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16400)
 CLIENTS = "[defaults]\ninterface = tun0\nrouting = yes\nshared = yes\ndelete = last\n"
