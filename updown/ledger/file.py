@@ -7,10 +7,11 @@ import os
 import time
 
 from updown.ledger import clock
-from updown.ledger.lock import WAIT, take_lock
+from updown.ledger.lock import take_lock
 from updown.ledger.schema import CHILDREN, PLACES, SIGNALS, TABLES, TO_2, TO_4, VERSION, child_row
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import StateError
+from updown.settings.keys import LOCK_WAIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def folder(state_dir: str, namespace: str) -> str:
     return os.path.join(state_dir, f"net-{namespace}")
 
 
-def open_ledger(state_dir: str, namespace: str, wait: float = WAIT) -> Ledger:
+def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledger:
     """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then).
 
     Raises Locked after `wait` seconds, StateError where the state directory cannot be used.
@@ -160,7 +161,7 @@ def unusable(what: str, why: str) -> StateError:
 
 def connect(path: str) -> sqlite3.Connection:
     """An SQLite connection in the way we use it: explicit transactions."""
-    base = sqlite3.connect(path, timeout=WAIT, isolation_level=None, factory=Base)
+    base = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None, factory=Base)
     base.execute("PRAGMA synchronous = OFF")
     return base
 
@@ -168,7 +169,7 @@ def connect(path: str) -> sqlite3.Connection:
 def copy_into(memory: sqlite3.Connection, path: str) -> None:
     """Copy the file at `path`. What a killed event had begun to write has to be taken back first, which SQLite does where it
     may write: in a copy of the file then."""
-    stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=WAIT)
+    stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=LOCK_WAIT)
     try:
         stored.backup(memory)
     except LedgerError:

@@ -8,8 +8,6 @@ import time
 
 from updown.model.errors import Locked
 
-WAIT = 5.0
-"""Seconds, the default of the setting lock_wait; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
 LOOK = 0.01
 """Seconds between two looks of who waits."""
 HOLDER = 40  # bytes of the text that names the holder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from updown.ledger.lock import WAIT
 from updown.model import values
 from updown.model.objects import MAIN_TABLE
 from updown.model.record import NamedTuple
@@ -13,6 +12,9 @@ from updown.settings.parsers import StaticRoute, StaticRule
 
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
+
+LOCK_WAIT = 5.0
+"""Seconds that an event waits for the lock; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Settings(NamedTuple):
     if_id: int = 0
     link: str = "keep"  # keep, or follow: down while no tunnel is up
     probe: str = ""  # the far address that `vti-updown probe` pings
-    lock_wait: float = WAIT  # seconds, 0 to 60; of all connections at once
+    lock_wait: float = LOCK_WAIT  # seconds, 0 to 60; of all connections at once
 
 
 def interface(value: str) -> str:

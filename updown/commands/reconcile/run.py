@@ -148,7 +148,8 @@ def reconcile_ledger(
         events = taken_over() or events
         late = changed_keys(change, then, ledger, facts) if events else frozenset()
         spared |= late
-        reports.append(on_device(name, excluding(change, late), ledger, netlink, dry))
+        on_device = Request(change=excluding(change, late), also=ledger.keys_on(name), anew=True)
+        reports.append(converge_or_warn(on_device, ledger, netlink, dry))
     decision = without_keys(decision, spared)
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
@@ -193,8 +194,3 @@ def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(end=(*change.end, claim))
     return found
-
-
-def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """End and move the claims on one device, and plan everything on it anew."""
-    return converge_or_warn(Request(change=change, also=ledger.keys_on(name), anew=True), ledger, netlink, dry)
