@@ -25,6 +25,10 @@ from updown.settings.file import DEFAULT_FILE, Line, lock_wait, read_files
 
 Lines = tuple[Line, ...]
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Files = dict[str, Lines | Refused]
+
 
 class SpoolBlocked(StateError):
     """Events that came before this one cannot be applied now, and so this one may not be."""
@@ -36,7 +40,7 @@ class StateDir(NamedTuple):
     state_dir: str
     namespace: str
     netlink: Netlink
-    files: dict[str, Lines | Refused]
+    files: Files
 
     @property
     def path(self) -> str:
@@ -51,49 +55,29 @@ def namespace_name(netlink: Netlink) -> str:
     return str(cookie) if cookie is not None else f"i{os.stat('/proc/self/ns/net').st_ino}"
 
 
-def settings_lines(config: str) -> Lines:
-    """The lines of the settings file that --config named, which must be there, or of the default one."""
-    if config:
-        if not os.path.exists(config):
-            raise Refused(f"{config}: no such file", "name the settings file by --config FILE")
-        return read_files(config)
-    return read_files(DEFAULT_FILE)
-
-
-def settings_or_none(config: str) -> Lines:
-    """The same, but none where they have a mistake: for what ends something, or only waits for the lock by them."""
-    try:
-        return settings_lines(config)
-    except Refused:
-        return ()
-
-
-def read_once(config: str, files: dict[str, Lines | Refused]) -> Lines:
-    """The same, read once in a call. Raises Refused for a file with a mistake, each time it is asked for."""
+def settings_lines(config: str, needed: bool = True, files: Files | None = None) -> Lines:
+    """The lines of the settings file that --config named, which must be there, or of the default one; read once by all who give
+    the same `files`. Raises Refused for a mistake, each time; where they are not `needed` there are none then: a broken file
+    keeps no tunnel alive."""
+    files = {} if files is None else files
     path = os.path.abspath(config) if config else ""
     if path not in files:
         try:
-            files[path] = settings_lines(path)
+            if path and not os.path.exists(path):
+                raise Refused(f"{config}: no such file", "name the settings file by --config FILE")
+            files[path] = read_files(path or DEFAULT_FILE)
         except Refused as error:
             files[path] = error
     found = files[path]
-    if isinstance(found, Refused):
+    if not isinstance(found, Refused):
+        return found
+    if needed:
         raise found
-    return found
-
-
-def lines_for(context: Context, config: str, files: dict[str, Lines | Refused]) -> Lines:
-    """The settings of an event. Verbs that end need none: a broken file keeps no tunnel alive."""
-    try:
-        return read_once(config, files)
-    except Refused:
-        if context.verb.makes:
-            raise
-        return ()
+    return ()
 
 
 @contextmanager
-def present_state(state_dir: str, files: dict[str, Lines | Refused] | None = None) -> Iterator[StateDir]:
+def present_state(state_dir: str, files: Files | None = None) -> Iterator[StateDir]:
     """The state of the present network namespace, with a socket to its kernel; an empty `state_dir` is the default."""
     with Netlink() as netlink:
         yield StateDir(state_dir or STATE_DIR, namespace_name(netlink), netlink, {} if files is None else files)
@@ -105,12 +89,12 @@ def serve_event(
     """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had. Empty
     paths are the default ones."""
     name = spool.new_name()
-    files: dict[str, Lines | Refused] = {}
+    files: Files = {}
     now = clock.now()
     daemons.rules_of(context)  # imports those of its daemon, before the lock
     late: list[SpoolResult] = []
     try:
-        lines = lines_for(context, config, files)
+        lines = settings_lines(config, context.verb.makes, files)
     except Refused:
         if not dry:
             remember_refused(state_dir, context, now)
@@ -195,7 +179,7 @@ def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before
     def serve_kept(kept: SpooledEvent) -> Report:
         context = daemons.read(kept.environ)
         try:
-            lines = lines_for(context, kept.config, place.files)
+            lines = settings_lines(kept.config, context.verb.makes, place.files)
         except Refused:
             event.remember_refused(ledger, context, kept.at)
             raise

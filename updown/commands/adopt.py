@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -18,9 +17,9 @@ from updown.model.errors import Refused, UpdownError
 from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of
 from updown.model.operations import Report
 from updown.model.resources import Device, device_of, key_of
-from updown.output.report import plan_lines, report_fields
+from updown.output.report import plan_lines, print_answer, report_fields
 from updown.plan.ownership import ADOPT, RELEASE, plan_ownership
-from updown.serve import opened, present_state, settings_or_none
+from updown.serve import opened, present_state, settings_lines
 from updown.settings import parsers
 from updown.transaction import Request, converge, finish_pending
 
@@ -36,13 +35,10 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     except ValueError as error:
         raise Refused(f"{values.escaped(name, 30)}: {error}", "`ip -d link` lists the devices there are") from None
     change = adopt if arguments.command == "adopt" else release
-    lines, dry = settings_or_none(arguments.config), arguments.dry_run
+    lines, dry = settings_lines(arguments.config, needed=False), arguments.dry_run
     with present_state(arguments.state_dir) as place, opened(place, lines, dry) as ledger:
         report = change(name, ledger, place.netlink, dry)
-    if arguments.json:
-        print(json.dumps(report_fields(report)))
-    else:
-        print("\n".join(plan_lines(report, arguments.verbose)))
+    print_answer(arguments.json, report_fields(report), plan_lines(report, arguments.verbose))
     return errors.FAILED if report.warnings else errors.DONE
 
 

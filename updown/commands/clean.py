@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import reduce
 
@@ -13,14 +12,14 @@ from updown.model.claims import Change, Claim
 from updown.model.ipsec import Database
 from updown.model.operations import Report
 from updown.model.resources import Device
-from updown.output.report import plan_lines, report_fields
-from updown.serve import opened, present_state, settings_or_none
+from updown.output.report import plan_lines, print_answer, report_fields
+from updown.serve import opened, present_state, settings_lines
 from updown.transaction import Request, converge, finish_pending
 
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """End every claim and remove everything that is ours, known by ledger, alias or route protocol."""
-    lines, dry = settings_or_none(arguments.config), arguments.dry_run
+    lines, dry = settings_lines(arguments.config, needed=False), arguments.dry_run
     with present_state(arguments.state_dir) as place, opened(place, lines, dry) as ledger:
         netlink = place.netlink
         held = [with_device_deleted(claim) for claim in ledger.claims()]
@@ -30,11 +29,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         reports += remove_orphans(rest, ledger, netlink, dry)
         noted = Report("", warnings=(ledger.note,) if ledger.note else ())
     report = reduce(Report.plus, reports, noted)
-    if arguments.json:
-        print(json.dumps({**report_fields(report), "claims_ended": len(held)}))
-    else:
-        print("\n".join(plan_lines(report, arguments.verbose)))
-        print(f"# {len(held)} claims ended")
+    said = [*plan_lines(report, arguments.verbose), f"# {len(held)} claims ended"]
+    print_answer(arguments.json, {**report_fields(report), "claims_ended": len(held)}, said)
     return errors.FAILED if report.warnings else errors.DONE
 
 

@@ -27,7 +27,7 @@ from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule
 from updown.model.values import Mark, Network
 from updown.output.lines import folded
-from updown.output.report import plan_lines, report_fields
+from updown.output.report import plan_lines, print_answer, report_fields
 from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line, is_glob, resolve
 from updown.settings.keys import Settings
@@ -57,10 +57,7 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         ((_, _, error, lacks),) = made
         if error or lacks:
             raise error or Refused(f"{names[0]}: {lacks}", f"write it into [device {names[0]}] of the settings")
-    if arguments.json:
-        print(json.dumps(as_json(earlier, made)))
-    else:
-        print("\n".join(text(earlier, made, arguments.verbose)))
+    print_answer(arguments.json, as_json(earlier, made), text(earlier, made, arguments.verbose))
     return max([errors.DONE, *(each.error.status for each in made if each.error)])
 
 
@@ -106,7 +103,7 @@ def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
     return lines or ["# no [device NAME] section names a device"]
 
 
-def as_json(earlier: Report, made: list[Made]) -> object:
+def as_json(earlier: Report, made: list[Made]) -> dict[str, object]:
     """For programs."""
     devices = [
         {

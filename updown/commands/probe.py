@@ -7,7 +7,6 @@ nothing in through one that is down, so that no probe could ever be answered. do
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 
@@ -31,7 +30,7 @@ from updown.model.objects import bare
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.output.lines import folded
-from updown.output.report import plan_lines, report_fields
+from updown.output.report import plan_lines, print_answer, report_fields
 from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge_or_warn, finish_pending
@@ -114,17 +113,15 @@ def count_device(device: str, count: int, ledger: Ledger, netlink: Netlink, now:
 def print_answers(arguments: Arguments, answers: list[ProbeResult], report: Report) -> int:
     """What was asked, and what changed; status 1 where something went wrong."""
     talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
-    if arguments.json:
-        print(json.dumps({**report_fields(report), "probes": [answer._asdict() for answer in answers]}))
-    else:
-        lines: list[str] = []
-        for device, far, count, why in answers:
-            if not count:
-                lines += [f"# {device}: {far} answers"] if talks else []
-            else:
-                withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
-                lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
-        if report.operations or report.warnings or (talks and report.remarks):
-            lines += plan_lines(report, arguments.verbose)
-        print("".join(f"{line}\n" for line in lines), end="")
+    lines: list[str] = []
+    for device, far, count, why in answers:
+        if not count:
+            lines += [f"# {device}: {far} answers"] if talks else []
+        else:
+            withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
+            lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
+    if report.operations or report.warnings or (talks and report.remarks):
+        lines += plan_lines(report, arguments.verbose)
+    fields = {**report_fields(report), "probes": [answer._asdict() for answer in answers]}
+    print_answer(arguments.json, fields, lines)
     return errors.FAILED if report.warnings else errors.DONE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -18,12 +17,15 @@ from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
 from updown.model.resources import Device, follows_tunnels
 from updown.model.values import escaped
-from updown.output.report import JSON_VERSION, claim_json
+from updown.output.report import JSON_VERSION, claim_json, print_answer
 from updown.serve import opened, present_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
+CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")
 
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
@@ -40,36 +42,24 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         devices = [device_row(name, place.netlink.link(name), held, ledger) for name in sorted(names)]
         waiting = len(spool.waiting_events(place.path))
     booted = clock.booted()
-    if arguments.json:
-        print(
-            json.dumps(
-                {
-                    "version": JSON_VERSION,
-                    "devices": devices,
-                    "claims": [claim_json(claim, booted) for claim in held],
-                    "note": note,
-                    "waiting": waiting,
-                }
-            )
-        )
-        return errors.DONE
-    if note:
-        print(f"# {note}")
+    fields = {
+        "version": JSON_VERSION,
+        "devices": devices,
+        "claims": [claim_json(claim, booted) for claim in held],
+        "note": note,
+        "waiting": waiting,
+    }
+    lines = [f"# {note}"] if note else []
     if waiting:
-        print(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
-    if not devices and not held:
-        print("no devices, no claims")
-        return errors.DONE
-    heads = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
-    print("\n".join(table(heads, [device_cells(row) for row in devices])))
-    print()
-    print(
-        "\n".join(
-            table(
-                ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE"), [claim_cells(c, booted) for c in held]
-            )
+        lines.append(
+            f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them"
         )
-    )
+    if devices or held:
+        lines += [*table(DEVICE_HEADS, [device_cells(row) for row in devices]), ""]
+        lines += table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])
+    else:
+        lines.append("no devices, no claims")
+    print_answer(arguments.json, fields, lines)
     return errors.DONE
 
 

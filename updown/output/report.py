@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
@@ -39,6 +42,12 @@ def report_fields(report: Report) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "remarks": list(report.remarks),
     }
+
+
+def print_answer(as_json: bool, fields: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """What a sub-command prints: one line of JSON for programs, or lines for people."""
+    for line in [json.dumps(fields)] if as_json else lines:
+        print(line)
 
 
 def hook_lines(report: Report) -> list[str]:

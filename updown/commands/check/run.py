@@ -5,7 +5,6 @@ What claims ask for is read by a dry run of `reconcile` on a copy of the ledger.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +26,7 @@ from updown.model import errors
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import Link, family
 from updown.output.lines import folded
-from updown.output.report import JSON_VERSION
+from updown.output.report import JSON_VERSION, print_answer
 from updown.serve import opened, present_state
 from updown.settings.file import DEFAULT_FILE, Line, is_glob, resolve
 
@@ -52,10 +51,8 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
         facts = gather(arguments, checked)
         found = find(facts)
         good = f"nothing found ({len(facts.devices)} devices, {len(facts.claims)} claims)"
-    if arguments.json:
-        print(json.dumps({"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}))
-    else:
-        print("\n".join(finding_lines(found) or [f"vti-updown check: {good}"]))
+    fields = {"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}
+    print_answer(arguments.json, fields, finding_lines(found) or [f"vti-updown check: {good}"])
     return errors.FOUND if found else errors.DONE
 
 

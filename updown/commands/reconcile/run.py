@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ from updown.model.errors import Refused, UpdownError
 from updown.model.ipsec import Database
 from updown.model.operations import Report
 from updown.model.resources import device_of
-from updown.output.report import dedupe
+from updown.output.report import dedupe, print_answer
 from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line
 from updown.transaction import Request, converge_or_warn, finish_pending
@@ -49,10 +48,7 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
             "run it from a shell, a timer or the units in contrib/",
         )
     outcome = reconcile_now(arguments)
-    if arguments.json:
-        print(json.dumps(outcome_json(outcome, clock.booted())))
-    else:
-        print("\n".join(outcome_lines(outcome, arguments.verbose)))
+    print_answer(arguments.json, outcome_json(outcome, clock.booted()), outcome_lines(outcome, arguments.verbose))
     return errors.FAILED if outcome.report.warnings else errors.DONE
 
 
