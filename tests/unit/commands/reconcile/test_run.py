@@ -685,6 +685,7 @@ def test_what_cannot_be_taken_over_or_let_go_of_stays_as_it_was(
         command(word, "vti5")
     machine.fails_at = None
     assert (machine.kernel.picture(), machine.made()) == before
+    assert machine.unfinished() == []
 
 
 Ownership = tuple[str, bool, set[tuple[str, str]], list[str]]
