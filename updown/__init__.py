@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from updown.daemons import read as read_context
-    from updown.event import Report as Report
     from updown.event import run as run_event
     from updown.model.context import Context
     from updown.model.errors import Conflict, Refused, UpdownError
+    from updown.model.operations import Report
 
 __version__ = VERSION
 

@@ -21,7 +21,7 @@ from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule
 from updown.settings.file import Line, resolve
-from updown.transaction import apply_change, finish_pending
+from updown.transaction import Request, converge, finish_pending
 
 __all__ = ["Report", "run"]
 
@@ -76,21 +76,26 @@ def apply_event(
     look_ups = Queries(netlink.vrf_table, ledger.rule_on, partial(ledger.vti_between, sought.tunnel))
     change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
     mended = finish_pending(ledger, netlink, dry)
+
+    def note(ledger: Ledger) -> None:
+        """Which SA ended, also of a move: the calls that follow it are never late; which ends mean nothing any more."""
+        if context.verb.makes:
+            ledger.forget_ended(*rules.anew(context))
+        elif ended:
+            ledger.note_ended(ended, now)
+
     try:
-        with ledger.transaction():
-            if ended and not context.verb.makes:
-                ledger.note_ended(ended, now)  # of a move too: the calls that follow it are never late
-            if context.verb.makes:
-                ledger.forget_ended(*rules.anew(context))
-            report = apply_change(context.connection, change, ledger, netlink, dry, not context.verb.makes)
+        request = Request(context.connection, change, note=note, ends=not context.verb.makes)
+        report = converge(request, ledger, netlink, dry)
     except (Conflict, KernelError):
         if ended and not context.verb.makes and not served:
             forget_ended(ledger, ended)
         raise
-    return report._replace(
-        operations=mended.operations + report.operations,
-        warnings=context.warnings + warnings + mended.warnings + report.warnings,
-        remarks=remarks + report.remarks,
+    whole = mended.plus(report)
+    return whole._replace(
+        connection=context.connection,
+        warnings=context.warnings + warnings + whole.warnings,
+        remarks=remarks + whole.remarks,
         claims=change.put + change.end,
     )
 
@@ -102,14 +107,12 @@ def remember_refused(ledger: Ledger, context: Context, now: int) -> None:
         return
     with suppress(LedgerError), ledger.transaction():  # a full disk: then `reconcile` tells
         ledger.note_ended(sa, now, REFUSED_FOR)
-        ledger.commit()
 
 
 def forget_ended(ledger: Ledger, ended: str) -> None:
     """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
     with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
         ledger.forget_ended(ended, ended)
-        ledger.commit()
 
 
 def decide(

@@ -93,7 +93,7 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     from updown.output.report import hook_lines
     from updown.serve import serve_event
 
-    report = serve_event(arguments, context, environ=environ)
+    report = serve_event(context, environ, arguments.state_dir, arguments.config)
     lines = hook_lines(report)
     if context.verb.joined:
         # any output of an async call makes `ipsec up` fail (programs/pluto/server_run.c); the journal gets it

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from updown import daemons, event
-from updown.commands.arguments import Arguments
-from updown.event import Report
 from updown.kernel import journal
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, spool
@@ -21,10 +19,15 @@ from updown.ledger.spool import SpooledEvent, SpoolResult
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.context import Context
 from updown.model.errors import Locked, Refused, StateError, UpdownError
+from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.settings.file import DEFAULT_FILE, Line, lock_wait, read_files
 
 Lines = tuple[Line, ...]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Files = dict[str, Lines | Refused]
 
 
 class SpoolBlocked(StateError):
@@ -37,7 +40,7 @@ class StateDir(NamedTuple):
     state_dir: str
     namespace: str
     netlink: Netlink
-    files: dict[str, Lines | Refused]
+    files: Files
 
     @property
     def path(self) -> str:
@@ -52,127 +55,93 @@ def namespace_name(netlink: Netlink) -> str:
     return str(cookie) if cookie is not None else f"i{os.stat('/proc/self/ns/net').st_ino}"
 
 
-def settings_lines(arguments: Arguments) -> Lines:
-    """The administrator's file; one named on the command line must be there."""
-    return lines_of(arguments.config or "")
-
-
-def lines_of(config: str) -> Lines:
-    """The lines of the settings file that --config named, or of the default one."""
-    if config:
-        if not os.path.exists(config):
-            raise Refused(f"{config}: no such file", "name the settings file by --config FILE")
-        return read_files(config)
-    return read_files(DEFAULT_FILE)
-
-
-def read_once(config: str, files: dict[str, Lines | Refused]) -> Lines:
-    """The same, read once in a call. Raises Refused for a file with a mistake, each time it is asked for."""
+def settings_lines(config: str, needed: bool = True, files: Files | None = None) -> Lines:
+    """The lines of the settings file that --config named, which must be there, or of the default one; read once by all who give
+    the same `files`. Raises Refused for a mistake, each time; where they are not `needed` there are none then: a broken file
+    keeps no tunnel alive."""
+    files = {} if files is None else files
     path = os.path.abspath(config) if config else ""
     if path not in files:
         try:
-            files[path] = lines_of(path)
+            if path and not os.path.exists(path):
+                raise Refused(f"{config}: no such file", "name the settings file by --config FILE")
+            files[path] = read_files(path or DEFAULT_FILE)
         except Refused as error:
             files[path] = error
     found = files[path]
-    if isinstance(found, Refused):
+    if not isinstance(found, Refused):
+        return found
+    if needed:
         raise found
-    return found
+    return ()
 
 
-def lines_for(context: Context, config: str, files: dict[str, Lines | Refused]) -> Lines:
-    """The settings of an event. Verbs that end need none: a broken file keeps no tunnel alive."""
-    try:
-        return read_once(config, files)
-    except Refused:
-        if context.verb.makes:
-            raise
-        return ()
+@contextmanager
+def present_state(state_dir: str, files: Files | None = None) -> Iterator[StateDir]:
+    """The state of the present network namespace, with a socket to its kernel; an empty `state_dir` is the default."""
+    with Netlink() as netlink:
+        yield StateDir(state_dir or STATE_DIR, namespace_name(netlink), netlink, {} if files is None else files)
 
 
 def serve_event(
-    arguments: Arguments, context: Context, dry: bool = False, environ: Mapping[str, str] | None = None
+    context: Context, environ: Mapping[str, str], state_dir: str = "", config: str = "", dry: bool = False
 ) -> Report:
-    """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had."""
+    """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had. Empty
+    paths are the default ones."""
     name = spool.new_name()
-    files: dict[str, Lines | Refused] = {}
+    files: Files = {}
     now = clock.now()
     daemons.rules_of(context)  # imports those of its daemon, before the lock
+    late: list[SpoolResult] = []
     try:
-        lines = lines_for(context, arguments.config or "", files)
+        lines = settings_lines(config, context.verb.makes, files)
     except Refused:
         if not dry:
-            remember_refused(arguments, context, now)
+            remember_refused(state_dir, context, now)
         raise
-    with Netlink() as netlink:
-        place = place_of(arguments, netlink, files)
+    with present_state(state_dir, files) as place:
         if dry:
-            with copy_ledger(place.state_dir, place.namespace) as ledger:
-                try:
-                    return with_note(ledger, event.run(context, lines, ledger, netlink, now, dry))
-                except LedgerError as error:
-                    raise unusable(place.path, str(error)) from None
-        late: list[SpoolResult] = []
-        try:
+            with opened(place, lines, dry) as ledger:
+                return with_note(ledger, event.run(context, lines, ledger, place.netlink, now, dry))
+        with reported(late, name):
             try:
                 with locked(place, lock_wait(lines), late) as ledger:
                     report = run_locked(place, context, lines, ledger, now)
             except (Locked, SpoolBlocked) as busy:
-                if environ is None:
-                    raise
-                report = spool_event(place, name, daemons.known_variables(environ), arguments.config or "", busy, late)
-        finally:
-            report_late(late, name)
+                report = spool_event(place, name, daemons.known_variables(environ), config, busy, late)
         if context.verb.joined:
             return report  # its lines go to the journal, where those of the others are already
         return report._replace(warnings=report.warnings + late_failures(late, name))
 
 
-def remember_refused(arguments: Arguments, context: Context, now: int) -> None:
+def remember_refused(state_dir: str, context: Context, now: int) -> None:
     """Of an event whose settings cannot be read: the daemon has the SA all the same, and its end is not another one's. Where
     the ledger is not to be had it stays unknown, as after a rekeying; the settings are what has to be told."""
     late: list[SpoolResult] = []
-    try:
-        with (
-            suppress(UpdownError),
-            Netlink() as netlink,
-            locked(place_of(arguments, netlink, {}), lock_wait(()), late) as ledger,
-        ):
-            event.remember_refused(ledger, context, now)
-            if ledger.note:  # no later call has it to tell
-                late.append(SpoolResult("-", Report(context.connection, warnings=(ledger.note,))))
-    finally:
-        report_late(late, "")
-
-
-def place_of(arguments: Arguments, netlink: Netlink, files: dict[str, Lines | Refused]) -> StateDir:
-    """The state of the present network namespace."""
-    return StateDir(arguments.state_dir or STATE_DIR, namespace_name(netlink), netlink, files)
+    with (
+        reported(late),
+        suppress(UpdownError),
+        present_state(state_dir) as place,
+        locked(place, lock_wait(()), late) as ledger,
+    ):
+        event.remember_refused(ledger, context, now)
+        if ledger.note:  # no later call has it to tell
+            late.append(SpoolResult("-", Report(context.connection, warnings=(ledger.note,))))
 
 
 @contextmanager
-def open_for_command(arguments: Arguments, netlink: Netlink, dry: bool) -> Iterator[Ledger]:
-    """The ledger of this namespace, for what people type: locked, with nothing waiting in its spool; or, for a dry run, a copy
-    in memory."""
-    place = place_of(arguments, netlink, {})
-    if dry:
-        with copy_ledger(place.state_dir, place.namespace) as ledger:
-            yield ledger
-        return
+def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
+    """The ledger of a namespace, for what people type: locked, for no longer than the settings say, and with nothing waiting in
+    its spool; or, `dry`, a copy in memory. Raises Locked, or StateError where it cannot be used."""
     late: list[SpoolResult] = []
-    try:
-        wait = lock_wait(settings_lines(arguments))
-    except Refused:
-        wait = lock_wait(())
-    try:
-        with locked(place, wait, late) as ledger:
-            check_readable(ledger, place)
-            try:
-                yield ledger
-            except LedgerError as error:
-                raise unusable(place.path, str(error)) from None
-    finally:
-        report_late(late, "")
+    copied = copy_ledger(place.state_dir, place.namespace) if dry else locked(place, lock_wait(lines), late)
+    with reported(late), copied as ledger:
+        try:
+            if not dry:
+                check_readable(ledger, place)
+            yield ledger
+        except LedgerError as error:
+            raise unusable(place.path, str(error)) from None
 
 
 def check_readable(ledger: Ledger, place: StateDir) -> None:
@@ -210,7 +179,7 @@ def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before
     def serve_kept(kept: SpooledEvent) -> Report:
         context = daemons.read(kept.environ)
         try:
-            lines = lines_for(context, kept.config, place.files)
+            lines = settings_lines(kept.config, context.verb.makes, place.files)
         except Refused:
             event.remember_refused(ledger, context, kept.at)
             raise
@@ -288,12 +257,15 @@ def late_failures(late: list[SpoolResult], own: str) -> tuple[str, ...]:
     return tuple(text for served in late if served.name != own and served.error for text in served.report.warnings)
 
 
-def report_late(late: list[SpoolResult], own: str) -> None:
-    """What became of events that waited goes to the journal: the calls that brought them are over."""
-    if not late:
-        return
-    from updown.output.report import hook_lines
+@contextmanager
+def reported(late: list[SpoolResult], own: str = "") -> Iterator[None]:
+    """What became of events that waited goes to the journal at the end: the calls that brought them are over."""
+    try:
+        yield
+    finally:
+        if late:
+            from updown.output.report import hook_lines
 
-    for served in late:
-        if served.name != own:
-            journal.send(hook_lines(served.report), warning=bool(served.report.warnings))
+            for served in late:
+                if served.name != own:
+                    journal.send(hook_lines(served.report), warning=bool(served.report.warnings))

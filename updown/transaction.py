@@ -1,4 +1,5 @@
-"""From a change of claims to the kernel: what is touched, what is there, the plan, and carrying it out.
+"""The one loop: what is asked for, what is there, the plan, and carrying it out. Whatever changes the kernel is a request to
+`converge`.
 
 What is touched is written to the ledger as unfinished before the kernel is, and cleared after: a call killed in between
 leaves a note from which the next event mends everything.
@@ -6,7 +7,7 @@ leaves a note from which the next event mends everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from updown.concerns.catalogue import key_of
 from updown.kernel.apply import Outcome, apply
@@ -16,103 +17,126 @@ from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import StateError, UpdownError
 from updown.model.objects import Link, Route
 from updown.model.operations import Report
-from updown.model.resources import follows_tunnels, split
+from updown.model.record import NamedTuple
+from updown.model.resources import Observed, follows_tunnels, split
 from updown.plan.diff import make_plan
 from updown.plan.inputs import Plan, PlanInput
+from updown.plan.ownership import is_ownership, plan_ownership
 from updown.plan.scope import Touched, look
 
 
-def apply_change(
-    connection: str,
-    change: Change,
-    ledger: Ledger,
-    netlink: Netlink,
-    dry: bool,
-    ends: bool = False,
-    also: Sequence[str] = (),
-    anew: bool = False,
-) -> Report:
-    """Write the change, plan it and what is touched `also`, and unless `dry` make the kernel follow. The caller has begun a
-    transaction. `ends`: the event makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not
-    say so again.
+class Request(NamedTuple):
+    """What is to come about: claims that change, keys of resources to plan `also`, and resources that somebody asked for
+    before, which nobody may ask for now. `note` is written in the same transaction.
+
+    `ends`: the event makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not say so again.
+    `anew`: the machine's own routes may have changed, and no claim is the newest.
+    """
+
+    connection: str = ""
+    change: Change = Change()
+    also: Sequence[str] = ()
+    former: Sequence[FormerHolder] = ()
+    note: Callable[[Ledger], None] | None = None
+    plan: Callable[[PlanInput, Observed], Plan] = make_plan
+    ends: bool = False
+    anew: bool = False
+
+    @property
+    def newest(self) -> str:
+        """The key of the claim that is made or renewed; empty where none is."""
+        return self.change.put[0].key if self.change.put and not self.anew else ""
+
+
+def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Write the request, plan what it touches, and make the kernel follow; `dry`, with a copy of the ledger, it is written as
+    if the kernel had. Nobody else changes the kernel, and the caller has no transaction open.
 
     Raises Conflict or KernelError; ledger and kernel are then as before.
     """
-    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
-    for claim in change.end:
-        ledger.end(claim)
-    for claim in change.put:
-        ledger.put(claim)
-    newest = change.put[0].key if change.put and not anew else ""
-    touched = list(dict.fromkeys([*touched_resources(change, before), *also]))
-    return converge(connection, touched, previous_resources(before), newest, ledger, netlink, dry, before, ends, anew)
-
-
-def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """Finish what an earlier event began. Where that fails it is told, and stays noted: this event is another one's."""
-    unfinished = ledger.unfinished()
-    if not unfinished:
-        return Report("")
-    asked = {name: [old] for name, old in unfinished.items()}
-    try:
-        with ledger.transaction():
-            return converge("", list(unfinished), asked, "", ledger, netlink, dry, {})
-    except UpdownError as error:
-        names = ", ".join(sorted({old.connection for old in unfinished.values() if old.connection}))
-        return Report("", warnings=(f"an earlier event of {names or 'ours'} cannot be finished: {error.text}",))
-
-
-def converge(
-    connection: str,
-    touched: Sequence[str],
-    former: dict[str, list[FormerHolder]],
-    newest: str,
-    ledger: Ledger,
-    netlink: Netlink,
-    dry: bool,
-    before: dict[str, Claim],
-    only_ends: bool = False,
-    anew: bool = False,
-) -> Report:
-    """Bring the touched resources to what the claims, as now written, desire; `before` is what to write again on failure."""
-    if not touched:
-        ledger.commit()
-        return Report(connection)
-    ended = tuple(before.values())
-    ground, observed = look(Touched(touched, former, newest, ended, only_ends, anew), ledger, netlink)
-    plan = make_plan(ground, observed)
-    if dry:
-        ledger.finish(ground.holders)
-        ledger.commit()
-        return Report(connection, plan.operations, plan.warnings)
-    if not plan.operations:
-        mark_done(ledger, ground, plan, Outcome((), (), (), ()))
-        return Report(connection, (), plan.warnings)
-    for name, value in plan.made.items():
-        if value is not None:
-            ledger.set_made(name, value)
-    ledger.start(pending(ground))
-    ledger.commit()
+    with ledger.transaction():
+        before = write_change(request, ledger)
+        inputs, plan = plan_touched(request, before, ledger, netlink)
+        if dry or not plan.operations:
+            mark_done(ledger, inputs, plan, Outcome(plan.operations, (), (), ()))
+            return Report(request.connection, plan.operations, plan.warnings)
+        for name, value in plan.made.items():
+            if value is not None:
+                ledger.set_made(name, value)
+        ledger.start(pending(inputs))
     try:
         outcome = apply(plan.operations, netlink, ledger.owner)
     except BaseException as error:
         try:
-            roll_back(before, newest, ground, plan, ledger)
-            if isinstance(error, UpdownError) and (before or newest):
+            with ledger.transaction():
+                roll_back(before, request.newest, inputs, plan, ledger)
+            if isinstance(error, UpdownError) and (before or request.newest):
                 finish_pending(ledger, netlink, dry)
         except LedgerError as trouble:
-            ledger.rollback()
             why = f"{error}; undone, but the ledger could not be told ({trouble}) and keeps the claim"
             raise StateError(why, "free space there; the next event of this machine tries it again") from error
         raise
     warnings = plan.warnings + outcome.warnings
     try:
-        ledger.begin()
-        mark_done(ledger, ground, plan, outcome)
+        with ledger.transaction():
+            mark_done(ledger, inputs, plan, outcome)
     except LedgerError as error:
-        ledger.rollback()
         warnings += (f"done, but the ledger could not be told ({error}); the next event tells it",)
-    return Report(connection, outcome.done, warnings)
+    return Report(request.connection, outcome.done, warnings)
+
+
+def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """Finish what an earlier event began. Where that fails it is told, and stays noted: this event is another one's."""
+    report = Report("")
+    unfinished = ledger.unfinished().values()
+    owned = [old for old in unfinished if is_ownership(old)]
+    rest = [old for old in unfinished if not is_ownership(old)]
+    for request in (Request(former=owned, plan=plan_ownership), Request(former=rest)):
+        if request.former:
+            report = report.plus(converge_or_warn(request, ledger, netlink, dry, unfinished_events(request.former)))
+    return report
+
+
+def unfinished_events(former: Sequence[FormerHolder]) -> str:
+    """The begin of a warning that what these asked for cannot be finished."""
+    names = ", ".join(sorted({old.connection for old in former if old.connection and not is_ownership(old)}))
+    return f"an earlier event of {names or 'ours'} cannot be finished: "
+
+
+def converge_or_warn(request: Request, ledger: Ledger, netlink: Netlink, dry: bool, what: str = "") -> Report:
+    """The same, where a failure is told after `what` and keeps nothing else from its due."""
+    try:
+        return converge(request, ledger, netlink, dry)
+    except UpdownError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        return Report(request.connection, warnings=(f"{what}{error.text}{hint}",))
+
+
+def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
+    """Write the request; by key, the claims that it changes as they were."""
+    change = request.change
+    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
+    if request.note is not None:
+        request.note(ledger)
+    for claim in change.end:
+        ledger.end(claim)
+    for claim in change.put:
+        ledger.put(claim)
+    return before
+
+
+def plan_touched(
+    request: Request, before: dict[str, Claim], ledger: Ledger, netlink: Netlink
+) -> tuple[PlanInput, Plan]:
+    """The plan for everything that the request touches, and what it was made from. Raises Conflict or KernelError."""
+    former = former_holders(request, before)
+    asked = (key_of(old.resource) for old in request.former)
+    touched = list(dict.fromkeys([*touched_resources(request.change, before), *request.also, *asked]))
+    alone = request.plan is not make_plan  # it takes nothing along
+    ended = tuple(before.values())
+    what = Touched(touched, former, request.newest, ended, request.ends, request.anew, alone)
+    inputs, observed = look(what, ledger, netlink)
+    return inputs, request.plan(inputs, observed)
 
 
 def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
@@ -134,13 +158,15 @@ def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def previous_resources(before: dict[str, Claim]) -> dict[str, list[FormerHolder]]:
-    """What the changed claims asked for before this event."""
-    ended: dict[str, list[FormerHolder]] = {}
-    for claim in before.values():
-        for want in claim.resources:
-            ended.setdefault(key_of(want), []).append(FormerHolder(claim.connection, want))
-    return ended
+def former_holders(request: Request, before: dict[str, Claim]) -> dict[str, list[FormerHolder]]:
+    """By key, what the changed claims asked for before, and what the request says was asked for."""
+    found: dict[str, list[FormerHolder]] = {}
+    renewed = [before[claim.key] for claim in request.change.put if claim.key in before]
+    claims = {claim.key: claim for claim in (*renewed, *request.change.end)}.values()
+    each = [FormerHolder(claim.connection, want) for claim in claims for want in claim.resources]
+    for old in (*each, *request.former):
+        found.setdefault(key_of(old.resource), []).append(old)
+    return found
 
 
 def pending(ground: PlanInput) -> list[FormerHolder]:
@@ -161,7 +187,7 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
     indexes = dict(outcome.indexes)
     not_made = {operation.makes for operation in plan.operations} - {operation.makes for operation in outcome.done}
     left: set[str] = set()
-    if any(operation.action.endswith("delete") for operation in outcome.failed):
+    if any(operation.verb == "delete" for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
     left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
     # what was to stand beside a route that has gone with its device by now
@@ -175,13 +201,11 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
         index: int | None = indexes.get(split(name)[1], value) if name.startswith("device ") else value
         ledger.set_made(name, None if name in not_made else index)
     ledger.finish(ground.holders.keys() - left)
-    ledger.commit()
 
 
 def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Plan, ledger: Ledger) -> None:
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
-    ledger.begin()
     if newest and newest not in before:
         ledger.end_key(newest)
     for claim in before.values():
@@ -197,4 +221,3 @@ def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Pl
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)
     # a device of ours that nobody held before stays as it was: what only the failed claim asked for says nothing of it
     ledger.finish(name for name in ground.holders if ground.made.get(name) is not None and name not in ground.former)
-    ledger.commit()

@@ -20,7 +20,7 @@ class Command:
         self.machine = machine
         self.answer: DaemonAnswer = said()
         for module in WITH_SETTINGS:
-            patch.setattr(f"updown.commands.{module}.settings_lines", lambda _: machine.lines)
+            patch.setattr(f"updown.commands.{module}.settings_lines", lambda *_, **__: machine.lines)
         patch.setattr("updown.commands.reconcile.run.gather", lambda _: self.evidence())
         patch.setattr("updown.commands.reconcile.run.clock.now", lambda: LATER)
         patch.setattr("updown.commands.reconcile.run.time.sleep", lambda _: None)

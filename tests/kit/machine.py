@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import sqlite3
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, cast
 
@@ -23,7 +24,7 @@ from updown.model.claims import Claim
 from updown.model.errors import KernelError
 from updown.model.objects import Route
 from updown.model.operations import Report
-from updown.serve import serve_event
+from updown.serve import StateDir, opened, serve_event
 from updown.settings.file import Line, parse
 
 WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
@@ -32,12 +33,6 @@ GATEWAY = "198.51.100.254"
 NOW = 100_000  # seconds since boot
 
 REFUSALS = (errno.EBUSY, errno.ENOMEM, errno.EPERM, errno.ENOSPC)
-
-WITH_NETLINK = (
-    "serve",
-    *(f"commands.{name}" for name in ("adopt", "check.run", "clean", "make", "probe", "reconcile.run", "status")),
-)
-"""Modules that open a socket to the kernel."""
 
 Environment = dict[str, str]
 
@@ -176,8 +171,7 @@ class Machine:
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.plan.scope.Xfrm", lambda: self.kernel)
-        for module in WITH_NETLINK:
-            patch.setattr(f"updown.{module}.Netlink", lambda: self.kernel)
+        patch.setattr("updown.serve.Netlink", lambda: self.kernel)
 
     @property
     def arguments(self) -> Arguments:
@@ -190,8 +184,8 @@ class Machine:
 
     def ledger(self) -> MortalLedger:
         """The ledger, opened and locked."""
-        opened = open_ledger(str(self.folder), "1", wait=0.05)
-        mortal = MortalLedger(opened.base, opened.lock)
+        found = open_ledger(str(self.folder), "1", wait=0.05)
+        mortal = MortalLedger(found.base, found.lock)
         mortal.moment = self.moment
         return mortal
 
@@ -202,9 +196,14 @@ class Machine:
         with self.ledger() as ledger:
             return event.run(context, self.lines, ledger, cast(Netlink, self.kernel), self.now, dry)
 
-    def serve(self, environment: Environment, dry: bool = False) -> Report:
+    def serve(self, environment: Environment, dry: bool = False, config: str = "") -> Report:
         """One event as the hook runs it: with the settings file, the lock and the spool."""
-        return serve_event(self.arguments, daemons.read(environment), dry, environment)
+        arguments = self.arguments
+        return serve_event(daemons.read(environment), environment, arguments.state_dir, config or arguments.config, dry)
+
+    def opened(self) -> AbstractContextManager[Ledger]:
+        """The ledger as sub-commands open it: locked, with nothing waiting."""
+        return opened(StateDir(str(self.folder), "1", cast(Netlink, self.kernel), {}), (), dry=False)
 
     def send_all(self, environments: list[Environment]) -> list[Report]:
         """Several events, one after the other."""

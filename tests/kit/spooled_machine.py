@@ -39,7 +39,7 @@ class SpooledMachine(SwiftMachine):
         self.full = 0  # commits that fail
         patch.setattr(clock, "since_boot", self.since_boot)
         patch.setattr(serve, "open_ledger", self.open_ledger)
-        patch.setattr(serve, "lines_for", lambda *_: self.lines)
+        patch.setattr(serve, "settings_lines", lambda *_: self.lines)
         patch.setattr(journal, "send", lambda *_, **__: None)
         patch.setattr(spool, "os", System(self.moment))
         patch.setattr(spool, "write_file", self.write)

@@ -15,7 +15,6 @@ from tests.kit.oracle import Call
 from tests.kit.sequences import SEED, Daemon, Mishap, Run, Steps, Wrong, check, made_from
 from tests.kit.spooled_machine import KEPT, SpooledMachine
 from updown.model.errors import Conflict
-from updown.serve import open_for_command
 
 DAEMONS = (Libreswan, StrongSwan)
 SEQUENCES = 1_000
@@ -41,7 +40,7 @@ class Spooled(Run):
         """Somebody takes the lock who has nothing else to do, as `vti-updown reconcile`."""
         if self.queue:
             self.log.append("   flush")
-            with open_for_command(self.machine.arguments, self.machine.kernel, dry=False):  # type: ignore[arg-type]
+            with self.machine.opened():
                 pass
             self.counted()
             self.compare()

@@ -7,7 +7,6 @@ import pytest
 from tests.kit.machine import Machine, call
 from tests.kit.starts import FULL, STARTS
 from updown import daemons
-from updown.commands.arguments import Arguments
 from updown.serve import serve_event
 
 
@@ -25,6 +24,6 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(machine: Machine, case: st
 
 @pytest.mark.usefixtures("machine")
 def test_a_dry_run_needs_no_state_directory(tmp_path: Path) -> None:
-    arguments = Arguments(state_dir=str(tmp_path / "nowhere"))
-    assert serve_event(arguments, daemons.read(call(FULL, "up")), dry=True).operations
+    environment = call(FULL, "up")
+    assert serve_event(daemons.read(environment), environment, str(tmp_path / "nowhere"), dry=True).operations
     assert not (tmp_path / "nowhere").exists()

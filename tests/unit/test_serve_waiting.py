@@ -12,12 +12,11 @@ from tests.kit.hook_calls import called
 from tests.kit.kernel_model import Kill
 from tests.kit.machine import Machine, Tunnel, call
 from tests.kit.waiting_events import ONE, TWO, held_up, place, waiting
-from updown import daemons, event
+from updown import event
 from updown.ledger import clock, spool
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import Conflict, Locked, Refused, StateError, UpdownError
 from updown.model.operations import Report
-from updown.serve import open_for_command, serve_event
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -146,7 +145,7 @@ def test_an_event_that_the_holder_applied_as_it_let_go_is_done(
         real(*arguments)
         holder.__exit__(None, None, None)
 
-    holder = open_for_command(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder = machine.opened()
     holder.__enter__()
     monkeypatch.setattr(spool, "write_event", keep)
     report = machine.serve(call(ONE, "up"))
@@ -160,7 +159,7 @@ def test_an_event_that_failed_at_another_one_s_hands_fails_for_its_own_call(
 ) -> None:
     real = spool.write_event
     failed = machine.folder / "net-1" / "spool-failed"
-    holder = open_for_command(machine.arguments, machine.kernel, dry=False)  # type: ignore[arg-type]
+    holder = machine.opened()
     holder.__enter__()
 
     def keep(*arguments: Any) -> None:
@@ -304,7 +303,7 @@ def test_the_settings_of_a_kept_event_are_its_own(machine: Machine, tmp_path: Pa
     other.write_text("[defaults]\nlock_wait = 0\nmtu = 1400\n")
     environment = call(ONE, "up")
     with machine.ledger(), pytest.raises(Locked):
-        serve_event(machine.arguments._replace(config=str(other)), daemons.read(environment), environ=environment)
+        machine.serve(environment, config=str(other))
     machine.serve(call(TWO._replace(device="vti6", shared="no"), "up"))
     assert machine.kernel.named("vti5").mtu == 1400
     assert machine.kernel.named("vti6").mtu != 1400

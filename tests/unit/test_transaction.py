@@ -1,11 +1,13 @@
 """A change as a whole: what fails is undone, and a death is mended (promise P6)."""
 
+import ast
 import errno
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
+from tests import TOP
 from tests.kit.machine import Environment, Machine, Tunnel, call, establish
 from tests.kit.starts import OTHER, SHARED, STARTS, changes_of, machine_after, state
 from updown.model.errors import KernelError
@@ -103,3 +105,29 @@ def test_killed_at_any_instruction_the_next_event_ends_in_the_right_state(
         machine.send_all(follow)
         assert machine.unfinished() == [], f"killed at {moment}"
         assert state(machine) == wanted, f"killed at {moment}"
+
+
+# -- no effect bypasses the loop
+
+
+def importers(module: str) -> set[str]:
+    """The modules of the library that import this one, or something of it."""
+    found: set[str] = set()
+    for path in (TOP / "updown").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                named = {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                named = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            if module in named:
+                found.add(str(path.relative_to(TOP / "updown")))
+    return found
+
+
+def test_no_effect_bypasses_the_loop() -> None:
+    """Operations are carried out in one place, where what is unfinished is noted before and cleared after."""
+    assert importers("updown.kernel.apply") == {"transaction.py"}
+
+
+def test_nothing_that_is_served_knows_of_the_command_line() -> None:
+    assert {name for name in importers("updown.commands.arguments") if not name.startswith("commands/")} == {"hook.py"}

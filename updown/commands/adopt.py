@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from updown.commands.arguments import Arguments
-from updown.commands.reconcile.orphans import as_route
+from updown.commands.reconcile.orphans import address_of, as_route
 from updown.concerns import device
-from updown.kernel.apply import apply
+from updown.concerns.catalogue import key_of
 from updown.kernel.netlink import dumps
-from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.ledger.store import Ledger
+from updown.ledger.store import Ledger, LedgerError
 from updown.model import errors, values
-from updown.model.claims import MADE, Claim
-from updown.model.errors import Refused
-from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of, placed
-from updown.model.operations import Operation, Reason, Report
-from updown.model.resources import Device
-from updown.output.report import JSON_VERSION, operation_json, plan_lines
-from updown.serve import open_for_command
+from updown.model.claims import MADE, Change, Claim, FormerHolder
+from updown.model.errors import Refused, UpdownError
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of
+from updown.model.operations import Report
+from updown.model.resources import Device, device_of
+from updown.output.report import plan_lines, print_answer, report_fields
+from updown.plan.ownership import ADOPT, RELEASE, plan_ownership
+from updown.serve import opened, present_state, settings_lines
 from updown.settings import parsers
+from updown.transaction import Request, converge, finish_pending
 
 TUNNELS = ("vti", "vti6", "xfrm")
-STATIC = 4  # RTPROT_STATIC: a route that an administrator made
 
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
@@ -35,19 +35,17 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         parsers.namespace(netns_of(name) or "own")
     except ValueError as error:
         raise Refused(f"{values.escaped(name, 30)}: {error}", "`ip -d link` lists the devices there are") from None
-    adopting = arguments.command == "adopt"
-    with Netlink() as netlink, open_for_command(arguments, netlink, arguments.dry_run) as ledger:
-        report = (adopt if adopting else release)(name, ledger, netlink, arguments.dry_run)
-    if arguments.json:
-        operations = [operation_json(operation) for operation in report.operations]
-        print(json.dumps({"version": JSON_VERSION, "operations": operations, "remarks": list(report.remarks)}))
-    else:
-        print("\n".join(plan_lines(report, arguments.verbose)))
-    return errors.DONE
+    change = adopt if arguments.command == "adopt" else release
+    lines, dry = settings_lines(arguments.config, needed=False), arguments.dry_run
+    with present_state(arguments.state_dir) as place, opened(place, lines, dry) as ledger:
+        report = change(name, ledger, place.netlink, dry)
+    print_answer(arguments.json, report_fields(report), plan_lines(report, arguments.verbose))
+    return errors.FAILED if report.warnings else errors.DONE
 
 
 def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Mark the device as ours, and note it, so that it goes by the deletion table. Raises Refused for what cannot be ours."""
+    mended = finish_pending(ledger, netlink, dry)
     link = netlink.link(name)
     if link is None:
         raise Refused(f"{name}: no such device here", "`ip -d link` lists devices; another namespace: ip netns exec")
@@ -64,7 +62,7 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         raise Refused(f"{name} is the IKE daemon's own (ipsec-interface=)", "the daemon makes and deletes it; leave it")
     made = ledger.made(f"device {name}")
     if link.alias == OUR_ALIAS and made == link.ifindex:
-        return Report("", remarks=(f"{name} is ours already",))
+        return mended._replace(remarks=(f"{name} is ours already",))
     remarks: tuple[str, ...] = (
         f"{name} is ours now, with {len(held)} claims: it goes by the table in docs/deletion.md",
     )
@@ -72,85 +70,48 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         remarks += (f"its alias was {link.alias}",)
     if not held:
         remarks += ("no claim holds it: `vti-updown reconcile` removes it, unless its remote is any",)
-    mark = Operation("link set", link._replace(alias=OUR_ALIAS), link, Reason("ours"), f"device {name}")
-    return change_ownership(name, link.ifindex, [mark], remarks, ledger, netlink, dry)
+    former = [FormerHolder(ADOPT, Device(link, shared=False, with_last=False))]
+    return mended.plus(change_ownership(former, (), ledger, netlink, dry))._replace(remarks=remarks)
 
 
 def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Take our mark off the device and its routes, and forget it and its addresses. Raises Refused where it is not ours."""
+    begun = [
+        old for old in ledger.unfinished().values() if (old.connection, device_of(old.resource)) == (RELEASE, name)
+    ]
+    mended = finish_pending(ledger, netlink, dry)
+    if begun:
+        return mended._replace(remarks=(f"{name}: an earlier release, which was cut off, is finished by this",))
     link = netlink.link(name)
     made = ledger.made(f"device {name}")
     if link is None:
         raise Refused(f"{name}: no such device here", "`vti-updown status` lists ours")
     if not device.is_ours(link, made, None):
         raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
-    operations: list[Operation] = []
-    alone: list[str] = []
-    for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)):
-        if link.ifindex in (seen.oif, *seen.hops):
-            theirs = as_route(seen, [name])._replace(protocol=STATIC)
-            before = as_route(seen, devices_of(seen, netlink.at(name), netns_of(name))) if seen.hops else None
-            operations.append(Operation("route replace", theirs, before, Reason("ours no more")))
-            alone += [seen.destination] if before else []
-    # last, since without it a second call would take the device for another's
-    operations.append(Operation("link set", link._replace(alias=""), link, Reason("ours no more")))
-    made_here = [claim for claim in ledger.claims("device = ?", name) if claim.kind == MADE]
-    held = [claim for claim in ledger.claims("device = ?", name) if claim.kind != MADE]
+    routes = [seen for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)) if link.ifindex in (seen.oif, *seen.hops)]
+    alone = [seen.destination for seen in routes if seen.hops]
+    addresses = [want for want in map(address_of, ledger.all_made()) if want is not None and want.device == name]
+    wants = [*addresses, *(as_route(seen, [name]) for seen in routes), Device(link, shared=False, with_last=False)]
+    held = list(ledger.claims("device = ?", name))
+    made_here = tuple(claim for claim in held if claim.kind == MADE)
     remarks: tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
     if alone:
         remarks += (f"by {name} alone, no more by others too: {', '.join(alone)}; a metric orders it and theirs",)
-    if held:
-        remarks += (f"{len(held)} claims hold it as a device of others; `vti-updown status` lists them",)
-    return change_ownership(name, None, operations, remarks, ledger, netlink, dry, made_here)
-
-
-def devices_of(seen: RouteSeen, netlink: Netlink, netns: str) -> list[str]:
-    """The devices of a multipath route, in the kernel's order: it finds one by the first."""
-    links = [netlink.link_at(index) for index in seen.hops]
-    return [placed(link.name, netns) for link in links if link is not None]
+    if len(held) > len(made_here):
+        theirs = len(held) - len(made_here)
+        remarks += (f"{theirs} claims hold it as a device of others; `vti-updown status` lists them",)
+    former = [FormerHolder(RELEASE, want) for want in wants]
+    return mended.plus(change_ownership(former, made_here, ledger, netlink, dry))._replace(remarks=remarks)
 
 
 def change_ownership(
-    name: str,
-    made: int | None,
-    operations: list[Operation],
-    remarks: tuple[str, ...],
-    ledger: Ledger,
-    netlink: Netlink,
-    dry: bool,
-    ended: Sequence[Claim] = (),
+    former: Sequence[FormerHolder], ended: tuple[Claim, ...], ledger: Ledger, netlink: Netlink, dry: bool
 ) -> Report:
-    """Write the ledger, then do the operations: a full disk stops it before anything is done, and one who is killed in between
-    can be called again. Where an operation fails the ledger is as before."""
-    if dry:
-        return Report("", tuple(operations), (), remarks)
-    changed: dict[str, int | None] = {f"device {name}": made}
-    if made is None:
-        changed.update(dict.fromkeys(addresses_on(name, ledger)))
-    before = {key: ledger.made(key) for key in changed}
-    note_ownership(changed, ledger, ended=ended)
+    """Adopt or release as asked for, and end the claims of `make`. A full disk stops it before anything is done; one that fails
+    leaves no note, as everything is undone then, and one that is killed is finished by the next event, or called again."""
     try:
-        outcome = apply(tuple(operations), netlink, ledger.owner)
-    except BaseException:
-        note_ownership(before, ledger, put=ended)
+        return converge(Request("", Change(end=ended), former=former, plan=plan_ownership), ledger, netlink, dry)
+    except UpdownError:
+        with suppress(LedgerError), ledger.transaction():
+            ledger.finish(key_of(old.resource) for old in former)
         raise
-    return Report("", outcome.done, outcome.warnings, remarks)
-
-
-def note_ownership(
-    made: dict[str, int | None], ledger: Ledger, ended: Sequence[Claim] = (), put: Sequence[Claim] = ()
-) -> None:
-    """Note what is ours, and what is not, and which claims go or come. Raises LedgerError; nothing is noted then."""
-    with ledger.transaction():
-        for key, value in made.items():
-            ledger.set_made(key, value)
-        for claim in ended:
-            ledger.end(claim)
-        for claim in put:
-            ledger.put(claim)
-        ledger.commit()
-
-
-def addresses_on(name: str, ledger: Ledger) -> list[str]:
-    """The keys of the addresses that we put on a device."""
-    return [key for key in ledger.all_made() if key.split(" ")[:2] in (["address", name], ["source", name])]

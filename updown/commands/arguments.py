@@ -46,8 +46,8 @@ class Arguments(NamedTuple):
 
     command: str | None = None
     files: tuple[str, ...] = ()
-    config: str | None = None
-    state_dir: str | None = None
+    config: str = ""
+    state_dir: str = ""
     json: bool = False
     dry_run: bool = False
     verbose: bool = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import reduce
 
 from updown.commands.arguments import Arguments
 from updown.concerns import catalogue
@@ -26,12 +27,12 @@ from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule
 from updown.model.values import Mark, Network
 from updown.output.lines import folded
-from updown.output.report import JSON_VERSION, operation_json, plan_lines
-from updown.serve import open_for_command, settings_lines
+from updown.output.report import plan_lines, print_answer, report_fields
+from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line, is_glob, resolve
 from updown.settings.keys import Settings
 from updown.settings.parsers import ANY
-from updown.transaction import apply_change, finish_pending
+from updown.transaction import Request, converge, finish_pending
 
 
 class Made(NamedTuple):
@@ -45,20 +46,18 @@ class Made(NamedTuple):
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """The sub-command. With --boot what cannot be made is told, and the others are."""
-    lines = settings_lines(arguments)
+    lines = settings_lines(arguments.config)
     names = exact_names(lines) if arguments.boot else [device_asked(arguments.files[0])]
     now = clock.now()
-    with Netlink() as netlink, open_for_command(arguments, netlink, arguments.dry_run) as ledger:
-        earlier = finish_pending(ledger, netlink, arguments.dry_run)
-        made = [make_device(name, lines, ledger, netlink, now, arguments.dry_run) for name in names]
+    dry = arguments.dry_run
+    with present_state(arguments.state_dir) as place, opened(place, lines, dry) as ledger:
+        earlier = finish_pending(ledger, place.netlink, dry)
+        made = [make_device(name, lines, ledger, place.netlink, now, dry) for name in names]
     if not arguments.boot:
         ((_, _, error, lacks),) = made
         if error or lacks:
             raise error or Refused(f"{names[0]}: {lacks}", f"write it into [device {names[0]}] of the settings")
-    if arguments.json:
-        print(json.dumps(as_json(earlier, made)))
-    else:
-        print("\n".join(text(earlier, made, arguments.verbose)))
+    print_answer(arguments.json, as_json(earlier, made), text(earlier, made, arguments.verbose))
     return max([errors.DONE, *(each.error.status for each in made if each.error)])
 
 
@@ -83,8 +82,7 @@ def make_device(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Net
         return Made(name, lacks=lacks)
     try:
         claim, remarks = claim_of(device_asked(name), settings, now, netlink.vrf_table)
-        with ledger.transaction():
-            report = apply_change(MAKER, Change(put=(claim,)), ledger, netlink, dry)
+        report = converge(Request(MAKER, Change(put=(claim,))), ledger, netlink, dry)
     except UpdownError as error:
         return Made(name, error=error)
     return Made(name, report._replace(remarks=remarks + report.remarks))
@@ -105,24 +103,19 @@ def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
     return lines or ["# no [device NAME] section names a device"]
 
 
-def as_json(earlier: Report, made: list[Made]) -> object:
+def as_json(earlier: Report, made: list[Made]) -> dict[str, object]:
     """For programs."""
-    reports = [earlier, *(each.report for each in made)]
-    return {
-        "version": JSON_VERSION,
-        "devices": [
-            {
-                "name": each.name,
-                "made": not (each.error or each.lacks),
-                "error": each.error.text if each.error else "",
-                "lacks": each.lacks,
-            }
-            for each in made
-        ],
-        "operations": [operation_json(operation) for report in reports for operation in report.operations],
-        "warnings": [warning for report in reports for warning in report.warnings],
-        "remarks": [remark for report in reports for remark in report.remarks],
-    }
+    devices = [
+        {
+            "name": each.name,
+            "made": not (each.error or each.lacks),
+            "error": each.error.text if each.error else "",
+            "lacks": each.lacks,
+        }
+        for each in made
+    ]
+    whole = reduce(Report.plus, (each.report for each in made), earlier)
+    return {**report_fields(whole), "devices": devices}
 
 
 MAKER = "make"

@@ -7,7 +7,6 @@ nothing in through one that is down, so that no probe could ever be answered. do
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 
@@ -15,7 +14,6 @@ from updown.commands.arguments import Arguments
 from updown.kernel import ping
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
-from updown.ledger.file import STATE_DIR, copy_ledger
 from updown.ledger.liveness import (
     MISSES,
     devices_with_sa,
@@ -27,16 +25,15 @@ from updown.ledger.liveness import (
 )
 from updown.ledger.store import Ledger
 from updown.model import errors
-from updown.model.claims import Change
-from updown.model.errors import Refused, UpdownError
+from updown.model.errors import Refused
 from updown.model.objects import bare
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.output.lines import folded
-from updown.output.report import JSON_VERSION, operation_json, plan_lines
-from updown.serve import namespace_name, open_for_command, settings_lines
+from updown.output.report import plan_lines, print_answer, report_fields
+from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line, resolve
-from updown.transaction import apply_change, finish_pending
+from updown.transaction import Request, converge_or_warn, finish_pending
 
 
 class ProbeResult(NamedTuple):
@@ -54,17 +51,17 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
         raise Refused(
             "probe cannot run inside a hook: the daemon would wait for the answers", "run it from a timer or a shell"
         )
-    lines = settings_lines(arguments)
-    with Netlink() as netlink:
-        with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
+    lines = settings_lines(arguments.config)
+    with present_state(arguments.state_dir) as place:
+        with opened(place, lines, dry=True) as copy:
             asked = targets(copy, lines)
             stale = set(missed_probes(copy)) - set(asked)
             hearing = receiving_devices(copy)
         heard = ping.ping(asked, hearing)
         if not asked and not stale:
             return print_answers(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
-        with open_for_command(arguments, netlink, arguments.dry_run) as ledger:
-            answers, report = count_answers(heard, asked, ledger, netlink, clock.now(), arguments.dry_run)
+        with opened(place, lines, arguments.dry_run) as ledger:
+            answers, report = count_answers(heard, asked, ledger, place.netlink, clock.now(), arguments.dry_run)
     return print_answers(arguments, answers, report)
 
 
@@ -99,47 +96,32 @@ def count_answers(
         count = count + 1 if there and heard[device] else 0
         if there:
             answers.append(ProbeResult(device, asked[device], count, heard[device]))
-        report = merge_reports(report, count_device(device, count, ledger, netlink, now, dry))
+        report = report.plus(count_device(device, count, ledger, netlink, now, dry))
     return answers, report
 
 
 def count_device(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """Note the count of one device; routes go or come back where it crosses the line."""
-    try:
-        with ledger.transaction():
-            was = is_silent(ledger, device)
-            set_missed_probes(ledger, device, count, now)
-            touched = ledger.keys_on(device) if was != is_silent(ledger, device) else []
-            return apply_change("", Change(), ledger, netlink, dry, also=touched)
-    except UpdownError as error:
-        return Report("", warnings=(f"{device}: {error.text}",))
-
-
-def merge_reports(one: Report, other: Report) -> Report:
-    """Two reports as one."""
-    return one._replace(operations=one.operations + other.operations, warnings=one.warnings + other.warnings)
+    crosses = is_silent(ledger, device) != (count >= MISSES)
+    request = Request(
+        also=ledger.keys_on(device) if crosses else [],
+        note=lambda ledger: set_missed_probes(ledger, device, count, now),
+    )
+    return converge_or_warn(request, ledger, netlink, dry, f"{device}: ")
 
 
 def print_answers(arguments: Arguments, answers: list[ProbeResult], report: Report) -> int:
     """What was asked, and what changed; status 1 where something went wrong."""
     talks = arguments.verbose or sys.stdout.isatty()  # a timer's journal gets only what is worth a line
-    if arguments.json:
-        said = {
-            "version": JSON_VERSION,
-            "probes": [answer._asdict() for answer in answers],
-            "operations": [operation_json(operation) for operation in report.operations],
-            "warnings": list(report.warnings),
-        }
-        print(json.dumps(said))
-    else:
-        lines: list[str] = []
-        for device, far, count, why in answers:
-            if not count:
-                lines += [f"# {device}: {far} answers"] if talks else []
-            else:
-                withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
-                lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
-        if report.operations or report.warnings or (talks and report.remarks):
-            lines += plan_lines(report, arguments.verbose)
-        print("".join(f"{line}\n" for line in lines), end="")
+    lines: list[str] = []
+    for device, far, count, why in answers:
+        if not count:
+            lines += [f"# {device}: {far} answers"] if talks else []
+        else:
+            withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
+            lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
+    if report.operations or report.warnings or (talks and report.remarks):
+        lines += plan_lines(report, arguments.verbose)
+    fields = {**report_fields(report), "probes": [answer._asdict() for answer in answers]}
+    print_answer(arguments.json, fields, lines)
     return errors.FAILED if report.warnings else errors.DONE

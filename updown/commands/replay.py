@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from updown import daemons
@@ -10,7 +9,7 @@ from updown.commands.arguments import Arguments
 from updown.model import errors
 from updown.model.errors import Refused, UpdownError
 from updown.output.lines import folded
-from updown.output.report import explanation, plan_lines, report_json
+from updown.output.report import explanation, plan_lines, print_answer, report_json
 from updown.serve import serve_event
 
 EACH_ALONE = "each was planned from the present state, as if those before it had not been"
@@ -43,13 +42,10 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
 def replay_one(arguments: Arguments, variables: Mapping[str, str], dry: bool) -> None:
     """Run one event and show it."""
     context = daemons.read(variables)
-    report = serve_event(arguments, context, dry, variables)
-    if arguments.json:
-        print(json.dumps(report_json(context, report)))
-    elif arguments.command == "explain":
-        print("\n".join(explanation(context, report)))
-    else:
-        print("\n".join(plan_lines(report, arguments.verbose)))
+    report = serve_event(context, variables, arguments.state_dir, arguments.config, dry)
+    explains = arguments.command == "explain"
+    lines = explanation(context, report) if explains else plan_lines(report, arguments.verbose)
+    print_answer(arguments.json, report_json(context, report), lines)
 
 
 def read_environment(name: str) -> Mapping[str, str]:

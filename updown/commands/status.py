@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import netnses
 from updown.kernel.netlink import dumps
-from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, spool
-from updown.ledger.file import STATE_DIR, folder
 from updown.ledger.liveness import is_silent, is_up
 from updown.ledger.store import Ledger
 from updown.model import errors
@@ -20,12 +17,15 @@ from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
 from updown.model.resources import Device, follows_tunnels
 from updown.model.values import escaped
-from updown.output.report import JSON_VERSION, claim_json
-from updown.serve import namespace_name, open_for_command
+from updown.output.report import JSON_VERSION, claim_json, print_answer
+from updown.serve import opened, present_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
+CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")
 
 
 DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
@@ -34,7 +34,7 @@ CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """Print both tables, or JSON."""
-    with Netlink() as netlink, open_for_command(arguments, netlink, dry=True) as ledger:
+    with present_state(arguments.state_dir) as place, opened(place, (), dry=True) as ledger:
         held = list(ledger.claims())
         names = {claim.device for claim in held if claim.device} | made_devices(ledger)
         note = ledger.note
@@ -43,23 +43,27 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
                 names |= {link.name for link in dumps.links(netns) if has_our_alias(link)}
         except UpdownError as error:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
-        devices = [device_row(name, netlink.link(name), held, ledger) for name in sorted(names)]
-        waiting = len(spool.waiting_events(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink))))
+        devices = [device_row(name, place.netlink.link(name), held, ledger) for name in sorted(names)]
+        waiting = len(spool.waiting_events(place.path))
     booted = clock.booted()
-    if arguments.json:
-        claims = [claim_json(claim, booted) for claim in held]
-        shown = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
-        print(json.dumps(shown))
-        return errors.DONE
-    if note:
-        print(f"# {note}")
+    fields = {
+        "version": JSON_VERSION,
+        "devices": devices,
+        "claims": [claim_json(claim, booted) for claim in held],
+        "note": note,
+        "waiting": waiting,
+    }
+    lines = [f"# {note}"] if note else []
     if waiting:
-        print(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
-    if not devices and not held:
-        print("no devices, no claims")
-        return errors.DONE
-    lines = table(DEVICE_HEADS, [device_cells(row) for row in devices])
-    print("\n".join([*lines, "", *table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])]))
+        lines.append(
+            f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them"
+        )
+    if devices or held:
+        lines += [*table(DEVICE_HEADS, [device_cells(row) for row in devices]), ""]
+        lines += table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])
+    else:
+        lines.append("no devices, no claims")
+    print_answer(arguments.json, fields, lines)
     return errors.DONE
 
 

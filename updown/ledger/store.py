@@ -224,10 +224,11 @@ class Ledger:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is written here and not committed by its end is forgotten, as it is where something fails."""
+        """What is written here is durable at its end, and forgotten where something fails; who opens one closes it by that."""
         self.begin()
         try:
             yield
+            self.commit()
         finally:
             self.rollback()
 

@@ -87,3 +87,8 @@ class Report(NamedTuple):
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()  # written or ended
+
+    def plus(self, other: Report) -> Report:
+        """This report, with what another one did and says beside."""
+        more = {field: getattr(self, field) + getattr(other, field) for field in ("operations", "warnings", "remarks")}
+        return self._replace(**more)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+
 from updown.concerns.catalogue import concern_of, key_of
 from updown.model.claims import Claim
 from updown.model.context import Context
@@ -32,6 +35,22 @@ def operation_json(operation: Operation) -> dict[str, Any]:
         "command": command(operation),
         "reason": reason_text(operation.reason),
     }
+
+
+def report_fields(report: Report) -> dict[str, Any]:
+    """What every sub-command that changes something says to programs."""
+    return {
+        "version": JSON_VERSION,
+        "operations": [operation_json(operation) for operation in report.operations],
+        "warnings": list(report.warnings),
+        "remarks": list(report.remarks),
+    }
+
+
+def print_answer(as_json: bool, fields: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """What a sub-command prints: one line of JSON for programs, or lines for people."""
+    for line in [json.dumps(fields)] if as_json else lines:
+        print(line)
 
 
 def hook_lines(report: Report) -> list[str]:
@@ -87,19 +106,10 @@ def claim_text(claim: Claim) -> str:
 
 
 def report_json(context: Context, report: Report) -> dict[str, Any]:
-    """The report for programs."""
-    return {
-        "version": JSON_VERSION,
-        "daemon": context.daemon,
-        "connection": context.connection,
-        "verb": context.verb.text,
-        "operations": [operation_json(operation) for operation in report.operations],
-        "warnings": list(report.warnings),
-        "remarks": list(report.remarks),
-        "claims": [
-            {"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims
-        ],
-    }
+    """The report of an event for programs."""
+    claims = [{"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims]
+    event = {"daemon": context.daemon, "connection": context.connection, "verb": context.verb.text}
+    return {**report_fields(report), **event, "claims": claims}
 
 
 def claim_json(claim: Claim, booted: int) -> dict[str, Any]:

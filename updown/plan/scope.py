@@ -28,7 +28,7 @@ from updown.plan.inputs import Liveness, PlanInput, authoritative_holder
 
 class Touched(NamedTuple):
     """What an event touches: keys of resources, who asked for them before, and the key of the claim that it made or renewed.
-    `ended`: the claims that change; `only_ends` and `paths_anew` as in PlanInput."""
+    `ended`: the claims that change; `only_ends` and `paths_anew` as in PlanInput; `alone`: nothing else is planned along."""
 
     keys: Sequence[str]
     former: dict[str, list[FormerHolder]]
@@ -36,6 +36,7 @@ class Touched(NamedTuple):
     ended: tuple[Claim, ...] = ()
     only_ends: bool = False
     paths_anew: bool = False
+    alone: bool = False
 
 
 def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput, Observed]:
@@ -46,6 +47,9 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     """
     keys = list(dict.fromkeys(touched.keys))
     inputs = inputs_of(keys, touched, ledger)
+    if touched.alone:
+        inputs = inputs._replace(holders={key: inputs.holders[key] for key in keys})
+        return inputs, observe(netlink, resources_in(inputs), (), touched.paths_anew)
     observed = observe(netlink, resources_in(inputs), (), touched.paths_anew)
     inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended))
     fates = device_fates(inputs, observed)

@@ -16,6 +16,9 @@ LOCK_WAIT = 5.0
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
 
+LOCK_WAIT = 5.0
+"""Seconds that an event waits for the lock; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

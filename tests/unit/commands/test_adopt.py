@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
 
 from tests.kit.commands import Command
 from tests.kit.kernel_model import Kill
-from tests.kit.machine import EAST, WEST, Machine, Tunnel, call, establish, withdraw
+from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
 from tests.kit.reconciling import child, foreign, reconcile, said
 from updown.model.errors import KernelError, Refused, UpdownError
 from updown.model.objects import OUR_ALIAS, Link
 
 T = Tunnel()
+U = T._replace(connection="u", mine="10.1.1.0/24", theirs="10.3.0.0/24", reqid=16392)
 
 
 def test_an_adopted_device_goes_by_the_table(
@@ -75,28 +77,76 @@ def test_what_cannot_be_taken_over_or_let_go_of_stays_as_it_was(
         command(word, "vti5")
     machine.fails_at = None
     assert (machine.kernel.picture(), machine.made()) == before
+    assert machine.unfinished() == []
 
 
-@pytest.mark.parametrize("word", ["adopt", "release"])
+Ownership = tuple[str, bool, set[tuple[str, str]], list[str]]
+
+STEPS = {"adopt": 5, "release": 6}
+"""Before and after two commits, and before each change of the kernel between them."""
+
+
+def killed_over_it(machine: Machine, command: Command, word: str, moment: int) -> None:
+    """`adopt vti5` or `release vti5`, whose process dies at this moment."""
+    machine.moments, machine.dies_at = [], moment
+    with pytest.raises(Kill):
+        command(word, "vti5")
+    machine.dies_at, machine.dead = None, False
+    machine.revive()
+
+
+def ownership(machine: Machine) -> Ownership:
+    """The alias of vti5, whether the ledger says it is ours, our routes into it, and what is unfinished."""
+    routes = {(prefix, name) for prefix, name in machine.routes() if name == "vti5"}
+    return machine.kernel.named("vti5").alias, "device vti5" in machine.made(), routes, machine.unfinished()
+
+
+OURS: Ownership = (OUR_ALIAS, True, {("10.2.0.0/24", "vti5")}, [])
+NOT_OURS: Ownership = ("", False, set(), [])
+
+
+@pytest.mark.parametrize(("word", "moment"), [(word, moment) for word in STEPS for moment in range(STEPS[word])])
 def test_one_who_is_killed_over_it_can_be_called_again(
-    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, word: str
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, word: str, moment: int
 ) -> None:
     to_take_over(machine, monkeypatch, word)
-    died = 0
-    for moment in range(9):
-        machine.moments, machine.dies_at = [], moment
-        try:
-            command(word, "vti5")
-            break
-        except Kill:
-            died += 1
-            machine.revive()
-        finally:
-            machine.dies_at, machine.dead = None, False
-    assert died > 2
-    assert machine.kernel.named("vti5").alias == (OUR_ALIAS if word == "adopt" else "")
-    assert ("device vti5" in machine.made()) == (word == "adopt")
-    assert machine.routes() == ({("10.2.0.0/24", "vti5")} if word == "adopt" else set())
+    killed_over_it(machine, command, word, moment)
+    complete = (word, moment) == ("release", STEPS[word] - 1)
+    with pytest.raises(Refused, match="not ours") if complete else contextlib.nullcontext():
+        assert command(word, "vti5") == 0
+    assert ownership(machine) == (OURS if word == "adopt" else NOT_OURS)
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "held by nobody"])
+@pytest.mark.parametrize(("word", "moment"), [(word, moment) for word in STEPS for moment in range(STEPS[word])])
+def test_one_who_is_killed_over_it_is_finished_by_the_next_event(
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, word: str, moment: int, held: bool
+) -> None:
+    machine.settings("[defaults]\ndelete = never\n")
+    to_take_over(machine, monkeypatch, word)
+    if not held:
+        machine.send_all(withdraw(T._replace(address="10.99.0.1/30")))
+        if word == "release":
+            moment -= 1 if moment > 2 else 0  # there is no route
+    before = ownership(machine)
+    killed_over_it(machine, command, word, moment)
+    machine.send_all(establish(U._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff", peer=THIRD)))
+    after = OURS if word == "adopt" else NOT_OURS
+    if not held:
+        after = (*after[:2], set(), [])
+    assert ownership(machine) == (after if moment else before)
+
+
+def test_what_took_the_place_of_a_device_that_was_being_adopted_is_not_ours(
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_take_over(machine, monkeypatch, "adopt")
+    machine.send_all(withdraw(T._replace(address="10.99.0.1/30")))
+    killed_over_it(machine, command, "adopt", 2)
+    machine.kernel.delete_link(machine.kernel.named("vti5").ifindex)
+    machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
+    machine.send_all(establish(U._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff", peer=THIRD)))
+    assert ownership(machine) == NOT_OURS
 
 
 @pytest.mark.parametrize(

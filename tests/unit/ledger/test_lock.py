@@ -15,7 +15,6 @@ from tests import TOP
 from tests.kit.charon import Child, charon_call
 from tests.kit.machine import Machine, Tunnel, call
 from updown import daemons
-from updown.commands.arguments import Arguments
 from updown.ledger import spool
 from updown.ledger.file import open_ledger
 from updown.model.errors import Locked
@@ -137,13 +136,12 @@ TUNNELS = [
 def send_some(folder: str, tunnel: Tunnel, verbs: list[str], start: Any, results: Any) -> None:
     """One process: the events of one tunnel, at once with those of the others, none waiting for the lock."""
     machine = Machine(Path(folder) / tunnel.connection, pytest.MonkeyPatch())
-    arguments = Arguments(state_dir=f"{folder}/state", config=f"{folder}/settings")
     start.wait()
     statuses = []
     for verb in verbs:
         environment = call(tunnel, verb)
         try:
-            serve_event(arguments, daemons.read(environment), environ=environment)
+            serve_event(daemons.read(environment), environment, f"{folder}/state", f"{folder}/settings")
             statuses.append(0)
         except Locked as error:
             assert "the event is kept" in error.text

@@ -14,10 +14,8 @@ import pytest
 from tests.kit.machine import THIRD, Environment, Machine, call, establish
 from tests.kit.starts import FULL, OTHER, SHARED, STARTS, machine_after, state
 from updown import daemons, transaction
-from updown.commands.arguments import Arguments
 from updown.ledger import file
 from updown.model.errors import KernelError, StateError, UpdownError
-from updown.serve import serve_event
 
 PAGE = 512  # bytes: small ones, so that each event needs more of them
 
@@ -83,7 +81,7 @@ def limited(folder: str, size: int, environment: Environment, answer: Any) -> No
     machine = Machine(Path(folder), pytest.MonkeyPatch())
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     try:
-        serve_event(Arguments(state_dir=f"{folder}/state"), daemons.read(environment), environ=environment)
+        machine.serve(environment)
         answer.put(("", "", sorted(machine.devices())))
     except UpdownError as error:
         answer.put((error.text, error.hint, sorted(machine.devices())))

@@ -59,7 +59,6 @@ def test_an_event_that_leaves_several_devices_reads_the_policies_once(
     with machine.ledger() as ledger, ledger.transaction():
         for name in ("ipsec7", "ipsec8"):
             ledger.set_made(f"device {name}", -1)
-        ledger.commit()
     dumps: list[int] = []
     policies = machine.kernel.policies
 

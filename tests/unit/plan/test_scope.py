@@ -64,7 +64,6 @@ def copies(ledger: Ledger, claims: int) -> None:
             key = first.key.replace('"t1"', f'"t{number}"').replace("10.0.1.0/24", theirs)
             tunnel = first.tunnel.replace('"t1"', f'"t{number}"')
             ledger.put(first._replace(key=key, connection=f"t{number}", tunnel=tunnel, resources=routes, order=0))
-        ledger.commit()
 
 
 def cost(folder: Path, case: str, claims: int) -> Costs:

@@ -5,7 +5,6 @@ What claims ask for is read by a dry run of `reconcile` on a copy of the ledger.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,16 +20,14 @@ from updown.commands.reconcile import run as reconciling
 from updown.concerns.sysctls import all_of, conf
 from updown.kernel import sysctl
 from updown.kernel.netlink import dumps
-from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, spool
-from updown.ledger.file import STATE_DIR, copy_ledger, folder
 from updown.ledger.liveness import missed_probes
 from updown.model import errors
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import Link, family
 from updown.output.lines import folded
-from updown.output.report import JSON_VERSION
-from updown.serve import namespace_name
+from updown.output.report import JSON_VERSION, print_answer
+from updown.serve import opened, present_state
 from updown.settings.file import DEFAULT_FILE, Line, is_glob, resolve
 
 MODULES = {"vti": "ip_vti", "vti6": "ip6_vti", "xfrm": "xfrm_interface"}
@@ -53,10 +50,8 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
         facts = gather(arguments, checked)
         found = find(facts)
         good = f"nothing found ({len(facts.devices)} devices, {len(facts.claims)} claims)"
-    if arguments.json:
-        print(json.dumps({"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}))
-    else:
-        print("\n".join(finding_lines(found) or [f"vti-updown check: {good}"]))
+    fields = {"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}
+    print_answer(arguments.json, fields, finding_lines(found) or [f"vti-updown check: {good}"])
     return errors.FOUND if found else errors.DONE
 
 
@@ -75,9 +70,9 @@ def read_settings(arguments: Arguments) -> CheckedSettings:
 
 def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
     """Everything that the checks look at. What cannot be read is a fact too."""
-    state_dir = arguments.state_dir or STATE_DIR
     notes: list[tuple[str, str]] = []
-    with Netlink() as netlink, copy_ledger(state_dir, namespace_name(netlink)) as ledger:
+    with present_state(arguments.state_dir) as place, opened(place, checked.lines, dry=True) as ledger:
+        netlink = place.netlink
         claims, silent = tuple(ledger.claims()), missed_probes(ledger)
         if ledger.note and os.geteuid() == 0:
             notes.append((ledger.note, "the next event begins it anew; docs/troubleshooting.md, the ledger"))
@@ -98,7 +93,7 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             notes += [(warning, SEE) for warning in outcome.report.warnings if not (unread and "be read" in warning)]
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))
-        waiting = len(spool.waiting_events(folder(state_dir, namespace_name(netlink))))
+        waiting = len(spool.waiting_events(place.path))
         if waiting:
             mend = "the next event applies them; more and more of them: docs/troubleshooting.md, the lock"
             notes.append((f"{waiting} events got no lock and wait", mend))

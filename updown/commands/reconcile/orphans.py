@@ -1,8 +1,9 @@
-"""What is ours and no claim asks for any more: devices, routes, addresses. For `reconcile`."""
+"""What is ours and no claim asks for any more: devices, routes, addresses. For `reconcile`, and for `clean`,
+which leaves nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from updown.concerns import device
 from updown.concerns.catalogue import key_of
@@ -14,10 +15,12 @@ from updown.ledger.store import Ledger
 from updown.model.claims import FormerHolder
 from updown.model.ipsec import Database, in_use
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
-from updown.model.operations import Operation, Reason
+from updown.model.operations import Operation, Reason, Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Clamp, Device, Resource, SourceAddress, device_of, split
+from updown.plan.inputs import Plan
 from updown.settings.file import Line, resolve
+from updown.transaction import Request, converge_or_warn
 
 ORPHAN = "nobody"
 
@@ -71,12 +74,24 @@ def netnses(ledger: Ledger, lines: tuple[Line, ...]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name and namespace.exists(name)))
 
 
+def removed_by(reports: Sequence[Report]) -> set[str]:
+    """The keys of what these reports delete, in a dry run not yet."""
+    gone = (one for report in reports for one in report.operations if one.action.endswith("delete"))
+    return {f"device {one.subject.name}" if isinstance(one.subject, Link) else key_of(one.subject) for one in gone}
+
+
 def find_orphans(
-    ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Database | None, going: set[str]
+    ledger: Ledger,
+    netlink: Netlink,
+    lines: tuple[Line, ...],
+    xfrm: Database | None,
+    removed: set[str],
+    every: bool = False,
 ) -> Orphans:
-    """What is there now, but for devices that are about to go. A device whose key is in the kernel's IPsec policies stays, with
-    everything on it: a tunnel that the ledger lost uses it."""
+    """What is there now, but for what is about to be `removed`. A device whose key is in the kernel's IPsec policies stays,
+    with everything on it: a tunnel that the ledger lost uses it. With `every` no row of the deletion table keeps a device."""
     wanted = {key_of(want) for claim in ledger.claims() for want in claim.resources}
+    going = {split(name)[1] for name in removed if name.startswith("device ")}
     made = ledger.all_made()
     here = kernel_state(netlink, netnses(ledger, lines))
     kept: set[str] = set()
@@ -92,13 +107,13 @@ def find_orphans(
             continue
         if xfrm is None or in_use(link, xfrm):
             kept.add(link.name)
-            if not is_deleted(link, lines):
+            if not (every or is_deleted(link, lines)):
                 continue
             why = "the kernel has IPsec policies with its key" if xfrm else "the kernel's IPsec policies cannot be read"
             remarks.append(
                 f"{link.name} is ours and no claim holds it, but {why}: it stays; its tunnel's next up counts it"
             )
-        elif is_deleted(link, lines):
+        elif every or is_deleted(link, lines):
             add_orphan(gone, link.name, Device(link, shared=False, with_last=True))
         elif link.up and resolve(lines, "", bare(link.name)).link == "follow":
             add_orphan(gone, link.name, Device(link, shared=False, with_last=False, follow=True))
@@ -106,7 +121,7 @@ def find_orphans(
     left = going | {name for name, ended in gone.items() if any(isinstance(old.resource, Device) for old in ended)}
     for route in here.routes:
         devices = set(route.devices)
-        if wanted & keys_of(route):
+        if (wanted | removed) & keys_of(route):
             continue
         if devices & kept:
             parted += without_devices(route, left)
@@ -117,14 +132,14 @@ def find_orphans(
     places = {netns_of(name) for name in kept}
     for rule in here.rules:
         netns = netns_of(rule.device)
-        if key_of(rule) not in wanted and not led.get((netns, rule.table), netns in places):
+        if key_of(rule) not in wanted | removed and not led.get((netns, rule.table), netns in places):
             add_orphan(gone, rule.device, rule)
     for name in made:
         want = address_of(name)
         if want is not None and name not in wanted and want.device not in kept | going:
             add_orphan(gone, want.device, want)
     for clamp in here.tables:
-        if key_of(clamp) not in wanted and clamp.device not in kept | going:
+        if key_of(clamp) not in wanted | removed and clamp.device not in kept | going:
             add_orphan(gone, clamp.device, clamp)
     present = {link.name for link in here.links}
     forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in present]
@@ -139,6 +154,24 @@ def without_devices(route: Route, left: set[str]) -> list[Operation]:
     return [
         Operation("route replace", route._replace(device=first, hops=tuple(more)), route, Reason("other devices go"))
     ]
+
+
+def remove_orphans(orphans: Orphans, ledger: Ledger, netlink: Netlink, dry: bool) -> list[Report]:
+    """Take away what is left over, device by device, so that what fails on one keeps no other; and note that devices which we
+    made and which are not there are not ours any more, whoever makes one of that name."""
+    reports: list[Report] = []
+    if orphans.parted:
+        parted = Request(plan=lambda *_: Plan(orphans.parted, (), {}))
+        reports.append(converge_or_warn(parted, ledger, netlink, dry))
+    for gone in orphans.gone.values():
+        report = converge_or_warn(Request(former=gone), ledger, netlink, dry)
+        why = Reason("orphan")
+        reports.append(report._replace(operations=tuple(one._replace(reason=why) for one in report.operations)))
+    if orphans.forgotten:
+        with ledger.transaction():
+            for name in orphans.forgotten:
+                ledger.set_made(name, None)
+    return reports
 
 
 def add_orphan(gone: dict[str, list[FormerHolder]], name: str, want: Resource) -> None:

@@ -13,7 +13,7 @@ from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Mtu
 from updown.output.lines import folded
-from updown.output.report import JSON_VERSION, claim_json, operation_json, plan_lines
+from updown.output.report import claim_json, plan_lines, report_fields
 
 
 class Outcome(NamedTuple):
@@ -69,7 +69,7 @@ def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
         return {**claim_json(end.claim, booted), "reason": end.reason}
 
     return {
-        "version": JSON_VERSION,
+        **report_fields(outcome.report),
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
         "claims_ended": [ended(end) for end in outcome.decision.ended],
         "claims_waiting": [claim_json(claim, booted) for claim in outcome.decision.to_revive],
@@ -77,9 +77,6 @@ def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
         "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
         "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
         "uncounted": [child._asdict() for child in outcome.decision.unclaimed],
-        "operations": [operation_json(operation) for operation in outcome.report.operations],
-        "warnings": list(outcome.report.warnings),
-        "remarks": list(outcome.report.remarks),
     }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
@@ -14,29 +14,25 @@ from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
 from updown.commands.reconcile.renewed import outdated_mtus
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
-from updown.concerns.catalogue import key_of
 from updown.concerns.endpoints import with_configured_ends
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.libreswan import status
 from updown.daemons.strongswan import vici
-from updown.kernel.apply import apply
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
 from updown.ledger import clock
-from updown.ledger.file import STATE_DIR, copy_ledger, folder
 from updown.ledger.store import Ledger
 from updown.model import errors
-from updown.model.claims import SA, Change, Claim, FormerHolder
+from updown.model.claims import SA, Change, Claim
 from updown.model.errors import Refused, UpdownError
 from updown.model.ipsec import Database
-from updown.model.objects import Link
-from updown.model.operations import Operation, Reason, Report
+from updown.model.operations import Report
 from updown.model.resources import device_of
-from updown.output.report import dedupe
-from updown.serve import namespace_name, open_for_command, settings_lines
+from updown.output.report import dedupe, print_answer
+from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line
-from updown.transaction import apply_change, converge, finish_pending
+from updown.transaction import Request, converge_or_warn, finish_pending
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment
@@ -51,36 +47,32 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
             "run it from a shell, a timer or the units in contrib/",
         )
     outcome = reconcile_now(arguments)
-    if arguments.json:
-        print(json.dumps(outcome_json(outcome, clock.booted())))
-    else:
-        print("\n".join(outcome_lines(outcome, arguments.verbose)))
+    print_answer(arguments.json, outcome_json(outcome, clock.booted()), outcome_lines(outcome, arguments.verbose))
     return errors.FAILED if outcome.report.warnings else errors.DONE
 
 
 def reconcile_now(arguments: Arguments) -> Outcome:
     """Ask the daemons first and lock then, since they may wait for a hook that waits for the lock; and ask again where the
     ledger was written in between. Where that never ceases, what was found counts for the claims that stayed as they were."""
-    lines = settings_lines(arguments)
-    with Netlink() as netlink:
-        path = os.path.join(folder(arguments.state_dir or STATE_DIR, namespace_name(netlink)), "ledger")
-        noted: tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
+    lines, dry = settings_lines(arguments.config), arguments.dry_run
+    noted: tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
+    with present_state(arguments.state_dir) as place:
+        path = os.path.join(place.path, "ledger")
         attempt = 0
         while True:
             attempt += 1
             stamp = write_time(path)
-            with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
+            with opened(place, lines, dry=True) as copy:
                 asked_of = tuple(copy.claims())
                 facts = gather(asked_of)
             dumps.import_pyroute2()
-            with open_for_command(arguments, netlink, arguments.dry_run) as ledger:
+            with opened(place, lines, dry) as ledger:
                 noted += (ledger.note,) if ledger.note else ()
-                calm = arguments.dry_run or write_time(path) == stamp or not stamp
+                calm = dry or write_time(path) == stamp or not stamp
                 if calm or attempt == ATTEMPTS:
-                    now = clock.now()
                     spared = frozenset() if calm else changed_claims(asked_of, tuple(ledger.claims()), facts)
-                    ways = (arguments.dry_run, arguments.before_start, spared, lock_yielder(ledger, path))
-                    outcome = reconcile_ledger(ledger, netlink, lines, facts, now, *ways)
+                    ways = (dry, arguments.before_start, spared, lock_yielder(ledger, path))
+                    outcome = reconcile_ledger(ledger, place.netlink, lines, facts, clock.now(), *ways)
                     warnings = (*dict.fromkeys(noted), *outcome.report.warnings)
                     return outcome._replace(report=outcome.report._replace(warnings=warnings))
             time.sleep(0.5 * attempt)
@@ -142,29 +134,26 @@ def reconcile_ledger(
         events = taken_over() or events
         late = changed_keys(change, then, ledger, facts) if events else frozenset()
         spared |= late
-        reports.append(on_device(name, excluding(change, late), ledger, netlink, dry))
+        on_device = Request(change=excluding(change, late), also=ledger.keys_on(name), anew=True)
+        reports.append(converge_or_warn(on_device, ledger, netlink, dry))
     decision = without_keys(decision, spared)
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
-    rest = orphans.find_orphans(ledger, netlink, lines, facts.xfrm, going(reports))
-    reports.append(shrink_routes(rest.parted, ledger, netlink, dry))
-    reports += [remove_orphans(gone, ledger, netlink, dry) for gone in rest.gone.values()]
-    forget(rest.forgotten, ledger)
+    rest = orphans.find_orphans(ledger, netlink, lines, facts.xfrm, orphans.removed_by(reports))
+    reports += orphans.remove_orphans(rest, ledger, netlink, dry)
     told, urgent = unclaimed_tunnels(decision)
     if spared:
         told += (f"events came while this was at work: claims left to the next run: {len(spared)}",)
-    return Outcome(
-        decision,
-        Report(
-            "",
-            dedupe(tuple(operation for report in reports for operation in report.operations)),
-            warnings + tuple(warning for report in reports for warning in report.warnings) + urgent,
-            remarks + rest.remarks + told,
-            tuple(end.claim for end in decision.ended),
-        ),
-        facts,
+    whole = reduce(Report.plus, reports)
+    report = Report(
+        "",
+        dedupe(whole.operations),
+        warnings + whole.warnings + urgent,
+        remarks + rest.remarks + told,
+        tuple(end.claim for end in decision.ended),
     )
+    return Outcome(decision, report, facts)
 
 
 def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
@@ -181,16 +170,6 @@ def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
     )
 
 
-def going(reports: Sequence[Report]) -> set[str]:
-    """Devices that these reports delete, in a dry run not yet."""
-    operations = [operation for report in reports for operation in report.operations]
-    return {
-        operation.subject.name
-        for operation in operations
-        if operation.action == "link delete" and isinstance(operation.subject, Link)
-    }
-
-
 def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.resources}
@@ -201,55 +180,3 @@ def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(end=(*change.end, claim))
     return found
-
-
-def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """End and move the claims on one device, and plan everything on it anew."""
-    try:
-        with ledger.transaction():
-            return apply_change("", change, ledger, netlink, dry, also=ledger.keys_on(name), anew=True)
-    except UpdownError as error:
-        return as_warning(error)
-
-
-def shrink_routes(operations: tuple[Operation, ...], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """Take devices that go out of routes that nobody counts."""
-    if dry or not operations:
-        return Report("", operations)
-    try:
-        outcome = apply(operations, netlink, ledger.owner)
-    except UpdownError as error:
-        return as_warning(error)
-    return Report("", outcome.done, outcome.warnings)
-
-
-def remove_orphans(gone: list[FormerHolder], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """Take away what is left over on one device, or the device itself."""
-    asked: dict[str, list[FormerHolder]] = {}
-    for old in gone:
-        asked.setdefault(key_of(old.resource), []).append(old)
-    try:
-        with ledger.transaction():
-            report = converge("", list(asked), asked, "", ledger, netlink, dry, {})
-    except UpdownError as error:
-        return as_warning(error)
-    return report._replace(operations=tuple(map(as_orphan, report.operations)))
-
-
-def as_orphan(operation: Operation) -> Operation:
-    """The operation, with the reason of a left-over."""
-    return operation._replace(reason=Reason("orphan"))
-
-
-def as_warning(error: UpdownError) -> Report:
-    """What could not be done, and what to do about it."""
-    return Report("", warnings=(f"{error.text}; {error.hint}" if error.hint else error.text,))
-
-
-def forget(names: Sequence[str], ledger: Ledger) -> None:
-    """Devices that we made and that are gone are not ours any more, whoever makes one of that name."""
-    if names:
-        with ledger.transaction():
-            for name in names:
-                ledger.set_made(name, None)
-            ledger.commit()

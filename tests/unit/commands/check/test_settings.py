@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from updown.commands.arguments import parse as words
-from updown.commands.check import run as check_module
 from updown.commands.check.settings import check_files
 from updown.hook import dispatch
 
@@ -148,7 +147,7 @@ def test_lines_below_a_bad_head_count_for_nothing(tmp_path: Path) -> None:
 def test_the_settings_are_checked_without_root_or_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(check_module, "Netlink", None)
+    monkeypatch.setattr("updown.serve.Netlink", None)
     (tmp_path / "f.conf").write_text("[defaults]\nmtu = 1400\n")
     given = ["check", "--settings", "--config", str(tmp_path / "f.conf")]
     assert dispatch(words(given, False), {}) == 0

@@ -12,13 +12,14 @@ from tests.kit.charon import Child as Charon
 from tests.kit.charon import charon_calls
 from tests.kit.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.kit.reconciling import child, database, reconcile, reconcile_with, said
-from updown.commands.adopt import STATIC, release
+from updown.commands.adopt import release
 from updown.commands.reconcile.match import Evidence
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database
 from updown.model.objects import OUR_PROTOCOL
+from updown.plan.ownership import STATIC
 
 T = Tunnel()
 U = Tunnel("u", peer=THIRD, device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16400)
