@@ -27,6 +27,7 @@ from updown.kernel.netlink.wire import (
     u32,
 )
 from updown.kernel.netlink.xfrm import AF_INET6, GET_STATE, MARK, NETLINK_XFRM, NEW_STATE, decode_state, key_of
+from updown.model.claims import sa_info
 from updown.model.context import Context
 from updown.model.errors import KernelError
 from updown.model.ipsec import Key
@@ -74,7 +75,7 @@ def gather(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> MtuFa
         return None
     if not any(line.key == "mtu" and line.value == AUTO for line in lines):
         return None
-    found = device.request_device(context, partial(resolve, lines, context.connection))
+    found = device.request_device(sa_info(context), partial(resolve, lines, context.connection))
     settings = resolve(lines, context.connection, found.name or "")
     if found.name is None or settings.mtu != AUTO:
         return None

@@ -53,13 +53,21 @@ class PeerRoute(NamedTuple):
     local: str  # our end: once it moves, the way is looked for anew
 
 
+class MtuSum(NamedTuple):
+    """The bytes that are left for a packet, and what they are left of: the underlay, then each part of its ESP or AH."""
+
+    size: int
+    parts: tuple[tuple[str, int], ...]
+    tunnel: bool = True  # whole packets are carried; else a packet's own header stays
+
+
 class Mtu(NamedTuple):
-    """What one tunnel allows on a device; the least of all is the device's. `reason` is the sum, where it was worked out."""
+    """What one tunnel allows on a device; the least of all is the device's."""
 
     device: str
     size: int  # bytes
     six: bool = False  # there is IPv6 inside, which needs 1280
-    reason: str = ""
+    total: MtuSum | None = None  # where it was worked out
 
 
 class Clamp(NamedTuple):
@@ -127,12 +135,7 @@ def device_of(want: Resource) -> str:
 def dump(want: Resource) -> list[Any]:
     """`want` for JSON."""
     kind = next(word for word, record in KINDS.items() if isinstance(want, record))
-    fields = [list(field) if isinstance(field, Link) else field for field in want]
-    if isinstance(want, Route) and not want.joins:
-        fields = fields[:-2]  # as an earlier release wrote it, so that equal wishes have one text
-    if isinstance(want, Clamp) and not want.slave:
-        fields = fields[:-1]  # likewise
-    return [kind, *fields]
+    return [kind, *(list(field) if isinstance(field, Link) else field for field in want)]
 
 
 def load(stored: list[Any]) -> Resource:
@@ -141,15 +144,25 @@ def load(stored: list[Any]) -> Resource:
     record = KINDS.get(kind)
     if record is None:
         raise ValueError(f"no want is of kind {kind}")
-    if record is Device:
-        fields[0] = Link(*fields[0])
-    if record is Route and len(fields) == len(Route._fields):
-        fields[-2] = tuple(fields[-2])
     try:
+        if record is Device:
+            fields[0] = Link(*fields[0])
+        if record is Route:
+            fields[-2] = tuple(fields[-2])
+        if record is Mtu:
+            fields[-1] = load_sum(fields[-1])
         made: Resource = record(*fields)
-    except TypeError:
+    except (TypeError, IndexError):
         raise ValueError(f"a {kind} has other fields") from None
     return made
+
+
+def load_sum(stored: list[Any] | None) -> MtuSum | None:
+    """A sum as JSON has it; raises ValueError or TypeError for anything else."""
+    if stored is None:
+        return None
+    size, parts, tunnel = stored
+    return MtuSum(size, tuple((name, part) for name, part in parts), tunnel)
 
 
 class DeletionRule(NamedTuple):

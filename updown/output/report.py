@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from updown.concerns.mtu import sum_text
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
@@ -69,7 +70,7 @@ def explanation(context: Context, report: Report) -> list[str]:
         lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
         for want in claim.resources:
             if isinstance(want, Mtu):
-                lines += folded("# ", f"mtu {want.device}: {want.reason or want.size}")
+                lines += folded("# ", f"mtu {want.device}: {sum_text(want.total) if want.total else want.size}")
     return [*lines, *plan_lines(report, reasons=True)]
 
 
@@ -102,6 +103,10 @@ def report_json(context: Context, report: Report) -> dict[str, Any]:
     }
 
 
+TOLD = ("daemon", "me", "peer", "my_client", "peer_client", "reqid", "spi_in", "spi_out", "unique_id")
+"""What people want to know of a claim."""
+
+
 def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
     """A claim for `status --json`, its time in seconds since the epoch, as `booted` is."""
     return {
@@ -109,6 +114,6 @@ def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
         "kind": claim.kind,
         "device": claim.device,
         "since": booted + claim.since,
-        **claim.about._asdict(),
+        **{field: getattr(claim.about, field) for field in TOLD},
         "holds": [key_of(want) for want in claim.resources],
     }

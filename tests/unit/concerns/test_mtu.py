@@ -10,14 +10,14 @@ from tests.kit.charon import Child, charon_call
 from tests.kit.machine import WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.unit.kernel.netlink.test_xfrm import state as xfrm_state
 from updown import daemons
-from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, MtuFacts, Sa, device_mtu, tunnel_mtu
+from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, MtuFacts, Sa, device_mtu, sum_text, tunnel_mtu
 from updown.kernel import path_mtu as sa_room
 from updown.kernel.netlink.wire import attribute, attribute_u32
 from updown.kernel.path_mtu import Outgoing, decode, newest, of_tunnel
 from updown.model.errors import KernelError
 from updown.model.ipsec import Key
 from updown.model.objects import Link
-from updown.model.resources import Mtu, dump, key_of, load
+from updown.model.resources import Mtu, MtuSum, dump, key_of, load
 from updown.output.report import explanation, operation_json
 
 GCM = Sa(ESP, TUNNEL, 4, "rfc4106(gcm(aes))", 16)
@@ -84,7 +84,7 @@ FITS: dict[str, tuple[Sa, int, int]] = {
 @pytest.mark.parametrize("case", FITS)
 def test_what_fits(case: str) -> None:
     sa, underlay, mtu = FITS[case]
-    assert tunnel_mtu(sa, underlay).mtu == mtu
+    assert tunnel_mtu(sa, underlay).size == mtu
 
 
 STREAM = "gcm in TCP"
@@ -95,7 +95,7 @@ STREAM = "gcm in TCP"
 def test_one_byte_more_does_not_fit(case: str, underlay: int) -> None:
     """Counted the other way round: the size of the outer packet for an inner one of a given size."""
     sa, _, _ = FITS[case]
-    mtu = tunnel_mtu(sa, underlay).mtu
+    mtu = tunnel_mtu(sa, underlay).size
     assert outer_size(sa, mtu) <= underlay < outer_size(sa, mtu + 1)
 
 
@@ -152,7 +152,7 @@ def test_what_is_not_known_is_named(sa: Sa, said: str) -> None:
     ],
 )
 def test_the_sum_is_shown(sa: Sa, text: str) -> None:
-    assert tunnel_mtu(sa, 1500, "eth0").text == text
+    assert sum_text(tunnel_mtu(sa, 1500, "eth0")) == text
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_the_figures_of_the_page_are_right() -> None:
     found = {name: list(map(int, figures)) for name, *figures in rows[1:]}
     ways: tuple[dict[str, int], ...] = ({}, {"encapsulation": 2}, {"outer": 6})
     assert found == {
-        name: [tunnel_mtu(sa._replace(**way), 1500).mtu for way in ways]  # type: ignore[arg-type]
+        name: [tunnel_mtu(sa._replace(**way), 1500).size for way in ways]  # type: ignore[arg-type]
         for name, sa in IN_THE_PAGE.items()
     }
 
@@ -451,7 +451,7 @@ def test_an_sa_that_cannot_be_read_is_told(machine: Machine, monkeypatch: pytest
 
 
 def test_an_mtu_is_stored_and_sorted_by_its_size() -> None:
-    want = Mtu("vti5", 1438, True, "eth0 1500 - ... = 1438")
+    want = Mtu("vti5", 1438, True, MtuSum(1438, (("eth0", 1500), ("IPv4", 62))))
     assert load(dump(want)) == want
     sizes = [68, 999, 1000, 1438, 65515]
     names = [key_of(Mtu("vti5", size)) for size in sizes]

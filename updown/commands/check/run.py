@@ -86,7 +86,7 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
         claims, silent = tuple(ledger.claims()), missed_probes(ledger)
         if ledger.note and os.geteuid() == 0:
             notes.append((ledger.note, "the next event begins it anew; docs/troubleshooting.md, the ledger"))
-        asked = reconciling.gather(claims)
+        asked = reconciling.gather(claims, checked.lines)
         links: tuple[Link, ...] = ()
         reconciled = Reconciled()
         try:

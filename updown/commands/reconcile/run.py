@@ -6,15 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
-from updown.commands.reconcile.renewed import counts_itself, outdated_mtus
+from updown.commands.reconcile.renewed import counts_itself, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
-from updown.concerns.endpoints import with_configured_ends
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.libreswan import status
 from updown.daemons.strongswan import vici
@@ -71,7 +71,7 @@ def reconcile_now(arguments: Arguments) -> Outcome:
             stamp = write_time(path)
             with copy_ledger(arguments.state_dir or STATE_DIR, namespace_name(netlink)) as copy:
                 asked_of = tuple(copy.claims())
-                facts = gather(asked_of)
+                facts = gather(asked_of, lines)
             dumps.import_pyroute2()
             with open_for_command(arguments, netlink, arguments.dry_run) as ledger:
                 noted += (ledger.note,) if ledger.note else ()
@@ -86,7 +86,7 @@ def reconcile_now(arguments: Arguments) -> Outcome:
             time.sleep(0.5 * attempt)
 
 
-def gather(claims: Sequence[Claim]) -> Evidence:
+def gather(claims: Sequence[Claim], lines: tuple[Line, ...]) -> Evidence:
     """What both daemons and the kernel's XFRM database say now."""
     said: dict[str, DaemonAnswer] = {status.DAEMON: status.ask(), vici.DAEMON: vici.ask()}
     try:
@@ -94,7 +94,8 @@ def gather(claims: Sequence[Claim]) -> Evidence:
             xfrm: Database | None = socket.database()
     except UpdownError:
         xfrm = None
-    facts = Evidence(said, xfrm, outgoing_sas() if any(map(counts_itself, claims)) else {})
+    counts = any(counts_itself(claim, lines) for claim in claims)
+    facts = Evidence(said, xfrm, outgoing_sas() if counts else {})
     theirs = [claim for claim in claims if claim.about.daemon == vici.DAEMON and claim.kind == SA]
     for _ in range(CHARON_ASKED - 1):
         said_now = facts.said[vici.DAEMON]
@@ -137,14 +138,7 @@ def reconcile_ledger(
     with `spared` keys are left as they are, and so are those that events changed while they had the lock (see `turns`)."""
     claims = list(ledger.claims())
     decision = without_keys(decide(claims, facts, now, before_start), spared)
-    moved, waiting = (
-        tuple(with_configured_ends(claim, lines) for claim in part) for part in (decision.moved, decision.to_revive)
-    )
-    stay = {claim.key: claim for claim in (*claims, *moved)}
-    for gone in (*(end.claim for end in decision.ended), *waiting):
-        del stay[gone.key]
-    recounted = outdated_mtus(stay.values(), decision.child_of, facts.sas, netlink)
-    decision = decision._replace(moved=moved, to_revive=waiting, recounted=recounted)
+    decision, warned = renew_claims(decision, claims, spared, facts, lines, netlink)
     reports = [finish_pending(ledger, netlink, dry)]
     events, then = False, {claim.key: claim for claim in claims}
     for name, change in by_device(claims, decision).items():
@@ -168,12 +162,40 @@ def reconcile_ledger(
         Report(
             "",
             dedupe(tuple(operation for report in reports for operation in report.operations)),
-            warnings + tuple(warning for report in reports for warning in report.warnings) + urgent,
+            warned + warnings + tuple(warning for report in reports for warning in report.warnings) + urgent,
             remarks + rest.remarks + told,
             tuple(end.claim for end in decision.ended),
         ),
         facts,
     )
+
+
+def renew_claims(
+    decision: Audit,
+    claims: Sequence[Claim],
+    spared: frozenset[str],
+    facts: Evidence,
+    lines: tuple[Line, ...],
+    netlink: Netlink,
+) -> tuple[Audit, tuple[str, ...]]:
+    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; and warnings."""
+    gone = spared.union(end.claim.key for end in decision.ended)
+    now = {claim.key: claim for claim in (*decision.moved, *decision.to_revive)}
+    table = lru_cache(netlink.vrf_table)
+    found = {
+        claim.key: renew(
+            claim, now.get(claim.key, claim), decision.child_of.get(claim.key), facts.sas, lines, table, netlink
+        )
+        for claim in claims
+        if claim.key not in gone
+    }
+    decision = decision._replace(
+        moved=tuple(found[claim.key].claim for claim in decision.moved if not found[claim.key].warning),
+        to_revive=tuple(found[claim.key].claim for claim in decision.to_revive),
+        recounted=tuple(one.claim for one in found.values() if one.recounted),
+        edited=tuple((one.claim, one.edits) for one in found.values() if one.edits),
+    )
+    return decision, tuple(dict.fromkeys(one.warning for one in found.values() if one.warning))
 
 
 def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
@@ -186,6 +208,7 @@ def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
         tuple(claim for claim in decision.to_revive if claim.key not in spared),
         tuple(claim for claim in decision.in_grace if claim.key not in spared),
         recounted=tuple(claim for claim in decision.recounted if claim.key not in spared),
+        edited=tuple(edited for edited in decision.edited if edited[0].key not in spared),
         child_of={key: child for key, child in decision.child_of.items() if key not in spared},
     )
 
@@ -203,7 +226,10 @@ def going(reports: Sequence[Report]) -> set[str]:
 def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.resources}
-    for claim in (*decision.moved, *decision.to_revive, *decision.recounted):
+    edited = (claim for claim, _ in decision.edited)
+    for claim in {
+        claim.key: claim for claim in (*decision.moved, *decision.to_revive, *decision.recounted, *edited)
+    }.values():
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(put=(*change.put, claim))
     for claim, _ in decision.ended:

@@ -236,7 +236,7 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
     asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, database())
     monkeypatch.setattr(check_module, "Netlink", lambda: machine.kernel)
-    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda *_: getattr(machine, "asked", asked))
     monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
     monkeypatch.setattr("updown.commands.check.run.os.geteuid", lambda: 0)
     monkeypatch.setattr("updown.commands.check.run.has_module", lambda module: module != "ip6_vti")

@@ -483,7 +483,7 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
     state: dict[str, Any] = {"said": said()}
     for module in ("commands.reconcile.run", "commands.adopt"):
         monkeypatch.setattr(f"updown.{module}.Netlink", lambda: machine.kernel)
-    monkeypatch.setattr(reconcile_run, "gather", lambda _: Evidence({"libreswan": state["said"]}, Database()))
+    monkeypatch.setattr(reconcile_run, "gather", lambda *_: Evidence({"libreswan": state["said"]}, Database()))
     monkeypatch.setattr("updown.commands.reconcile.run.clock.now", lambda: LATER)
     monkeypatch.setattr("updown.commands.reconcile.run.time.sleep", lambda _: None)
 
@@ -572,7 +572,7 @@ def test_an_event_while_the_daemons_are_asked_makes_it_ask_again(
     machine.send_all(establish(T))
     answers = [said(), said(child(T))]
 
-    def gather(_: object) -> Evidence:
+    def gather(*_: object) -> Evidence:
         if len(answers) == 2:
             machine.send_all(establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD)))
         return Evidence({"libreswan": answers.pop(0)}, Database())
@@ -593,7 +593,7 @@ def test_where_events_never_cease_the_claims_that_stayed_are_served(
     machine.kernel.delete_link(machine.kernel.named("vti7").ifindex)
     asked: list[int] = []
 
-    def gather(_: object) -> Evidence:
+    def gather(*_: object) -> Evidence:
         asked.append(len(asked))
         machine.send_all([*withdraw(other), *establish(other, spi=0x2000 + 16 * len(asked))])
         return Evidence({"libreswan": said(child(mine))}, Database())
@@ -616,7 +616,7 @@ def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
     verbs = ("prepare", "route") if kind == "trap" else ("prepare", "route", "up")
     machine.send_all([call(T, verb, child=kind == "sa") for verb in verbs])
 
-    def gather(_: object) -> Evidence:
+    def gather(*_: object) -> Evidence:
         machine.send_all([*withdraw(U), *establish(U._replace(device="vti6", mark_in="6/0xff", peer=THIRD))])
         return Evidence({"libreswan": said()._replace(since=since)}, Database())
 
