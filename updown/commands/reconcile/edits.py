@@ -65,7 +65,7 @@ def edits(before: Claim, after: Claim, lines: tuple[Line, ...]) -> Iterator[Edit
         yield edit(f"device {before.device}", f"device {after.device}", FIELD_KEYS["name"])
     old = {identity(want): want for want in (on_device(want, before.device, after.device) for want in before.resources)}
     new = {identity(want): want for want in after.resources}
-    for name in old.keys() & new.keys():
+    for name in [name for name in old if name in new]:
         was, now = fields_of(old[name]), fields_of(new[name])
         for field in was:
             if was[field] != now[field]:

@@ -141,11 +141,12 @@ def reconcile_ledger(
     decision, warned = renew_claims(decision, claims, spared, facts, lines, netlink)
     reports = [finish_pending(ledger, netlink, dry)]
     events, then = False, {claim.key: claim for claim in claims}
+    edited = frozenset(claim.key for claim, _ in decision.edited)
     for name, change in by_device(claims, decision).items():
         events = taken_over() or events
         late = changed_keys(change, then, ledger, facts) if events else frozenset()
         spared |= late
-        reports.append(on_device(name, excluding(change, late), ledger, netlink, dry))
+        reports.append(on_device(name, excluding(change, late), edited, ledger, netlink, dry))
     decision = without_keys(decision, spared)
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
@@ -238,13 +239,18 @@ def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
     return found
 
 
-def on_device(name: str, change: Change, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """End and move the claims on one device, and plan everything on it anew."""
+def on_device(name: str, change: Change, edited: frozenset[str], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """End and move the claims on one device, and plan everything on it anew; where that fails, without what `edited` settings
+    would change."""
     try:
         with ledger.transaction():
             return apply_change("", change, ledger, netlink, dry, also=ledger.keys_on(name), anew=True)
     except UpdownError as error:
-        return as_warning(error)
+        failed, rest = as_warning(error), excluding(change, edited)
+    if rest == change:
+        return failed
+    report = on_device(name, rest, edited, ledger, netlink, dry)
+    return report._replace(warnings=failed.warnings + report.warnings)
 
 
 def shrink_routes(operations: tuple[Operation, ...], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:

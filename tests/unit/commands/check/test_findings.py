@@ -192,6 +192,12 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(reconciled=Reconciled(ended=((GOOD.claims[0], "pluto has no child SA of it"),))),
         ["t: claim sa holds vti5, but pluto has no child SA of it"],
     ),
+    "a claim made under other settings": (
+        GOOD._replace(
+            reconciled=Reconciled(edited=((GOOD.claims[0], ("no address -> address vti5 10.99.0.5/30 (f:4)",)),))
+        ),
+        ["t: claim sa was made under other settings: no address -> address vti5 10.99.0.5/30 (f:4)"],
+    ),
     "a move the daemon tells of": (
         GOOD._replace(reconciled=Reconciled(moved=(GOOD.claims[0]._replace(about=ABOUT._replace(peer=THIRD)),))),
         ["vti5: the ends of t are now 198.51.100.1 - 198.51.100.3"],
@@ -287,6 +293,23 @@ def test_each_thing_that_is_gone_is_a_line_with_its_command(
         "    mend: vti-updown reconcile (ip link set vti5 alias vti-updown)",
         "vti5: route 10.2.0.0/24 is missing",
         "    mend: vti-updown reconcile (ip route add 10.2.0.0/24 dev vti5 proto 160)",
+    ]
+    assert (machine.kernel.picture(), machine.claims()) == before
+
+
+def test_edited_settings_are_a_finding_with_the_line_that_says_so(
+    machine: Machine, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    config = tmp_path / "vti-updown.conf"
+    config.write_text("[defaults]\nmtu = 1400\n")
+    before = machine.kernel.picture(), machine.claims()
+    assert command("--json") == 5
+    found = [Finding(**one) for one in json.loads(capsys.readouterr().out)["findings"]]
+    said = "t: claim sa was made under other settings: "
+    assert found == [
+        Finding("claims", "t", f"{said}{edit} ({config}:2)", "vti-updown reconcile")
+        for edit in ("route 10.2.0.0/24: mtu 0 -> mtu 1400", "no mtu -> mtu vti5 any 01400")
     ]
     assert (machine.kernel.picture(), machine.claims()) == before
 
