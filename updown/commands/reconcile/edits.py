@@ -66,18 +66,19 @@ def edits(before: Claim, after: Claim, lines: tuple[Line, ...]) -> Iterator[Edit
     old = {identity(want): want for want in (on_device(want, before.device, after.device) for want in before.resources)}
     new = {identity(want): want for want in after.resources}
     for name in [name for name in old if name in new]:
-        was, now = fields_of(old[name]), fields_of(new[name])
-        for field in was:
-            if was[field] != now[field]:
+        had, has = fields_of(old[name]), fields_of(new[name])
+        for field in had:
+            if had[field] != has[field]:
                 keys = FIELD_KEYS.get(field, (field,))
-                yield edit(f"{name}: {field} {was[field]}", f"{field} {now[field]}", keys)
+                yield edit(f"{name}: {field} {had[field]}", f"{field} {has[field]}", keys)
     for kind in dict.fromkeys(name.split(" ")[0] for name in (*old, *new)):
-        gone = [name for name in old if name not in new and name.split(" ")[0] == kind]
-        come = [name for name in new if name not in old and name.split(" ")[0] == kind]
-        names = [name.rpartition("/")[2] for name in (*gone, *come)]
+        gone = [want for name, want in old.items() if name not in new and name.split(" ")[0] == kind]
+        come = [want for name, want in new.items() if name not in old and name.split(" ")[0] == kind]
+        names = [want.path.rpartition("/")[2] for want in (*gone, *come) if isinstance(want, Sysctl)]
         keys = KEYS.get(kind) or tuple(key for name in names for key in FIELD_KEYS.get(name, (name,)))
         if gone or come:
-            yield edit(", ".join(gone) or f"no {kind}", ", ".join(come) or f"no {kind}", keys)
+            was, now = (", ".join(map(text_of, wants)) for wants in (gone, come))
+            yield edit(was or f"no {kind}", now or f"no {kind}", keys)
 
 
 def on_device(want: Resource, old: str, new: str) -> Resource:
@@ -96,6 +97,11 @@ def identity(want: Resource) -> str:
     if isinstance(want, Mtu):
         return f"mtu {want.device}"
     return f"route {want.destination}" if isinstance(want, Route) else key_of(want)
+
+
+def text_of(want: Resource) -> str:
+    """A resource that came or went."""
+    return f"{identity(want)} {want.size}" if isinstance(want, Mtu) else identity(want)
 
 
 def fields_of(want: Resource) -> dict[str, object]:

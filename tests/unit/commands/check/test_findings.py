@@ -309,7 +309,7 @@ def test_edited_settings_are_a_finding_with_the_line_that_says_so(
     said = "t: claim sa was made under other settings: "
     assert found == [
         Finding("claims", "t", f"{said}{edit} ({config}:2)", "vti-updown reconcile")
-        for edit in ("route 10.2.0.0/24: mtu 0 -> mtu 1400", "no mtu -> mtu vti5 any 01400")
+        for edit in ("route 10.2.0.0/24: mtu 0 -> mtu 1400", "no mtu -> mtu vti5 1400")
     ]
     assert (machine.kernel.picture(), machine.claims()) == before
 
