@@ -156,21 +156,31 @@ def make(
     total, unknown = mtu.compute(facts)
     sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
     routed = claims.holds_routes(context, before)
-    derived = derive(sa, found, row, routed, lines, look_ups.vrf_table, look_ups.vti_between)
+    derived = derive(sa, found, settings, row, routed, lines, look_ups.vrf_table, look_ups.vti_between)
     name = claims.first_device(derived.resources)
     asked = Claim("", "", context.connection, "", "", name, row, routed, now, derived.resources, sa)
     change = rules.make(context, held, asked)
-    rest = held._replace(tunnel=tuple(claim for claim in held.tunnel if claim not in change.end))
-    others = [derive_sibling(claim, lines, look_ups) for claim in rules.siblings(change.put[0], rest)]
-    put = (*change.put, *(claim for claim in others if claim not in held.tunnel))
+    put = (*change.put, *derive_siblings(change, before, rules, held, lines, look_ups))
     counted = "up" in context.verb.steps and derived.settings.mtu == AUTO  # before, there may be no SA
     said = mtu.warnings(sa, derived.settings, name, unknown) if counted else ()
     return Decision(change._replace(put=put), derived.remarks, said)
 
 
-def derive_sibling(claim: Claim, lines: tuple[Line, ...], look_ups: Queries) -> Claim:
-    """Another claim of the tunnel with what it asks for now; as it is, where the settings do not fit it."""
-    try:
-        return derive_again(claim, lines, look_ups.vrf_table)
-    except (Refused, KernelError):
-        return claim
+def derive_siblings(
+    change: Change,
+    before: Claim | None,
+    rules: claims.Rules,
+    held: claims.CandidateClaims,
+    lines: tuple[Line, ...],
+    look_ups: Queries,
+) -> tuple[Claim, ...]:
+    """The other claims of the tunnel that ask for something else now; one that the settings do not fit stays as it is. A call
+    that changes nothing of its own claim changes nothing of theirs."""
+    (new,) = change.put
+    if before and (before.resources, before.about[:3]) == (new.resources, new.about[:3]):
+        return ()
+    found: list[Claim] = []
+    for claim in rules.siblings(new, held):
+        with suppress(Refused, KernelError):
+            found += [] if claim in change.end else [derive_again(claim, lines, look_ups.vrf_table)]
+    return tuple(claim for claim in found if claim not in held.tunnel)

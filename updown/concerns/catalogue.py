@@ -58,15 +58,15 @@ def resources_of(
 def derive(
     sa: SaInfo,
     found: device.DeviceRequest,
+    settings: Settings,
     row: DeletionRule,
     routed: bool,
     lines: tuple[Line, ...],
     vrf_table: VrfTable,
     between: VtiBetween,
 ) -> Derivation:
-    """What a tunnel that asks for the device `found` asks for, by the settings. Raises Refused or KernelError for settings
-    that do not fit."""
-    settings = resolve(lines, sa.connection, found.name or "")
+    """What a tunnel that asks for the device `found` asks for, by its settings; `lines` where it keeps another. Raises Refused
+    or KernelError for settings that do not fit."""
     kept = device.keep_name(found, sa, settings, row, between)
     if kept != found:
         found, settings = kept, resolve(lines, sa.connection, kept.name or "")
@@ -82,7 +82,7 @@ def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> 
     found = device.request_device(claim.about, partial(resolve, lines, claim.connection))
     if found.name is None:
         raise Refused(found.reason)
-    derived = derive(
-        claim.about, found, claim.deletion, claim.routed, lines, vrf_table, lambda _local, _remote: claim.device
-    )
+    settings = resolve(lines, claim.connection, found.name)
+    rule, routed = claim.deletion, claim.routed
+    derived = derive(claim.about, found, settings, rule, routed, lines, vrf_table, lambda _local, _remote: claim.device)
     return claim._replace(resources=derived.resources, device=first_device(derived.resources))
