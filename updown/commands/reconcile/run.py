@@ -148,6 +148,8 @@ def reconcile_ledger(
         spared |= late
         reports.append(on_device(name, excluding(change, late), edited, ledger, netlink, dry))
     decision = without_keys(decision, spared)
+    applied = [(claim, edits) for claim, edits in decision.edited if claim in ledger.claims("key = ?", claim.key)]
+    decision = decision._replace(edited=tuple(applied))
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)

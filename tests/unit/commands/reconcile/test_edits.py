@@ -179,6 +179,21 @@ def test_what_the_kernel_refuses_stays_as_it_was_and_the_rest_is_mended(machine:
     machine.settings(ROUTED.replace("vti5", "vti7"))
     outcome = reconcile(machine, said(child(T)), database(T))
     assert [text.split(" ")[0] for text in outcome.report.warnings] == ["vti7"]
+    assert outcome.decision.edited == ()
+    assert machine.claims() == before
+    assert machine.kernel.named("vti5").up
+
+
+def test_what_another_tunnel_on_the_device_contradicts_stays_and_the_rest_is_mended(machine: Machine) -> None:
+    other = T._replace(connection="u", theirs="10.3.0.0/24", reqid=16392)
+    machine.settings(f"{ROUTED}shared = yes\n")
+    machine.send_all([*establish(T), *establish(other)])
+    before = machine.claims()
+    machine.kernel.set_link(machine.kernel.named("vti5").ifindex, up=False)
+    machine.settings(f"{ROUTED}shared = yes\n[connection t]\nremote = {THIRD}\n")
+    outcome = reconcile(machine, said(child(T), child(other)), database(T, other))
+    assert outcome.report.warnings != ()
+    assert outcome.decision.edited == ()
     assert machine.claims() == before
     assert machine.kernel.named("vti5").up
 
