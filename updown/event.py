@@ -179,8 +179,9 @@ def derive_siblings(
     (new,) = change.put
     if before and (before.resources, before.about[:3]) == (new.resources, new.about[:3]):
         return ()
+    ended = {claim.key for claim in change.end}
     found: list[Claim] = []
     for claim in rules.siblings(new, held):
         with suppress(Refused, KernelError):
-            found += [] if claim in change.end else [derive_again(claim, lines, look_ups.vrf_table)]
+            found += [] if claim.key in ended else [derive_again(claim, lines, look_ups.vrf_table)]
     return tuple(claim for claim in found if claim not in held.tunnel)
