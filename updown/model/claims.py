@@ -186,32 +186,21 @@ class SaQuery(NamedTuple):
 
 def sa_info(context: Context) -> SaInfo:
     """What a context tells of its tunnel."""
-    return SaInfo(
-        context.daemon,
-        context.me,
-        context.peer,
-        context.my_client.text,
-        context.peer_client.text,
-        context.reqid,
-        context.spi_in,
-        context.spi_out,
-        context.unique_id,
-        context.connection,
-        context.generation,
-        value_of(context.mark_in),
-        value_of(context.mark_out),
-        context.if_id_in,
-        context.if_id_out,
-        context.interface,
-        context.daemon_device,
-        context.routing,
-        context.shared,
-        context.interface_addresses,
-        context.underlay,
-        context.source_address,
-        context.metric,
-        context.mtu,
-        context.compressed or context.connection_type == "tunnel",
+    ends = (context.daemon, context.me, context.peer, context.my_client.text, context.peer_client.text)
+    numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
+    keys = (value_of(context.mark_in), value_of(context.mark_out), context.if_id_in, context.if_id_out)
+    told = SaInfo(*ends, *numbers, context.connection, context.generation, *keys)
+    return told._replace(
+        interface=context.interface,
+        daemon_device=context.daemon_device,
+        routing=context.routing,
+        shared=context.shared,
+        interface_addresses=context.interface_addresses,
+        underlay=context.underlay,
+        source_address=context.source_address,
+        metric=context.metric,
+        mtu=context.mtu,
+        tunnel_mode=context.compressed or context.connection_type == "tunnel",
     )
 
 
