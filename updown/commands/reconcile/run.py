@@ -13,7 +13,7 @@ from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
-from updown.commands.reconcile.renewed import counts_itself, renew
+from updown.commands.reconcile.renewed import Renewed, counts_itself, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.libreswan import status
@@ -138,9 +138,9 @@ def reconcile_ledger(
     with `spared` keys are left as they are, and so are those that events changed while they had the lock (see `turns`)."""
     claims = list(ledger.claims())
     decision = without_keys(decide(claims, facts, now, before_start), spared)
-    decision, warned = renew_claims(decision, claims, spared, facts, lines, netlink)
+    decision, warned, events = renew_claims(decision, claims, spared, facts, lines, netlink, taken_over)
     reports = [finish_pending(ledger, netlink, dry)]
-    events, then = False, {claim.key: claim for claim in claims}
+    then = {claim.key: claim for claim in claims}
     edited = frozenset(claim.key for claim, _ in decision.edited)
     for name, change in by_device(claims, decision).items():
         events = taken_over() or events
@@ -180,25 +180,26 @@ def renew_claims(
     facts: Evidence,
     lines: tuple[Line, ...],
     netlink: Netlink,
-) -> tuple[Audit, tuple[str, ...]]:
-    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; and warnings."""
+    taken_over: Callable[[], bool],
+) -> tuple[Audit, tuple[str, ...], bool]:
+    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; warnings; and
+    whether events came meanwhile."""
     gone = spared.union(end.claim.key for end in decision.ended)
     now = {claim.key: claim for claim in (*decision.moved, *decision.to_revive)}
     table = lru_cache(netlink.vrf_table)
-    found = {
-        claim.key: renew(
-            claim, now.get(claim.key, claim), decision.child_of.get(claim.key), facts.sas, lines, table, netlink
-        )
-        for claim in claims
-        if claim.key not in gone
-    }
+    found: dict[str, Renewed] = {}
+    events = False
+    for claim in [claim for claim in claims if claim.key not in gone]:
+        events = taken_over() or events
+        child = decision.child_of.get(claim.key)
+        found[claim.key] = renew(claim, now.get(claim.key, claim), child, facts.sas, lines, table, netlink)
     decision = decision._replace(
         moved=tuple(found[claim.key].claim for claim in decision.moved if not found[claim.key].warning),
         to_revive=tuple(found[claim.key].claim for claim in decision.to_revive),
         recounted=tuple(one.claim for one in found.values() if one.recounted),
         edited=tuple((one.claim, one.edits) for one in found.values() if one.edits),
     )
-    return decision, tuple(dict.fromkeys(one.warning for one in found.values() if one.warning))
+    return decision, tuple(dict.fromkeys(one.warning for one in found.values() if one.warning)), events
 
 
 def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
