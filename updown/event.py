@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 
 from updown import daemons
 from updown.concerns import device, mtu
-from updown.concerns.catalogue import VrfTable, in_vrf, resources_of
+from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
 from updown.model import claims
-from updown.model.claims import Change
+from updown.model.claims import Change, Claim
 from updown.model.context import Context
-from updown.model.errors import Conflict, KernelError, UpdownError
+from updown.model.errors import Conflict, KernelError, Refused, UpdownError
 from updown.model.objects import placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule
+from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge, finish_pending
 
@@ -29,12 +30,11 @@ REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 
 
 class Queries(NamedTuple):
-    """What is asked for only once it is known which: the table of a VRF, the row in which a connection's claims on a device
-    stand, and the VTI that a claim of the same tunnel has between two ends (empty: none)."""
+    """What is asked for only once it is known which; `rule_on`: the row in which a connection's claims on a device stand."""
 
     vrf_table: VrfTable
     rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
-    vti_between: Callable[[str, str], str]
+    vti_between: VtiBetween
 
 
 class Decision(NamedTuple):
@@ -73,7 +73,7 @@ def apply_event(
     refused = rules.refused(context)
     held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.was_ended(refused, now)))
     facts = path_mtu.gather(context, lines, netlink)
-    look_ups = Queries(netlink.vrf_table, ledger.rule_on, partial(ledger.vti_between, sought.tunnel))
+    look_ups = Queries(lru_cache(netlink.vrf_table), ledger.rule_on, partial(ledger.vti_between, sought.tunnel))
     change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
     mended = finish_pending(ledger, netlink, dry)
 
@@ -143,8 +143,9 @@ def make(
     look_ups: Queries,
     facts: mtu.MtuFacts | None,
 ) -> Decision:
-    """The claim of a verb that makes, with everything it asks for."""
-    found = device.request_device(context, partial(resolve, lines, context.connection))
+    """The claim of a verb that makes, with everything it asks for, and the others of its tunnel as the settings are now."""
+    sa = claims.sa_info(context)
+    found = device.request_device(sa, partial(resolve, lines, context.connection))
     if found.name is None:
         return Decision(Change(), (found.reason,))
     settings = resolve(lines, context.connection, found.name)
@@ -155,14 +156,35 @@ def make(
         or look_ups.rule_on(context.connection, placed(found.name, settings.netns), dead)
         or device.deletion_rule(context, settings)
     )
-    earlier = device.keep_name(found, context, settings, row, look_ups.vti_between)
-    if earlier != found:
-        found, settings = earlier, resolve(lines, context.connection, earlier.name or "")
-    if found.by_daemon:
-        settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
-    settings = in_vrf(settings, look_ups.vrf_table)
-    asked = before.resources if before else ()
-    wants, remarks, warnings = resources_of(
-        context, settings, found, row, claims.holds_routes(context, before), asked, facts
-    )
-    return Decision(rules.make(context, held, row, wants, now), remarks, warnings)
+    total, unknown = mtu.compute(facts)
+    sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
+    routed = claims.holds_routes(context, before)
+    derived = derive(sa, found, settings, row, routed, lines, look_ups.vrf_table, look_ups.vti_between)
+    name = claims.first_device(derived.resources)
+    asked = Claim("", "", context.connection, "", "", name, row, routed, now, derived.resources, sa)
+    change = rules.make(context, held, asked)
+    put = (*change.put, *derive_siblings(change, before, rules, held, lines, look_ups))
+    counted = "up" in context.verb.steps and derived.settings.mtu == AUTO  # before, there may be no SA
+    said = mtu.warnings(sa, derived.settings, name, unknown) if counted else ()
+    return Decision(change._replace(put=put), derived.remarks, said)
+
+
+def derive_siblings(
+    change: Change,
+    before: Claim | None,
+    rules: claims.Rules,
+    held: claims.CandidateClaims,
+    lines: tuple[Line, ...],
+    look_ups: Queries,
+) -> tuple[Claim, ...]:
+    """The other claims of the tunnel that ask for something else now; one that the settings do not fit stays as it is. A call
+    that changes nothing of its own claim changes nothing of theirs."""
+    (new,) = change.put
+    if before and (before.resources, before.about[:3]) == (new.resources, new.about[:3]):
+        return ()
+    ended = {claim.key for claim in change.end}
+    found: list[Claim] = []
+    for claim in rules.siblings(new, held):
+        with suppress(Refused, KernelError):
+            found += [] if claim.key in ended else [derive_again(claim, lines, look_ups.vrf_table)]
+    return tuple(claim for claim in found if claim not in held.tunnel)

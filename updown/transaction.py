@@ -108,8 +108,12 @@ def converge_or_warn(request: Request, ledger: Ledger, netlink: Netlink, dry: bo
     try:
         return converge(request, ledger, netlink, dry)
     except UpdownError as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        return Report(request.connection, warnings=(f"{what}{error.text}{hint}",))
+        return as_warning(error, what)
+
+
+def as_warning(error: UpdownError, what: str = "") -> Report:
+    """What could not be done, after `what`, and what to do about it."""
+    return Report("", warnings=(f"{what}{error.text}{f'; {error.hint}' if error.hint else ''}",))
 
 
 def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:

@@ -25,6 +25,7 @@ from updown.commands.reconcile import run
 from updown.commands.reconcile.decide import GRACE
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome
+from updown.concerns.catalogue import derive_again
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.claims import Claim
 from updown.model.errors import Conflict, UpdownError
@@ -329,6 +330,10 @@ class Run:
         self.oracles = right[:1] if len({str(sorted(oracle.held)) for oracle in right}) == 1 else right
         if self.machine.unfinished():
             raise Wrong(f"unfinished: {self.machine.unfinished()}")
+        for claim in self.machine.claims():
+            again = derive_again(claim, self.machine.lines, self.machine.kernel.vrf_table)
+            if again != claim:
+                raise Wrong(f"stored is not what is derived: {set(again.resources) ^ set(claim.resources)}")
 
     def check_foreign(self) -> None:
         """Promise P3, at any time."""

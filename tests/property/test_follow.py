@@ -12,7 +12,6 @@ from tests.kit.grammar_libreswan import Libreswan
 from tests.kit.grammar_strongswan import StrongSwan, StrongSwanOracle
 from tests.kit.kernel_model import KEEP
 from tests.kit.machine import Machine, SwiftMachine, Tunnel, call, establish, withdraw
-from tests.kit.old_ledgers import BEFORE
 from tests.kit.oracle import Follower, Oracle
 from tests.kit.reconciling import reconcile, said
 from tests.kit.sequences import SEED, Daemon, check, made_from
@@ -233,15 +232,4 @@ def test_a_device_of_others_is_not_set_down(machine: Machine) -> None:
     machine.kernel.set_link(made.ifindex, up=True)
     machine.settings(FOLLOW)
     machine.send_all([*establish(Tunnel()), call(Tunnel(), "down", wishes=("UP",))])
-    assert machine.kernel.named("vti5").up
-
-
-def test_a_ledger_of_the_version_before_is_taken_over(machine: Machine) -> None:
-    """Its claims count, and the devices they are on are known to be up."""
-    machine.send_all(establish(Tunnel(shared="yes")))
-    with machine.ledger() as ledger:
-        ledger.base.executescript(BEFORE[1])
-    machine.settings(FOLLOW)
-    machine.send(call(Tunnel("u", theirs="10.3.0.0/24", shared="yes", reqid=16392), "route", child=False))
-    assert machine.kinds() == {("t", "sa"), ("u", "trap")}
     assert machine.kernel.named("vti5").up

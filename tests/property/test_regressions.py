@@ -467,3 +467,8 @@ def test_a_left_over_device_that_could_not_be_made_anew_has_its_sysctls_back() -
     """Nobody held it, so that no claim could have told of them."""
     refused = Step("establish", 15, mishap=Mishap("refused", 0, 8))
     check(Libreswan, (Step("establish", 15, initiator=False), Step("delete", 15), refused))
+
+
+def test_a_tunnel_between_two_hosts_whose_peer_moved_and_whose_device_was_deleted_is_made_anew() -> None:
+    """Its claim has another key by then, and the one before is none of the tunnel's others."""
+    check(Libreswan, tuple(Step(thing, 18) for thing in ("establish", "peer_moves", "meddled")))

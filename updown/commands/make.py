@@ -18,14 +18,12 @@ from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
 from updown.ledger.store import Ledger
 from updown.model import errors, values
-from updown.model.claims import MADE, NO_SA, Change, Claim
-from updown.model.context import Context, Selector, Verb
+from updown.model.claims import MADE, NO_SA, Change, Claim, SaInfo
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import family, placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule
-from updown.model.values import Mark, Network
 from updown.output.lines import folded
 from updown.output.report import plan_lines, print_answer, report_fields
 from updown.serve import opened, present_state, settings_lines
@@ -121,10 +119,6 @@ def as_json(earlier: Report, made: list[Made]) -> dict[str, object]:
 MAKER = "make"
 
 
-ALL = {4: Network("0.0.0.0/0", ("0.0.0.0/0",)), 6: Network("::/0", ("::/0",))}
-"""Selectors of a device without a tunnel."""
-
-
 def kind_of(settings: Settings) -> str:
     """vti or xfrm: what `kind` says, else a VTI by its ends and marks, an XFRM interface by its if_id or by having none."""
     ends = settings.local or settings.remote or settings.mark_in or settings.mark_out
@@ -156,13 +150,13 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     """The claim that holds a device by itself, and what is to be said of it. Raises Refused where the settings do not fit."""
     settings = catalogue.in_vrf(settings, vrf_table)
     row = DeletionRule(any_remote=configured_remote(settings) in ("", ANY), with_last=False)
-    found, context = DeviceRequest(name, kind=kind_of(settings)), context_of(settings)
+    found, sa = DeviceRequest(name, kind=kind_of(settings)), sa_of(settings)
     asked = [
-        catalogue.resources_of(context._replace(my_client=inside, peer_client=inside), settings, found, row, True)
-        for inside in map(Selector, ALL.values())  # it carries both families
+        catalogue.resources_of(sa._replace(my_client=inside, peer_client=inside), settings, found, row, True)
+        for inside in ("0.0.0.0/0", "::/0")  # it carries both families
     ]
-    wants = tuple(dict.fromkeys(want for wants, _, _ in asked for want in wants))
-    remarks = tuple(dict.fromkeys(remark for _, remarks, _ in asked for remark in remarks))
+    wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
+    remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
     key = json.dumps([MADE, name])
     about = NO_SA._replace(daemon=MAKE)
     return Claim(
@@ -170,23 +164,17 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     ), remarks
 
 
-def context_of(settings: Settings) -> Context:
-    """A call of nobody's, so that every concern can be asked for its wants: there is no tunnel, and no route of one."""
+def sa_of(settings: Settings) -> SaInfo:
+    """What every concern is asked with: there is no tunnel, and no route of one."""
     me = settings.local or ANYWHERE[4]
-    anywhere = ANYWHERE[family(me)]
     remote = configured_remote(settings)
-    selector = Selector(ALL[4])
-    return Context(
-        MAKE,
-        0,
-        Verb("make", ("prepare",), "", 0),
-        MAKER,
-        me,
-        anywhere if remote in ("", ANY) else remote,
-        selector,
-        selector,
-        mark_in=Mark(settings.mark_in, 0xFFFFFFFF),
-        mark_out=Mark(settings.mark_out, 0xFFFFFFFF),
+    return NO_SA._replace(
+        daemon=MAKE,
+        me=me,
+        peer=ANYWHERE[family(me)] if remote in ("", ANY) else remote,
+        connection=MAKER,
+        mark_in=settings.mark_in,
+        mark_out=settings.mark_out,
         if_id_in=settings.if_id,
         if_id_out=settings.if_id,
         routing=False,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from updown.model.claims import SaInfo
 from updown.model.concern import Concern, ip, told_as, verb
-from updown.model.context import Context
 from updown.model.objects import Address, Link, bare, family, host
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, SourceAddress
@@ -14,24 +14,22 @@ from updown.settings.keys import Settings
 SOURCE = "source"
 
 
-def wants(context: Context, settings: Settings, device: str) -> tuple[Address, ...]:
+def wants(sa: SaInfo, settings: Settings, device: str) -> tuple[Address, ...]:
     """What the daemon says and what the settings say, each once."""
-    both = dict.fromkeys((*context.interface_addresses, *settings.address))
+    both = dict.fromkeys((*sa.interface_addresses, *settings.address))
     return tuple(Address(device, address) for address in both)
 
 
-def source_wants(
-    context: Context, device: str, by_daemon: bool, addresses: tuple[Address, ...]
-) -> tuple[SourceAddress, ...]:
+def source_wants(sa: SaInfo, device: str, by_daemon: bool, addresses: tuple[Address, ...]) -> tuple[SourceAddress, ...]:
     """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
 
     On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook.
     """
-    if not context.source_address or (by_daemon and context.generation >= 5):
+    if not sa.source_address or (by_daemon and sa.generation >= 5):
         return ()
-    if any(host(address.address) == context.source_address for address in addresses):
+    if any(host(address.address) == sa.source_address for address in addresses):
         return ()
-    return (SourceAddress(device, context.source_address),)
+    return (SourceAddress(device, sa.source_address),)
 
 
 def as_address(want: Address | SourceAddress) -> Address:

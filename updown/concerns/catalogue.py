@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from updown.concerns import addresses, device, mss, mtu, peer_routes, routes, rules, sysctls
+from updown.model.claims import Claim, SaInfo, first_device
 from updown.model.concern import Concern
-from updown.model.context import Context
+from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, placed
 from updown.model.operations import Operation
+from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule, Resource, Resources
+from updown.settings.file import Line, resolve
 from updown.settings.keys import Settings
 
 TYPE_CHECKING = False
@@ -36,6 +40,17 @@ KIND_OF_EFFECT = {"link": "device"}
 
 VrfTable = Callable[[str], int]
 """Gives the routing table of a VRF device; raises KernelError where there is none."""
+
+VtiBetween = Callable[[str, str], str]
+"""Gives the VTI that a claim of the same tunnel has between two ends; empty where there is none."""
+
+
+class Derivation(NamedTuple):
+    """What a tunnel asks for, by which settings, and remarks."""
+
+    settings: Settings
+    resources: Resources
+    remarks: tuple[str, ...]
 
 
 def key_of(asked: Resource) -> str:
@@ -76,25 +91,51 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
 
 
 def resources_of(
-    context: Context,
-    settings: Settings,
-    found: device.DeviceRequest,
-    row: DeletionRule,
-    routed: bool,
-    before: Resources = (),
-    facts: mtu.MtuFacts | None = None,
-) -> tuple[Resources, tuple[str, ...], tuple[str, ...]]:
-    """The list of concerns, in the order in which a person reads them; remarks; warnings. `before`: what the claim asked for
-    until now."""
+    sa: SaInfo, settings: Settings, found: device.DeviceRequest, row: DeletionRule, routed: bool
+) -> tuple[Resources, tuple[str, ...]]:
+    """The list of concerns, in the order in which a person reads them; and remarks."""
     name = placed(found.name or "", settings.netns)
-    devices = device.wants(context, settings, found, row)
-    sizes = mtu.wants(context, settings, devices, facts, row.any_remote, before)
+    devices = device.wants(sa, settings, found, row)
+    sizes = mtu.wants(sa, settings, devices, row.any_remote)
     settings = settings._replace(mtu=sizes.routes)
     wants: list[Resource] = [*devices, *sizes.resources, *mss.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
-    own = addresses.wants(context, settings, name)
-    wants += [*sysctls.address_wants(own), *own, *addresses.source_wants(context, name, found.by_daemon, own)]
-    routing = routes.wants(context, settings, found) if routed else routes.Routing()
-    wants += [*routing.peers, *routing.routes, *rules.wants(context, settings, name)]
-    return tuple(dict.fromkeys(wants)), routing.remarks, sizes.warnings
+    own = addresses.wants(sa, settings, name)
+    wants += [*sysctls.address_wants(own), *own, *addresses.source_wants(sa, name, found.by_daemon, own)]
+    routing = routes.wants(sa, settings, found) if routed else routes.Routing()
+    wants += [*routing.peers, *routing.routes, *rules.wants(sa, settings, name)]
+    return tuple(dict.fromkeys(wants)), routing.remarks
+
+
+def derive(
+    sa: SaInfo,
+    found: device.DeviceRequest,
+    settings: Settings,
+    row: DeletionRule,
+    routed: bool,
+    lines: tuple[Line, ...],
+    vrf_table: VrfTable,
+    between: VtiBetween,
+) -> Derivation:
+    """What a tunnel that asks for the device `found` asks for, by its settings; `lines` where it keeps another. Raises Refused
+    or KernelError for settings that do not fit."""
+    kept = device.keep_name(found, sa, settings, row, between)
+    if kept != found:
+        found, settings = kept, resolve(lines, sa.connection, kept.name or "")
+    if found.by_daemon:
+        settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
+    settings = in_vrf(settings, vrf_table)
+    return Derivation(settings, *resources_of(sa, settings, found, row, routed))
+
+
+def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:
+    """A claim with what it asks for by its facts and the settings as they are now; strongSwan's VTI keeps its name. Raises
+    Refused or KernelError for settings that do not fit."""
+    found = device.request_device(claim.about, partial(resolve, lines, claim.connection))
+    if found.name is None:
+        raise Refused(found.reason)
+    settings = resolve(lines, claim.connection, found.name)
+    rule, routed = claim.deletion, claim.routed
+    derived = derive(claim.about, found, settings, rule, routed, lines, vrf_table, lambda _local, _remote: claim.device)
+    return claim._replace(resources=derived.resources, device=first_device(derived.resources))

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from updown.concerns.endpoints import check_key, ends_of, has_any_remote
 from updown.daemons.terms import words_of
+from updown.model.claims import STRONGSWAN, SaInfo
 from updown.model.concern import Concern, ip
 from updown.model.context import Context
 from updown.model.errors import Refused
@@ -28,7 +29,7 @@ COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf
 
 
 class DeviceRequest(NamedTuple):
-    """The device a context asks for, or None and the reason, in one line, why there is none."""
+    """The device a tunnel asks for, or None and the reason, in one line, why there is none."""
 
     name: str | None
     by_daemon: bool = False
@@ -37,39 +38,37 @@ class DeviceRequest(NamedTuple):
     incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
 
 
-def request_device(context: Context, resolved: Callable[[str], Settings]) -> DeviceRequest:
+def request_device(sa: SaInfo, resolved: Callable[[str], Settings]) -> DeviceRequest:
     """Whose word counts: VTI_IFACE, then the daemon's own device, then the settings; raises Refused for a bad name. `resolved`:
     the connection's settings for a device, or for one without a name yet."""
-    name, settings = context.interface, resolved("")
-    if not name and context.daemon_device:
-        return DeviceRequest(context.daemon_device, True)
+    name, settings = sa.interface, resolved("")
+    if not name and sa.daemon_device:
+        return DeviceRequest(sa.daemon_device, True)
     if not name and settings.interface:
-        name = fill_template(settings.interface, context)
+        name = fill_template(settings.interface, sa)
         if not name:
             return DeviceRequest(
                 None, reason=f"no device: {settings.interface} needs a value this connection does not have"
             )
         settings = resolved(name)
     if not name:
-        return DeviceRequest(None, reason=f"no device: {words_of(context.daemon).no_name}")
-    if not context.interface and tunnel_kind(context, settings) == "xfrm":
-        return request_xfrm(name, context, settings)
-    if context.mark_in is None or context.mark_out is None:
-        return DeviceRequest(
-            None, reason=f"no device: {name} needs marks as its keys; set {words_of(context.daemon).marks}"
-        )
+        return DeviceRequest(None, reason=f"no device: {words_of(sa.daemon).no_name}")
+    if not sa.interface and kind_of(sa, settings) == "xfrm":
+        return request_xfrm(name, sa, settings)
+    if sa.mark_in is None or sa.mark_out is None:
+        return DeviceRequest(None, reason=f"no device: {name} needs marks as its keys; set {words_of(sa.daemon).marks}")
     return DeviceRequest(name)
 
 
-def tunnel_kind(context: Context, settings: Settings) -> str:
+def kind_of(sa: SaInfo, settings: Settings) -> str:
     """What `kind` says; else marks make a VTI, and if_ids alone an XFRM interface."""
-    unmarked = context.mark_in is None and context.mark_out is None
-    return settings.kind or ("xfrm" if unmarked and (context.if_id_in or context.if_id_out) else "vti")
+    unmarked = sa.mark_in is None and sa.mark_out is None
+    return settings.kind or ("xfrm" if unmarked and (sa.if_id_in or sa.if_id_out) else "vti")
 
 
-def request_xfrm(name: str, context: Context, settings: Settings) -> DeviceRequest:
+def request_xfrm(name: str, sa: SaInfo, settings: Settings) -> DeviceRequest:
     """The interface that packets leave by, and, as each has one if_id, another where they come in by a different one."""
-    leaving, coming, template = context.if_id_out, context.if_id_in, settings.interface or ""
+    leaving, coming, template = sa.if_id_out, sa.if_id_in, settings.interface or ""
     if not leaving:
         return DeviceRequest(None, reason=f"no device: {name} needs an if_id; set if_id_out (and if_id_in)")
     if settings.external and "{if_id" in template:
@@ -78,7 +77,7 @@ def request_xfrm(name: str, context: Context, settings: Settings) -> DeviceReque
         )
     if coming in (0, leaving) or settings.external:
         return DeviceRequest(name, kind="xfrm")
-    incoming = fill_template(template, context._replace(if_id_out=coming)) or name
+    incoming = fill_template(template, sa._replace(if_id_out=coming)) or name
     if incoming == name:
         raise Refused(
             f"interface = {template}: if_id_in {coming} and if_id_out {leaving} need two devices",
@@ -88,26 +87,26 @@ def request_xfrm(name: str, context: Context, settings: Settings) -> DeviceReque
 
 
 def keep_name(
-    found: DeviceRequest, context: Context, settings: Settings, row: DeletionRule, between: Callable[[str, str], str]
+    found: DeviceRequest, sa: SaInfo, settings: Settings, row: DeletionRule, between: Callable[[str, str], str]
 ) -> DeviceRequest:
     """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
     %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `between`: that of the same tunnel."""
-    if context.daemon != "strongswan" or found.kind != "vti":
+    if sa.daemon != STRONGSWAN or found.kind != "vti":
         return found
-    name = bare(between(*ends_of(context, settings, row)))
+    name = bare(between(*ends_of(sa, settings, row)))
     return found._replace(name=name) if name else found
 
 
-def fill_template(template: str, context: Context) -> str | None:
+def fill_template(template: str, sa: SaInfo) -> str | None:
     """`template` with its placeholders replaced; None where one has no value."""
     known = {
-        "mark": context.mark_out and context.mark_out.value,
-        "mark_out": context.mark_out and context.mark_out.value,
-        "mark_in": context.mark_in and context.mark_in.value,
-        "if_id": context.if_id_out,
-        "if_id_out": context.if_id_out,
-        "if_id_in": context.if_id_in,
-        "connection": context.connection.split("/")[0],  # NAME/1x2 is libreswan's name for one pair of NAME's subnets
+        "mark": sa.mark_out,
+        "mark_out": sa.mark_out,
+        "mark_in": sa.mark_in,
+        "if_id": sa.if_id_out,
+        "if_id_out": sa.if_id_out,
+        "if_id_in": sa.if_id_in,
+        "connection": sa.connection.split("/")[0],  # NAME/1x2 is libreswan's name for one pair of NAME's subnets
     }
     name = template
     for word, value in known.items():
@@ -132,39 +131,36 @@ def deletion_rule(context: Context, settings: Settings) -> DeletionRule:
     return DeletionRule(any_remote=has_any_remote(settings, stays), with_last=goes)
 
 
-def wants(context: Context, settings: Settings, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
+def wants(sa: SaInfo, settings: Settings, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
     """The device that `found` names, a VTI with both keys and both ends; the one that packets leave by comes first."""
     if found.name is None:
         return ()
     if found.by_daemon:
-        link = Link(found.name, "xfrm", if_id=context.if_id_out)
+        link = Link(found.name, "xfrm", if_id=sa.if_id_out)
         return (Device(link, shared=True, with_last=False, by_daemon=True),)
-    shared = context.shared if context.shared is not None else settings.shared
+    shared = sa.shared if sa.shared is not None else settings.shared
     name = placed(found.name, settings.netns)
     follow = settings.link == "follow"
     if found.kind == "xfrm":
         if not settings.external:
-            check_key(found.name, "if_id", settings.if_id, context.if_id_out, words_of(context.daemon).xfrm)
-        leaving = Link(name, "xfrm", if_id=context.if_id_out, vrf=settings.vrf)
+            check_key(found.name, "if_id", settings.if_id, sa.if_id_out, words_of(sa.daemon).xfrm)
+        leaving = Link(name, "xfrm", if_id=sa.if_id_out, vrf=settings.vrf)
         links = [leaving._replace(if_id=0, external=True) if settings.external else leaving]
         if found.incoming:
             coming = placed(found.incoming, settings.netns)
-            links.append(Link(coming, "xfrm", if_id=context.if_id_in, vrf=settings.vrf))
+            links.append(Link(coming, "xfrm", if_id=sa.if_id_in, vrf=settings.vrf))
         return tuple(Device(link, shared=shared, with_last=row.with_last, follow=follow) for link in links)
-    assert context.mark_in is not None and context.mark_out is not None  # wish() saw to it
-    local, remote = ends_of(context, settings, row)
-    for key, said, mark in (
-        ("mark_in", settings.mark_in, context.mark_in),
-        ("mark_out", settings.mark_out, context.mark_out),
-    ):
-        check_key(found.name, key, said, mark.value, words_of(context.daemon).marks)
+    assert sa.mark_in is not None and sa.mark_out is not None  # request_device() saw to it
+    local, remote = ends_of(sa, settings, row)
+    for key, said, mark in (("mark_in", settings.mark_in, sa.mark_in), ("mark_out", settings.mark_out, sa.mark_out)):
+        check_key(found.name, key, said, mark, words_of(sa.daemon).marks)
     link = Link(
         name=name,
-        kind="vti6" if context.outer_family == 6 else "vti",
+        kind="vti6" if sa.outer_family == 6 else "vti",
         local=local,
         remote=remote,
-        ikey=context.mark_in.value,
-        okey=context.mark_out.value,
+        ikey=sa.mark_in,
+        okey=sa.mark_out,
         vrf=settings.vrf,
     )
     return (Device(link, shared=shared, with_last=row.with_last, follow=follow),)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from updown.model.claims import SaInfo
 from updown.model.concern import Concern
-from updown.model.context import Context
 from updown.model.ipsec import Sa
-from updown.model.objects import Route, family
+from updown.model.objects import family
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, Mtu, Resource, Resources
+from updown.model.resources import Device, Mtu, MtuSum, Resource, load_sum
 from updown.model.values import AUTO
 from updown.settings.keys import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 IPV6_LEAST = 1280
 """Bytes: below it the kernel takes IPv6 off a device (RFC 8200, net/ipv6/addrconf.c)."""
 
 ESP, AH = 50, 51
-NO_TUNNEL = "not tunnel mode"  # in a sum: reconcile reads there how the event counted
 TUNNEL, TRANSPORT, BEET = 1, 0, 4  # XFRM_MODE_*
 MODES = {TUNNEL: "tunnel", TRANSPORT: "transport", BEET: "beet"}
 
@@ -58,13 +61,6 @@ class MtuFacts(NamedTuple):
     why: str = ""
 
 
-class MtuSum(NamedTuple):
-    """The bytes that are left, and how that comes about."""
-
-    mtu: int
-    text: str
-
-
 def tunnel_mtu(sa: Sa, underlay: int, device: str = "underlay") -> MtuSum:
     """The largest inner packet. Raises ValueError, saying what is not known, for an SA that this cannot count."""
     if sa.mode not in MODES:
@@ -93,79 +89,60 @@ def tunnel_mtu(sa: Sa, underlay: int, device: str = "underlay") -> MtuSum:
 
 
 def as_sum(underlay: int, device: str, parts: Iterable[tuple[str, int]], tunnel: bool) -> MtuSum:
-    """`eth0 1500 - IPv4 20 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1446`; what is 0 is left out."""
-    shown = [(name, size) for name, size in parts if size]
-    left = underlay - sum(size for _, size in shown)
-    text = " - ".join([f"{device} {underlay}", *(f"{name} {size}" for name, size in shown)])
-    return MtuSum(left, f"{text} = {left}" + ("" if tunnel else f" ({NO_TUNNEL}: a packet's own header stays)"))
+    """What is left of the underlay; what is 0 is left out."""
+    counted = tuple((name, size) for name, size in parts if size)
+    return MtuSum(underlay - sum(size for _, size in counted), ((device, underlay), *counted), tunnel)
+
+
+def sum_text(total: MtuSum) -> str:
+    """`eth0 1500 - IPv4 20 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1446`."""
+    text = " - ".join(f"{name} {size}" for name, size in total.parts)
+    return f"{text} = {total.size}" + ("" if total.tunnel else " (not tunnel mode: a packet's own header stays)")
 
 
 class MtuDemand(NamedTuple):
-    """What one tunnel asks for: the MTU of its devices, that of its routes, and warnings."""
+    """What one tunnel asks for: the MTU of its devices, and that of its routes."""
 
     resources: tuple[Mtu, ...] = ()
     routes: int = 0  # bytes; 0 is none
-    warnings: tuple[str, ...] = ()
 
 
-def wants(
-    context: Context,
-    settings: Settings,
-    devices: tuple[Device, ...],
-    facts: MtuFacts | None,
-    several: bool,
-    before: Iterable[Resource],
-) -> MtuDemand:
-    """From a number, the daemon's mtu=, or the SA. `several`: the device serves several peers, for which the mtu= of one says
-    nothing; `before`: what the claim asked for until now, which stays where no SA can be seen."""
-    name = devices[0].link.name if devices else ""
+def wants(sa: SaInfo, settings: Settings, devices: tuple[Device, ...], several: bool) -> MtuDemand:
+    """From a number, the daemon's mtu=, or the SA's sum. `several`: the device serves several peers, for which the mtu= of one
+    says nothing."""
     names = [wanted.link.name for wanted in devices if not wanted.by_daemon]
     if settings.mtu != AUTO:
-        of_daemon = 0 if several or any(wanted.link.kind == "xfrm" for wanted in devices) else context.mtu
+        of_daemon = 0 if several or any(wanted.link.kind == "xfrm" for wanted in devices) else sa.mtu
         fixed = settings.mtu or of_daemon
         return MtuDemand(tuple(Mtu(name, fixed) for name in names if fixed), settings.mtu)
-    found, why = compute(facts)
-    if found is None:
-        earlier = next((want for want in before if isinstance(want, Mtu)), None)
-        found = MtuSum(earlier.size, earlier.reason) if earlier else None
-    warnings: tuple[str, ...] = ()
-    if why and "up" in context.verb.steps:  # before, there may be no SA
-        stays = f"stays {found.mtu}" if found else "is the kernel's choice"
-        warnings = (f"{name}: mtu = auto cannot count {why}. It {stays}; `mtu = NUMBER` sets it",)
-    if found is None:
-        return MtuDemand((), 0, warnings)
-    inside = [*context.interface_addresses, *settings.address]
-    six = context.inner_family == 6 or any(family(address) == 6 for address in inside)
-    if six and found.mtu < IPV6_LEAST and "up" in context.verb.steps:
-        warnings += (
-            f"{name}: {found.mtu} fit ({found.text}); IPv6 needs {IPV6_LEAST}, so larger ones go in fragments",
-        )
-    return MtuDemand(
-        tuple(Mtu(device, found.mtu, six, found.text) for device in names),
-        route_mtu(found.mtu, context.inner_family),
-        warnings,
-    )
+    total = sa.mtu_sum
+    if total is None:
+        return MtuDemand()
+    six = has_ipv6(sa, settings)
+    return MtuDemand(tuple(Mtu(name, total.size, six, total) for name in names), route_mtu(total.size, sa.inner_family))
+
+
+def has_ipv6(sa: SaInfo, settings: Settings) -> bool:
+    """Whether IPv6 is inside the tunnel or on its device."""
+    inside = [*sa.interface_addresses, *settings.address]
+    return sa.inner_family == 6 or any(family(address) == 6 for address in inside)
+
+
+def warnings(sa: SaInfo, settings: Settings, device: str, why: str) -> tuple[str, ...]:
+    """What is to be said of `mtu = auto`. `why`: what of the SA cannot be counted, empty where it was."""
+    total, said = sa.mtu_sum, []
+    if why:
+        stays = f"stays {total.size}" if total else "is the kernel's choice"
+        said.append(f"{device}: mtu = auto cannot count {why}. It {stays}; `mtu = NUMBER` sets it")
+    if total and total.size < IPV6_LEAST and has_ipv6(sa, settings):
+        fit = f"{total.size} fit ({sum_text(total)})"
+        said.append(f"{device}: {fit}; IPv6 needs {IPV6_LEAST}, so larger ones go in fragments")
+    return tuple(said)
 
 
 def route_mtu(size: int, inner: int) -> int:
     """The MTU of a tunnel's routes, by the family inside."""
     return max(size, IPV6_LEAST) if inner == 6 else size
-
-
-def with_mtu(wants: Resources, inner: int, found: MtuSum) -> Resources:
-    """The wants of a claim with another sum: for its devices, and for the routes that had what the sum gave them before."""
-    old = next((want for want in wants if isinstance(want, Mtu) and want.reason), None)
-    if old is None or old.size == found.mtu:
-        return wants
-    before, now = route_mtu(old.size, inner), route_mtu(found.mtu, inner)
-    changed: list[Resource] = []
-    for want in wants:
-        if isinstance(want, Mtu) and want.reason:
-            want = want._replace(size=found.mtu, reason=found.text)
-        elif isinstance(want, Route) and want.mtu == before:
-            want = want._replace(mtu=now)
-        changed.append(want)
-    return tuple(changed)
 
 
 def compute(facts: MtuFacts | None) -> tuple[MtuSum | None, str]:
@@ -180,8 +157,8 @@ def compute(facts: MtuFacts | None) -> tuple[MtuSum | None, str]:
 
 def why(wants: Iterable[Resource], device: str, size: int) -> str:
     """The reason for a device's MTU: the sum, where it is that of these wants."""
-    sums = [want.reason for want in wants if isinstance(want, Mtu) and (want.device, want.size) == (device, size)]
-    return f"mtu: {sums[0]}" if sums and sums[0] else "as it should be"
+    found = [want.total for want in wants if isinstance(want, Mtu) and (want.device, want.size) == (device, size)]
+    return f"mtu: {sum_text(found[0])}" if found and found[0] else "as it should be"
 
 
 def device_mtu(least4: int, least6: int) -> int:
@@ -195,4 +172,10 @@ def key(asked: Mtu) -> str:
     return f"{asked.device} {'six' if asked.six else 'any'} {asked.size:05}"
 
 
-CONCERN = Concern("mtu", Mtu, key)
+def load(fields: list[Any]) -> Mtu:
+    """From what JSON made of it."""
+    asked = Mtu(*fields)
+    return asked._replace(total=load_sum(fields[-1]))
+
+
+CONCERN = Concern("mtu", Mtu, key, load=load)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 
 from updown.concerns.device import DeviceRequest
+from updown.model.claims import SaInfo
 from updown.model.concern import Concern, ip, there, told_as, verb
-from updown.model.context import Context
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed
 from updown.model.operations import Notice, Operation, Reason
 from updown.model.record import NamedTuple
@@ -31,15 +31,15 @@ class Routing(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def wants(context: Context, settings: Settings, found: DeviceRequest) -> Routing:
+def wants(sa: SaInfo, settings: Settings, found: DeviceRequest) -> Routing:
     """One route for each prefix of the remote selector, if routing is asked for; and those of the settings.
 
     The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF.
     """
     device = placed(found.name or "", settings.netns)
-    static = [route(context, settings, found, asked.destination, asked.gateway) for asked in settings.route]
-    asked_for, remarks = selector_routes(context, settings, found, device)
-    peer = ipaddress.ip_address(context.peer)
+    static = [route(sa, settings, found, asked.destination, asked.gateway) for asked in settings.route]
+    asked_for, remarks = selector_routes(sa, settings, found, device)
+    peer = ipaddress.ip_address(sa.peer)
     routes: list[Route] = []
     peers: list[PeerRoute] = []
     for wanted in asked_for + static:
@@ -49,36 +49,33 @@ def wants(context: Context, settings: Settings, found: DeviceRequest) -> Routing
             remarks.append(f"{peer} is not routed into {device}, its IKE and ESP would loop: packets to it go outside")
             continue
         if holds_peer and not peer.is_unspecified:
-            peers.append(PeerRoute(str(peer), device, context.underlay or "", context.me))
+            peers.append(PeerRoute(str(peer), device, sa.underlay or "", sa.me))
         routes += [wanted._replace(destination=half) for half in HALVES.get(wanted.destination, (wanted.destination,))]
     return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)))
 
 
-def selector_routes(
-    context: Context, settings: Settings, found: DeviceRequest, device: str
-) -> tuple[list[Route], list[str]]:
+def selector_routes(sa: SaInfo, settings: Settings, found: DeviceRequest, device: str) -> tuple[list[Route], list[str]]:
     """Those for the remote selector, and remarks."""
-    if not (context.routing if context.routing is not None else settings.routing):
+    if not (sa.routing if sa.routing is not None else settings.routing):
         return [], []
-    if found.by_daemon and context.my_client.network == context.peer_client.network and not settings.routing:
+    if found.by_daemon and sa.my_client.split(" ")[0] == sa.peer_client.split(" ")[0] and not settings.routing:
         # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
-        same = context.peer_client.text
-        return [], [f"both ends are {same}: nothing routed into {device}; `routing = yes` in settings does"]
-    return [route(context, settings, found, prefix) for prefix in context.peer_client.network.prefixes], []
+        return [], [f"both ends are {sa.peer_client}: nothing routed into {device}; `routing = yes` in settings does"]
+    return [route(sa, settings, found, prefix) for prefix in sa.prefixes], []
 
 
-def route(context: Context, settings: Settings, found: DeviceRequest, destination: str, gateway: str = "") -> Route:
+def route(sa: SaInfo, settings: Settings, found: DeviceRequest, destination: str, gateway: str = "") -> Route:
     """The route to one prefix."""
     six = family(destination) == 6
-    source = context.source_address
-    if_id = context.if_id_out if found.kind == "xfrm" and settings.external else 0
+    source = sa.source_address
+    if_id = sa.if_id_out if found.kind == "xfrm" and settings.external else 0
     return Route(
         destination,
         placed(found.name or "", settings.netns),
         gateway,
         table=settings.table,
-        metric=settings.metric or context.metric or (IPV6_DEFAULT_METRIC if six else 0),
-        mtu=context.mtu or settings.mtu,
+        metric=settings.metric or sa.metric or (IPV6_DEFAULT_METRIC if six else 0),
+        mtu=sa.mtu or settings.mtu,
         source=source if source and family(source) == family(destination) else "",
         if_id=if_id,
         joins=settings.multipath and not (if_id or gateway),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from updown.model.claims import SaInfo
 from updown.model.concern import Concern, ip, there, told_as, verb
-from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
 from updown.model.operations import Operation, Reason
@@ -11,14 +11,14 @@ from updown.model.resources import Left
 from updown.settings.keys import Settings
 
 
-def wants(context: Context, settings: Settings, device: str) -> tuple[Rule, ...]:
+def wants(sa: SaInfo, settings: Settings, device: str) -> tuple[Rule, ...]:
     """Each `rule` of the settings: of its source's family, else of that which the tunnel carries. Raises Refused for rules that
     lead nowhere else."""
     if settings.rule and settings.table == MAIN_TABLE:
         raise Refused("rule needs table = NUMBER: the main table is where every packet looks", "set table, or vrf")
     return tuple(
         Rule(
-            family=family(asked.source) if asked.source else context.inner_family,
+            family=family(asked.source) if asked.source else sa.inner_family,
             device=device,
             table=settings.table,
             **asked._asdict(),

@@ -13,6 +13,7 @@ from updown.concerns.mtu import AH, ESP, TRANSPORT, MtuFacts
 from updown.kernel import sysctl
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
+from updown.model.claims import sa_info
 from updown.model.context import Context
 from updown.model.errors import KernelError
 from updown.model.ipsec import State
@@ -38,7 +39,7 @@ def gather(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> MtuFa
         return None
     if not any(line.key == "mtu" and line.value == AUTO for line in lines):
         return None
-    found = device.request_device(context, partial(resolve, lines, context.connection))
+    found = device.request_device(sa_info(context), partial(resolve, lines, context.connection))
     settings = resolve(lines, context.connection, found.name or "")
     if found.name is None or settings.mtu != AUTO:
         return None

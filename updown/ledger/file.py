@@ -6,9 +6,8 @@ import _sqlite3 as sqlite3  # the wrapper around it brings datetime, for types n
 import os
 import time
 
-from updown.ledger import clock
 from updown.ledger.lock import take_lock
-from updown.ledger.schema import CHILDREN, PLACES, SIGNALS, TABLES, TO_2, TO_4, VERSION, child_row
+from updown.ledger.schema import CHILDREN, PLACES, SIGNALS, TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import StateError
 from updown.settings.keys import LOCK_WAIT
@@ -108,17 +107,6 @@ def prepare_tables(base: sqlite3.Connection) -> bool:
         if tables:
             raise LedgerError("not a database of ours")
         base.executescript(f"BEGIN; {TABLES} {SIGNALS} {PLACES} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
-    elif 0 < version < VERSION:
-        to_2 = TO_2 if version < 2 else ""
-        to_3 = f"{PLACES} {CHILDREN}" if version < 3 else ""
-        base.executescript(f"BEGIN; {to_2} {to_3} {TO_4.format(booted=clock.booted())}")
-        try:
-            rows = [child_row(claim, claim.order) for claim in Ledger(base).claims()]
-        except (ValueError, LookupError) as error:
-            raise LedgerError(f"malformed claim: {error}") from None
-        base.executemany("INSERT OR REPLACE INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", filter(None, rows))
-        base.execute(f"PRAGMA user_version = {VERSION}")  # executescript would commit before it begins
-        base.execute("COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
     return version == 0

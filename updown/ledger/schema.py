@@ -1,18 +1,18 @@
-"""The ledger's tables, how those of an earlier version become ours, and a claim from its row."""
+"""The ledger's tables, and a claim from its row."""
 
 from __future__ import annotations
 
 import json
 
 from updown.concerns.catalogue import load
-from updown.model.claims import SA, STRONGSWAN, Claim, SaInfo, pair_of, place_of
-from updown.model.resources import DeletionRule, Device
+from updown.model.claims import STRONGSWAN, Claim, SaInfo, pair_of, place_of
+from updown.model.resources import DeletionRule, Device, load_sum
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSION = 4  # of the tables below (PRAGMA user_version)
+VERSION = 5  # of the tables below (PRAGMA user_version)
 
 TABLES = """
 CREATE TABLE claim (
@@ -39,22 +39,14 @@ CREATE INDEX carries_claim ON carries (claim);
 CREATE INDEX want_place ON want (resource, device, claim);
 CREATE TABLE probe (device TEXT PRIMARY KEY, misses INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
 """
-"""What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a route.
-Since version 2."""
+"""What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a
+route."""
 
 PLACES = """
 CREATE INDEX claim_connection ON claim (connection, device);
 CREATE INDEX claim_sharer ON claim (device, tunnel);
 """
-"""To find one claim of a connection on a device, and of another tunnel on it. Since version 3."""
-
-TO_2 = (
-    SIGNALS
-    + f"""
-INSERT INTO carries SELECT want.device, claim.ordering FROM claim JOIN want ON want.claim = claim.ordering
-    AND want.resource = 'device ' || want.device WHERE claim.kind = '{SA}';
-"""
-)
+"""To find one claim of a connection on a device, and of another tunnel on it."""
 
 CHILDREN = """
 CREATE TABLE child (claim INTEGER PRIMARY KEY, child TEXT NOT NULL, number INTEGER NOT NULL, pair TEXT NOT NULL,
@@ -65,15 +57,16 @@ CREATE INDEX child_place ON child (child, place);
 CREATE INDEX child_ends ON child (tunnel, ends);
 CREATE INDEX claim_place ON claim (tunnel, device);
 """
-"""What finds one of strongSwan's child SAs (about.Sa), and a VTI by its ends, in a tunnel of thousands of claims. Since version
-3."""
+"""What finds one of strongSwan's child SAs (SaQuery), and a VTI by its ends, in a tunnel of thousands of claims."""
 
-TO_4 = """
-UPDATE claim SET since = since - {booted};
-UPDATE probe SET since = since - {booted};
-UPDATE taken SET at = at - {booted};
-"""
-"""Times are in seconds since boot, no more in seconds since the epoch, since version 4."""
+
+def about_in(stored: str) -> SaInfo:
+    """What a daemon told, from its column; raises ValueError or TypeError for what we did not write."""
+    fields = json.loads(stored)
+    about = SaInfo(*fields)
+    if len(fields) != len(about):
+        raise ValueError("a claim has other facts")
+    return about._replace(interface_addresses=tuple(about.interface_addresses), mtu_sum=load_sum(fields[-1]))
 
 
 def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
@@ -99,6 +92,6 @@ def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
         deletion=DeletionRule(*json.loads(row[7])),
         routed=bool(row[8]),
         since=row[9],
-        about=SaInfo(*json.loads(row[10])),
+        about=about_in(row[10]),
         resources=tuple(load(json.loads(value)) for value in wants),
     )

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from updown.model.context import Context
 from updown.model.objects import family
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Device, Resource, Resources
+from updown.model.resources import DeletionRule, Device, MtuSum, Resource, Resources
+from updown.model.values import Mark, network
 
 SA = "sa"
 TRAP = "trap"
@@ -23,7 +24,8 @@ STRONGSWAN = "strongswan"
 
 
 class SaInfo(NamedTuple):
-    """What people want to know of a claim. Rules look at the ends and selectors alone, to find what moved."""
+    """What a daemon told of a tunnel and its child SA: all that concerns read, so that what a claim asks for can be derived
+    from it again. The names are the context's; selectors are text, marks values."""
 
     daemon: str
     me: str
@@ -34,6 +36,38 @@ class SaInfo(NamedTuple):
     spi_in: int
     spi_out: int
     unique_id: int = 0  # strongSwan's IKE SA at the time
+    connection: str = ""
+    generation: int = 0
+    mark_in: int | None = None
+    mark_out: int | None = None
+    if_id_in: int = 0
+    if_id_out: int = 0
+    interface: str | None = None
+    daemon_device: str | None = None
+    routing: bool | None = None
+    shared: bool | None = None
+    interface_addresses: tuple[str, ...] = ()
+    underlay: str | None = None
+    source_address: str | None = None
+    metric: int = 0
+    mtu: int = 0  # bytes
+    tunnel_mode: bool = False  # as IKE agreed: with IPComp, ESP itself is in transport mode
+    mtu_sum: MtuSum | None = None  # of `mtu = auto`, when the SA was last seen
+
+    @property
+    def outer_family(self) -> int:
+        """4 or 6: the family of the tunnel's ends."""
+        return family(self.me)
+
+    @property
+    def inner_family(self) -> int:
+        """4 or 6: the family of what the tunnel carries."""
+        return family(self.peer_client)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The remote selector's networks."""
+        return network(self.peer_client.partition(" ")[0]).prefixes
 
 
 NO_SA = SaInfo("", "", "", "", "", 0, 0, 0)
@@ -102,25 +136,21 @@ class Rules(NamedTuple):
     sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
     anew: Callable[[Context], tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
     renewed: Callable[[Context, CandidateClaims], Claim | None]
-    make: Callable[[Context, CandidateClaims, DeletionRule, Resources, int], Change]
+    make: Callable[[Context, CandidateClaims, Claim], Change]
     down: Callable[[Context, CandidateClaims], Change]
     unroute: Callable[[Context, CandidateClaims], Change]
     replaced: Callable[
         [Context, CandidateClaims], tuple[Claim, ...]
     ]  # claims in whose place an instance's new one comes
     refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
+    siblings: Callable[
+        [Claim, CandidateClaims], tuple[Claim, ...]
+    ]  # that hear by it what their daemon calls once for all
 
 
-def complete(new: Claim, context: Context, before: Claim | None, wants: Resources, now: int) -> Claim:
-    """`new`, which says only who it is, with what it asks for; a renewal keeps the time and the place of the one before."""
-    return new._replace(
-        device=next((want.link.name for want in wants if isinstance(want, Device)), ""),
-        routed=holds_routes(context, before),
-        since=before.since if before else now,
-        resources=wants,
-        about=sa_info(context),
-        order=before.order if before else 0,
-    )
+def complete(new: Claim, before: Claim | None) -> Claim:
+    """`new`, of this moment; a renewal keeps the time and the place of the one before."""
+    return new._replace(since=before.since, order=before.order) if before else new
 
 
 def holds_routes(context: Context, before: Claim | None) -> bool:
@@ -155,10 +185,33 @@ class SaQuery(NamedTuple):
 
 
 def sa_info(context: Context) -> SaInfo:
-    """What to remember of a context for people."""
-    selectors = (context.my_client.text, context.peer_client.text)
+    """What a context tells of its tunnel."""
+    ends = (context.daemon, context.me, context.peer, context.my_client.text, context.peer_client.text)
     numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
-    return SaInfo(context.daemon, context.me, context.peer, *selectors, *numbers)
+    keys = (value_of(context.mark_in), value_of(context.mark_out), context.if_id_in, context.if_id_out)
+    told = SaInfo(*ends, *numbers, context.connection, context.generation, *keys)
+    return told._replace(
+        interface=context.interface,
+        daemon_device=context.daemon_device,
+        routing=context.routing,
+        shared=context.shared,
+        interface_addresses=context.interface_addresses,
+        underlay=context.underlay,
+        source_address=context.source_address,
+        metric=context.metric,
+        mtu=context.mtu,
+        tunnel_mode=context.compressed or context.connection_type == "tunnel",
+    )
+
+
+def value_of(mark: Mark | None) -> int | None:
+    """A mark without its mask, as a device's key is."""
+    return mark.value if mark else None
+
+
+def first_device(wants: Resources) -> str:
+    """The device that a claim is on: the first that it asks for."""
+    return next((want.link.name for want in wants if isinstance(want, Device)), "")
 
 
 def is_same_or_moved(context: Context, before: SaInfo) -> bool:

@@ -54,13 +54,21 @@ class PeerRoute(NamedTuple):
     local: str  # our end: once it moves, the way is looked for anew
 
 
+class MtuSum(NamedTuple):
+    """The bytes that are left for a packet, and what they are left of: the underlay, then each part of its ESP or AH."""
+
+    size: int
+    parts: tuple[tuple[str, int], ...]
+    tunnel: bool = True  # whole packets are carried; else a packet's own header stays
+
+
 class Mtu(NamedTuple):
-    """What one tunnel allows on a device; the least of all is the device's. `reason` is the sum, where it was worked out."""
+    """What one tunnel allows on a device; the least of all is the device's."""
 
     device: str
     size: int  # bytes
     six: bool = False  # there is IPv6 inside, which needs 1280
-    reason: str = ""
+    total: MtuSum | None = None  # where it was worked out
 
 
 class Clamp(NamedTuple):
@@ -86,6 +94,14 @@ def split(name: str) -> tuple[str, str]:
 def device_of(asked: Resource) -> str:
     """The tunnel device that `asked` hangs on."""
     return asked.link.name if isinstance(asked, Device) else asked.device
+
+
+def load_sum(stored: list[Any] | None) -> MtuSum | None:
+    """A sum as JSON has it; raises ValueError or TypeError for anything else."""
+    if stored is None:
+        return None
+    size, parts, tunnel = stored
+    return MtuSum(size, tuple((name, part) for name, part in parts), tunnel)
 
 
 class DeletionRule(NamedTuple):

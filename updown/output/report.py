@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from updown.concerns.catalogue import concern_of, key_of
+from updown.concerns.mtu import sum_text
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
@@ -90,7 +91,7 @@ def explanation(context: Context, report: Report) -> list[str]:
         lines += folded("# ", f"claim {claim.kind}: {claim_text(claim)}")
         for want in claim.resources:
             if isinstance(want, Mtu):
-                lines += folded("# ", f"mtu {want.device}: {want.reason or want.size}")
+                lines += folded("# ", f"mtu {want.device}: {sum_text(want.total) if want.total else want.size}")
     return [*lines, *plan_lines(report, reasons=True)]
 
 
@@ -112,6 +113,10 @@ def report_json(context: Context, report: Report) -> dict[str, Any]:
     return {**report_fields(report), **event, "claims": claims}
 
 
+TOLD = ("daemon", "me", "peer", "my_client", "peer_client", "reqid", "spi_in", "spi_out", "unique_id")
+"""What people want to know of a claim."""
+
+
 def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
     """A claim for `status --json`, its time in seconds since the epoch, as `booted` is."""
     return {
@@ -119,6 +124,6 @@ def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
         "kind": claim.kind,
         "device": claim.device,
         "since": booted + claim.since,
-        **claim.about._asdict(),
+        **{field: getattr(claim.about, field) for field in TOLD},
         "holds": [key_of(want) for want in claim.resources],
     }

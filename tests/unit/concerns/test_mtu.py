@@ -4,7 +4,7 @@ import pytest
 
 from tests import TOP
 from tests.kit.outgoing_sa import CBC, GCM, NULL
-from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, device_mtu, tunnel_mtu
+from updown.concerns.mtu import AH, BEET, ESP, TRANSPORT, TUNNEL, device_mtu, sum_text, tunnel_mtu
 from updown.model.ipsec import Sa
 
 FITS: dict[str, tuple[Sa, int, int]] = {
@@ -67,7 +67,7 @@ FITS: dict[str, tuple[Sa, int, int]] = {
 @pytest.mark.parametrize("case", FITS)
 def test_what_fits(case: str) -> None:
     sa, underlay, mtu = FITS[case]
-    assert tunnel_mtu(sa, underlay).mtu == mtu
+    assert tunnel_mtu(sa, underlay).size == mtu
 
 
 STREAM = "gcm in TCP"
@@ -78,7 +78,7 @@ STREAM = "gcm in TCP"
 def test_one_byte_more_does_not_fit(case: str, underlay: int) -> None:
     """Counted the other way round: the size of the outer packet for an inner one of a given size."""
     sa, _, _ = FITS[case]
-    mtu = tunnel_mtu(sa, underlay).mtu
+    mtu = tunnel_mtu(sa, underlay).size
     assert outer_size(sa, mtu) <= underlay < outer_size(sa, mtu + 1)
 
 
@@ -135,7 +135,7 @@ def test_what_is_not_known_is_named(sa: Sa, said: str) -> None:
     ],
 )
 def test_the_sum_is_shown(sa: Sa, text: str) -> None:
-    assert tunnel_mtu(sa, 1500, "eth0").text == text
+    assert sum_text(tunnel_mtu(sa, 1500, "eth0")) == text
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,6 @@ def test_the_figures_of_the_page_are_right() -> None:
     found = {name: list(map(int, figures)) for name, *figures in rows[1:]}
     ways: tuple[dict[str, int], ...] = ({}, {"encapsulation": 2}, {"outer": 6})
     assert found == {
-        name: [tunnel_mtu(sa._replace(**way), 1500).mtu for way in ways]  # type: ignore[arg-type]
+        name: [tunnel_mtu(sa._replace(**way), 1500).size for way in ways]  # type: ignore[arg-type]
         for name, sa in IN_THE_PAGE.items()
     }

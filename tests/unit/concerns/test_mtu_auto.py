@@ -11,7 +11,7 @@ from updown.concerns.mtu import MtuFacts
 from updown.kernel import path_mtu as sa_room
 from updown.model.errors import KernelError
 from updown.model.objects import Link
-from updown.model.resources import Mtu
+from updown.model.resources import Mtu, MtuSum
 from updown.output.reasons import reason_text
 from updown.output.report import explanation, operation_json
 
@@ -201,7 +201,7 @@ def test_an_sa_that_cannot_be_read_is_told(machine: Machine, monkeypatch: pytest
 
 
 def test_an_mtu_is_stored_and_sorted_by_its_size() -> None:
-    want = Mtu("vti5", 1438, True, "eth0 1500 - ... = 1438")
+    want = Mtu("vti5", 1438, True, MtuSum(1438, (("eth0", 1500), ("IPv4", 62))))
     assert load(dump(want)) == want
     sizes = [68, 999, 1000, 1438, 65515]
     names = [key_of(Mtu("vti5", size)) for size in sizes]

@@ -2,13 +2,10 @@
 
 import pytest
 
-from tests.kit.charon import Child, charon_call, charon_calls
-from tests.kit.machine import NOW, THIRD, WEST, Machine, call
-from tests.kit.old_ledgers import BEFORE
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import NOW, WEST, Machine, call
 from tests.kit.starts import FULL, OTHER, SHARED, STARTS
 from updown import daemons, event
-from updown.ledger import clock
-from updown.ledger.liveness import missed_probes
 from updown.ledger.store import FORGET, TAKEN_FOR
 
 CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
@@ -52,29 +49,6 @@ def test_the_row_of_a_connection_on_a_device_is_found_by_an_index(machine: Machi
     assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-@pytest.mark.parametrize("version", [2, 3])
-def test_a_ledger_of_a_version_before_is_taken_over(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, version: int
-) -> None:
-    """Its times, which were since the epoch, too."""
-    monkeypatch.setattr(clock, "booted", lambda: 1_700_000_000)
-    machine.send(call(SHARED, "up"))
-    before = machine.claims()
-    with machine.ledger() as ledger:
-        ledger.note_ended("0x1 0x2", NOW + 1_700_000_000)
-        ledger.base.execute("INSERT INTO probe VALUES ('vti5', 1, ?)", (NOW + 1_700_000_000,))
-        ledger.base.executescript(f"UPDATE claim SET since = since + 1700000000; {BEFORE[version]}")
-    with machine.ledger() as ledger:
-        assert ledger.note == ""
-        assert ledger.was_ended("0x1 0x2", NOW + TAKEN_FOR)
-        assert not ledger.was_ended("0x1 0x2", NOW + TAKEN_FOR + 1)
-        assert missed_probes(ledger) == {"vti5": (1, NOW)}
-        assert list(ledger.claims()) == before
-        assert ledger.base.execute("SELECT count(*) FROM sqlite_master WHERE name = 'claim_connection'").fetchone() == (
-            1,
-        )
-
-
 def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
     """Thousands went down at once; ten minutes later no event pays for all of them, and in time they are gone."""
     with machine.ledger() as ledger:
@@ -92,21 +66,3 @@ def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
         assert not ledger.was_ended("0x1 0x1", later)
         assert ledger.was_ended("0xf1 0x1", later + TAKEN_FOR)
         assert not ledger.was_ended("0xf1 0x1", later + TAKEN_FOR + 1)
-
-
-@pytest.mark.parametrize("version", [1, 2, 3])
-def test_strongswan_claims_of_a_version_before_are_found(machine: Machine, version: int) -> None:
-    """By another number after a rekeying, with selectors that moved with an end, and by the ends of their VTI."""
-    machine.settings("[defaults]\ninterface = vti{mark}\nrouting = yes\n")
-    host = CHILD._replace(pairs=((f"{WEST}/32", f"{CHILD.peer}/32"), ("10.1.0.0/24", "10.2.0.0/24")))
-    machine.send_all(charon_calls(host, "up", 7))
-    with machine.ledger() as ledger:
-        ledger.base.executescript(BEFORE[version])
-    unique = host._replace(mark_in="78/0xff", mark_out="78/0xff")
-    machine.send_all(charon_calls(unique, "up", 8))
-    assert machine.devices() == {"vti77"}
-    machine.send_all(charon_calls(unique, "down", 8))
-    moved = host._replace(peer=THIRD, pairs=((f"{WEST}/32", f"{THIRD}/32"), host.pairs[1]))
-    machine.send_all(charon_calls(moved, "down", 9))
-    assert machine.claims() == []
-    assert machine.devices() == set()

@@ -26,12 +26,13 @@ class Finding(NamedTuple):
 
 
 class Reconciled(NamedTuple):
-    """What `reconcile` would do now: claims that no tunnel backs with the reason, those that wait, those whose ends moved, and
-    the operations."""
+    """What `reconcile` would do now: claims that no tunnel backs with the reason, those that wait, those whose ends moved,
+    those that were made under other settings, in words, and the operations."""
 
     ended: tuple[tuple[Claim, str], ...] = ()
     to_revive: tuple[Claim, ...] = ()
     moved: tuple[Claim, ...] = ()
+    edited: tuple[tuple[Claim, tuple[str, ...]], ...] = ()
     operations: tuple[Operation, ...] = ()
 
 

@@ -48,18 +48,24 @@ def state(facts: CheckFacts) -> Iterator[Finding]:
 
 
 def claims(facts: CheckFacts) -> Iterator[Finding]:
-    """Claims with no tunnel behind them."""
+    """Claims with no tunnel behind them, or made under other settings."""
     for claim, reason in facts.reconciled.ended:
         text = f"{claim.connection}: claim {claim.kind} holds {claim.device or 'nothing'}, but {reason}"
         yield Finding("claims", claim.connection, text, RECONCILE)
     for claim in facts.reconciled.to_revive:
         text = f"{claim.connection}: claim sa, but it is not up; its daemon waits for it to come back"
         yield Finding("claims", claim.connection, text, RECONCILE)
+    for claim, edits in facts.reconciled.edited:
+        for edit in edits:
+            text = f"{claim.connection}: claim {claim.kind} was made under other settings: {edit}"
+            yield Finding("claims", claim.connection, text, RECONCILE)
 
 
 def resources(facts: CheckFacts) -> Iterator[Finding]:
     """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
+    edited = {claim.key: claim.device for claim, _ in facts.reconciled.edited}
     going = {claim.device for claim, _ in facts.reconciled.ended} | {claim.device for claim in facts.reconciled.moved}
+    going |= {*edited.values(), *(claim.device for claim in facts.claims if claim.key in edited)}
     anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}
     for operation in facts.reconciled.operations:
         name = operation.subject.name if operation.effect == "link" else operation.subject.device

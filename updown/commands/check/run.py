@@ -17,6 +17,7 @@ from updown.commands.check.settings import CheckedSettings, check_files
 from updown.commands.make import kind_of, missing_keys
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile import run as reconciling
+from updown.commands.reconcile.report import edit_text
 from updown.concerns.sysctls import all_of, conf
 from updown.kernel import sysctl
 from updown.kernel.netlink import dumps
@@ -87,6 +88,7 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
                 tuple((end.claim, end.reason) for end in outcome.decision.ended),
                 outcome.decision.to_revive,
                 outcome.decision.moved,
+                tuple((claim, tuple(map(edit_text, edits))) for claim, edits in outcome.decision.edited),
                 outcome.report.operations,
             )
             unread = asked.xfrm is None  # which is a finding of its own

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from updown.commands.reconcile.edits import Edit
 from updown.commands.reconcile.match import Evidence, is_permanent, match_children
 from updown.commands.reconcile.renewed import with_current_ends
 from updown.daemons.answer import ABSENT, ANSWERED, ChildSa, DaemonAnswer
@@ -30,9 +31,10 @@ class End(NamedTuple):
 
 
 class Audit(NamedTuple):
-    """`moved`: claims with the ends that their tunnels have now. `waiting`: `sa` claims whose `down` got lost and that are
-    `revive` by now. `uncounted`: tunnels that no claim counts. `recounted`: claims with another MTU. `young`:
-    claims that nothing backs and that grace keeps. `behind`: by a claim's key the child that is certainly its own."""
+    """`moved`: claims with the ends that their tunnels have now. `to_revive`: `sa` claims whose `down` got lost and that are
+    `revive` by now. `unclaimed`: tunnels that no claim counts. `recounted`: claims with another MTU. `in_grace`: claims that
+    nothing backs and that grace keeps. `edited`: claims with what other settings change of them. `child_of`: by a claim's
+    key the child that is certainly its own."""
 
     ended: tuple[End, ...] = ()
     moved: tuple[Claim, ...] = ()
@@ -40,6 +42,7 @@ class Audit(NamedTuple):
     in_grace: tuple[Claim, ...] = ()
     unclaimed: tuple[ChildSa, ...] = ()
     recounted: tuple[Claim, ...] = ()
+    edited: tuple[tuple[Claim, tuple[Edit, ...]], ...] = ()
     child_of: Mapping[str, ChildSa] = MappingProxyType({})
 
 

@@ -1,59 +1,47 @@
-"""A claim where its tunnel's ends are now: they move by MOBIKE and NAT, and not always is a hook called. Pure."""
+"""A claim as its tunnel and the settings are now: ends move by MOBIKE and NAT, an SA is rekeyed, a line is edited, and no hook
+is called."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from updown.concerns.mtu import AH, ESP, NO_TUNNEL, MtuSum, compute, with_mtu
+from updown.commands.reconcile.edits import Edit, edits
+from updown.concerns.catalogue import VrfTable, derive_again
+from updown.concerns.mtu import compute
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.path_mtu import UnderlayQuery, mtu_facts
-from updown.model.claims import SA, STRONGSWAN, Claim, with_ends
-from updown.model.errors import KernelError
+from updown.model.claims import MADE, SA, STRONGSWAN, Claim, with_ends
+from updown.model.errors import KernelError, Refused
 from updown.model.ipsec import State
-from updown.model.objects import Link, Route, family, is_any, netns_of
-from updown.model.resources import Device, Mtu, PeerRoute, Resource
+from updown.model.objects import bare
+from updown.model.record import NamedTuple
+from updown.model.resources import Device
+from updown.model.values import AUTO
+from updown.settings.file import Line, resolve
+
+Sas = Mapping[tuple[str, int], State]
+"""State SAs by the address that receives them and their SPI."""
+
+
+class Renewed(NamedTuple):
+    """A claim as it should be. `edits`: what differs by the settings alone; `recounted`: its SA has room for another size;
+    `warning`: why it keeps what it has."""
+
+    claim: Claim
+    edits: tuple[Edit, ...] = ()
+    recounted: bool = False
+    warning: str = ""
 
 
 def with_current_ends(claim: Claim, me: str, peer: str) -> Claim:
-    """The claim with the ends its tunnel has now. They move with MOBIKE and NAT, and the hook is not always called."""
+    """The claim with the ends its tunnel has now; what it asks for is to be derived anew."""
     device = device_in(claim)
     if not (me and peer) or device is None or (me, peer) == (claim.about.me, claim.about.peer):
         return claim
     if device.link.kind == "xfrm" and claim.about.daemon != STRONGSWAN:
         return claim  # pluto calls for its own
-    rest = [moved_resource(want, me, peer) for want in claim.resources if not isinstance(want, PeerRoute)]
-    first = next((place for place, want in enumerate(rest) if isinstance(want, Route)), len(rest))
-    wants = (*rest[:first], *peer_paths(claim, device.link, me, peer), *rest[first:])
-    return claim._replace(resources=wants, about=with_ends(claim.about, me, peer))
-
-
-def peer_paths(claim: Claim, link: Link, me: str, peer: str) -> tuple[PeerRoute, ...]:
-    """The ways to peers that the claim needs now: to the one that moved where a route of the claim holds its address, as
-    concerns/routes.py has it."""
-    before = [want for want in claim.resources if isinstance(want, PeerRoute)]
-    kept = [want for want in before if want.peer != claim.about.peer]
-    into = [want for want in claim.resources if isinstance(want, Route) and holds(want, peer)]
-    underlay = before[0].underlay if before else ""
-    same_tables = not (netns_of(link.name) or link.vrf)
-    return (*kept, PeerRoute(peer, link.name, underlay, me)) if into and same_tables else tuple(kept)
-
-
-def holds(route: Route, peer: str) -> bool:
-    """Whether a route's network has this address in it."""
-    network, address = ipaddress.ip_network(route.destination), ipaddress.ip_address(peer)
-    return network.version == address.version and address in network
-
-
-def moved_resource(want: Resource, me: str, peer: str) -> Resource:
-    """One want, with the ends of a VTI where they are now."""
-    if isinstance(want, Device) and want.link.kind != "xfrm":
-        six = family(me) == 6
-        anywhere = "::" if six else "0.0.0.0"
-        remote = anywhere if is_any(want.link.remote) else peer
-        return want._replace(link=want.link._replace(kind="vti6" if six else "vti", local=me, remote=remote))
-    return want
+    return claim._replace(about=with_ends(claim.about, me, peer))
 
 
 def device_in(claim: Claim) -> Device | None:
@@ -61,44 +49,40 @@ def device_in(claim: Claim) -> Device | None:
     return next((want for want in claim.resources if isinstance(want, Device)), None)
 
 
-def counts_itself(claim: Claim) -> bool:
-    """Whether the claim's MTU was worked out from its SA: only then it has a sum."""
-    return claim.kind == SA and any(isinstance(want, Mtu) and want.reason for want in claim.resources)
-
-
-def outdated_mtus(
-    claims: Iterable[Claim], behind: Mapping[str, ChildSa], states: Iterable[State], netlink: Netlink
-) -> tuple[Claim, ...]:
-    """The claims whose child has room for packets of another size now, with that size. A claim whose SA is not found, or cannot
-    be counted, stays as it is: the next event tells of it."""
-    found: list[Claim] = []
-    sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (ESP, AH)}
-    for claim in filter(counts_itself, claims):
-        child = behind.get(claim.key)
-        outgoing = sas.get((child.peer, child.spi_out)) if child else None
-        total = current_mtu(claim, child, outgoing, netlink) if child and outgoing else None
-        wants = (
-            with_mtu(claim.resources, family(claim.about.peer_client.split(" ")[0]), total)
-            if total
-            else claim.resources
-        )
-        if wants != claim.resources:
-            found.append(claim._replace(resources=wants))
-    return tuple(found)
-
-
-def current_mtu(claim: Claim, child: ChildSa, outgoing: State, netlink: Netlink) -> MtuSum | None:
-    """The sum for a claim's SA as it is now; None where it cannot be counted."""
-    device = device_in(claim)
-    if device is None:
-        return None
-    vti = device.link.kind != "xfrm"
-    counted = next((want.reason for want in claim.resources if isinstance(want, Mtu)), "")
-    tunnel = vti or NO_TUNNEL not in counted  # an XFRM interface's ESP in transport mode may stand below IPComp
-    underlay = next((want.underlay for want in claim.resources if isinstance(want, PeerRoute)), "")
-    way = UnderlayQuery(child.peer, underlay, device.link.name, device.link.okey if vti else 0)
+def renew(
+    before: Claim, now: Claim, child: ChildSa | None, sas: Sas, lines: tuple[Line, ...], vrf: VrfTable, netlink: Netlink
+) -> Renewed:
+    """A claim as it was `before`, whose ends and kind are as in `now`, with its SA's sum and the settings of this moment."""
+    if before.kind == MADE:
+        return Renewed(now)
     try:
-        total, _ = compute(mtu_facts(outgoing, way, tunnel, netlink))
+        by_settings = derive_again(before, lines, vrf)
+        counted = recount(now, by_settings.device, child, sas, lines, netlink)
+        claim = by_settings if counted == before else derive_again(counted, lines, vrf)
+    except (Refused, KernelError) as error:
+        text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}"
+        return Renewed(before._replace(kind=now.kind), warning=f"{text}; {error.hint}" if error.hint else text)
+    return Renewed(claim, tuple(edits(before, by_settings, lines)), counted.about.mtu_sum != before.about.mtu_sum)
+
+
+def counts_itself(claim: Claim, lines: tuple[Line, ...]) -> bool:
+    """Whether the claim's MTU is worked out from its SA."""
+    return claim.kind == SA and resolve(lines, claim.connection, bare(claim.device)).mtu == AUTO
+
+
+def recount(
+    claim: Claim, name: str, child: ChildSa | None, sas: Sas, lines: tuple[Line, ...], netlink: Netlink
+) -> Claim:
+    """The claim with the sum of its SA as it is now. One whose SA is not found, or cannot be counted, stays as it is: the next
+    event tells of it."""
+    outgoing = sas.get((child.peer, child.spi_out)) if child else None
+    device = device_in(claim)
+    if child is None or outgoing is None or device is None or not counts_itself(claim, lines):
+        return claim
+    vti = device.link.kind != "xfrm"
+    way = UnderlayQuery(child.peer, claim.about.underlay or "", name, device.link.okey if vti else 0)
+    try:
+        total, _ = compute(mtu_facts(outgoing, way, vti or claim.about.tunnel_mode, netlink))
     except KernelError:
-        return None
-    return total
+        return claim
+    return claim._replace(about=claim.about._replace(mtu_sum=total)) if total else claim

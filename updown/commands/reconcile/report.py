@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from updown.commands.reconcile.decide import DAEMONS, GRACE, Audit, End
+from updown.commands.reconcile.edits import Edit
 from updown.commands.reconcile.match import Evidence
+from updown.concerns.mtu import sum_text
 from updown.daemons.answer import ABSENT, ANSWERED
 from updown.daemons.libreswan import status
 from updown.model.claims import Claim
@@ -57,9 +59,18 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     for claim in outcome.decision.recounted:
         for want in claim.resources:
             if isinstance(want, Mtu):
-                lines += folded("# ", f"{claim.connection}: mtu {want.device}: {want.reason}")
+                text = sum_text(want.total) if want.total else str(want.size)
+                lines += folded("# ", f"{claim.connection}: mtu {want.device}: {text}")
+    for claim, edits in outcome.decision.edited:
+        for edit in edits:
+            lines += folded("# ", f"{claim.connection}: {edit_text(edit)}")
     said = plan_lines(outcome.report, reasons)
     return lines + said if said != ["# nothing to do"] or not lines else lines
+
+
+def edit_text(edit: Edit) -> str:
+    """What a claim asks for by edited settings: before, now, and the lines that say so."""
+    return f"{edit.before} -> {edit.after} ({', '.join(edit.lines) or 'no line says it any more'})"
 
 
 def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
@@ -76,6 +87,10 @@ def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
         "claims_young": [claim_json(claim, booted) for claim in outcome.decision.in_grace],
         "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
         "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
+        "claims_edited": [
+            {**claim_json(claim, booted), "edits": [edit._asdict() for edit in edits]}
+            for claim, edits in outcome.decision.edited
+        ],
         "uncounted": [child._asdict() for child in outcome.decision.unclaimed],
     }
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
-from updown.commands.reconcile.renewed import outdated_mtus
+from updown.commands.reconcile.renewed import Renewed, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
-from updown.concerns.endpoints import with_configured_ends
+from updown.concerns import mtu
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.libreswan import status
 from updown.daemons.strongswan import vici
@@ -32,7 +32,7 @@ from updown.model.resources import device_of
 from updown.output.report import dedupe, print_answer
 from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line
-from updown.transaction import Request, converge_or_warn, finish_pending
+from updown.transaction import Request, as_warning, converge, converge_or_warn, finish_pending
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment
@@ -120,23 +120,18 @@ def reconcile_ledger(
     with `spared` keys are left as they are, and so are those that events changed while they had the lock (see `turns`)."""
     claims = list(ledger.claims())
     decision = without_keys(decide(claims, facts, now, before_start), spared)
-    moved, waiting = (
-        tuple(with_configured_ends(claim, lines) for claim in part) for part in (decision.moved, decision.to_revive)
-    )
-    stay = {claim.key: claim for claim in (*claims, *moved)}
-    for gone in (*(end.claim for end in decision.ended), *waiting):
-        del stay[gone.key]
-    recounted = outdated_mtus(stay.values(), decision.child_of, facts.xfrm.states if facts.xfrm else (), netlink)
-    decision = decision._replace(moved=moved, to_revive=waiting, recounted=recounted)
+    decision, warned, events = renew_claims(decision, claims, spared, facts, lines, netlink, taken_over)
     reports = [finish_pending(ledger, netlink, dry)]
-    events, then = False, {claim.key: claim for claim in claims}
+    then = {claim.key: claim for claim in claims}
+    edited = frozenset(claim.key for claim, _ in decision.edited)
     for name, change in by_device(claims, decision).items():
         events = taken_over() or events
         late = changed_keys(change, then, ledger, facts) if events else frozenset()
         spared |= late
-        on_device = Request(change=excluding(change, late), also=ledger.keys_on(name), anew=True)
-        reports.append(converge_or_warn(on_device, ledger, netlink, dry))
+        reports.append(on_device(name, excluding(change, late), edited, ledger, netlink, dry))
     decision = without_keys(decision, spared)
+    applied = [(claim, edits) for claim, edits in decision.edited if claim in ledger.claims("key = ?", claim.key)]
+    decision = decision._replace(edited=tuple(applied))
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
@@ -149,11 +144,42 @@ def reconcile_ledger(
     report = Report(
         "",
         dedupe(whole.operations),
-        warnings + whole.warnings + urgent,
+        warned + warnings + whole.warnings + urgent,
         remarks + rest.remarks + told,
         tuple(end.claim for end in decision.ended),
     )
     return Outcome(decision, report, facts)
+
+
+def renew_claims(
+    decision: Audit,
+    claims: Sequence[Claim],
+    spared: frozenset[str],
+    facts: Evidence,
+    lines: tuple[Line, ...],
+    netlink: Netlink,
+    taken_over: Callable[[], bool],
+) -> tuple[Audit, tuple[str, ...], bool]:
+    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; warnings; and
+    whether events came meanwhile."""
+    gone = spared.union(end.claim.key for end in decision.ended)
+    now = {claim.key: claim for claim in (*decision.moved, *decision.to_revive)}
+    states = facts.xfrm.states if facts.xfrm else ()
+    sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (mtu.ESP, mtu.AH)}
+    table = lru_cache(netlink.vrf_table)
+    found: dict[str, Renewed] = {}
+    events = False
+    for claim in [claim for claim in claims if claim.key not in gone]:
+        events = taken_over() or events
+        child = decision.child_of.get(claim.key)
+        found[claim.key] = renew(claim, now.get(claim.key, claim), child, sas, lines, table, netlink)
+    decision = decision._replace(
+        moved=tuple(found[claim.key].claim for claim in decision.moved if not found[claim.key].warning),
+        to_revive=tuple(found[claim.key].claim for claim in decision.to_revive),
+        recounted=tuple(one.claim for one in found.values() if one.recounted),
+        edited=tuple((one.claim, one.edits) for one in found.values() if one.edits),
+    )
+    return decision, tuple(dict.fromkeys(one.warning for one in found.values() if one.warning)), events
 
 
 def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
@@ -166,6 +192,7 @@ def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
         tuple(claim for claim in decision.to_revive if claim.key not in spared),
         tuple(claim for claim in decision.in_grace if claim.key not in spared),
         recounted=tuple(claim for claim in decision.recounted if claim.key not in spared),
+        edited=tuple(edited for edited in decision.edited if edited[0].key not in spared),
         child_of={key: child for key, child in decision.child_of.items() if key not in spared},
     )
 
@@ -173,10 +200,26 @@ def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
 def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.resources}
-    for claim in (*decision.moved, *decision.to_revive, *decision.recounted):
+    edited = (claim for claim, _ in decision.edited)
+    for claim in {
+        claim.key: claim for claim in (*decision.moved, *decision.to_revive, *decision.recounted, *edited)
+    }.values():
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(put=(*change.put, claim))
     for claim, _ in decision.ended:
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(end=(*change.end, claim))
     return found
+
+
+def on_device(name: str, change: Change, edited: frozenset[str], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
+    """End and move the claims on one device, and plan everything on it anew; where that fails, without what `edited` settings
+    would change."""
+    also, rest = ledger.keys_on(name), excluding(change, edited)
+    try:
+        return converge(Request(change=change, also=also, anew=True), ledger, netlink, dry)
+    except UpdownError as error:
+        failed = as_warning(error)
+    if rest == change:
+        return failed
+    return failed.plus(converge_or_warn(Request(change=rest, also=also, anew=True), ledger, netlink, dry))

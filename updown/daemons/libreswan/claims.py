@@ -24,7 +24,6 @@ from updown.model.claims import (
     with_ends,
 )
 from updown.model.context import Context
-from updown.model.resources import DeletionRule, Device, Resource, Resources, Sysctl
 
 
 def tunnel_of(context: Context) -> str:
@@ -78,15 +77,14 @@ def reusable_sas(context: Context) -> tuple[str, str]:
     return refused_sa_id(context), refused_sa_id(context)
 
 
-def make(context: Context, held: CandidateClaims, row: DeletionRule, wants: Resources, now: int) -> Change:
-    """A verb that makes: the claim with these wants, new or renewed, and the rest of its tunnel following it."""
+def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
+    """A verb that makes: the claim for what is asked, new or renewed."""
     kind = SA if context.child else TRAP
-    new = Claim(key_of(context, kind), kind, context.connection, tunnel_of(context), group_of(context), "", row)
+    new = asked._replace(key=key_of(context, kind), kind=kind, tunnel=tunnel_of(context), group=group_of(context))
     before = renewed_claim(context, held)
     old = [*([before] if before else []), *superseded(context, held)]
     ended = tuple({claim.key: claim for claim in old if claim.key != new.key}.values())
-    claim = complete(new, context, before, wants, now)
-    return Change(put=(claim, *move_siblings(claim, [one for one in held.tunnel if one not in ended])), end=ended)
+    return Change(put=(complete(new, before),), end=ended)
 
 
 def superseded(context: Context, held: CandidateClaims) -> tuple[Claim, ...]:
@@ -174,31 +172,20 @@ def moved_instance_claim(context: Context, held: CandidateClaims, kind: str) -> 
     return like[0] if alone and not held.served else None
 
 
-def move_siblings(claim: Claim, others: list[Claim]) -> tuple[Claim, ...]:
-    """Other claims of the same tunnel (pairs of selectors, the trap) ask for the device as `claim` now does: an address that
-    moved moved for them all, as did a device that has another name in the settings by now, and for some of them the daemon
-    calls nothing."""
-    devices = [want for want in claim.resources if isinstance(want, Device)]
-    changed: list[Claim] = []
-    for other in others:
-        if other.key == claim.key or other.tunnel != claim.tunnel:
-            continue
-        kept = tuple(devices[0] if devices and isinstance(want, Device) else want for want in other.resources)
-        if kept != other.resources:
-            if other.device != claim.device and len(devices) == 1:
-                kept = tuple(want for one in kept for want in on_other_device(one, other.device, claim.device))
-                other = other._replace(device=claim.device)
-            changed.append(
-                other._replace(resources=kept, about=with_ends(other.about, claim.about.me, claim.about.peer))
-            )
-    return tuple(changed)
+def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
+    """Other claims of the same tunnel (pairs of selectors, the trap), with the ends and the device that `claim` was told: what
+    moved moved for them all, and for some of them the daemon calls nothing."""
+    now = claim.about
+    device = {field: getattr(now, field) for field in DEVICE_FACTS}
+    return tuple(
+        other._replace(about=with_ends(other.about, now.me, now.peer)._replace(**device))
+        for other in held.tunnel
+        if other.key != claim.key and other.tunnel == claim.tunnel
+    )
 
 
-def on_other_device(want: Resource, old: str, new: str) -> Resources:
-    """What hung on the device `old`, on `new`; its sysctls the claim asks for that brought the new name."""
-    if isinstance(want, (Device, Sysctl)) or want.device != old:
-        return () if isinstance(want, Sysctl) else (want,)
-    return (want._replace(device=new),)
+DEVICE_FACTS = ("mark_in", "mark_out", "if_id_in", "if_id_out", "interface", "daemon_device")
+"""Of which device a connection has, whatever its pair of selectors."""
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused_sa_id)
+RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused_sa_id, siblings)

@@ -26,7 +26,6 @@ from updown.model.claims import (
     same_key,
 )
 from updown.model.context import Context
-from updown.model.resources import DeletionRule, Resources
 from updown.model.values import network
 
 
@@ -79,15 +78,15 @@ def renewed_claim(context: Context, held: CandidateClaims) -> Claim | None:
     return same_key(held.tunnel, key_of(context))
 
 
-def make(context: Context, held: CandidateClaims, row: DeletionRule, wants: Resources, now: int) -> Change:
+def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
     """`up`: a claim, or the same once more where everything that identifies it is the same. Where SAs with smaller numbers came
     after the one before, that was a killed charon's: this one is the latest."""
-    new = Claim(key_of(context), SA, context.connection, tunnel_of(context), group_of(context), "", row)
+    new = asked._replace(key=key_of(context), kind=SA, tunnel=tunnel_of(context), group=group_of(context))
     before = renewed_claim(context, held)
     later = [claim for claim in held.tunnel if before and claim.order > before.order]
     if before and any(claim.about.unique_id < context.unique_id for claim in later):
-        return Change(put=(complete(new, context, None, wants, now),), end=(before,))
-    return Change(put=(complete(new, context, before, wants, now),))
+        return Change(put=(new,), end=(before,))
+    return Change(put=(complete(new, before),))
 
 
 def down(context: Context, held: CandidateClaims) -> Change:
@@ -149,4 +148,15 @@ def superseded(_context: Context, _held: CandidateClaims) -> tuple[Claim, ...]:
     return ()
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused=sa_id)
+def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
+    """Claims for the other pairs of selectors of the same IKE SA and child, each with its own facts."""
+    now = claim.about.unique_id
+    mine = json.loads(claim.key)[1]
+    return tuple(
+        other
+        for other in held.tunnel
+        if other.key != claim.key and other.about.unique_id == now and json.loads(other.key)[1] == mine
+    )
+
+
+RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, sa_id, siblings)

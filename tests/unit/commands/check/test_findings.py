@@ -183,6 +183,12 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(reconciled=Reconciled(ended=((GOOD.claims[0], "pluto has no child SA of it"),))),
         ["t: claim sa holds vti5, but pluto has no child SA of it"],
     ),
+    "a claim made under other settings": (
+        GOOD._replace(
+            reconciled=Reconciled(edited=((GOOD.claims[0], ("no address -> address vti5 10.99.0.5/30 (f:4)",)),))
+        ),
+        ["t: claim sa was made under other settings: no address -> address vti5 10.99.0.5/30 (f:4)"],
+    ),
     "a move the daemon tells of": (
         GOOD._replace(reconciled=Reconciled(moved=(GOOD.claims[0]._replace(about=ABOUT._replace(peer=THIRD)),))),
         ["vti5: the ends of t are now 198.51.100.1 - 198.51.100.3"],

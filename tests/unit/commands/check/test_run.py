@@ -77,6 +77,23 @@ def test_each_thing_that_is_gone_is_a_line_with_its_command(
     assert (machine.kernel.picture(), machine.claims()) == before
 
 
+def test_edited_settings_are_a_finding_with_the_line_that_says_so(
+    machine: Machine, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    config = tmp_path / "vti-updown.conf"
+    config.write_text("[defaults]\nmtu = 1400\n")
+    before = machine.kernel.picture(), machine.claims()
+    assert command("--json") == 5
+    found = [Finding(**one) for one in json.loads(capsys.readouterr().out)["findings"]]
+    said = "t: claim sa was made under other settings: "
+    assert found == [
+        Finding("claims", "t", f"{said}{edit} ({config}:2)", "vti-updown reconcile")
+        for edit in ("route 10.2.0.0/24: mtu 0 -> mtu 1400", "no mtu -> mtu vti5 1400")
+    ]
+    assert (machine.kernel.picture(), machine.claims()) == before
+
+
 def test_a_missing_device_is_one_finding_and_not_one_for_all_on_it(
     machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

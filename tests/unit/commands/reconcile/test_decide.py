@@ -10,6 +10,7 @@ import pytest
 from updown.commands.reconcile.decide import GRACE, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import notes
+from updown.concerns.catalogue import derive_again
 from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa, DaemonAnswer
 from updown.model.claims import REVIVE, SA, TRAP, Claim, SaInfo
 from updown.model.ipsec import (
@@ -25,7 +26,8 @@ from updown.model.ipsec import (
     selector_side,
 )
 from updown.model.objects import Address, Link, Route
-from updown.model.resources import DeletionRule, Device, PeerRoute, Resource
+from updown.model.resources import DeletionRule, Device, PeerRoute, Resource, Sysctl
+from updown.settings.file import parse
 
 NOW = 1_700_000_000
 OLD = NOW - GRACE
@@ -47,7 +49,7 @@ INSTANCE = '["t", 16388]'
 
 
 def claim(kind: str = SA, link: Link | None = LINK, **more: Any) -> Claim:
-    about = ABOUT._replace(**{name: more.pop(name) for name in ABOUT._fields if name in more})
+    about = ABOUT._replace(**{name: more.pop(name) for name in ABOUT._fields if name in more and name != "connection"})
     wants: list[Resource] = [Device(link, False, True)] if link else []
     wants.append(Route(about.peer_client.split(" ")[0], "vti5"))
     made = Claim("k", kind, "t", PERMANENT, "g", "vti5", DeletionRule(False, True), True, OLD, tuple(wants), about, 1)
@@ -309,40 +311,52 @@ def test_an_xfrm_interface_s_child_is_known_by_its_if_id() -> None:
 
 # Ends that moved
 
+TOLD: dict[str, Any] = {
+    "interface": "vti5",
+    "mark_in": 5,
+    "mark_out": 5,
+    "routing": True,
+    "underlay": "eth0",
+    "interface_addresses": ("10.99.0.1/30",),
+}
+
+
+def wants(moved: Claim, settings: str = "") -> list[Resource]:
+    """What a claim that moved asks for, without sysctls."""
+    found = derive_again(moved, tuple(parse(settings, "f")), lambda _: 0).resources
+    return [want for want in found if not isinstance(want, Sysctl)]
+
 
 @pytest.mark.parametrize("daemon", ["libreswan", "strongswan"])
 def test_a_device_follows_its_tunnel_s_ends(daemon: str) -> None:
-    one = charon_claim("a", 1) if daemon == "strongswan" else claim()
-    wide, address = Route("198.51.100.0/24", "vti5"), Address("vti5", "10.99.0.1/30")
-    one = one._replace(resources=(*one.resources, PeerRoute(EAST, "vti5", "eth0", WEST), wide, address))
+    one = charon_claim("a", 1, **TOLD) if daemon == "strongswan" else claim(**TOLD)
     moved: dict[str, Any] = {"me": NEW_WEST, "peer": NEW_EAST}
     what = charon(1, **moved) if daemon == "strongswan" else facts(ANSWER._replace(children=(CHILD._replace(**moved),)))
     (found,) = decide([one], what, NOW).moved
     assert found.about[:3] == (daemon, NEW_WEST, NEW_EAST)
-    assert found.resources == (
+    assert wants(found, "[defaults]\nroute = 198.51.100.0/24\nforwarding = keep\n") == [
         Device(LINK._replace(local=NEW_WEST, remote=NEW_EAST), False, True),
+        Address("vti5", "10.99.0.1/30"),
         PeerRoute(NEW_EAST, "vti5", "eth0", NEW_WEST),
         Route("10.2.0.0/24", "vti5"),
-        wide,
-        address,
-    )
+        Route("198.51.100.0/24", "vti5"),
+    ]
     again = found._replace(about=one.about._replace(me=NEW_WEST, peer=NEW_EAST))
     assert decide([again], what, NOW).moved == ()
 
 
 def test_a_device_for_several_peers_keeps_remote_any() -> None:
-    one = claim(link=LINK._replace(remote="0.0.0.0"))
+    one = claim(deletion=DeletionRule(True, True), **TOLD)
     (found,) = decide([one], facts(ANSWER._replace(children=(CHILD._replace(me=NEW_WEST),))), NOW).moved
-    assert found.resources[0] == Device(LINK._replace(local=NEW_WEST, remote="0.0.0.0"), False, True)
+    assert wants(found)[0] == Device(LINK._replace(local=NEW_WEST, remote="0.0.0.0"), False, True)
 
 
 def test_a_move_between_families_changes_the_device_s_kind() -> None:
     what = facts(ANSWER._replace(children=(CHILD._replace(me="2001:db8::1", peer="2001:db8::2"),)))
-    (found,) = decide([claim()], what, NOW).moved
-    assert isinstance(found.resources[0], Device)
-    assert found.resources[0].link._replace(ikey=0, okey=0) == Link(
-        "vti5", "vti6", local="2001:db8::1", remote="2001:db8::2"
-    )
+    (found,) = decide([claim(**TOLD)], what, NOW).moved
+    device = wants(found)[0]
+    assert isinstance(device, Device)
+    assert device.link == Link("vti5", "vti6", local="2001:db8::1", remote="2001:db8::2", ikey=5, okey=5)
 
 
 @pytest.mark.parametrize("me", ["", WEST])

@@ -116,6 +116,18 @@ def test_a_route_with_a_size_of_its_own_keeps_it(machine: Machine, sas: Sas) -> 
     assert Route("10.2.0.0/24", "vti5", mtu=1300) in [want for claim in machine.claims() for want in claim.resources]
 
 
+def test_settings_that_ask_for_it_by_now_are_served(machine: Machine, sas: Sas) -> None:
+    del sas
+    machine.settings("[defaults]\nmtu = 1400\n")
+    machine.send_all(establish(T))
+    machine.settings("[defaults]\nmtu = auto\n")
+    reconcile(machine, GCM)
+    assert sizes(machine, T) == (1446, [1446])
+    machine.settings("[defaults]\nmtu = 1300\n")
+    reconcile(machine, GCM)
+    assert sizes(machine, T) == (1300, [1300])
+
+
 @pytest.mark.parametrize(("compressed", "size"), [(True, 1446), (False, 1466)])
 def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
     machine: Machine, sas: Sas, monkeypatch: pytest.MonkeyPatch, compressed: bool, size: int
