@@ -34,6 +34,8 @@ FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "follow": ("link",),
     "table": ("table", "vrf"),
     "metric": ("metric",),
+    "gateway": ("route",),
+    "accept_ra": ("accept_ra", "forwarding"),
     "mtu": ("mtu",),
     "size": ("mtu",),
     "six": ("address",),

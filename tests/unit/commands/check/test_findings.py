@@ -189,6 +189,13 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ),
         ["t: claim sa was made under other settings: no address -> address vti5 10.99.0.5/30 (f:4)"],
     ),
+    "the same, with a mistake in the files": (
+        GOOD._replace(
+            mistakes=(("f:3: unknown key x", ""),),
+            reconciled=Reconciled(edited=((GOOD.claims[0], ("address vti5 10.99.0.5/30 -> no address",)),)),
+        ),
+        ["f:3: unknown key x"],
+    ),
     "a move the daemon tells of": (
         GOOD._replace(reconciled=Reconciled(moved=(GOOD.claims[0]._replace(about=ABOUT._replace(peer=THIRD)),))),
         ["vti5: the ends of t are now 198.51.100.1 - 198.51.100.3"],
