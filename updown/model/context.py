@@ -23,9 +23,8 @@ class Selector(NamedTuple):
     @property
     def text(self) -> str:
         """`10.2.0.0/24`, or with protocol and port `10.2.0.0/24 6/443`."""
-        if self.protocol or self.port != "0":
-            return f"{self.network.text} {self.protocol}/{self.port}"
-        return self.network.text
+        narrower = self.protocol or self.port != "0"
+        return f"{self.network.text} {self.protocol}/{self.port}" if narrower else self.network.text
 
 
 class Context(NamedTuple):
@@ -114,11 +113,7 @@ class Context(NamedTuple):
 
 
 MAKING = ("prepare", "route", "up")
-
-
 ENDING = ("down", "unroute")
-
-
 IGNORED = ("disconnectNM",)  # 4.10 with NetworkManager and a Cisco peer: nothing of ours hangs on it
 
 
@@ -158,10 +153,9 @@ def parse_verb(text: str) -> Verb:
         scope = words.pop()
         family = family or 4
     steps = tuple(words)
-    if len(steps) == 1 and steps[0] in MAKING + ENDING:
-        return Verb(text, steps, scope, family)
-    if len(steps) == 1 and steps[0] in IGNORED:
+    if steps == IGNORED:
         return Verb(text, (), scope, family)
-    if len(steps) > 1 and steps == tuple(step for step in MAKING if step in steps):
+    ends = len(steps) == 1 and steps[0] in ENDING
+    if ends or (steps and steps == tuple(step for step in MAKING if step in steps)):
         return Verb(text, steps, scope, family)
     raise Refused(f"PLUTO_VERB: unknown verb {text!r}", "this release knows prepare, route, up, down, unroute")

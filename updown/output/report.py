@@ -41,11 +41,7 @@ def hook_lines(report: Report) -> list[str]:
     for operation in report.operations:
         first, *more = wrapped(command(operation), WIDTH - len(head))
         lines += [head + first, *(head + line for line in more)]
-    for warning in report.warnings:
-        lines += folded(f"{head}warning: ", warning)
-    for remark in report.remarks:
-        lines += folded(head, remark)
-    return lines
+    return lines + told_beside(report, head)
 
 
 def plan_lines(report: Report, reasons: bool) -> list[str]:
@@ -55,11 +51,13 @@ def plan_lines(report: Report, reasons: bool) -> list[str]:
         lines.append(command(operation))
         if reasons:
             lines += folded("    # ", reason_text(operation.reason))
-    for warning in report.warnings:
-        lines += folded("# warning: ", warning)
-    for remark in report.remarks:
-        lines += folded("# ", remark)
-    return lines or ["# nothing to do"]
+    return lines + told_beside(report, "# ") or ["# nothing to do"]
+
+
+def told_beside(report: Report, head: str) -> list[str]:
+    """Warnings and remarks."""
+    each = [(f"{head}warning: ", text) for text in report.warnings] + [(head, text) for text in report.remarks]
+    return [line for start, text in each for line in folded(start, text)]
 
 
 def explanation(context: Context, report: Report) -> list[str]:
@@ -96,9 +94,7 @@ def report_json(context: Context, report: Report) -> dict[str, Any]:
         "operations": [operation_json(operation) for operation in report.operations],
         "warnings": list(report.warnings),
         "remarks": list(report.remarks),
-        "claims": [
-            {"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims
-        ],
+        "claims": [{"kind": claim.kind, "holds": list(map(key_of, claim.resources))} for claim in report.claims],
     }
 
 
@@ -110,5 +106,5 @@ def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
         "device": claim.device,
         "since": booted + claim.since,
         **claim.about._asdict(),
-        "holds": [key_of(want) for want in claim.resources],
+        "holds": list(map(key_of, claim.resources)),
     }

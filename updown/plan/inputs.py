@@ -63,13 +63,6 @@ class Choice(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class Desired(NamedTuple):
-    """The desired state of the touched resources, by their keys: records of the same types as what is observed."""
-
-    devices: dict[str, DeviceFate]  # by name
-    rest: dict[str, Choice]
-
-
 class Plan(NamedTuple):
     """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
 
@@ -89,7 +82,4 @@ def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:
 
 def first_holder(holders: list[Holder], newest: str = "") -> Holder | None:
     """Whose word counts: the claim of this event, else the first to come."""
-    for holder in holders:
-        if holder.claim.key == newest:
-            return holder
-    return holders[0] if holders else None
+    return next((holder for holder in holders if holder.claim.key == newest), holders[0] if holders else None)

@@ -67,19 +67,16 @@ def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInpu
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
     keys = list(dict.fromkeys([*keys, *(key for key in clamps if ledger.made(key) is not None)]))
     holders = {key: ledger.holders(key, newest) for key in keys}
-    shared = [key for key, found in holders.items() if found and is_multipath(found[0].resource)]
+    first = {key: found[0].resource for key, found in holders.items() if found}
+    shared = [key for key, asked in first.items() if isinstance(asked, Route) and asked.joins]
     holders.update({key: ledger.holders(key, newest, each_device=True) for key in shared})
     peers = peer_routes_of([one.claim for key in keys if key.startswith("route ") for one in holders[key]])
     keys += [key for key in peers if key not in holders]
     holders = {key: holders[key] if key in holders else ledger.holders(key, newest) for key in keys}
     found = liveness(holders, touched.former, newest, ledger)
-    shut = [
-        key
-        for key in keys
-        if key.startswith("route ")
-        and holders[key]
-        and device_of(holders[key][0].resource) in found.no_sa | found.peer_silent
-    ]
+    shut_devices = found.no_sa | found.peer_silent
+    routes = [key for key in keys if key.startswith("route ") and holders[key]]
+    shut = [key for key in routes if device_of(holders[key][0].resource) in shut_devices]
     if shut:  # who comes first cannot have the route now: who does?
         holders.update({key: ledger.holders(key, newest, each_device=True) for key in shut})
         found = liveness(holders, touched.former, newest, ledger)
@@ -87,11 +84,6 @@ def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInpu
     made = {key: ledger.made(key) for key in keys}
     flags = (frozenset[str](), touched.only_ends, touched.paths_anew)
     return PlanInput(holders, touched.former, made, newest, found, mtus, *flags)
-
-
-def is_multipath(asked: Resource) -> bool:
-    """Whether a route shares its prefix with others that say so too."""
-    return isinstance(asked, Route) and asked.joins
 
 
 def peer_routes_of(claims: list[Claim]) -> list[str]:
@@ -114,9 +106,8 @@ def liveness(
     no_sa: set[str] = set()
     silent: set[str] = set()
     asked = [holder.resource for found in holders.values() for holder in found]
-    for device in dict.fromkeys(
-        device_of(want) for want in asked + [old.resource for key in holders for old in former.get(key, ())]
-    ):
+    asked += [old.resource for key in holders for old in former.get(key, ())]
+    for device in dict.fromkeys(map(device_of, asked)):
         key = f"device {device}"
         found = holders[key] if key in holders else ledger.holders(key, newest)
         holder = authoritative_holder(found, newest)
@@ -181,11 +172,6 @@ def removed_addresses(inputs: PlanInput, observed: Observed, fates: Fates) -> di
 def sources_lost(observed: Observed, leaving: Mapping[str, list[Address]], disturbed: Sequence[str]) -> list[str]:
     """The source addresses whose routes the kernel takes along with an address that goes, where the device keeps others, so
     that only these need a look."""
-    return [
-        f"source {name} {host(other.address)}"
-        for name, gone in leaving.items()
-        if name not in disturbed
-        for one in gone
-        for other in observed.addresses[name]
-        if addresses.same_subnet(other, one)
-    ]
+    gone = [one for name, each in leaving.items() if name not in disturbed for one in each]
+    pairs = [(other, one) for one in gone for other in observed.addresses[one.device]]
+    return [f"source {one.device} {host(other.address)}" for other, one in pairs if addresses.same_subnet(other, one)]

@@ -124,7 +124,7 @@ class Netlink(Lookup):
             raise
         made = self.link(link.name)
         if made is None or made.kind != link.kind:
-            raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
+            raise _gone(what)
         try:
             if link.alias:
                 self.set_link(made.ifindex, alias=link.alias, device=link.name)
@@ -152,7 +152,7 @@ class Netlink(Lookup):
             raise
         moved = there.link(name)
         if moved is None:
-            raise KernelError(f"{link.name}: it was gone at once", errno.ENODEV, "something else manages devices there")
+            raise _gone(link.name, "there")
         return moved._replace(name=link.name)
 
     def _take_back(self, index: int) -> None:
@@ -162,27 +162,21 @@ class Netlink(Lookup):
             return  # the first error says why
 
     def change_link(self, link: Link) -> Link:
-        """Give an existing device (`ifindex`, or else `name`) all of its kind's data anew; see `messages.link_change`.
+        """Give the device with this `ifindex` all of its kind's data anew; see `link_messages.link_change`.
 
         A device that reads back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote
         (POINTOPOINT, ip_tunnel_changelink), for XFRM another parent; EEXIST if another device has the new identity.
         """
         what = f"link change {link.name}"
-        index = link.ifindex
-        if not index:
-            present = self.link(link.name)
-            if present is None:
-                raise refusal(what, errno.ENODEV)
-            index = present.ifindex
-        self._change(rt.link_change(index, link), what)
-        changed = self._read_back(index, what)
+        self._change(rt.link_change(link.ifindex, link), what)
+        changed = self._read_back(link.ifindex, what)
         _compare(what, link, changed, created=False)
         return changed
 
     def _read_back(self, index: int, what: str) -> Link:
         link = self.link_at(index)
         if link is None:
-            raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
+            raise _gone(what)
         return link
 
     def set_link(
@@ -261,6 +255,10 @@ class Netlink(Lookup):
         return Path(link.name if link else "", seen.gateway, seen.source, seen.type == routing.LOCAL)
 
 
+def _gone(what: str, where: str = "here") -> KernelError:
+    return KernelError(f"{what}: it was gone at once", errno.ENODEV, f"something else manages devices {where}")
+
+
 def _route_text(route: Route) -> str:
     return f"{route.destination} dev {route.device}" + (f" table {route.table}" if route.table != MAIN_TABLE else "")
 
@@ -273,10 +271,7 @@ def _compare(what: str, asked: Link, seen: Link, created: bool) -> None:
     for name in fields:
         want, have = getattr(asked, name), getattr(seen, name)
         if name in ("local", "remote"):
-            same = (is_any(want) and is_any(have)) or (not is_any(want) and canonical(want) == have)
-        else:
-            same = want == have
-        if not same:
-            raise KernelError(
-                f"{what}: asked for {name} {want}, the kernel has {have}", errno.EPROTO, "please report this kernel"
-            )
+            want, have = "" if is_any(want) else canonical(want), "" if is_any(have) else have
+        if want != have:
+            said = f"{what}: asked for {name} {getattr(asked, name)}, the kernel has {getattr(seen, name)}"
+            raise KernelError(said, errno.EPROTO, "please report this kernel")
