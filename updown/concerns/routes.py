@@ -1,4 +1,4 @@
-"""Routes into the tunnel, and which peers they must not swallow (peers.py)."""
+"""Routes into the tunnel, and which peers they must not swallow (peer_routes.py)."""
 
 from __future__ import annotations
 
@@ -116,10 +116,8 @@ def not_ours(want: Route, left: Left) -> Notice | None:
 
 def is_same(have: Route, want: Route) -> bool:
     """Whether two routes are the same; the kernel may name the devices of one in another order."""
-    return have == want or (
-        sorted(have.devices) == sorted(want.devices)
-        and have._replace(device="", hops=()) == want._replace(device="", hops=())
-    )
+    alike = have._replace(device="", hops=()) == want._replace(device="", hops=())
+    return alike and sorted(have.devices) == sorted(want.devices)
 
 
 def remove(asked: Route, reason: Reason, left: Left) -> list[Operation]:

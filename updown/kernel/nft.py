@@ -1,4 +1,4 @@
-"""The one place that speaks to nft: tables of ours (concerns/firewall.py), by its JSON, without a shell.
+"""The one place that speaks to nft: tables of ours (concerns/mss.py), by its JSON, without a shell.
 
 What is done is one transaction of the kernel's. Nobody else's tables are touched.
 """

@@ -21,7 +21,8 @@ def device_fates(inputs: PlanInput, observed: Observed) -> dict[str, DeviceFate]
         kind, name = split(key)
         if kind == "device":
             first, have = authoritative_holder(holders, inputs.newest), observed.links.get(name)
-            fates[name] = held_device(first, have, inputs, observed) if first else left_device(key, have, inputs)
+            fate = held_device(first, have, inputs, observed) if first else left_device(key, have, inputs)
+            fates[name] = fate._replace(have=have)
     return fates
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from updown.concerns.device import is_kept
 from updown.model.claims import FormerHolder, Holder
+from updown.model.objects import Link
 from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
 from updown.model.resources import EMPTY, Resource
@@ -52,6 +54,26 @@ class DeviceFate(NamedTuple):
     usable: bool = True
     warnings: tuple[str, ...] = ()
     made: tuple[int | None, ...] = ()
+    have: Link | None = None  # what is there now
+
+    @property
+    def link(self) -> Link | None:
+        """The device that should be there."""
+        return self.wanted.thing if self.wanted else None
+
+    @property
+    def is_created(self) -> bool:
+        """Whether the plan makes the device, or makes it anew."""
+        return self.ours and self.link is not None and (self.have is None or not is_kept(self.link, self.have))
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the plan deletes the device, for good or to make it anew."""
+        return self.have is not None and self.wanted is not None and (self.link is None or self.is_created)
+
+
+Fates = Mapping[str, DeviceFate]
+"""By the device's name."""
 
 
 class Choice(NamedTuple):

@@ -15,13 +15,13 @@ from updown.ledger.liveness import is_silent, is_up
 from updown.ledger.store import Ledger
 from updown.model.claims import Claim, FormerHolder, Holder
 from updown.model.errors import UpdownError
-from updown.model.objects import Address, Link, Route, family, host
+from updown.model.objects import Address, Route, family, host
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, PeerRoute, Resource, SourceAddress, device_of, follows_tunnels, split
-from updown.plan.cascade import Fates, is_created, removed_devices
+from updown.plan.cascade import removed_devices
 from updown.plan.desired import absent
 from updown.plan.devices import device_fates
-from updown.plan.inputs import Liveness, PlanInput, authoritative_holder
+from updown.plan.inputs import Fates, Liveness, PlanInput, authoritative_holder
 
 
 class Touched(NamedTuple):
@@ -48,7 +48,7 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended, netlink))
     fates = device_fates(inputs, observed)
     for name in fates:
-        if is_created(fates[name], observed.links.get(name)):
+        if fates[name].is_created:
             netlink.at(name)  # a namespace that is not there is told before anything is done, or shown
     leaving = removed_addresses(inputs, observed, fates)
     disturbed = disturbed_devices(observed, fates, leaving)
@@ -147,8 +147,7 @@ def disturbed_devices(observed: Observed, fates: Fates, leaving: Mapping[str, li
     along. One that cannot be used, or is a daemon's and not there, needs none, however many claims are on it (promise P9)."""
     found: list[str] = []
     for name, fate in fates.items():
-        have, want = observed.links.get(name), fate.wanted.thing if fate.wanted else None
-        if isinstance(want, Link) and (is_created(fate, have) or (have is not None and want.up and not have.up)):
+        if fate.is_created or (fate.have and fate.link and fate.link.up and not fate.have.up):
             found.append(name)
     for name, gone in leaving.items():
         there = observed.addresses.get(name, ())
@@ -160,7 +159,7 @@ def disturbed_devices(observed: Observed, fates: Fates, leaving: Mapping[str, li
 
 def removed_addresses(inputs: PlanInput, observed: Observed, fates: Fates) -> dict[str, list[Address]]:
     """By device, the addresses of ours that nobody asks for any more; not of devices that go themselves."""
-    gone = removed_devices(fates, observed)
+    gone = removed_devices(fates)
     found: dict[str, list[Address]] = {}
     for choice in absent(inputs, observed).values():
         for asked, _ in choice.absent:

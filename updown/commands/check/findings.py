@@ -73,9 +73,8 @@ def difference(operation: Operation, have: Link | None) -> str:
     if operation.action == "link add":
         return f"{operation.subject.name} is {'another than asked for' if have else 'missing'}"
     if operation.action == "link delete":
-        return (
-            f"{operation.subject.name} is ours, and no claim asks for it" if operation.reason.code == "orphan" else ""
-        )
+        orphan = operation.reason.code == "orphan"
+        return f"{operation.subject.name} is ours, and no claim asks for it" if orphan else ""
     return concern_of(operation).told(operation)
 
 

@@ -104,7 +104,6 @@ TABLE: tuple[Row, ...] = (
 
 DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
 
-
 IPSEC0_IF_ID = 16384  # ipsec0 cannot have if_id 0 (programs/pluto/ipsec_interface.c)
 
 

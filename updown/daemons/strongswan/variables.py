@@ -70,7 +70,6 @@ TABLE: tuple[Row, ...] = (
 
 DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
 
-
 SERIES = {
     "PLUTO_MY_SOURCEIP4_": "virtual_addresses",
     "PLUTO_MY_SOURCEIP6_": "virtual_addresses",

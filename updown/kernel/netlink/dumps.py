@@ -27,23 +27,16 @@ AF_INET, AF_INET6 = 2, 10
 def links(netns: str = "") -> list[Link]:
     """All links of a network namespace (empty: the current one), their names placed there. Raises UpdownError without pyroute2,
     else KernelError."""
-
-    def ask(kernel: Any) -> list[Link]:
-        return [_link(message) for message in kernel.get_links()]
-
-    return [link._replace(name=placed(link.name, netns)) for link in _dump("links", ask, netns)]
+    found = _dump("links", lambda kernel: [_link(message) for message in kernel.get_links()], netns)
+    return [link._replace(name=placed(link.name, netns)) for link in found]
 
 
 def routes(protocol: int, netns: str = "") -> list[RouteSeen]:
     """All routes with this protocol number, of both families and every table; raises as `links` does."""
 
     def ask(kernel: Any) -> list[RouteSeen]:
-        return [
-            _route(message)
-            for family in (AF_INET, AF_INET6)
-            for message in kernel.get_routes(family=family, proto=protocol)
-            if message["proto"] == protocol
-        ]
+        families = [kernel.get_routes(family=family, proto=protocol) for family in (AF_INET, AF_INET6)]
+        return [_route(message) for found in families for message in found if message["proto"] == protocol]
 
     return _dump("routes", ask, netns)
 
@@ -55,10 +48,8 @@ def import_pyroute2() -> tuple[Any, Any]:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
     except ImportError:
-        raise UpdownError(
-            "pyroute2 is missing",
-            hint="apt-get install python3-pyroute2, or pip install pyroute2 into the interpreter that runs the hook",
-        ) from None
+        hint = "apt-get install python3-pyroute2, or pip install pyroute2 into the interpreter that runs the hook"
+        raise UpdownError("pyroute2 is missing", hint) from None
     return IPRoute, NetlinkError
 
 

@@ -1,6 +1,6 @@
 """rtnetlink requests and answers: routes as the bytes of their messages. No I/O.
 
-Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see messages.py.
+Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see link_messages.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The kernel's rtnetlink, one request at a time: links, addresses and routes of the network namespace of the opener.
 
-Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in exchange.py.
+Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in socket.py.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class Netlink(Lookup):
     def add_route(
         self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
     ) -> None:
-        """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `messages.route_add`.
+        """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `route_messages.route_add`.
 
         `replace` takes the place of the first route with this destination, table and metric, through any device; `beside`
         lets it stand for a moment beside another device's.
@@ -228,7 +228,7 @@ class Netlink(Lookup):
         self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops, beside), what)
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
-        """Remove a route that agrees in `messages.route_delete`'s fields; ESRCH if there is none."""
+        """Remove a route that agrees in `route_messages.route_delete`'s fields; ESRCH if there is none."""
         what = f"route delete {_route_text(route)}"
         self._change(routing.route_delete(route, oif or self._oif(route, what)), what)
 
