@@ -23,10 +23,8 @@ def wants(context: Context, settings: Settings, device: str) -> tuple[Address, .
 def source_wants(
     context: Context, device: str, by_daemon: bool, addresses: tuple[Address, ...]
 ) -> tuple[SourceAddress, ...]:
-    """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
-
-    On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook.
-    """
+    """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s. On
+    its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook."""
     if not context.source_address or (by_daemon and context.generation >= 5):
         return ()
     if any(host(address.address) == context.source_address for address in addresses):

@@ -32,10 +32,8 @@ class Routing(NamedTuple):
 
 
 def wants(context: Context, settings: Settings, found: DeviceRequest) -> Routing:
-    """One route for each prefix of the remote selector, if routing is asked for; and those of the settings.
-
-    The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF.
-    """
+    """One route for each prefix of the remote selector, if routing is asked for; and those of the settings. The way to the peer
+    matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF."""
     device = placed(found.name or "", settings.netns)
     static = [route(context, settings, found, asked.destination, asked.gateway) for asked in settings.route]
     asked_for, remarks = selector_routes(context, settings, found, device)

@@ -19,11 +19,9 @@ from updown.settings.keys import BY_KIND, Settings
 
 def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
     """disable_policy and forwarding for both families, rp_filter for IPv4, accept_ra for IPv6; a setting of `keep` wants
-    nothing. keep_addr_on_down where the device is set down at times.
-
-    A VTI checks what comes in against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the
-    stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
-    """
+    nothing. keep_addr_on_down where the device is set down at times. A VTI checks what comes in against its policy by itself
+    (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so
+    there disable_policy would let a peer send from any address."""
     found: list[Sysctl] = []
     by_kind = None if kind == "xfrm" else 1
     policy = by_kind if settings.disable_policy == BY_KIND else settings.disable_policy

@@ -29,10 +29,8 @@ def names() -> list[str]:
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:
-    """Be in the network namespace `name`; in our own for an empty name. Raises KernelError: ENOENT, EPERM.
-
-    What is opened there stays there: sockets always, and files below /proc/sys/net, which show the namespace of who opens them.
-    """
+    """Be in the network namespace `name`; in our own for an empty name. Raises KernelError: ENOENT, EPERM. What is opened there
+    stays there: sockets always, and files below /proc/sys/net, which show the namespace of who opens them."""
     if not name:
         yield
         return

@@ -19,11 +19,9 @@ _READ_ONLY = "run as root; or /proc/sys is read-only: a container's, or systemd'
 
 
 def read(path: str) -> str | None:
-    """The value of `net/ipv4/conf/vti5/rp_filter` without white space around it; None where there is no such sysctl, and ""
-    for one that cannot be read: no value is the wanted one then, and the write tells why.
-
-    Raises KernelError for a path that leaves /proc/sys (EINVAL), and for a namespace (ENOENT, EPERM).
-    """
+    """The value of `net/ipv4/conf/vti5/rp_filter` without white space around it; None where there is no such sysctl, and "" for
+    one that cannot be read: no value is the wanted one then, and the write tells why. Raises KernelError for a path that leaves
+    /proc/sys (EINVAL), and for a namespace (ENOENT, EPERM)."""
     try:
         with open(_open(path, os.O_RDONLY), "rb", 0) as file:
             return file.read(4096).decode("ascii", "replace").strip()

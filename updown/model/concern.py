@@ -35,13 +35,10 @@ def no_command(operation: Operation) -> str:
 
 class Concern(NamedTuple):
     """`kind` is the first word of a resource's key, `record` what a claim asks for, `key` the rest of its key: claims share
-    what has one key.
-
-    `thing`: what should stand in the kernel for it, given what there is and the device's link; None where nothing is needed.
-    `diff`: the operations that bring a thing about; `remove`: those that end what the last claim asked for. `command`: an
-    operation as a person would type it, `told`: what it mends, for `check`. `owner` says who notes that the thing is ours: the
-    kernel (protocol, alias), the ledger, or its name.
-    """
+    what has one key. `thing`: what should stand in the kernel for it, given what there is and the device's link; None where
+    nothing is needed. `diff`: the operations that bring a thing about; `remove`: those that end what the last claim asked for.
+    `command`: an operation as a person would type it, `told`: what it mends, for `check`. `owner` says who notes that the thing
+    is ours: the kernel (protocol, alias), the ledger, or its name."""
 
     kind: str
     record: type[Any]

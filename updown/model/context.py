@@ -28,11 +28,9 @@ class Selector(NamedTuple):
 
 
 class Context(NamedTuple):
-    """One call of the hook. Absent values are None, empty text or empty tuples; units are in the names or here.
-
-    `reqid` is the base of an automatic one (libreswan adds 1 or 2 for ESP and IPCOMP); `spi_in` is that of packets we receive.
-    `generation` is the daemon's own: 4 for libreswan before 5.0, 5 from then on; 0 for strongSwan, which does not show it.
-    """
+    """One call of the hook. Absent values are None, empty text or empty tuples; units are in the names or here. `reqid` is the
+    base of an automatic one (libreswan adds 1 or 2 for ESP and IPCOMP); `spi_in` is that of packets we receive. `generation` is
+    the daemon's own: 4 for libreswan before 5.0, 5 from then on; 0 for strongSwan, which does not show it."""
 
     daemon: str
     generation: int

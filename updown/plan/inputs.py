@@ -21,10 +21,8 @@ class Liveness(NamedTuple):
 
 
 class PlanInput(NamedTuple):
-    """The touched resources with who asks for them now, who asked before, and what we made.
-
-    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
-    """
+    """The touched resources with who asks for them now, who asked before, and what we made. `newest` is the key of the claim
+    this event made or renewed; on a device its word counts for its tunnel."""
 
     holders: dict[str, list[Holder]]
     former: dict[str, list[FormerHolder]]

@@ -38,10 +38,8 @@ class Touched(NamedTuple):
 
 def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput, Observed]:
     """Who asks for what is touched, and what the kernel shows of it. Raises Conflict where that shows that the event is in
-    vain, and KernelError where a device's namespace is not there.
-
-    Where a device is made, was found without its routes, or loses an address, everything that hangs on it is touched too.
-    """
+    vain, and KernelError where a device's namespace is not there. Where a device is made, was found without its routes, or
+    loses an address, everything that hangs on it is touched too."""
     keys = list(dict.fromkeys(touched.keys))
     inputs = inputs_of(keys, touched, ledger)
     observed = observe(netlink, resources_in(inputs), (), touched.paths_anew)

@@ -57,20 +57,16 @@ def link_get(name: str = "", index: int = 0) -> Request:
 
 
 def link_add(link: Link) -> Request:
-    """A new link with name, MTU (if not 0), admin state and kind in one request; EEXIST if it is there.
-
-    Without `alias`: the kernel ignores one at creation (rtnl_create_link, net/core/rtnetlink.c).
-    """
+    """A new link with name, MTU (if not 0), admin state and kind in one request; EEXIST if it is there. Without `alias`: the
+    kernel ignores one at creation (rtnl_create_link, net/core/rtnetlink.c)."""
     name = wire.attribute_text(_IFLA_IFNAME, link.name)
     payload = _header(0, link.up or None) + name + wire.given_u32(_IFLA_MTU, link.mtu) + _link_info(link)
     return Request(NEW_LINK, CHANGE | wire.CREATE | wire.EXCLUSIVE, payload)
 
 
 def link_change(index: int, link: Link) -> Request:
-    """All of the kind's data anew, since the kernel zeroes what is left out; and MTU, up and alias where given.
-
-    It neither renames nor sets down nor clears an alias.
-    """
+    """All of the kind's data anew, since the kernel zeroes what is left out; and MTU, up and alias where given. It neither
+    renames nor sets down nor clears an alias."""
     set_too = link_set(index, link.up or None, link.mtu, link.alias or None).payload
     return Request(NEW_LINK, CHANGE, set_too + _link_info(link))
 
@@ -83,10 +79,8 @@ def link_set(
     master: int = 0,
     dormant: bool | None = None,
 ) -> Request:
-    """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it.
-
-    The kernel takes the master before it sets the link up (do_setlink, net/core/rtnetlink.c).
-    """
+    """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it. The kernel takes the
+    master before it sets the link up (do_setlink, net/core/rtnetlink.c)."""
     named = b"" if alias is None else wire.attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
     state = b"" if dormant is None else wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
     numbers = wire.given_u32(_IFLA_MTU, mtu) + wire.given_u32(_IFLA_MASTER, master)
@@ -168,10 +162,8 @@ def decode_vrf_table(payload: bytes) -> int:
 
 
 def address_add(index: int, interface: str, replace: bool = False) -> Request:
-    """An address in interface notation (`10.99.0.1/30`, `10.0.0.1 peer 10.0.0.2/32`); EEXIST unless `replace`.
-
-    Scope as iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides.
-    """
+    """An address in interface notation (`10.99.0.1/30`, `10.0.0.1 peer 10.0.0.2/32`); EEXIST unless `replace`. Scope as
+    iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides."""
     flags = wire.CREATE | (wire.REPLACE if replace else wire.EXCLUSIVE)
     return Request(NEW_ADDRESS, CHANGE | flags, _interface(index, interface))
 

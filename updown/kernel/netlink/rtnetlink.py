@@ -32,10 +32,8 @@ _MODULES = {
 
 
 class Netlink(Lookup):
-    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error.
-
-    Names may be placed in another namespace (`vti5@red`); indexes count in the namespace of the socket: see `at`.
-    """
+    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error. Names may be placed in another namespace
+    (`vti5@red`); indexes count in the namespace of the socket: see `at`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,12 +104,10 @@ class Netlink(Lookup):
         return found
 
     def add_link(self, link: Link) -> Link:
-        """Make a device and give it as it is then, index and MTU included.
-
-        Everything asked for is read back and compared; a difference takes the device away again and raises EPROTO.
-        EEXIST means the name, or the identity: local, remote and parent of a VTI, both ends of a VTI6, if_id of an
-        XFRM interface; never the keys. The identity may be held by a device moved to another namespace.
-        """
+        """Make a device and give it as it is then, index and MTU included. Everything asked for is read back and compared; a
+        difference takes the device away again and raises EPROTO. EEXIST means the name, or the identity: local, remote and
+        parent of a VTI, both ends of a VTI6, if_id of an XFRM interface; never the keys. The identity may be held by a device
+        moved to another namespace."""
         if netns_of(link.name):
             return self._add_and_move(link)
         what = f"link add {link.name}"
@@ -162,11 +158,9 @@ class Netlink(Lookup):
             return  # the first error says why
 
     def change_link(self, link: Link) -> Link:
-        """Give the device with this `ifindex` all of its kind's data anew; see `link_messages.link_change`.
-
-        A device that reads back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote
-        (POINTOPOINT, ip_tunnel_changelink), for XFRM another parent; EEXIST if another device has the new identity.
-        """
+        """Give the device with this `ifindex` all of its kind's data anew; see `link_messages.link_change`. A device that reads
+        back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote (POINTOPOINT, ip_tunnel_changelink), for
+        XFRM another parent; EEXIST if another device has the new identity."""
         what = f"link change {link.name}"
         self._change(rt.link_change(link.ifindex, link), what)
         changed = self._read_back(link.ifindex, what)
@@ -220,10 +214,8 @@ class Netlink(Lookup):
         self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
     ) -> None:
         """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `route_messages.route_add`.
-
-        `replace` takes the place of the first route with this destination, table and metric, through any device; `beside`
-        lets it stand for a moment beside another device's.
-        """
+        `replace` takes the place of the first route with this destination, table and metric, through any device; `beside` lets
+        it stand for a moment beside another device's."""
         what = f"route {'replace' if replace else 'add'} {_route_text(route)}"
         self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops, beside), what)
 
