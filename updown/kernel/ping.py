@@ -77,11 +77,9 @@ def bound(device: str, version: int) -> socket.socket:
 
 def request(version: int, token: bytes) -> bytes:
     """An echo request that carries `token`; of ICMPv6 the kernel fills in the checksum."""
-    identifier, number = struct.unpack_from(">HH", token)
-    bare = _HEADER.pack(REQUEST[version], 0, 0, identifier, number) + token
-    if version == 6:
-        return bare
-    return _HEADER.pack(REQUEST[version], 0, checksum(bare), identifier, number) + token
+    numbers = struct.unpack_from(">HH", token)
+    unsummed = _HEADER.pack(REQUEST[version], 0, 0, *numbers) + token
+    return unsummed if version == 6 else _HEADER.pack(REQUEST[version], 0, checksum(unsummed), *numbers) + token
 
 
 def checksum(data: bytes) -> int:
@@ -104,9 +102,6 @@ def answered(channel: socket.socket, far: str, token: bytes) -> bool:
 def reply_body(data: bytes, version: int) -> bytes | None:
     """What an echo reply carries; a raw socket of IPv4 hands the IP header over as well. None for anything else."""
     if version == 4:
-        if len(data) < 20:
-            return None
-        data = data[(data[0] & 0x0F) * 4 :]
-    if len(data) < _HEADER.size or data[0] != REPLY[version]:
-        return None
-    return data[_HEADER.size :]
+        data = data[(data[0] & 0x0F) * 4 :] if len(data) >= 20 else b""
+    is_reply = len(data) >= _HEADER.size and data[0] == REPLY[version]
+    return data[_HEADER.size :] if is_reply else None

@@ -62,6 +62,11 @@ def there(device: str) -> str:
     return f" @{netns_of(device)}" if netns_of(device) else ""
 
 
+def in_row(*words: tuple[str, object]) -> str:
+    """A command from its words; of each, whether it is said."""
+    return " ".join(word for word, is_said in words if is_said)
+
+
 def verb(operation: Operation) -> str:
     """What iproute2 calls an action: add, del, replace, prepend."""
     return operation.verb.replace("delete", "del")

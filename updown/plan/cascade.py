@@ -34,15 +34,10 @@ def without_devices(observed: Observed, fates: Fates) -> Left:
         name = path.split("/")[3]
         if name in created:
             files[path] = sysctls.initial_value(path, name, observed.things["sysctl"], created[name])
-    return Left(
-        observed.links,
-        {name: () if name in gone else there for name, there in observed.addresses.items()},
-        routes,
-        {end: None if end in lost else way for end, way in observed.paths.items()},
-        observed.others,
-        {**observed.things, "sysctl": files},
-        doubtful,
-    )
+    kept = {name: () if name in gone else there for name, there in observed.addresses.items()}
+    paths = {end: None if end in lost else way for end, way in observed.paths.items()}
+    left = Left(*observed)._replace(addresses=kept, routes=routes, paths=paths, doubtful=doubtful)
+    return left._replace(things={**observed.things, "sysctl": files})
 
 
 def without_addresses(left: Left, removed: Iterable[Address]) -> Left:

@@ -46,9 +46,6 @@ def family_number(number: int) -> int:
     return {0: 0, 4: int(_socket.AF_INET), 6: int(_socket.AF_INET6)}[number]
 
 
-# Links
-
-
 def link_get(name: str = "", index: int = 0) -> Request:
     """One link by its name (an alternative name is not looked for), else by its index."""
     wanted = wire.attribute_text(_IFLA_IFNAME, name) if name else b""
@@ -71,20 +68,17 @@ def link_change(index: int, link: Link) -> Request:
     return Request(NEW_LINK, CHANGE, set_too + _link_info(link))
 
 
-def link_set(
-    index: int,
-    up: bool | None = None,
-    mtu: int = 0,
-    alias: str | None = None,
-    master: int = 0,
-    dormant: bool | None = None,
-) -> Request:
+def link_set(index: int, up: bool | None = None, mtu: int = 0, alias: str | None = None, master: int = 0) -> Request:
     """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it. The kernel takes the
     master before it sets the link up (do_setlink, net/core/rtnetlink.c)."""
     named = b"" if alias is None else wire.attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
-    state = b"" if dormant is None else wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
     numbers = wire.given_u32(_IFLA_MTU, mtu) + wire.given_u32(_IFLA_MASTER, master)
-    return Request(NEW_LINK, CHANGE, _header(index, up) + numbers + named + state)
+    return Request(NEW_LINK, CHANGE, _header(index, up) + numbers + named)
+
+
+def link_state(index: int, dormant: bool) -> Request:
+    """Dormant, or up again."""
+    return Request(NEW_LINK, CHANGE, _header(index) + wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP))
 
 
 def link_move(index: int, namespace: int) -> Request:
@@ -156,9 +150,6 @@ def decode_vrf_table(payload: bytes) -> int:
     info = wire.attributes(wire.attributes(payload, _IFINFO.size).get(_IFLA_LINKINFO, b""))
     data = wire.attributes(info.get(_INFO_DATA, b""))
     return wire.u32(data, _VRF_TABLE) if wire.text(info, _INFO_KIND) == "vrf" else 0
-
-
-# Addresses
 
 
 def address_add(index: int, interface: str, replace: bool = False) -> Request:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from contextlib import suppress
 
 from updown.kernel import namespace
 from updown.kernel.netlink import link_messages as rt
@@ -59,8 +60,6 @@ class Netlink(Lookup):
     def reaches(self, device: str) -> bool:
         """Whether the namespace that `device` is in exists."""
         return not netns_of(device) or namespace.exists(netns_of(device))
-
-    # Links
 
     def link(self, name: str) -> Link | None:
         """The link with this name, None without one, or without its namespace."""
@@ -123,11 +122,12 @@ class Netlink(Lookup):
             raise _gone(what)
         try:
             if link.alias:
-                self.set_link(made.ifindex, alias=link.alias, device=link.name)
+                self.set_link(made.ifindex, alias=link.alias)
                 made = self._read_back(made.ifindex, what)
             _compare(what, link._replace(ifindex=0), made, created=True)
         except KernelError:
-            self._take_back(made.ifindex)
+            with suppress(KernelError):  # the first error says why
+                self.delete_link(made.ifindex)
             raise
         return made
 
@@ -144,18 +144,13 @@ class Netlink(Lookup):
             with namespace.opened(netns_of(link.name)) as descriptor:
                 self._change(rt.link_move(made.ifindex, descriptor), f"link set {name} netns {netns_of(link.name)}")
         except KernelError:
-            self._take_back(made.ifindex)
+            with suppress(KernelError):
+                self.delete_link(made.ifindex)
             raise
         moved = there.link(name)
         if moved is None:
             raise _gone(link.name, "there")
         return moved._replace(name=link.name)
-
-    def _take_back(self, index: int) -> None:
-        try:
-            self.delete_link(index)
-        except KernelError:
-            return  # the first error says why
 
     def change_link(self, link: Link) -> Link:
         """Give the device with this `ifindex` all of its kind's data anew; see `link_messages.link_change`. A device that reads
@@ -174,24 +169,18 @@ class Netlink(Lookup):
         return link
 
     def set_link(
-        self,
-        index: int,
-        up: bool | None = None,
-        mtu: int = 0,
-        alias: str | None = None,
-        device: str = "",
-        master: int = 0,
-        dormant: bool | None = None,
+        self, index: int, up: bool | None = None, mtu: int = 0, alias: str | None = None, master: int = 0
     ) -> None:
-        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF, operational state. Down flushes routes and IPv6
-        addresses; dormant takes nothing away."""
-        self._change(rt.link_set(index, up, mtu, alias, master, dormant), f"link set {device or index}")
+        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF. Down flushes routes and IPv6 addresses."""
+        self._change(rt.link_set(index, up, mtu, alias, master), f"link set {index}")
+
+    def set_state(self, index: int, dormant: bool) -> None:
+        """The operational state; dormant takes nothing away."""
+        self._change(rt.link_state(index, dormant), f"link set {index}")
 
     def delete_link(self, index: int, device: str = "") -> None:
         """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
         self._change(rt.link_delete(index), f"link delete {device or index}")
-
-    # Addresses
 
     def addresses(self, index: int, family: int = 0) -> list[str]:
         """A device's addresses in interface notation; `family` is 4, 6 or 0 for both. ENODEV without the device."""
@@ -207,8 +196,6 @@ class Netlink(Lookup):
     def delete_address(self, index: int, address: str, device: str = "") -> None:
         """Remove an address, and with it the routes that prefer it as source; EADDRNOTAVAIL if it is not there."""
         self._change(rt.address_delete(index, address), f"address delete {address} dev {device or index}")
-
-    # Routes
 
     def add_route(
         self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
