@@ -16,14 +16,13 @@ from updown.ledger.store import Ledger
 from updown.model import errors, values
 from updown.model.claims import MADE, Claim
 from updown.model.errors import Refused
-from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of, placed
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, TUNNELS, bare, netns_of, placed
 from updown.model.operations import Operation, Reason, Report
 from updown.model.resources import Device
 from updown.output.report import JSON_VERSION, operation_json, plan_lines
 from updown.serve import open_for_command
 from updown.settings import parsers
 
-TUNNELS = ("vti", "vti6", "xfrm")
 STATIC = 4  # RTPROT_STATIC: a route that an administrator made
 
 

@@ -10,7 +10,7 @@ from updown.daemons.terms import words_of
 from updown.model.concern import Concern, in_row, ip
 from updown.model.context import Context
 from updown.model.errors import Refused
-from updown.model.objects import Link, bare, has_our_alias, is_any, netns_of, placed
+from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of, placed
 from updown.model.operations import Difference, Operation, Reason
 from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule, Device
@@ -203,7 +203,7 @@ def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
 
 def is_fallback(link: Link) -> bool:
     """The kernel's own ip_vti0 or ip6_vti0, whatever its name is now: both ends any (net/ipv4/ip_tunnel.c)."""
-    return link.kind in ("vti", "vti6") and is_any(link.local) and is_any(link.remote)
+    return link.kind in VTIS and is_any(link.local) and is_any(link.remote)
 
 
 def changes_in_place(want: Link, have: Link) -> bool:

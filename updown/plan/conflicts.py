@@ -7,7 +7,7 @@ from updown.daemons.terms import MAKE, Words, words_of
 from updown.model.claims import Claim, Holder, same_hosts
 from updown.model.concern import ip
 from updown.model.errors import Conflict
-from updown.model.objects import Link, bare, has_our_alias, is_any
+from updown.model.objects import TUNNELS, VTIS, Link, bare, has_our_alias, is_any
 from updown.model.operations import Difference, Notice
 from updown.model.resources import Device, Observed
 
@@ -48,7 +48,7 @@ def check_foreign(want: Link, have: Link, words: Words) -> None:
     different = differences(want, have)
     if not different:
         return
-    if is_fallback(have) and want.kind in ("vti", "vti6"):
+    if is_fallback(have) and want.kind in VTIS:
         raise Conflict(
             f"{have.name} is the kernel's fallback device (local any, remote any), not a tunnel",
             f"choose another {words.named} name; that device cannot be changed or deleted",
@@ -62,7 +62,7 @@ def check_foreign(want: Link, have: Link, words: Words) -> None:
         else f"give it these values, delete it ({delete}), or choose another name"
         if have.kind == want.kind
         else f"delete it ({delete}), or choose another name"
-        if have.kind in ("vti", "vti6", "xfrm")
+        if have.kind in TUNNELS
         else "choose another name for the tunnel's device",
     )
 

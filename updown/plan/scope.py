@@ -42,7 +42,7 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     loses an address, everything that hangs on it is touched too."""
     keys = list(dict.fromkeys(touched.keys))
     inputs = inputs_of(keys, touched, ledger)
-    observed = observe(netlink, resources_in(inputs), (), touched.paths_anew)
+    observed = observe(netlink, resources_of(inputs.holders, inputs.former), (), touched.paths_anew)
     inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended, netlink))
     fates = device_fates(inputs, observed)
     for name in fates:
@@ -54,7 +54,7 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     hanging += [key for source in sources_lost(observed, leaving, disturbed) for key in ledger.keys_beside(source)]
     if set(hanging) - set(keys) or any(observed.links.get(name) for name in disturbed):
         inputs = inputs_of([*keys, *hanging], touched, ledger)._replace(in_use=inputs.in_use)
-        observed = observe(netlink, resources_in(inputs), disturbed, touched.paths_anew)
+        observed = observe(netlink, resources_of(inputs.holders, inputs.former), disturbed, touched.paths_anew)
     return inputs, observed
 
 
@@ -71,13 +71,13 @@ def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInpu
     peers = peer_routes_of([one.claim for key in keys if key.startswith("route ") for one in holders[key]])
     keys += [key for key in peers if key not in holders]
     holders = {key: holders[key] if key in holders else ledger.holders(key, newest) for key in keys}
-    found = liveness(holders, touched.former, newest, ledger)
+    found = liveness(holders, touched, ledger)
     shut_devices = found.no_sa | found.peer_silent
     routes = [key for key in keys if key.startswith("route ") and holders[key]]
     shut = [key for key in routes if device_of(holders[key][0].resource) in shut_devices]
     if shut:  # who comes first cannot have the route now: who does?
         holders.update({key: ledger.holders(key, newest, each_device=True) for key in shut})
-        found = liveness(holders, touched.former, newest, ledger)
+        found = liveness(holders, touched, ledger)
     mtus = {name: mtu.device_mtu(*ledger.least_mtus(name)) for name in devices}
     made = {key: ledger.made(key) for key in keys}
     flags = (frozenset[str](), touched.only_ends, touched.paths_anew)
@@ -90,31 +90,25 @@ def peer_routes_of(claims: list[Claim]) -> list[str]:
     return list(dict.fromkeys(key_of(want) for one in each for want in one.resources if isinstance(want, PeerRoute)))
 
 
-def resources_in(inputs: PlanInput) -> list[Resource]:
-    """Everything the inputs speak of, so that all of it is observed."""
-    asked = [holder.resource for holders in inputs.holders.values() for holder in holders]
-    return asked + [old.resource for key in inputs.holders for old in inputs.former.get(key, [])]
+def resources_of(holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]]) -> list[Resource]:
+    """What is asked for by these keys, and was: all of it is observed."""
+    asked = [holder.resource for found in holders.values() for holder in found]
+    return asked + [old.resource for key in holders for old in former.get(key, ())]
 
 
-def liveness(
-    holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]], newest: str, ledger: Ledger
-) -> Liveness:
+def liveness(holders: Mapping[str, list[Holder]], touched: Touched, ledger: Ledger) -> Liveness:
     """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
     silent."""
-    no_sa: set[str] = set()
-    silent: set[str] = set()
-    asked = [holder.resource for found in holders.values() for holder in found]
-    asked += [old.resource for key in holders for old in former.get(key, ())]
-    for device in dict.fromkeys(map(device_of, asked)):
+    devices = list(dict.fromkeys(map(device_of, resources_of(holders, touched.former))))
+    no_sa: list[str] = []
+    for device in devices:
         key = f"device {device}"
-        found = holders[key] if key in holders else ledger.holders(key, newest)
-        holder = authoritative_holder(found, newest)
-        wants = [holder.resource] if holder else [old.resource for old in former.get(key, ())][-1:]
+        found = holders[key] if key in holders else ledger.holders(key, touched.newest)
+        holder = authoritative_holder(found, touched.newest)
+        wants = [holder.resource] if holder else [old.resource for old in touched.former.get(key, ())][-1:]
         if follows_tunnels(wants) and not is_up(ledger, device):
-            no_sa.add(device)
-        if is_silent(ledger, device):
-            silent.add(device)
-    return Liveness(frozenset(no_sa), frozenset(silent))
+            no_sa.append(device)
+    return Liveness(frozenset(no_sa), frozenset(device for device in devices if is_silent(ledger, device)))
 
 
 def used_by_other_tunnels(

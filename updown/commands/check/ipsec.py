@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from updown.commands.check.facts import RECONCILE, VTIS, CheckFacts, Finding
+from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
 from updown.concerns.device import is_fallback
 from updown.model.claims import MADE
 from updown.model.ipsec import Database, Key, Policy, serves_device
-from updown.model.objects import Link, Route, is_any, netns_of
+from updown.model.objects import VTIS, Link, Route, is_any, netns_of
 
 CHARON_TABLE = 220  # charon.routing_table's default
 

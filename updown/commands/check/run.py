@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
 from updown.commands.arguments import Arguments
-from updown.commands.check.facts import VTIS, CheckFacts, Finding, Reconciled
+from updown.commands.check.facts import CheckFacts, Finding, Reconciled
 from updown.commands.check.findings import find, settings
 from updown.commands.check.ipsec import CHARON_TABLE
 from updown.commands.check.settings import CheckedSettings, check_files
@@ -27,7 +27,7 @@ from updown.ledger.file import STATE_DIR, copy_ledger, folder
 from updown.ledger.liveness import missed_probes
 from updown.model import errors
 from updown.model.errors import Refused, UpdownError
-from updown.model.objects import Link, family
+from updown.model.objects import VTIS, Link, family
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION
 from updown.serve import namespace_name

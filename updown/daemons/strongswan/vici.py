@@ -181,7 +181,7 @@ def child_of(sa: Message, child: Message) -> ChildSa:
     keys: dict[str, Any] = {name: number(child.get(name.replace("_", "-")), 16) for name in names}
     return ChildSa(
         DAEMON,
-        child["name"],
+        str(child["name"]),
         end_address(sa.get("local-host")),
         end_address(sa.get("remote-host")),
         number(child.get("spi-in"), 16),
@@ -195,7 +195,7 @@ def child_of(sa: Message, child: Message) -> ChildSa:
     )
 
 
-def sections_of(value: Any) -> tuple[Message, ...]:
+def sections_of(value: object) -> tuple[Message, ...]:
     """The sections inside a section."""
     return tuple(inner for inner in value.values() if isinstance(inner, dict)) if isinstance(value, dict) else ()
 
@@ -205,7 +205,7 @@ def networks(value: object) -> tuple[str, ...]:
     return tuple(item.split("[")[0] for item in value) if isinstance(value, list) else ()
 
 
-def number(value: str | object, base: int = 10) -> int:
+def number(value: object, base: int = 10) -> int:
     """A number in a message; 0 for none."""
     try:
         return int(value, base) if isinstance(value, str) else 0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from updown.kernel import namespace
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.model.errors import KernelError, UpdownError
-from updown.model.objects import Link, placed
+from updown.model.objects import TUNNELS, Link, placed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,10 +58,8 @@ def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_R
     try:
         with namespace.inside(netns), ip_route() as kernel:
             return ask(kernel)
-    except netlink_error as error:
-        raise KernelError(f"{what}: {os.strerror(error.code)}", error.code) from None
-    except OSError as error:
-        number = error.errno or errno.EIO
+    except (netlink_error, OSError) as error:
+        number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
         raise KernelError(f"{what}: {os.strerror(number)}", number) from None
 
 
@@ -76,20 +74,16 @@ def _link(message: Any) -> Link:
         up=bool(message["flags"] & IFF_UP),
         alias=message.get_attr("IFLA_IFALIAS") or "",
     )
-    data = info.get_attr("IFLA_INFO_DATA") if kind in ("vti", "vti6", "xfrm") else None
+    data = info.get_attr("IFLA_INFO_DATA") if kind in TUNNELS else None
     if not data:
         return link
     if kind == "xfrm":
         if_id = data.get_attr("IFLA_XFRM_IF_ID") or 0
         # pyroute2 does not know IFLA_XFRM_COLLECT_METADATA, but no other interface is without an if_id
         return link._replace(parent=data.get_attr("IFLA_XFRM_LINK") or 0, if_id=if_id, external=not if_id)
-    return link._replace(
-        local=data.get_attr("IFLA_VTI_LOCAL") or "",
-        remote=data.get_attr("IFLA_VTI_REMOTE") or "",
-        ikey=data.get_attr("IFLA_VTI_IKEY") or 0,
-        okey=data.get_attr("IFLA_VTI_OKEY") or 0,
-        parent=data.get_attr("IFLA_VTI_LINK") or 0,
-    )
+    empty: dict[str, Any] = {"local": "", "remote": "", "ikey": 0, "okey": 0}
+    found = {name: data.get_attr(f"IFLA_VTI_{name.upper()}") or nothing for name, nothing in empty.items()}
+    return link._replace(**found, parent=data.get_attr("IFLA_VTI_LINK") or 0)
 
 
 def _route(message: Any) -> RouteSeen:

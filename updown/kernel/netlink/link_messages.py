@@ -11,7 +11,7 @@ import struct
 
 from updown.kernel.netlink import wire
 from updown.kernel.netlink.wire import Request
-from updown.model.objects import Link
+from updown.model.objects import VTIS, Link
 
 NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
@@ -98,7 +98,7 @@ def _header(index: int, up: bool | None = None) -> bytes:
 
 def _link_info(link: Link) -> bytes:
     data = b""
-    if link.kind in ("vti", "vti6"):
+    if link.kind in VTIS:
         size = 4 if link.kind == "vti" else 16
         data = wire.given_u32(_VTI_LINK, link.parent)
         for kind, key in ((_VTI_IKEY, link.ikey), (_VTI_OKEY, link.okey)):
@@ -130,7 +130,7 @@ def decode_link(payload: bytes) -> Link:
         alias=wire.text(found, _IFLA_IFALIAS),
         dormant=found.get(_IFLA_OPERSTATE) == _DORMANT,
     )
-    if link.kind in ("vti", "vti6"):
+    if link.kind in VTIS:
         local, remote = wire.address(data, _VTI_LOCAL), wire.address(data, _VTI_REMOTE)
         ikey, okey = wire.u32(data, _VTI_IKEY, "big"), wire.u32(data, _VTI_OKEY, "big")
         return link._replace(local=local, remote=remote, ikey=ikey, okey=okey, parent=wire.u32(data, _VTI_LINK))

@@ -16,6 +16,7 @@ from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.routing import Lookup, Match
 from updown.kernel.netlink.socket import refusal
 from updown.kernel.netlink.wire import Request, canonical
+from updown.model.concern import ip
 from updown.model.errors import KernelError
 from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
 
@@ -91,14 +92,12 @@ class Netlink(Lookup):
             return tuple(socket.policies())
 
     def vrf_table(self, name: str) -> int:
-        """The routing table of the VRF `name`; raises KernelError: ENODEV without such a VRF, ENOENT without its
-        namespace."""
-        found, there, netns = 0, self.at(name), netns_of(name)
+        """The routing table of the VRF `name`; raises KernelError: ENODEV without it, ENOENT without its namespace."""
+        found, there = 0, self.at(name)
         if there.link(bare(name)) is not None:
             found = rt.decode_vrf_table(there._one(rt.link_get(bare(name)), f"link {name}"))
         if not found:
-            add = f"ip -n {netns} link add" if netns else "ip link add"
-            hint = f"{add} {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
+            hint = f"{ip(name)} link add {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
             raise KernelError(f"vrf {name}: there is no VRF of that name", errno.ENODEV, hint)
         return found
 
