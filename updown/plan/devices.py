@@ -33,10 +33,8 @@ def left_device(key: str, have: Link | None, inputs: PlanInput) -> DeviceFate:
     if have is None or not device.is_ours(have, inputs.made.get(key), asked[-1].link if asked else None):
         return DeviceFate(ours=have is None, made=(None,))
     if key in inputs.in_use:
-        text = (
-            f"{have.name} stays: the ledger was lost once, and the kernel has IPsec policies with its key."
-            " `vti-updown reconcile` deletes it when they are gone"
-        )
+        why = "the ledger was lost once, and the kernel has IPsec policies with its key"
+        text = f"{have.name} stays: {why}. `vti-updown reconcile` deletes it when they are gone"
         return DeviceFate(warnings=(Notice("device in use", text),))
     if asked and all(want.with_last for want in asked):
         who = ", ".join(dict.fromkeys(ended.connection for ended in last))

@@ -88,14 +88,11 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
             links = tuple(link for netns in netnses for link in dumps.links(netns))
             outcome = reconciling.reconcile_ledger(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
-            reconciled = Reconciled(
-                tuple((end.claim, end.reason) for end in outcome.decision.ended),
-                outcome.decision.to_revive,
-                outcome.decision.moved,
-                outcome.report.operations,
-            )
-            unread = asked.xfrm is None  # which is a finding of its own
-            notes += [(warning, SEE) for warning in outcome.report.warnings if not (unread and "be read" in warning)]
+            decided, report = outcome.decision, outcome.report
+            ended = tuple((end.claim, end.reason) for end in decided.ended)
+            reconciled = Reconciled(ended, decided.to_revive, decided.moved, report.operations)
+            # that policies cannot be read is a finding of its own
+            notes += [(text, SEE) for text in report.warnings if getattr(text, "kind", "") != "policies not read"]
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))
         waiting = len(spool.waiting_events(folder(state_dir, namespace_name(netlink))))

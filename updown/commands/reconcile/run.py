@@ -32,7 +32,7 @@ from updown.model.claims import SA, Change, Claim, FormerHolder
 from updown.model.errors import Refused, UpdownError
 from updown.model.ipsec import Database
 from updown.model.objects import Link
-from updown.model.operations import Operation, Reason, Report
+from updown.model.operations import Notice, Operation, Reason, Report
 from updown.model.resources import device_of
 from updown.output.report import dedupe
 from updown.serve import namespace_name, open_for_command, settings_lines
@@ -156,7 +156,8 @@ def reconcile_ledger(
     decision = without_keys(decision, spared)
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
-        warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
+        text = "the kernel's IPsec policies and states cannot be read; run it as root"
+        warnings += (Notice("policies not read", text),)
     rest = orphans.find_orphans(ledger, netlink, lines, facts.xfrm, going(reports))
     reports.append(shrink_routes(rest.parted, ledger, netlink, dry))
     reports += [remove_orphans(gone, ledger, netlink, dry) for gone in rest.gone.values()]
