@@ -102,8 +102,7 @@ def number(value: str) -> int:
 
 def namespace(value: str) -> str:
     """The name of a network namespace as `ip netns` has it: one word, no path."""
-    plain = value and len(value) <= 255 and not value.startswith(".")
-    if not plain or not all(character.isascii() and (character.isalnum() or character in "_.-") for character in value):
+    if not value or len(value) > 255 or value.startswith(".") or not set(value) <= values.NAME_CHARACTERS:
         raise ValueError("a name such as `ip netns add` takes, of letters, digits, _ . -, is expected")
     return value
 
