@@ -172,7 +172,7 @@ def test_keys_and_ends_change_in_place(netlink: Netlink, link: Link) -> None:
     local, remote = ("192.0.2.7", "192.0.2.8") if link.kind == "vti" else ("2001:db8::7", "2001:db8::8")
     wanted = made._replace(local=local, remote=remote, ikey=70, okey=80, mtu=1380)
     assert netlink.change_link(wanted) == wanted
-    assert netlink.change_link(wanted._replace(ifindex=0, ikey=71)) == wanted._replace(ikey=71)
+    assert netlink.change_link(wanted._replace(ikey=71)) == wanted._replace(ikey=71)
     assert netlink.link(link.name) == wanted._replace(ikey=71)
 
 

@@ -213,19 +213,16 @@ class Kernel:
         )
         return self.by_index[index]
 
+    def set_state(self, index: int, dormant: bool) -> None:
+        self.set_link(index)
+        self.by_index[index] = self.by_index[index]._replace(dormant=dormant)
+
     def set_link(
-        self,
-        index: int,
-        up: Optional[bool] = None,
-        mtu: int = 0,
-        alias: Optional[str] = None,
-        device: str = "",
-        master: int = 0,
-        dormant: Optional[bool] = None,
+        self, index: int, up: Optional[bool] = None, mtu: int = 0, alias: Optional[str] = None, master: int = 0
     ) -> None:
         assert not master
         have = self.by_index.get(index)
-        self._change(f"link set {have.name if have else device or index}")
+        self._change(f"link set {have.name if have else index}")
         if have is None:
             refuse(f"link set {index}", errno.ENODEV)
         if mtu and not 68 <= mtu <= 65536:
@@ -237,7 +234,6 @@ class Kernel:
             up=have.up if up is None else up,
             mtu=mtu or have.mtu,
             alias=have.alias if alias is None else alias,
-            dormant=have.dormant if dormant is None else dormant,
         )
 
     def delete_link(self, index: int, device: str = "") -> None:

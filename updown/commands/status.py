@@ -28,10 +28,6 @@ DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MAD
 CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")
 
 
-DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
-CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")
-
-
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """Print both tables, or JSON."""
     with present_state(arguments.state_dir) as place, opened(place, (), dry=True) as ledger:

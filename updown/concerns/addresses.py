@@ -43,9 +43,8 @@ def needed_source(asked: SourceAddress, left: Left, _link: Link | None) -> Addre
     """The address, unless another device of this machine has it."""
     address = as_address(asked)
     path = left.paths.get(asked.address)
-    if path is not None and path.local and address not in left.addresses.get(address.device, ()):
-        return None
-    return address
+    elsewhere = path is not None and path.local and address not in left.addresses.get(address.device, ())
+    return None if elsewhere else address
 
 
 def diff(want: Address, by: str, left: Left) -> list[Operation]:

@@ -8,10 +8,10 @@ from operator import attrgetter
 from updown.concerns.endpoints import check_key, ends_of, has_any_remote
 from updown.daemons.terms import words_of
 from updown.model.claims import STRONGSWAN, SaInfo
-from updown.model.concern import Concern, ip
+from updown.model.concern import Concern, in_row, ip
 from updown.model.context import Context
 from updown.model.errors import Refused
-from updown.model.objects import Link, bare, has_our_alias, is_any, netns_of, placed
+from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of, placed
 from updown.model.operations import Difference, Operation, Reason
 from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule, Device
@@ -199,7 +199,7 @@ def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
 
 def is_fallback(link: Link) -> bool:
     """The kernel's own ip_vti0 or ip6_vti0, whatever its name is now: both ends any (net/ipv4/ip_tunnel.c)."""
-    return link.kind in ("vti", "vti6") and is_any(link.local) and is_any(link.remote)
+    return link.kind in VTIS and is_any(link.local) and is_any(link.remote)
 
 
 def changes_in_place(want: Link, have: Link) -> bool:
@@ -284,25 +284,24 @@ def command(operation: Operation) -> str:
         return f"{ip(link.name)} link set {bare(link.name)} state {'dormant' if link.dormant else 'up'}"
     if word in ("set", "down", "up"):
         had = operation.before or Link(link.name)
-        words = [f"{ip(link.name)} link set {bare(link.name)}"]
-        words += [f"mtu {link.mtu}"] if link.mtu and link.mtu != had.mtu else []
-        words += [f"alias {escaped(link.alias) or EMPTY}"] if link.alias != had.alias else []
-        words += [f"master {link.vrf}"] if link.vrf and link.vrf != had.vrf else []
-        words += ["up" if link.up else "down"] if link.up != had.up else []
-        return " ".join(words)
+        return in_row(
+            (f"{ip(link.name)} link set {bare(link.name)}", True),
+            (f"mtu {link.mtu}", link.mtu and link.mtu != had.mtu),
+            (f"alias {escaped(link.alias) or EMPTY}", link.alias != had.alias),
+            (f"master {link.vrf}", link.vrf and link.vrf != had.vrf),
+            ("up" if link.up else "down", link.up != had.up),
+        )
     makes = word == "add"  # it is made in the hook's own namespace, and moved
-    words = [f"{'ip' if makes else ip(link.name)} link {word} {bare(link.name)}"]
-    words += [f"mtu {link.mtu}"] if link.mtu else []
-    words.append(f"type {link.kind}")
-    if link.local:
-        words.append(f"local {link.local} remote {'any' if is_any(link.remote) else link.remote}")
-    if link.ikey or link.okey:
-        words.append(f"key {link.ikey}" if link.ikey == link.okey else f"ikey {link.ikey} okey {link.okey}")
-    if link.external or link.if_id:
-        words.append("external" if link.external else f"if_id {link.if_id}")
-    if makes and netns_of(link.name):
-        words.append(f"&& ip link set {bare(link.name)} netns {netns_of(link.name)}")
-    return " ".join(words)
+    keys = f"key {link.ikey}" if link.ikey == link.okey else f"ikey {link.ikey} okey {link.okey}"
+    return in_row(
+        (f"{'ip' if makes else ip(link.name)} link {word} {bare(link.name)}", True),
+        (f"mtu {link.mtu}", link.mtu),
+        (f"type {link.kind}", True),
+        (f"local {link.local} remote {'any' if is_any(link.remote) else link.remote}", link.local),
+        (keys, link.ikey or link.okey),
+        ("external" if link.external else f"if_id {link.if_id}", link.external or link.if_id),
+        (f"&& ip link set {bare(link.name)} netns {netns_of(link.name)}", makes and netns_of(link.name)),
+    )
 
 
 def told(operation: Operation) -> str:

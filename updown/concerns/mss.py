@@ -50,10 +50,8 @@ def rules(clamp: Clamp) -> tuple[SynRule, ...]:
     leaving = SynRule("oifname", name, "", 0, "leaving: route")
     if clamp.mtu <= LEAST:
         return (leaving, SynRule(key, name, "", 0, f"{by}: route"))
-    entering = [
-        SynRule(key, name, family, clamp.mtu - headers, f"{by}: mtu {clamp.mtu}") for family, headers in HEADERS
-    ]
-    return (leaving, *entering)
+    comment = f"{by}: mtu {clamp.mtu}"
+    return (leaving, *(SynRule(key, name, family, clamp.mtu - headers, comment) for family, headers in HEADERS))
 
 
 def table(device: str) -> str:

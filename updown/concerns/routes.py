@@ -1,4 +1,4 @@
-"""Routes into the tunnel, and which peers they must not swallow (peers.py)."""
+"""Routes into the tunnel, and which peers they must not swallow (peer_routes.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 from updown.concerns.device import DeviceRequest
 from updown.model.claims import SaInfo
-from updown.model.concern import Concern, ip, there, told_as, verb
+from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed
 from updown.model.operations import Notice, Operation, Reason
 from updown.model.record import NamedTuple
@@ -113,10 +113,8 @@ def not_ours(want: Route, left: Left) -> Notice | None:
 
 def is_same(have: Route, want: Route) -> bool:
     """Whether two routes are the same; the kernel may name the devices of one in another order."""
-    return have == want or (
-        sorted(have.devices) == sorted(want.devices)
-        and have._replace(device="", hops=()) == want._replace(device="", hops=())
-    )
+    alike = have._replace(device="", hops=()) == want._replace(device="", hops=())
+    return alike and sorted(have.devices) == sorted(want.devices)
 
 
 def remove(asked: Route, reason: Reason, left: Left) -> list[Operation]:
@@ -134,27 +132,21 @@ def deleted(have: Route | None, reason: Reason, kind: str = "") -> list[Operatio
 def command(operation: Operation) -> str:
     """`ip route add|del|replace|prepend`; attributes that are the default are left out."""
     route: Route = operation.subject
-    deletes = operation.action == "route delete"
-    words = [f"{ip(route.device)} route {verb(operation)} {route.destination}"]
-    if route.if_id:
-        words.append(f"encap xfrm if_id {route.if_id}")
-    if route.gateway:
-        words.append(f"via {route.gateway}")
-    if not route.hops or deletes:
-        words.append(f"dev {bare(route.device)}")
-    if route.table != MAIN_TABLE:
-        words.append(f"table {route.table}")
-    words.append(f"proto {route.protocol}")
-    if route.metric and not (route.metric == IPV6_DEFAULT_METRIC and ":" in route.destination):
-        words.append(f"metric {route.metric}")
-    if route.mtu:
-        words.append(f"mtu {route.mtu}")
-    if route.source:
-        words.append(f"src {route.source}")
-    if route.hops and not deletes:
-        via = f"via {HOP_GATEWAY} " if ":" in route.destination else ""
-        words += [f"nexthop {via}dev {bare(name)}" for name in route.devices]
-    return " ".join(words)
+    several = route.hops and operation.verb != "delete"
+    six = ":" in route.destination
+    via = f"via {HOP_GATEWAY} " if six else ""
+    return in_row(
+        (f"{ip(route.device)} route {verb(operation)} {route.destination}", True),
+        (f"encap xfrm if_id {route.if_id}", route.if_id),
+        (f"via {route.gateway}", route.gateway),
+        (f"dev {bare(route.device)}", not several),
+        (f"table {route.table}", route.table != MAIN_TABLE),
+        (f"proto {route.protocol}", True),
+        (f"metric {route.metric}", route.metric and not (six and route.metric == IPV6_DEFAULT_METRIC)),
+        (f"mtu {route.mtu}", route.mtu),
+        (f"src {route.source}", route.source),
+        *((f"nexthop {via}dev {bare(name)}", several) for name in route.devices),
+    )
 
 
 told = told_as(lambda route: f"route {route.destination}")

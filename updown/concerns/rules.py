@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from updown.model.claims import SaInfo
-from updown.model.concern import Concern, ip, there, told_as, verb
+from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
 from updown.model.operations import Operation, Reason
@@ -49,16 +49,14 @@ def command(operation: Operation) -> str:
     """`ip rule add|del`."""
     rule: Rule = operation.subject
     six = "-6 " if rule.family == 6 else ""
-    words = [f"{ip(rule.device)} {six}rule {verb(operation)} priority {rule.priority}"]
-    if rule.source:
-        words.append(f"from {rule.source}")
-    if rule.iif:
-        words.append(f"iif {rule.iif}")
-    if rule.fwmask:
-        exact = rule.fwmask == 0xFFFFFFFF
-        words.append(f"fwmark {rule.fwmark:#x}" + ("" if exact else f"/{rule.fwmask:#x}"))
-    words.append(f"lookup {rule.table} protocol {rule.protocol}")
-    return " ".join(words)
+    mask = "" if rule.fwmask == 0xFFFFFFFF else f"/{rule.fwmask:#x}"
+    return in_row(
+        (f"{ip(rule.device)} {six}rule {verb(operation)} priority {rule.priority}", True),
+        (f"from {rule.source}", rule.source),
+        (f"iif {rule.iif}", rule.iif),
+        (f"fwmark {rule.fwmark:#x}{mask}", rule.fwmask),
+        (f"lookup {rule.table} protocol {rule.protocol}", True),
+    )
 
 
 told = told_as(lambda rule: f"rule {rule.priority} for table {rule.table}")

@@ -19,26 +19,23 @@ from updown.settings.keys import BY_KIND, Settings
 
 def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
     """disable_policy and forwarding for both families, rp_filter for IPv4, accept_ra for IPv6; a setting of `keep` wants
-    nothing. keep_addr_on_down where the device is set down at times.
-
-    A VTI checks what comes in against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the
-    stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address.
-    """
-    found: list[Sysctl] = []
+    nothing. keep_addr_on_down where the device is set down at times. A VTI checks what comes in against its policy by itself
+    (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so
+    there disable_policy would let a peer send from any address."""
     by_kind = None if kind == "xfrm" else 1
     policy = by_kind if settings.disable_policy == BY_KIND else settings.disable_policy
-    for family in ("ipv4", "ipv6"):
-        for key, value in (("disable_policy", policy), ("forwarding", settings.forwarding)):
-            if value is not None:
-                found.append(Sysctl(device, conf(family, device, key), str(value)))
-    if settings.rp_filter != "keep":
-        found.append(Sysctl(device, conf("ipv4", device, "rp_filter"), settings.rp_filter))
-    if settings.accept_ra != "keep":
-        ignored = settings.accept_ra == FOLLOW_ALL and settings.forwarding != 1
-        found.append(Sysctl(device, conf("ipv6", device, "accept_ra"), "0" if ignored else settings.accept_ra))
-    if settings.link == "follow":
-        found.append(Sysctl(device, conf("ipv6", device, "keep_addr_on_down"), "1"))
-    return tuple(found)
+    ignored = settings.accept_ra == FOLLOW_ALL and settings.forwarding != 1
+    wanted: tuple[tuple[str, str, object], ...] = (
+        ("ipv4", "disable_policy", policy),
+        ("ipv4", "forwarding", settings.forwarding),
+        ("ipv6", "disable_policy", policy),
+        ("ipv6", "forwarding", settings.forwarding),
+        ("ipv4", "rp_filter", settings.rp_filter),
+        ("ipv6", "accept_ra", "0" if ignored else settings.accept_ra),
+        ("ipv6", "keep_addr_on_down", 1 if settings.link == "follow" else None),
+    )
+    each = [(conf(family, device, key), value) for family, key, value in wanted if value not in (None, "keep")]
+    return tuple(Sysctl(device, path, str(value)) for path, value in each)
 
 
 def address_wants(addresses: Iterable[Address]) -> tuple[Sysctl, ...]:

@@ -38,10 +38,8 @@ class ChildSa(NamedTuple):
 
 class DaemonAnswer(NamedTuple):
     """A daemon's answer. `held` are the connections it keeps the way open for, on demand, or to be brought up again; `ends` is
-    our end of each where it tells.
-
-    `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0 where not known.
-    """
+    our end of each where it tells. `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0
+    where not known."""
 
     state: str
     why: str = ""
@@ -59,11 +57,9 @@ def silent(why: str, since: int = 0) -> DaemonAnswer:
 
 
 def processes(names: tuple[str, ...]) -> dict[int, int]:
-    """Processes of one of these names in our network namespace, and when each was started, seconds since boot.
-
-    One whose namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none:
-    between fork and exec a hook or script has its daemon's name.
-    """
+    """Processes of one of these names in our network namespace, and when each was started, seconds since boot. One whose
+    namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none: between
+    fork and exec a hook or script has its daemon's name."""
     home = os.stat("/proc/self/ns/net").st_ino
     found: dict[int, int] = {}
     parents: dict[int, int] = {}

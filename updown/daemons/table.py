@@ -55,9 +55,12 @@ def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[
     return fields, warnings
 
 
-def checked(context: Context) -> Context:
-    """The context; raises Refused where ends or selectors that a device or route would be made of do not fit each other. Verbs
-    that end make nothing of them: what there is must be able to go."""
+def context_of(fields: Mapping[str, Any], derived: Mapping[str, Any]) -> Context:
+    """The context of these fields, where they are its own by name, and of what is `derived` from them. Raises Refused where
+    ends or selectors that a device or route would be made of do not fit each other. Verbs that end make nothing of them: what
+    there is must be able to go."""
+    direct = {name: value for name, value in fields.items() if name in Context._fields}
+    context = Context(**{**direct, **derived})
     keys = (context.mark_in, context.mark_out, context.if_id_in, context.if_id_out)
     if not context.verb.makes or not (context.interface or context.daemon_device or any(keys)):
         return context

@@ -105,7 +105,7 @@ def perform_link(operation: Operation, netlink: Netlink) -> int | None:
     if verb == "delete":
         there.delete_link(index)
     elif verb == "state":
-        there.set_link(index, dormant=link.dormant)
+        there.set_state(index, link.dormant)
     elif verb == "change":
         there.change_link(link._replace(name=bare(link.name), ifindex=index))
     else:

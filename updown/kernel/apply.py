@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 
 from updown.concerns.device import is_fallback
 from updown.kernel import namespace, sysctl
@@ -90,10 +91,8 @@ def undo(done: list[Operation], netlink: Netlink, lost: list[Operation]) -> None
     """Take back what was done, last first, and then what a device `lost` that was made again by that. What cannot be is left to
     the next event: its resources stay unfinished."""
     for operation in [*(one.undo() for one in reversed(done)), *lost]:
-        try:
+        with suppress(KernelError):
             perform(operation, netlink)
-        except KernelError:
-            continue
 
 
 def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:

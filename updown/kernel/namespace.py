@@ -29,10 +29,8 @@ def names() -> list[str]:
 
 @contextmanager
 def inside(name: str) -> Iterator[None]:
-    """Be in the network namespace `name`; in our own for an empty name. Raises KernelError: ENOENT, EPERM.
-
-    What is opened there stays there: sockets always, and files below /proc/sys/net, which show the namespace of who opens them.
-    """
+    """Be in the network namespace `name`; in our own for an empty name. Raises KernelError: ENOENT, EPERM. What is opened there
+    stays there: sockets always, and files below /proc/sys/net, which show the namespace of who opens them."""
     if not name:
         yield
         return
@@ -82,8 +80,6 @@ def _refused(name: str, error: OSError) -> KernelError:
         return KernelError(f"network namespace {name} does not exist", number, f"ip netns add {name}")
     if number == errno.EPERM:
         # pluto leaves its hooks NET_ADMIN, NET_RAW and DAC_READ_SEARCH (programs/pluto/plutomain.c, capng_updatev)
-        hint = (
-            "a hook of pluto lacks SYS_ADMIN: leave netns unset until a later release has its worker; else run as root"
-        )
-        return KernelError(f"network namespace {name} may not be entered", number, hint)
+        hint = "a hook of pluto lacks SYS_ADMIN: leave netns unset until a later release has its worker"
+        return KernelError(f"network namespace {name} may not be entered", number, f"{hint}; else run as root")
     return KernelError(f"network namespace {name}: {os.strerror(number)}", number, f"ip netns exec {name} true")

@@ -10,7 +10,7 @@ from updown.concerns import peer_routes
 from updown.concerns.catalogue import BY_RECORD
 from updown.kernel.actors import ACTORS
 from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
-from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Path, Route, family, netns_of, placed
+from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, TUNNELS, Address, Link, Path, Route, family, netns_of, placed
 from updown.model.resources import (
     Device,
     Observed,
@@ -23,9 +23,6 @@ from updown.model.resources import (
 )
 
 KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
-
-
-TUNNELS = ("vti", "vti6", "xfrm")
 
 Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""

@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from updown.kernel import namespace
 from updown.model.errors import KernelError
@@ -32,13 +33,13 @@ def ping(targets: Mapping[str, str], hearing: Mapping[str, Sequence[str]], wait:
     """By device empty where its far address answered, else why not. `hearing`: by device those that answers may come in by.
     Raises KernelError where nobody may be asked."""
     found = dict.fromkeys(targets, "does not answer")
-    open_sockets: Waiting = {}
-    try:
+    waiting: Waiting = {}
+    with ExitStack() as opened:
         for device, far in targets.items():
             try:
                 token = os.urandom(16)
                 for hears in hearing.get(device, [device]):
-                    open_sockets[bound(hears, family(far))] = (device, far, token)
+                    waiting[opened.enter_context(bound(hears, family(far)))] = (device, far, token)
                 with bound(device, family(far)) as way:
                     way.sendto(request(family(far), token), (far, 0))
             except PermissionError:
@@ -48,7 +49,6 @@ def ping(targets: Mapping[str, str], hearing: Mapping[str, Sequence[str]], wait:
             except OSError as error:
                 found[device] = f"cannot be asked ({os.strerror(error.errno or errno.EIO)})"
         until = time.monotonic() + wait
-        waiting = dict(open_sockets)
         while waiting and time.monotonic() < until:
             for channel in select.select(list(waiting), [], [], max(0.0, until - time.monotonic()))[0]:
                 device, far, token = waiting[channel]
@@ -56,9 +56,6 @@ def ping(targets: Mapping[str, str], hearing: Mapping[str, Sequence[str]], wait:
                     found[device] = ""
                     waiting = {one: asked for one, asked in waiting.items() if asked[0] != device}
                     break
-    finally:
-        for channel in open_sockets:
-            channel.close()
     return found
 
 
@@ -77,11 +74,9 @@ def bound(device: str, version: int) -> socket.socket:
 
 def request(version: int, token: bytes) -> bytes:
     """An echo request that carries `token`; of ICMPv6 the kernel fills in the checksum."""
-    identifier, number = struct.unpack_from(">HH", token)
-    bare = _HEADER.pack(REQUEST[version], 0, 0, identifier, number) + token
-    if version == 6:
-        return bare
-    return _HEADER.pack(REQUEST[version], 0, checksum(bare), identifier, number) + token
+    numbers = struct.unpack_from(">HH", token)
+    unsummed = _HEADER.pack(REQUEST[version], 0, 0, *numbers) + token
+    return unsummed if version == 6 else _HEADER.pack(REQUEST[version], 0, checksum(unsummed), *numbers) + token
 
 
 def checksum(data: bytes) -> int:
@@ -104,9 +99,6 @@ def answered(channel: socket.socket, far: str, token: bytes) -> bool:
 def reply_body(data: bytes, version: int) -> bytes | None:
     """What an echo reply carries; a raw socket of IPv4 hands the IP header over as well. None for anything else."""
     if version == 4:
-        if len(data) < 20:
-            return None
-        data = data[(data[0] & 0x0F) * 4 :]
-    if len(data) < _HEADER.size or data[0] != REPLY[version]:
-        return None
-    return data[_HEADER.size :]
+        data = data[(data[0] & 0x0F) * 4 :] if len(data) >= 20 else b""
+    is_reply = len(data) >= _HEADER.size and data[0] == REPLY[version]
+    return data[_HEADER.size :] if is_reply else None

@@ -19,31 +19,21 @@ _READ_ONLY = "run as root; or /proc/sys is read-only: a container's, or systemd'
 
 
 def read(path: str) -> str | None:
-    """The value of `net/ipv4/conf/vti5/rp_filter` without white space around it; None where there is no such sysctl, and ""
-    for one that cannot be read: no value is the wanted one then, and the write tells why.
-
-    Raises KernelError for a path that leaves /proc/sys (EINVAL), and for a namespace (ENOENT, EPERM).
-    """
+    """The value of `net/ipv4/conf/vti5/rp_filter` without white space around it; None where there is no such sysctl, and "" for
+    one that cannot be read: no value is the wanted one then, and the write tells why. Raises KernelError for a path that leaves
+    /proc/sys (EINVAL), and for a namespace (ENOENT, EPERM)."""
     try:
-        descriptor = _open(path, os.O_RDONLY)
-        try:
-            return os.read(descriptor, 4096).decode("ascii", "replace").strip()
-        finally:
-            os.close(descriptor)
+        with open(_open(path, os.O_RDONLY), "rb", 0) as file:
+            return file.read(4096).decode("ascii", "replace").strip()
     except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        return ""
+        return None if error.errno in _ABSENT else ""
 
 
 def write(path: str, value: str) -> None:
     """Set a sysctl. Raises KernelError: ENOENT where there is none, EINVAL for a value the kernel does not take."""
     try:
-        descriptor = _open(path, os.O_WRONLY)
-        try:
-            os.write(descriptor, f"{value}\n".encode())
-        finally:
-            os.close(descriptor)
+        with open(_open(path, os.O_WRONLY), "wb", 0) as file:
+            file.write(f"{value}\n".encode())
     except OSError as error:
         raise _refused(f"sysctl {path}={value}", error) from None
 

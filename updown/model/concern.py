@@ -35,13 +35,10 @@ def no_command(operation: Operation) -> str:
 
 class Concern(NamedTuple):
     """`kind` is the first word of a resource's key, `record` what a claim asks for, `key` the rest of its key: claims share
-    what has one key.
-
-    `thing`: what should stand in the kernel for it, given what there is and the device's link; None where nothing is needed.
-    `diff`: the operations that bring a thing about; `remove`: those that end what the last claim asked for. `command`: an
-    operation as a person would type it, `told`: what it mends, for `check`. `owner` says who notes that the thing is ours: the
-    kernel (protocol, alias), the ledger, or its name.
-    """
+    what has one key. `thing`: what should stand in the kernel for it, given what there is and the device's link; None where
+    nothing is needed. `diff`: the operations that bring a thing about; `remove`: those that end what the last claim asked for.
+    `command`: an operation as a person would type it, `told`: what it mends, for `check`. `owner` says who notes that the thing
+    is ours: the kernel (protocol, alias), the ledger, or its name."""
 
     kind: str
     record: type[Any]
@@ -63,6 +60,11 @@ def ip(device: str) -> str:
 def there(device: str) -> str:
     """The end of a key that names the namespace of a device; empty for the hook's own."""
     return f" @{netns_of(device)}" if netns_of(device) else ""
+
+
+def in_row(*words: tuple[str, object]) -> str:
+    """A command from its words; of each, whether it is said."""
+    return " ".join(word for word, is_said in words if is_said)
 
 
 def verb(operation: Operation) -> str:

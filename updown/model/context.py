@@ -23,17 +23,14 @@ class Selector(NamedTuple):
     @property
     def text(self) -> str:
         """`10.2.0.0/24`, or with protocol and port `10.2.0.0/24 6/443`."""
-        if self.protocol or self.port != "0":
-            return f"{self.network.text} {self.protocol}/{self.port}"
-        return self.network.text
+        narrower = self.protocol or self.port != "0"
+        return f"{self.network.text} {self.protocol}/{self.port}" if narrower else self.network.text
 
 
 class Context(NamedTuple):
-    """One call of the hook. Absent values are None, empty text or empty tuples; units are in the names or here.
-
-    `reqid` is the base of an automatic one (libreswan adds 1 or 2 for ESP and IPCOMP); `spi_in` is that of packets we receive.
-    `generation` is the daemon's own: 4 for libreswan before 5.0, 5 from then on; 0 for strongSwan, which does not show it.
-    """
+    """One call of the hook. Absent values are None, empty text or empty tuples; units are in the names or here. `reqid` is the
+    base of an automatic one (libreswan adds 1 or 2 for ESP and IPCOMP); `spi_in` is that of packets we receive. `generation` is
+    the daemon's own: 4 for libreswan before 5.0, 5 from then on; 0 for strongSwan, which does not show it."""
 
     daemon: str
     generation: int
@@ -114,11 +111,7 @@ class Context(NamedTuple):
 
 
 MAKING = ("prepare", "route", "up")
-
-
 ENDING = ("down", "unroute")
-
-
 IGNORED = ("disconnectNM",)  # 4.10 with NetworkManager and a Cisco peer: nothing of ours hangs on it
 
 
@@ -158,10 +151,9 @@ def parse_verb(text: str) -> Verb:
         scope = words.pop()
         family = family or 4
     steps = tuple(words)
-    if len(steps) == 1 and steps[0] in MAKING + ENDING:
-        return Verb(text, steps, scope, family)
-    if len(steps) == 1 and steps[0] in IGNORED:
+    if steps == IGNORED:
         return Verb(text, (), scope, family)
-    if len(steps) > 1 and steps == tuple(step for step in MAKING if step in steps):
+    ends = len(steps) == 1 and steps[0] in ENDING
+    if ends or (steps and steps == tuple(step for step in MAKING if step in steps)):
         return Verb(text, steps, scope, family)
     raise Refused(f"PLUTO_VERB: unknown verb {text!r}", "this release knows prepare, route, up, down, unroute")

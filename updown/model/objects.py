@@ -20,6 +20,10 @@ ON_ITS_WAY = f"{OUR_ALIAS} to "
 
 MAIN_TABLE = 254
 
+VTIS = ("vti", "vti6")
+TUNNELS = (*VTIS, "xfrm")
+"""Kinds of links."""
+
 HOP_GATEWAY = "fe80::a0"
 """Of each hop of an IPv6 multipath route: the kernel joins none without a gateway, and a tunnel device asks for no neighbour
 (net/ipv6/route.c ip6_route_multipath_add, IFF_NOARP)."""

@@ -32,22 +32,14 @@ class Network(NamedTuple):
     prefixes: tuple[str, ...]
 
 
+ESCAPES = {code: f"\\x{code & 0xFF:02x}" for code in (*range(32), 127, *range(0xDC80, 0xDD00))}
+ESCAPES[ord("\\")] = "\\\\"
+"""Of what ASCII has and a terminal should not get, and of bytes that were not UTF-8, which surrogateescape carries."""
+
+
 def escaped(text: str, limit: int = 0) -> str:
     """`text` fit for a terminal and a log: printable ASCII, everything else as \\xNN or \\uNNNN; `limit` in characters."""
-    out = []
-    for character in text:
-        code = ord(character)
-        if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, carried by surrogateescape
-            out.append(f"\\x{code - 0xDC00:02x}")
-        elif character == "\\":
-            out.append("\\\\")
-        elif 32 <= code < 127:
-            out.append(character)
-        elif code < 256:
-            out.append(f"\\x{code:02x}")
-        else:
-            out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    shown = "".join(out)
+    shown = text.translate(ESCAPES).encode("ascii", "backslashreplace").decode()
     return shown if not limit or len(shown) <= limit else shown[: limit - 3] + "..."
 
 

@@ -61,11 +61,7 @@ def hook_lines(report: Report) -> list[str]:
     for operation in report.operations:
         first, *more = wrapped(command(operation), WIDTH - len(head))
         lines += [head + first, *(head + line for line in more)]
-    for warning in report.warnings:
-        lines += folded(f"{head}warning: ", warning)
-    for remark in report.remarks:
-        lines += folded(head, remark)
-    return lines
+    return lines + told_beside(report, head)
 
 
 def plan_lines(report: Report, reasons: bool) -> list[str]:
@@ -75,11 +71,13 @@ def plan_lines(report: Report, reasons: bool) -> list[str]:
         lines.append(command(operation))
         if reasons:
             lines += folded("    # ", reason_text(operation.reason))
-    for warning in report.warnings:
-        lines += folded("# warning: ", warning)
-    for remark in report.remarks:
-        lines += folded("# ", remark)
-    return lines or ["# nothing to do"]
+    return lines + told_beside(report, "# ") or ["# nothing to do"]
+
+
+def told_beside(report: Report, head: str) -> list[str]:
+    """Warnings and remarks."""
+    each = [(f"{head}warning: ", text) for text in report.warnings] + [(head, text) for text in report.remarks]
+    return [line for start, text in each for line in folded(start, text)]
 
 
 def explanation(context: Context, report: Report) -> list[str]:
@@ -108,7 +106,7 @@ def claim_text(claim: Claim) -> str:
 
 def report_json(context: Context, report: Report) -> dict[str, Any]:
     """The report of an event for programs."""
-    claims = [{"kind": claim.kind, "holds": [key_of(want) for want in claim.resources]} for claim in report.claims]
+    claims = [{"kind": claim.kind, "holds": list(map(key_of, claim.resources))} for claim in report.claims]
     event = {"daemon": context.daemon, "connection": context.connection, "verb": context.verb.text}
     return {**report_fields(report), **event, "claims": claims}
 
@@ -125,5 +123,5 @@ def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
         "device": claim.device,
         "since": booted + claim.since,
         **{field: getattr(claim.about, field) for field in TOLD},
-        "holds": [key_of(want) for want in claim.resources],
+        "holds": list(map(key_of, claim.resources)),
     }

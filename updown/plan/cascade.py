@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from updown.concerns import addresses, sysctls
-from updown.concerns.device import is_kept
-from updown.model.objects import OUR_PROTOCOL, Address, Link, Route, family, host
+from updown.model.objects import OUR_PROTOCOL, Address, Route, family, host
 from updown.model.resources import Left, Observed, RouteKey
-from updown.plan.inputs import DeviceFate
-
-Fates = Mapping[str, DeviceFate]
+from updown.plan.inputs import Fates
 
 
-def is_created(fate: DeviceFate, have: Link | None) -> bool:
-    """Whether the plan makes the device, or makes it anew."""
-    want = fate.wanted.thing if fate.wanted else None
-    return isinstance(want, Link) and fate.ours and (have is None or not is_kept(want, have))
-
-
-def is_removed(fate: DeviceFate, have: Link | None) -> bool:
-    """Whether the plan deletes the device, for good or to make it anew."""
-    return have is not None and fate.wanted is not None and (fate.wanted.thing is None or is_created(fate, have))
-
-
-def removed_devices(fates: Fates, observed: Observed) -> frozenset[str]:
+def removed_devices(fates: Fates) -> frozenset[str]:
     """Those that the plan deletes."""
-    return frozenset(name for name, fate in fates.items() if is_removed(fate, observed.links.get(name)))
+    return frozenset(name for name, fate in fates.items() if fate.is_removed)
 
 
 def without_devices(observed: Observed, fates: Fates) -> Left:
     """What there is once devices are deleted, and others made: no address and no route on those, on a new one sysctls by
     default and no IPv6 where that does not fit. Of a multipath route the kernel takes one hop, or with IPv4 all
     (net/ipv4/fib_semantics.c fib_sync_down_dev, net/ipv6/route.c fib6_ifdown)."""
-    gone = removed_devices(fates, observed)
-    created = {name for name, fate in fates.items() if is_created(fate, observed.links.get(name))}
+    gone = removed_devices(fates)
+    created = {name: fate.link.mtu for name, fate in fates.items() if fate.is_created and fate.link}
     lost = {host(one.address) for name in gone for one in observed.addresses.get(name, ())}
     routes: dict[RouteKey, Route | None] = {}
     doubtful: dict[object, str] = {}
@@ -46,18 +32,12 @@ def without_devices(observed: Observed, fates: Fates) -> Left:
     files = dict(observed.things.get("sysctl", {}))
     for path in files:
         name = path.split("/")[3]
-        link = fates[name].wanted if name in created else None
-        if link is not None and isinstance(link.thing, Link):
-            files[path] = sysctls.initial_value(path, name, observed.things["sysctl"], link.thing.mtu)
-    return Left(
-        observed.links,
-        {name: () if name in gone else there for name, there in observed.addresses.items()},
-        routes,
-        {end: None if end in lost else way for end, way in observed.paths.items()},
-        observed.others,
-        {**observed.things, "sysctl": files},
-        doubtful,
-    )
+        if name in created:
+            files[path] = sysctls.initial_value(path, name, observed.things["sysctl"], created[name])
+    kept = {name: () if name in gone else there for name, there in observed.addresses.items()}
+    paths = {end: None if end in lost else way for end, way in observed.paths.items()}
+    left = Left(*observed)._replace(addresses=kept, routes=routes, paths=paths, doubtful=doubtful)
+    return left._replace(things={**observed.things, "sysctl": files})
 
 
 def without_addresses(left: Left, removed: Iterable[Address]) -> Left:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from updown.concerns.device import differences, differences_text, is_fallback
 from updown.daemons.terms import MAKE, Words, words_of
-from updown.model.claims import Holder, same_hosts
+from updown.model.claims import Claim, Holder, same_hosts
+from updown.model.concern import ip
 from updown.model.errors import Conflict
-from updown.model.objects import Link, bare, has_our_alias, is_any, netns_of
-from updown.model.operations import Notice
+from updown.model.objects import TUNNELS, VTIS, Link, bare, has_our_alias, is_any
+from updown.model.operations import Difference, Notice
 from updown.model.resources import Device, Observed
 
 
 def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link | None, observed: Observed) -> None:
     """Other connections' claims on the device must ask for the same; but for the local end where theirs is of before a move,
     which is known by an address that this machine lost, or by the device, which is where this claim wants it."""
+    there = have is not None and has_our_alias(have) and have.local == want.link.local
     for other in holders:
         if other.claim.tunnel == holder.claim.tunnel or not isinstance(other.resource, Device):
             continue
+        # fields in which the other's word does not count any more: an end moved, and the daemon did not tell it
         path = observed.paths.get(other.resource.link.local)
-        there = have is not None and has_our_alias(have) and have.local == want.link.local
-        outdated: tuple[str, ...] = ("local",) if there or path is None or not path.local else ()
+        outdated = {"local"} if there or path is None or not path.local else set()
         if same_hosts(holder.claim, other.claim):
-            outdated = ("kind", "local", "remote")
-        words = words_of(holder.claim.about.daemon)
-        mine = other.claim.connection if same_hosts(holder.claim, other.claim) else holder.claim.connection
-        check_claims(want.link, other.resource.link, other.claim.connection, outdated, words, mine)
+            outdated = {"kind", "local", "remote"}
+        different = differences(want.link, other.resource.link)
+        if not {one.field for one in different} <= outdated:
+            raise conflict_between(want.link, holder.claim, other.resource.link, other.claim, different)
 
 
 def warn_second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> tuple[str, ...]:
@@ -46,54 +48,42 @@ def check_foreign(want: Link, have: Link, words: Words) -> None:
     different = differences(want, have)
     if not different:
         return
-    if is_fallback(have) and want.kind in ("vti", "vti6"):
+    if is_fallback(have) and want.kind in VTIS:
         raise Conflict(
             f"{have.name} is the kernel's fallback device (local any, remote any), not a tunnel",
             f"choose another {words.named} name; that device cannot be changed or deleted",
         )
     several = is_any(want.remote) and "local" in {one.field for one in different}
+    delete = f"{ip(have.name)} link del {bare(have.name)}"
     raise Conflict(
         f"{have.name} is not ours and has {differences_text(different)}" + ("; see XFRM interface" if several else ""),
         f"a VTI has one local address; for several use an XFRM interface ({words.xfrm})"
         if several
-        else f"give it these values, delete it ({delete_command(have.name)}), or choose another name"
+        else f"give it these values, delete it ({delete}), or choose another name"
         if have.kind == want.kind
-        else f"delete it ({delete_command(have.name)}), or choose another name"
-        if have.kind in ("vti", "vti6", "xfrm")
+        else f"delete it ({delete}), or choose another name"
+        if have.kind in TUNNELS
         else "choose another name for the tunnel's device",
     )
 
 
-def delete_command(name: str) -> str:
-    """The command that deletes a device, for a hint."""
-    netns = netns_of(name)
-    return f"ip -n {netns} link del {bare(name)}" if netns else f"ip link del {name}"
-
-
-def check_claims(
-    want: Link, other: Link, connection: str, outdated: tuple[str, ...], words: Words, mine: str = ""
-) -> None:
-    """Raise Conflict where another tunnel's claim on the same device, of `connection`, asks for something else; `mine` is the
-    connection that `want` is of.
-
-    `outdated`: fields in which the other's word does not count any more, since an end moved and the daemon did not tell it.
-    """
-    different = differences(want, other)
-    fields = {one.field for one in different}
-    if fields <= set(outdated):
-        return
-    name = want.name
+def conflict_between(
+    want: Link, claim: Claim, other: Link, others: Claim, different: tuple[Difference, ...]
+) -> Conflict:
+    """Two claims of different tunnels on one device that ask for something else: what, and how both can be served."""
+    fields, name, words = {one.field for one in different}, want.name, words_of(claim.about.daemon)
     if "local" in fields and is_any(want.remote):
-        raise Conflict(
-            f"{name} has local {other.local} ({connection}); for several use an XFRM interface",
+        return Conflict(
+            f"{name} has local {other.local} ({others.connection}); for several use an XFRM interface",
             f"{words.xfrm_is_free}; else one VTI for each local address",
         )
-    raise Conflict(
-        f"{name} has {differences_text(different)}, for {connection}",
+    one_connection = others.connection == claim.connection or same_hosts(claim, others)
+    return Conflict(
+        f"{name} has {differences_text(different)}, for {others.connection}",
         f"was its section changed? `vti-updown make {bare(name)}` again; else give the tunnel another device"
-        if connection == MAKE
+        if others.connection == MAKE
         else device_each_hint(want, words)
-        if connection == mine and fields & {"if_id", "key", "ikey", "okey"}
+        if one_connection and fields & {"if_id", "key", "ikey", "okey"}
         else "give each connection a device, or the same if_id"
         if want.kind == "xfrm"
         else f"several peers behind one mark need {words.shared}, the first one down and up once; else a mark and device each"

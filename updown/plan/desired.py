@@ -8,7 +8,7 @@ from __future__ import annotations
 from updown.concerns.addresses import is_link_local
 from updown.concerns.catalogue import BY_KIND
 from updown.model.claims import Holder
-from updown.model.objects import Address, Link
+from updown.model.objects import Address
 from updown.model.operations import Reason
 from updown.model.resources import Left, Observed, device_of, split
 from updown.plan.devices import was_replaced_by_other
@@ -54,8 +54,7 @@ def present(inputs: PlanInput, left: Left, fates: dict[str, DeviceFate]) -> dict
 
 def first_come(kind: str, holder: Holder, left: Left, fate: DeviceFate, down: frozenset[str]) -> Choice:
     """The first claim has it; but for a link-local address on a device that is down, which the kernel takes away."""
-    link = fate.wanted.thing if fate.wanted and fate.ours else None
-    thing = BY_KIND[kind].thing(holder.resource, left, link if isinstance(link, Link) else None)
+    thing = BY_KIND[kind].thing(holder.resource, left, fate.link if fate.ours else None)
     if isinstance(thing, Address) and thing.device in down and is_link_local(thing):
         return Choice()
     return Choice(Wanted(thing, holder.claim.connection) if thing is not None else None)

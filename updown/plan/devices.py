@@ -20,11 +20,9 @@ def device_fates(inputs: PlanInput, observed: Observed) -> dict[str, DeviceFate]
     for key, holders in inputs.holders.items():
         kind, name = split(key)
         if kind == "device":
-            holder = authoritative_holder(holders, inputs.newest)
-            have = observed.links.get(name)
-            fates[name] = (
-                held_device(holder, holders, have, inputs, observed) if holder else left_device(key, have, inputs)
-            )
+            first, have = authoritative_holder(holders, inputs.newest), observed.links.get(name)
+            fate = held_device(first, have, inputs, observed) if first else left_device(key, have, inputs)
+            fates[name] = fate._replace(have=have)
     return fates
 
 
@@ -35,10 +33,8 @@ def left_device(key: str, have: Link | None, inputs: PlanInput) -> DeviceFate:
     if have is None or not device.is_ours(have, inputs.made.get(key), asked[-1].link if asked else None):
         return DeviceFate(ours=have is None, made=(None,))
     if key in inputs.in_use:
-        text = (
-            f"{have.name} stays: the ledger was lost once, and the kernel has IPsec policies with its key."
-            " `vti-updown reconcile` deletes it when they are gone"
-        )
+        why = "the ledger was lost once, and the kernel has IPsec policies with its key"
+        text = f"{have.name} stays: {why}. `vti-updown reconcile` deletes it when they are gone"
         return DeviceFate(warnings=(Notice("device in use", text),))
     if asked and all(want.with_last for want in asked):
         who = ", ".join(dict.fromkeys(ended.connection for ended in last))
@@ -47,17 +43,15 @@ def left_device(key: str, have: Link | None, inputs: PlanInput) -> DeviceFate:
     return DeviceFate(Wanted(have._replace(up=up, dormant=False), last[-1].connection if last else ""))
 
 
-def held_device(
-    holder: Holder, holders: list[Holder], have: Link | None, inputs: PlanInput, observed: Observed
-) -> DeviceFate:
+def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: Observed) -> DeviceFate:
     """A device that claims ask for. Raises Conflict, unless the event only ends something."""
     asked = holder.resource
     assert isinstance(asked, Device)
     if asked.by_daemon:
         trouble = daemon_device_trouble(asked, have)
         return DeviceFate(ours=False, usable=not trouble, warnings=trouble)
-    name = asked.link.name
-    made = inputs.made.get(f"device {name}")
+    name, key = asked.link.name, f"device {asked.link.name}"
+    holders, made = inputs.holders[key], inputs.made.get(key)
     asked = asked._replace(link=asked.link._replace(mtu=least_mtu(holders, inputs.mtus.get(name, 0))))
     if holder.claim.key != inputs.newest:
         asked = keep_local_end(asked, have, holder, holders, observed)
@@ -85,9 +79,8 @@ def held_device(
     total = mtu.why(holder.claim.resources, name, want.mtu)
     wanted = Wanted(want._replace(up=not idle, alias=OUR_ALIAS, dormant=silent), by, total)
     index = have.ifindex if have is not None and device.is_kept(want, have) else 0
-    known = (
-        made is not None and made >= 0
-    )  # else it is known by its alias alone: the ledger that had more of it was lost
+    # a negative index: it is known by its alias alone, since the ledger that had more of it was lost
+    known = made is not None and made >= 0
     return DeviceFate(wanted, warnings=warnings, made=(index if known else -index,))
 
 
@@ -117,11 +110,8 @@ def keep_local_end(
     wanted, there = observed.paths.get(want.link.local), observed.paths.get(have.local)
     others = [one.resource for one in holders if one.claim.tunnel != holder.claim.tunnel]
     lost = wanted is None or not wanted.local
-    held = (
-        there is not None
-        and there.local
-        and any(isinstance(one, Device) and one.link.local == have.local for one in others)
-    )
+    held = any(isinstance(one, Device) and one.link.local == have.local for one in others)
+    held = held and there is not None and there.local
     return want._replace(link=want.link._replace(local=have.local)) if lost or held else want
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 
 from updown.concerns import device
 from updown.concerns.catalogue import BY_KIND
-from updown.model.objects import Address, Link, Route
+from updown.model.objects import Address, Route
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, Observed, route_key, split
-from updown.plan.cascade import Fates, removed_devices, without_addresses, without_devices
+from updown.plan.cascade import removed_devices, without_addresses, without_devices
 from updown.plan.desired import absent, present
 from updown.plan.devices import device_fates
-from updown.plan.inputs import Choice, Plan, PlanInput
+from updown.plan.inputs import Choice, Fates, Plan, PlanInput
 from updown.plan.order import make_before_break, ordered
 from updown.plan.routes import moved_peers
 
@@ -29,16 +29,13 @@ def make_plan(inputs: PlanInput, observed: Observed) -> Plan:
     left = without_addresses(left, [one.subject for one in removals if isinstance(one.subject, Address)])
     left = left._replace(moved=moved_peers(inputs, left))
     wanted = present(inputs, left, fates)
-    operations = [*changed_links(fates, observed), *removals, *removed(wanted, left), *added(wanted, left)]
+    operations = [*changed_links(fates), *removals, *removed(wanted, left), *added(wanted, left)]
     down = frozenset(name for name in inputs.liveness.no_sa if name not in fates or fates[name].ours)
-    operations += put_back(operations, left, removed_devices(fates, observed) | down)
+    operations += put_back(operations, left, removed_devices(fates) | down)
     operations, early = make_before_break(operations, observed, fates)
     made: dict[str, int | None] = {f"device {name}": value for name, fate in fates.items() for value in fate.made}
-    for key in gone:
-        made.update({key: None} if BY_KIND[split(key)[0]].owner != "kernel" else {})
-    made.update(
-        dict.fromkeys([one.makes for one in operations if one.makes and not one.makes.startswith("device ")], 0)
-    )
+    made.update({key: None for key in gone if BY_KIND[split(key)[0]].owner != "kernel"})
+    made.update({one.makes: 0 for one in operations if one.makes and one.effect != "link"})
     named = [key for key, choice in wanted.items() if choice.wanted and BY_KIND[split(key)[0]].owner == "name"]
     made.update(dict.fromkeys(named, 0))
     warnings = [text for fate in fates.values() for text in fate.warnings]
@@ -46,18 +43,15 @@ def make_plan(inputs: PlanInput, observed: Observed) -> Plan:
     return Plan(ordered(operations, early), tuple(dict.fromkeys(warnings)), made)
 
 
-def changed_links(fates: Fates, observed: Observed) -> list[Operation]:
+def changed_links(fates: Fates) -> list[Operation]:
     """What brings the devices about."""
     found: list[Operation] = []
-    for name, fate in fates.items():
-        have = observed.links.get(name)
-        if fate.wanted is None:
-            continue
-        want, by = fate.wanted.thing, fate.wanted.by
-        if isinstance(want, Link):
-            found += device.diff(want, have, by, fate.wanted.total) if fate.ours else device.set_up(want, by)
-        elif have is not None:
-            found.append(Operation("link delete", have, reason=Reason("last holder", by)))
+    for fate in fates.values():
+        if fate.wanted and fate.link:
+            want, by = fate.link, fate.wanted.by
+            found += device.diff(want, fate.have, by, fate.wanted.total) if fate.ours else device.set_up(want, by)
+        elif fate.wanted and fate.have:
+            found.append(Operation("link delete", fate.have, reason=Reason("last holder", fate.wanted.by)))
     return found
 
 

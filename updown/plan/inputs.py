@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from updown.concerns.device import is_kept
 from updown.model.claims import FormerHolder, Holder
+from updown.model.objects import Link
 from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
 from updown.model.resources import EMPTY, Resource
@@ -19,10 +21,8 @@ class Liveness(NamedTuple):
 
 
 class PlanInput(NamedTuple):
-    """The touched resources with who asks for them now, who asked before, and what we made.
-
-    `newest` is the key of the claim this event made or renewed; on a device its word counts for its tunnel.
-    """
+    """The touched resources with who asks for them now, who asked before, and what we made. `newest` is the key of the claim
+    this event made or renewed; on a device its word counts for its tunnel."""
 
     holders: dict[str, list[Holder]]
     former: dict[str, list[FormerHolder]]
@@ -52,6 +52,26 @@ class DeviceFate(NamedTuple):
     usable: bool = True
     warnings: tuple[str, ...] = ()
     made: tuple[int | None, ...] = ()
+    have: Link | None = None  # what is there now
+
+    @property
+    def link(self) -> Link | None:
+        """The device that should be there."""
+        return self.wanted.thing if self.wanted else None
+
+    @property
+    def is_created(self) -> bool:
+        """Whether the plan makes the device, or makes it anew."""
+        return self.ours and self.link is not None and (self.have is None or not is_kept(self.link, self.have))
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether the plan deletes the device, for good or to make it anew."""
+        return self.have is not None and self.wanted is not None and (self.link is None or self.is_created)
+
+
+Fates = Mapping[str, DeviceFate]
+"""By the device's name."""
 
 
 class Choice(NamedTuple):
@@ -61,13 +81,6 @@ class Choice(NamedTuple):
     wanted: Wanted | None = None
     absent: tuple[tuple[Resource, Reason], ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-class Desired(NamedTuple):
-    """The desired state of the touched resources, by their keys: records of the same types as what is observed."""
-
-    devices: dict[str, DeviceFate]  # by name
-    rest: dict[str, Choice]
 
 
 class Plan(NamedTuple):
@@ -89,7 +102,4 @@ def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:
 
 def first_holder(holders: list[Holder], newest: str = "") -> Holder | None:
     """Whose word counts: the claim of this event, else the first to come."""
-    for holder in holders:
-        if holder.claim.key == newest:
-            return holder
-    return holders[0] if holders else None
+    return next((holder for holder in holders if holder.claim.key == newest), holders[0] if holders else None)

@@ -8,7 +8,8 @@ from updown.concerns.catalogue import concern_of
 from updown.model.objects import OUR_PROTOCOL, Route, host
 from updown.model.operations import Operation
 from updown.model.resources import Observed, route_key
-from updown.plan.cascade import Fates, is_created, removed_devices
+from updown.plan.cascade import removed_devices
+from updown.plan.inputs import Fates
 
 ORDER = (
     "rule delete",
@@ -60,7 +61,7 @@ def make_before_break(
     """The operations, with routes put beside the old ones before whose devices are deleted, which takes milliseconds, since the
     kernel waits for every processor; and what has to be done to multipath routes before one of their devices is: with that the
     kernel takes all of an IPv4 route, and of an IPv6 route the one hop."""
-    gone = removed_devices(fates, observed)
+    gone = removed_devices(fates)
     peers = any(operation.kind == "peer" and operation.verb != "delete" for operation in operations)
     found: list[Operation] = []
     early: list[Operation] = []
@@ -88,7 +89,7 @@ def is_ready(operation: Operation, observed: Observed, fates: Fates) -> bool:
     if have is None or have.protocol != OUR_PROTOCOL or have.hops or want.hops or link is None or not link.up:
         return False
     fate = fates.get(want.device)
-    if want.device in removed_devices(fates, observed) or (fate and (is_created(fate, link) or not fate.usable)):
+    if fate and (fate.is_removed or fate.is_created or not fate.usable):
         return False
     own = {host(one.address) for one in observed.addresses.get(want.device, ())}
     path = observed.paths.get(want.source)  # local where another device of this machine has it, and no tunnel's

@@ -47,14 +47,11 @@ def choose_route(holders: list[Holder], inputs: PlanInput, left: Left, shut: fro
         newest = next((one for one in holders if one.claim.key == inputs.newest and one.claim.kind == SA), None)
         name = device_of(newest.resource) if newest else ""
         text = f"the far end of {name} does not answer: nothing is routed into it"
-        silent = name in inputs.liveness.peer_silent
-        return Choice(
-            absent=withdraw_route(holders, inputs, left, lost),
-            warnings=(Notice("peer silent", text),) if silent else (),
-        )
+        warnings: tuple[str, ...] = (Notice("peer silent", text),) if name in inputs.liveness.peer_silent else ()
+        return Choice(absent=withdraw_route(holders, inputs, left, lost), warnings=warnings)
     want = merge_multipath(able)
     stands = routes.not_ours(want, left)
-    warnings: tuple[str, ...] = (stands,) if stands else ()
+    warnings = (stands,) if stands else ()
     if not any(one.claim.key == inputs.newest and serves(one.resource, want) for one in able):
         warnings += warn_waiting(able, inputs.newest)
     return Choice(Wanted(want, able[0].claim.connection), warnings=warnings)

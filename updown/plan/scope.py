@@ -17,13 +17,13 @@ from updown.ledger.store import Ledger
 from updown.model.claims import Claim, FormerHolder, Holder
 from updown.model.errors import UpdownError
 from updown.model.ipsec import in_use, without_policies_of
-from updown.model.objects import Address, Link, Route, family, host
+from updown.model.objects import Address, Route, family, host
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, PeerRoute, Resource, SourceAddress, device_of, follows_tunnels, split
-from updown.plan.cascade import Fates, is_created, removed_devices
+from updown.plan.cascade import removed_devices
 from updown.plan.desired import absent
 from updown.plan.devices import device_fates
-from updown.plan.inputs import Liveness, PlanInput, authoritative_holder
+from updown.plan.inputs import Fates, Liveness, PlanInput, authoritative_holder
 
 
 class Touched(NamedTuple):
@@ -41,20 +41,18 @@ class Touched(NamedTuple):
 
 def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput, Observed]:
     """Who asks for what is touched, and what the kernel shows of it. Raises Conflict where that shows that the event is in
-    vain, and KernelError where a device's namespace is not there.
-
-    Where a device is made, was found without its routes, or loses an address, everything that hangs on it is touched too.
-    """
+    vain, and KernelError where a device's namespace is not there. Where a device is made, was found without its routes, or
+    loses an address, everything that hangs on it is touched too."""
     keys = list(dict.fromkeys(touched.keys))
     inputs = inputs_of(keys, touched, ledger)
     if touched.alone:
         inputs = inputs._replace(holders={key: inputs.holders[key] for key in keys})
-        return inputs, observe(netlink, resources_in(inputs), (), touched.paths_anew)
-    observed = observe(netlink, resources_in(inputs), (), touched.paths_anew)
+        return inputs, observe(netlink, resources_of(inputs.holders, inputs.former), (), touched.paths_anew)
+    observed = observe(netlink, resources_of(inputs.holders, inputs.former), (), touched.paths_anew)
     inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended))
     fates = device_fates(inputs, observed)
     for name in fates:
-        if is_created(fates[name], observed.links.get(name)):
+        if fates[name].is_created:
             netlink.at(name)  # a namespace that is not there is told before anything is done, or shown
     leaving = removed_addresses(inputs, observed, fates)
     disturbed = disturbed_devices(observed, fates, leaving)
@@ -62,7 +60,7 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     hanging += [key for source in sources_lost(observed, leaving, disturbed) for key in ledger.keys_beside(source)]
     if set(hanging) - set(keys) or any(observed.links.get(name) for name in disturbed):
         inputs = inputs_of([*keys, *hanging], touched, ledger)._replace(in_use=inputs.in_use)
-        observed = observe(netlink, resources_in(inputs), disturbed, touched.paths_anew)
+        observed = observe(netlink, resources_of(inputs.holders, inputs.former), disturbed, touched.paths_anew)
     return inputs, observed
 
 
@@ -73,31 +71,23 @@ def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInpu
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
     keys = list(dict.fromkeys([*keys, *(key for key in clamps if ledger.made(key) is not None)]))
     holders = {key: ledger.holders(key, newest) for key in keys}
-    shared = [key for key, found in holders.items() if found and is_multipath(found[0].resource)]
+    first = {key: found[0].resource for key, found in holders.items() if found}
+    shared = [key for key, asked in first.items() if isinstance(asked, Route) and asked.joins]
     holders.update({key: ledger.holders(key, newest, each_device=True) for key in shared})
     peers = peer_routes_of([one.claim for key in keys if key.startswith("route ") for one in holders[key]])
     keys += [key for key in peers if key not in holders]
     holders = {key: holders[key] if key in holders else ledger.holders(key, newest) for key in keys}
-    found = liveness(holders, touched.former, newest, ledger)
-    shut = [
-        key
-        for key in keys
-        if key.startswith("route ")
-        and holders[key]
-        and device_of(holders[key][0].resource) in found.no_sa | found.peer_silent
-    ]
+    found = liveness(holders, touched, ledger)
+    shut_devices = found.no_sa | found.peer_silent
+    routes = [key for key in keys if key.startswith("route ") and holders[key]]
+    shut = [key for key in routes if device_of(holders[key][0].resource) in shut_devices]
     if shut:  # who comes first cannot have the route now: who does?
         holders.update({key: ledger.holders(key, newest, each_device=True) for key in shut})
-        found = liveness(holders, touched.former, newest, ledger)
+        found = liveness(holders, touched, ledger)
     mtus = {name: mtu.device_mtu(*ledger.least_mtus(name)) for name in devices}
     made = {key: ledger.made(key) for key in keys}
     flags = (frozenset[str](), touched.only_ends, touched.paths_anew)
     return PlanInput(holders, touched.former, made, newest, found, mtus, *flags)
-
-
-def is_multipath(asked: Resource) -> bool:
-    """Whether a route shares its prefix with others that say so too."""
-    return isinstance(asked, Route) and asked.joins
 
 
 def peer_routes_of(claims: list[Claim]) -> list[str]:
@@ -106,32 +96,25 @@ def peer_routes_of(claims: list[Claim]) -> list[str]:
     return list(dict.fromkeys(key_of(want) for one in each for want in one.resources if isinstance(want, PeerRoute)))
 
 
-def resources_in(inputs: PlanInput) -> list[Resource]:
-    """Everything the inputs speak of, so that all of it is observed."""
-    asked = [holder.resource for holders in inputs.holders.values() for holder in holders]
-    return asked + [old.resource for key in inputs.holders for old in inputs.former.get(key, [])]
+def resources_of(holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]]) -> list[Resource]:
+    """What is asked for by these keys, and was: all of it is observed."""
+    asked = [holder.resource for found in holders.values() for holder in found]
+    return asked + [old.resource for key in holders for old in former.get(key, ())]
 
 
-def liveness(
-    holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]], newest: str, ledger: Ledger
-) -> Liveness:
+def liveness(holders: Mapping[str, list[Holder]], touched: Touched, ledger: Ledger) -> Liveness:
     """Of the devices that these resources hang on: those that follow their tunnels and have none, and those whose far end is
     silent."""
-    no_sa: set[str] = set()
-    silent: set[str] = set()
-    asked = [holder.resource for found in holders.values() for holder in found]
-    for device in dict.fromkeys(
-        device_of(want) for want in asked + [old.resource for key in holders for old in former.get(key, ())]
-    ):
+    devices = list(dict.fromkeys(map(device_of, resources_of(holders, touched.former))))
+    no_sa: list[str] = []
+    for device in devices:
         key = f"device {device}"
-        found = holders[key] if key in holders else ledger.holders(key, newest)
-        holder = authoritative_holder(found, newest)
-        wants = [holder.resource] if holder else [old.resource for old in former.get(key, ())][-1:]
+        found = holders[key] if key in holders else ledger.holders(key, touched.newest)
+        holder = authoritative_holder(found, touched.newest)
+        wants = [holder.resource] if holder else [old.resource for old in touched.former.get(key, ())][-1:]
         if follows_tunnels(wants) and not is_up(ledger, device):
-            no_sa.add(device)
-        if is_silent(ledger, device):
-            silent.add(device)
-    return Liveness(frozenset(no_sa), frozenset(silent))
+            no_sa.append(device)
+    return Liveness(frozenset(no_sa), frozenset(device for device in devices if is_silent(ledger, device)))
 
 
 def used_by_other_tunnels(inputs: PlanInput, observed: Observed, ended: tuple[Claim, ...]) -> frozenset[str]:
@@ -159,8 +142,7 @@ def disturbed_devices(observed: Observed, fates: Fates, leaving: Mapping[str, li
     along. One that cannot be used, or is a daemon's and not there, needs none, however many claims are on it (promise P9)."""
     found: list[str] = []
     for name, fate in fates.items():
-        have, want = observed.links.get(name), fate.wanted.thing if fate.wanted else None
-        if isinstance(want, Link) and (is_created(fate, have) or (have is not None and want.up and not have.up)):
+        if fate.is_created or (fate.have and fate.link and fate.link.up and not fate.have.up):
             found.append(name)
     for name, gone in leaving.items():
         there = observed.addresses.get(name, ())
@@ -172,7 +154,7 @@ def disturbed_devices(observed: Observed, fates: Fates, leaving: Mapping[str, li
 
 def removed_addresses(inputs: PlanInput, observed: Observed, fates: Fates) -> dict[str, list[Address]]:
     """By device, the addresses of ours that nobody asks for any more; not of devices that go themselves."""
-    gone = removed_devices(fates, observed)
+    gone = removed_devices(fates)
     found: dict[str, list[Address]] = {}
     for choice in absent(inputs, observed).values():
         for asked, _ in choice.absent:
@@ -184,11 +166,6 @@ def removed_addresses(inputs: PlanInput, observed: Observed, fates: Fates) -> di
 def sources_lost(observed: Observed, leaving: Mapping[str, list[Address]], disturbed: Sequence[str]) -> list[str]:
     """The source addresses whose routes the kernel takes along with an address that goes, where the device keeps others, so
     that only these need a look."""
-    return [
-        f"source {name} {host(other.address)}"
-        for name, gone in leaving.items()
-        if name not in disturbed
-        for one in gone
-        for other in observed.addresses[name]
-        if addresses.same_subnet(other, one)
-    ]
+    gone = [one for name, each in leaving.items() if name not in disturbed for one in each]
+    pairs = [(other, one) for one in gone for other in observed.addresses[one.device]]
+    return [f"source {one.device} {host(other.address)}" for other, one in pairs if addresses.same_subnet(other, one)]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import
 
-
 UNKNOWN = "unknown"
 """The section of lines whose head has a mistake."""
 
@@ -64,9 +63,8 @@ def read_all(path: str) -> Iterator[Line | Refused]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield Refused(
-                f"{name}: {error.strerror}", "make the settings readable for root, or name others by --config"
-            )
+            hint = "make the settings readable for root, or name others by --config"
+            yield Refused(f"{name}: {error.strerror}", hint)
             continue
         yield from parse_all(text, name)
 
@@ -76,11 +74,11 @@ def parse(text: str, name: str) -> list[Line]:
     return [raise_mistake(said) for said in parse_all(text, name)]
 
 
-def parse_all(text: str, name: str) -> Iterator[Line | Refused]:
+def parse_all(content: str, name: str) -> Iterator[Line | Refused]:
     """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""
     stands: dict[str, int] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(content.splitlines(), 1):
         where = f"{name}:{number}"
         line = raw.strip()
         if not line or line[0] in "#;":
@@ -92,10 +90,8 @@ def parse_all(text: str, name: str) -> Iterator[Line | Refused]:
             else:
                 said = setting(line, kind, pattern, where)
                 if said.key in stands:
-                    raise Refused(
-                        f"{where}: {said.key} stands in this section already, in line {stands[said.key]}",
-                        "keep one of the two lines; several values stand in one, with commas between",
-                    )
+                    text = f"{where}: {said.key} stands in this section already, in line {stands[said.key]}"
+                    raise Refused(text, "keep one of the two lines; several values stand in one, with commas between")
                 stands[said.key] = number
                 yield said
         except Refused as mistake:
@@ -168,11 +164,8 @@ def effective_lines(lines: tuple[Line, ...], connection: str, device: str = "") 
     for kind in ("defaults", "connection", "device"):
         wanted = {device} if kind == "device" else names
         ours = [line for line in lines if line.kind == kind]
-        globs = [
-            line for line in ours if kind == "defaults" or (is_glob(line.pattern) and matches(line.pattern, wanted))
-        ]
-        exact = [line for line in ours if kind != "defaults" and line.pattern in wanted]
-        for line in globs + exact:
+        wide = [one for one in ours if kind == "defaults" or (is_glob(one.pattern) and matches(one.pattern, wanted))]
+        for line in wide + [line for line in ours if line.pattern in wanted]:
             found.update(dict.fromkeys(ALIASES.get(line.key, (line.key,)), line))
     return found
 

@@ -77,7 +77,6 @@ def policy_switch(value: str) -> int | None:
 
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
-
 KEYS: dict[str, Callable[[str], Any]] = {
     "interface": interface,
     "kind": values.choice("vti", "xfrm"),
@@ -111,10 +110,8 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "lock_wait": parsers.seconds,
 }
 
-
 ALIASES = {"mark": ("mark", "mark_in", "mark_out")}
 """Fields that a key says besides its own name's."""
-
 
 DEFAULTS_ONLY = ("lock_wait",)
 """Keys of [defaults] alone: what they say is needed before the connection's own lines count."""

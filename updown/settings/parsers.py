@@ -41,9 +41,8 @@ def routes(value: str) -> tuple[StaticRoute, ...]:
     for text in value.split(","):
         words = text.split()
         if len(words) not in (1, 3) or words[1:2] not in ([], ["via"]):
-            raise ValueError(
-                "networks such as 10.9.0.0/16, or 10.9.0.0/16 via 10.6.106.2, with commas between, are expected"
-            )
+            such = "10.9.0.0/16, or 10.9.0.0/16 via 10.6.106.2"
+            raise ValueError(f"networks such as {such}, with commas between, are expected")
         gateway = values.address(words[2]) if words[1:] else ""
         for destination in DEFAULT if words[0] == "default" else words[:1]:
             network = routable(destination)
@@ -72,9 +71,8 @@ def rule(words: list[str]) -> StaticRule:
     """One rule from its words."""
     found = StaticRule()
     if not words or len(words) % 2:
-        raise ValueError(
-            "rules such as fwmark 0x10/0xff or from 10.1.0.0/16 iif eth1, with commas between, are expected"
-        )
+        such = "fwmark 0x10/0xff or from 10.1.0.0/16 iif eth1"
+        raise ValueError(f"rules such as {such}, with commas between, are expected")
     for word, value in zip(words[::2], words[1::2]):
         if word == "from":
             network = ipaddress.ip_network(value)
@@ -99,15 +97,12 @@ def rule(words: list[str]) -> StaticRule:
 
 def number(value: str) -> int:
     """Decimal, or hexadecimal after 0x."""
-    if value[:2] in ("0x", "0X") and values.is_hex(value[2:]):
-        return int(value, 16)
-    return values.number(value)
+    return int(value, 16) if value[:2] in ("0x", "0X") and values.is_hex(value[2:]) else values.number(value)
 
 
 def namespace(value: str) -> str:
     """The name of a network namespace as `ip netns` has it: one word, no path."""
-    plain = value and len(value) <= 255 and not value.startswith(".")
-    if not plain or not all(character.isascii() and (character.isalnum() or character in "_.-") for character in value):
+    if not value or len(value) > 255 or value.startswith(".") or not set(value) <= values.NAME_CHARACTERS:
         raise ValueError("a name such as `ip netns add` takes, of letters, digits, _ . -, is expected")
     return value
 

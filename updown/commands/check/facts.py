@@ -13,7 +13,6 @@ from updown.model.resources import Device
 from updown.settings.file import Line
 
 RECONCILE = "vti-updown reconcile"
-VTIS = ("vti", "vti6")
 
 
 class Finding(NamedTuple):

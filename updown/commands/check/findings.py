@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from updown.commands.check.facts import RECONCILE, VTIS, CheckFacts, Finding
+from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
 from updown.commands.make import claim_of, missing_keys
 from updown.concerns.catalogue import concern_of
@@ -18,7 +18,7 @@ from updown.concerns.sysctls import all_of, conf, write_command
 from updown.ledger.liveness import MISSES
 from updown.model.claims import MADE, Claim
 from updown.model.errors import Refused
-from updown.model.objects import MAIN_TABLE, Link, Route, Rule, bare
+from updown.model.objects import MAIN_TABLE, VTIS, Link, Route, Rule, bare
 from updown.model.operations import Operation
 from updown.output.iproute2 import command
 from updown.settings.file import resolve
@@ -79,9 +79,8 @@ def difference(operation: Operation, have: Link | None) -> str:
     if operation.action == "link add":
         return f"{operation.subject.name} is {'another than asked for' if have else 'missing'}"
     if operation.action == "link delete":
-        return (
-            f"{operation.subject.name} is ours, and no claim asks for it" if operation.reason.code == "orphan" else ""
-        )
+        orphan = operation.reason.code == "orphan"
+        return f"{operation.subject.name} is ours, and no claim asks for it" if orphan else ""
     return concern_of(operation).told(operation)
 
 

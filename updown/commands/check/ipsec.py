@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from updown.commands.check.facts import RECONCILE, VTIS, CheckFacts, Finding
+from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
 from updown.concerns.device import is_fallback
 from updown.model.claims import MADE
 from updown.model.ipsec import Database, Key, Policy, serves_device
-from updown.model.objects import Link, Route, is_any, netns_of
+from updown.model.objects import VTIS, Link, Route, is_any, netns_of
 
 CHARON_TABLE = 220  # charon.routing_table's default
 
@@ -65,20 +65,13 @@ def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
     """Both directions of one VTI: policies and states between its ends, against okey and ikey."""
     anyone = is_any(link.remote)  # other devices may serve others from the same address
     mend = "make the marks in the daemon's configuration and the device's keys equal (docs/strongswan.md)"
-    ways = (
-        ("out", "sends", link.okey, link.local, link.remote),
-        ("in", "takes in", link.ikey, link.remote, link.local),
-    )
-    there = {
-        way: [
-            policy.key for policy in xfrm.policies if policy.direction == way and between(policy, source, destination)
-        ]
-        for way, _, _, source, destination in ways
-    }
-    fitting = [way for way, _, mark, _, _ in ways if any(marked(key, mark) for key in there[way])]
-    for way, what, mark, _, _ in ways:
-        if there[way] and way not in fitting and (fitting or not anyone):
-            has = ", ".join(sorted({mark_text(key) for key in there[way]}))
+    out = [one.key for one in xfrm.policies if one.direction == "out" and between(one, link.local, link.remote)]
+    coming = [one.key for one in xfrm.policies if one.direction == "in" and between(one, link.remote, link.local)]
+    ways = (("out", "sends", link.okey, out), ("in", "takes in", link.ikey, coming))
+    fitting = [way for way, _, mark, there in ways if any(marked(key, mark) for key in there)]
+    for way, what, mark, there in ways:
+        if there and way not in fitting and (fitting or not anyone):
+            has = ", ".join(sorted({mark_text(key) for key in there}))
             text = f"{link.name} {what} with key {mark}, but the IPsec policies ({way}) between its ends have {has}"
             yield Finding("keys", link.name, text, mend)
     for inbound in xfrm.states:
@@ -91,10 +84,8 @@ def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
 
 def between(policy: Policy, source: str, destination: str) -> bool:
     """Whether a policy's tunnel goes from one end to the other; an end that is any fits all."""
-    return any(
-        (is_any(source) or pair[0] == source) and (is_any(destination) or pair[1] == destination)
-        for pair in policy.ends
-    )
+    wanted = (source, destination)
+    return any(all(is_any(end) or end == has for end, has in zip(wanted, pair)) for pair in policy.ends)
 
 
 def marked(key: Key, mark: int) -> bool:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
 from updown.commands.arguments import Arguments
-from updown.commands.check.facts import VTIS, CheckFacts, Finding, Reconciled
+from updown.commands.check.facts import CheckFacts, Finding, Reconciled
 from updown.commands.check.findings import find, settings
 from updown.commands.check.ipsec import CHARON_TABLE
 from updown.commands.check.settings import CheckedSettings, check_files
@@ -25,7 +25,7 @@ from updown.ledger import clock, spool
 from updown.ledger.liveness import missed_probes
 from updown.model import errors
 from updown.model.errors import Refused, UpdownError
-from updown.model.objects import Link, family
+from updown.model.objects import VTIS, Link, family
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, print_answer
 from updown.serve import opened, present_state
@@ -84,15 +84,12 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
             links = tuple(link for netns in netnses for link in dumps.links(netns))
             outcome = reconciling.reconcile_ledger(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
-            reconciled = Reconciled(
-                tuple((end.claim, end.reason) for end in outcome.decision.ended),
-                outcome.decision.to_revive,
-                outcome.decision.moved,
-                tuple((claim, tuple(map(edit_text, edits))) for claim, edits in outcome.decision.edited),
-                outcome.report.operations,
-            )
-            unread = asked.xfrm is None  # which is a finding of its own
-            notes += [(warning, SEE) for warning in outcome.report.warnings if not (unread and "be read" in warning)]
+            decided, report = outcome.decision, outcome.report
+            ended = tuple((end.claim, end.reason) for end in decided.ended)
+            edited = tuple((claim, tuple(map(edit_text, edits))) for claim, edits in decided.edited)
+            reconciled = Reconciled(ended, decided.to_revive, decided.moved, edited, report.operations)
+            # that policies cannot be read is a finding of its own
+            notes += [(text, SEE) for text in report.warnings if getattr(text, "kind", "") != "policies not read"]
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))
         waiting = len(spool.waiting_events(place.path))

@@ -27,7 +27,7 @@ from updown.model import errors
 from updown.model.claims import SA, Change, Claim
 from updown.model.errors import Refused, UpdownError
 from updown.model.ipsec import Database
-from updown.model.operations import Report
+from updown.model.operations import Notice, Report
 from updown.model.resources import device_of
 from updown.output.report import dedupe, print_answer
 from updown.serve import opened, present_state, settings_lines
@@ -134,7 +134,8 @@ def reconcile_ledger(
     decision = decision._replace(edited=tuple(applied))
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
-        warnings += ("the kernel's IPsec policies and states cannot be read; run it as root",)
+        text = "the kernel's IPsec policies and states cannot be read; run it as root"
+        warnings += (Notice("policies not read", text),)
     rest = orphans.find_orphans(ledger, netlink, lines, facts.xfrm, orphans.removed_by(reports))
     reports += orphans.remove_orphans(rest, ledger, netlink, dry)
     told, urgent = unclaimed_tunnels(decision)

@@ -24,6 +24,7 @@ DAEMON = "libreswan"
 WHACK = ("/usr/libexec/ipsec/whack", "/usr/lib/ipsec/whack")
 """Asked directly: `ipsec` is a shell script that does nothing else for `ipsec whack`."""
 
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 PID_FILE = "/run/pluto/pluto.pid"
 
 NAME = r'(?:\d{3} )?(?:#\d+: )?"(?P<name>[^"]*)"(?P<instance>(?:\[\d+\])?)'
@@ -72,11 +73,7 @@ def whack(question: str) -> WhackOutput:
     for path in WHACK:
         try:
             done = subprocess.run(
-                [path, question],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=ANSWER_SECONDS,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+                [path, question], stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, env=ENVIRONMENT
             )
         except FileNotFoundError:
             continue

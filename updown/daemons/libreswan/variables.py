@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from updown.daemons.table import NEEDED, OPTIONAL, SHOWN, STRICT, Row, checked, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, SHOWN, STRICT, Row, context_of, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, parse_verb
 from updown.model.errors import Refused
@@ -102,9 +102,6 @@ TABLE: tuple[Row, ...] = (
     Row("IPSEC_INIT_SCRIPT_DEBUG", "debug", values.flag, OPTIONAL),
 )
 
-DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
-
-
 IPSEC0_IF_ID = 16384  # ipsec0 cannot have if_id 0 (programs/pluto/ipsec_interface.c)
 
 
@@ -155,8 +152,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "suspended": fields.get("mobike", False) or moved,
         "dns_resolver": fields.get("dns_resolver", "file"),
     }
-    direct = {name: value for name, value in fields.items() if name in DIRECT}
-    return checked(Context(**{**direct, **derived}))
+    return context_of(fields, derived)
 
 
 def client(fields: dict[str, Any], side: str, variable: str) -> None:

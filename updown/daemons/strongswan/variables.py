@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
-from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, checked, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, context_of, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, Verb, parse_verb
 from updown.model.errors import Refused
@@ -68,9 +68,6 @@ TABLE: tuple[Row, ...] = (
     Row("PLUTO_VERSION", "version", values.text, OPTIONAL),
 )
 
-DIRECT = frozenset(Context._fields) & {row.field for row in TABLE}
-
-
 SERIES = {
     "PLUTO_MY_SOURCEIP4_": "virtual_addresses",
     "PLUTO_MY_SOURCEIP6_": "virtual_addresses",
@@ -95,7 +92,6 @@ def read(environ: Mapping[str, str]) -> Context:
         collected[field] = tuple(dict.fromkeys(collected[field] or alone))
     my_client = Selector(fields["my_network"], fields.get("my_protocol", 0), fields.get("my_port", "0"))
     peer_client = Selector(fields["peer_network"], fields.get("peer_protocol", 0), fields.get("peer_port", "0"))
-    direct: dict[str, Any] = {name: value for name, value in fields.items() if name in DIRECT}
     derived: dict[str, Any] = {
         **collected,
         "dns_servers": tuple(dict.fromkeys(collected["dns_servers"])),  # a server may be told twice
@@ -108,7 +104,7 @@ def read(environ: Mapping[str, str]) -> Context:
         "way_unknown": "underlay" in fields and fields["underlay"] is None,
         "source_address": source_of(my_client, collected["virtual_addresses"]),
     }
-    return checked(Context(**{**direct, **derived}))
+    return context_of(fields, derived)
 
 
 def read_series(prefix: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:

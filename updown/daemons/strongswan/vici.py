@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from updown.daemons import answer
 from updown.daemons.answer import ChildSa, DaemonAnswer, end_address
 from updown.daemons.strongswan.vici_message import Message, Silence, key_value, parse, short
-from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,14 +33,6 @@ PROCESSES = ("charon", "charon-systemd")
 
 REQUEST, RESPONSE, UNKNOWN, REGISTER, _, CONFIRM, EVENT_UNKNOWN, EVENT = range(8)
 LONGEST = 512 * 1024  # bytes of a packet, vici's own limit
-
-
-class Packet(NamedTuple):
-    """A packet's type, name (events alone have one) and message."""
-
-    type: int
-    name: str
-    message: bytes
 
 
 def ask() -> DaemonAnswer:
@@ -89,16 +80,16 @@ class Session:
     def listed(self, command: str, event: str, message: Mapping[str, str]) -> list[Message]:
         """The messages that a command streams as events."""
         self._send(REGISTER, event, b"")
-        if self._receive().type != CONFIRM:
+        if self._receive()[0] != CONFIRM:
             raise Silence(f"charon has no event {event}")
         self._send(REQUEST, command, b"".join(key_value(name, value) for name, value in message.items()))
         found: list[Message] = []
         while True:
-            packet = self._receive()
-            if packet.type == EVENT:
-                found.append(parse(packet.message))
-            elif packet.type == RESPONSE:
-                said = parse(packet.message)
+            kind, received = self._receive()
+            if kind == EVENT:
+                found.append(parse(received))
+            elif kind == RESPONSE:
+                said = parse(received)
                 if said.get("success", "yes") != "yes":
                     raise Silence(f"{command}: {said.get('errmsg', 'refused')}")
                 return found
@@ -109,8 +100,8 @@ class Session:
         """How many IKE SAs charon has, those it is at work with included; -1 where it does not tell."""
         try:
             self._send(REQUEST, "stats", b"")
-            packet = self._receive()
-            told = parse(packet.message).get("ikesas") if packet.type == RESPONSE else None
+            kind, received = self._receive()
+            told = parse(received).get("ikesas") if kind == RESPONSE else None
         except (OSError, Silence):
             return -1
         return number(told.get("total")) if isinstance(told, dict) else -1
@@ -139,17 +130,18 @@ class Session:
         packet = bytes([kind]) + short(name) + message
         self._within(self._socket.sendall, struct.pack(">I", len(packet)) + packet)
 
-    def _receive(self) -> Packet:
+    def _receive(self) -> tuple[int, bytes]:
+        """A packet's type and message, without the name that an event has between them."""
         (length,) = struct.unpack(">I", self._bytes(4))
         if not 0 < length <= LONGEST:
             raise Silence(f"a packet of {length} bytes")
         data = self._bytes(length)
         if data[0] != EVENT:
-            return Packet(data[0], "", data[1:])
+            return data[0], data[1:]
         end = 2 + data[1] if length > 1 else length + 1
         if end > length:
             raise Silence("a malformed event")
-        return Packet(EVENT, data[2:end].decode("utf-8", "surrogateescape"), data[end:])
+        return EVENT, data[end:]
 
     def _bytes(self, count: int) -> bytes:
         data = b""
@@ -181,7 +173,7 @@ def child_of(sa: Message, child: Message) -> ChildSa:
     keys: dict[str, Any] = {name: number(child.get(name.replace("_", "-")), 16) for name in names}
     return ChildSa(
         DAEMON,
-        child["name"],
+        str(child["name"]),
         end_address(sa.get("local-host")),
         end_address(sa.get("remote-host")),
         number(child.get("spi-in"), 16),
@@ -195,7 +187,7 @@ def child_of(sa: Message, child: Message) -> ChildSa:
     )
 
 
-def sections_of(value: Any) -> tuple[Message, ...]:
+def sections_of(value: object) -> tuple[Message, ...]:
     """The sections inside a section."""
     return tuple(inner for inner in value.values() if isinstance(inner, dict)) if isinstance(value, dict) else ()
 
@@ -205,7 +197,7 @@ def networks(value: object) -> tuple[str, ...]:
     return tuple(item.split("[")[0] for item in value) if isinstance(value, list) else ()
 
 
-def number(value: str | object, base: int = 10) -> int:
+def number(value: object, base: int = 10) -> int:
     """A number in a message; 0 for none."""
     try:
         return int(value, base) if isinstance(value, str) else 0

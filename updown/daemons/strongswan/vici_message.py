@@ -7,13 +7,7 @@ from __future__ import annotations
 
 import struct
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    Message = dict[str, Any]
-else:
-    Message = dict
+Message = dict[str, object]
 """A section: text, lists of text, and sections, by name."""
 
 SECTION, SECTION_END, KEY, LIST, ITEM, LIST_END = range(1, 7)

@@ -13,7 +13,7 @@ from updown.kernel import namespace
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.wire import AF_INET, AF_INET6
 from updown.model.errors import KernelError, UpdownError
-from updown.model.objects import Link, placed
+from updown.model.objects import TUNNELS, Link, placed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,23 +27,16 @@ IFF_UP = 1
 def links(netns: str = "") -> list[Link]:
     """All links of a network namespace (empty: the current one), their names placed there. Raises UpdownError without pyroute2,
     else KernelError."""
-
-    def ask(kernel: Any) -> list[Link]:
-        return [_link(message) for message in kernel.get_links()]
-
-    return [link._replace(name=placed(link.name, netns)) for link in _dump("links", ask, netns)]
+    found = _dump("links", lambda kernel: [_link(message) for message in kernel.get_links()], netns)
+    return [link._replace(name=placed(link.name, netns)) for link in found]
 
 
 def routes(protocol: int, netns: str = "") -> list[RouteSeen]:
     """All routes with this protocol number, of both families and every table; raises as `links` does."""
 
     def ask(kernel: Any) -> list[RouteSeen]:
-        return [
-            _route(message)
-            for family in (AF_INET, AF_INET6)
-            for message in kernel.get_routes(family=family, proto=protocol)
-            if message["proto"] == protocol
-        ]
+        families = [kernel.get_routes(family=family, proto=protocol) for family in (AF_INET, AF_INET6)]
+        return [_route(message) for found in families for message in found if message["proto"] == protocol]
 
     return _dump("routes", ask, netns)
 
@@ -55,10 +48,8 @@ def import_pyroute2() -> tuple[Any, Any]:
         from pyroute2 import IPRoute
         from pyroute2.netlink.exceptions import NetlinkError
     except ImportError:
-        raise UpdownError(
-            "pyroute2 is missing",
-            hint="apt-get install python3-pyroute2, or pip install pyroute2 into the interpreter that runs the hook",
-        ) from None
+        hint = "apt-get install python3-pyroute2, or pip install pyroute2 into the interpreter that runs the hook"
+        raise UpdownError("pyroute2 is missing", hint) from None
     return IPRoute, NetlinkError
 
 
@@ -67,10 +58,8 @@ def _dump(what: str, ask: Callable[[Any], list[_Record]], netns: str) -> list[_R
     try:
         with namespace.inside(netns), ip_route() as kernel:
             return ask(kernel)
-    except netlink_error as error:
-        raise KernelError(f"{what}: {os.strerror(error.code)}", error.code) from None
-    except OSError as error:
-        number = error.errno or errno.EIO
+    except (netlink_error, OSError) as error:
+        number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
         raise KernelError(f"{what}: {os.strerror(number)}", number) from None
 
 
@@ -85,20 +74,16 @@ def _link(message: Any) -> Link:
         up=bool(message["flags"] & IFF_UP),
         alias=message.get_attr("IFLA_IFALIAS") or "",
     )
-    data = info.get_attr("IFLA_INFO_DATA") if kind in ("vti", "vti6", "xfrm") else None
+    data = info.get_attr("IFLA_INFO_DATA") if kind in TUNNELS else None
     if not data:
         return link
     if kind == "xfrm":
         if_id = data.get_attr("IFLA_XFRM_IF_ID") or 0
         # pyroute2 does not know IFLA_XFRM_COLLECT_METADATA, but no other interface is without an if_id
         return link._replace(parent=data.get_attr("IFLA_XFRM_LINK") or 0, if_id=if_id, external=not if_id)
-    return link._replace(
-        local=data.get_attr("IFLA_VTI_LOCAL") or "",
-        remote=data.get_attr("IFLA_VTI_REMOTE") or "",
-        ikey=data.get_attr("IFLA_VTI_IKEY") or 0,
-        okey=data.get_attr("IFLA_VTI_OKEY") or 0,
-        parent=data.get_attr("IFLA_VTI_LINK") or 0,
-    )
+    empty: dict[str, Any] = {"local": "", "remote": "", "ikey": 0, "okey": 0}
+    found = {name: data.get_attr(f"IFLA_VTI_{name.upper()}") or nothing for name, nothing in empty.items()}
+    return link._replace(**found, parent=data.get_attr("IFLA_VTI_LINK") or 0)
 
 
 def _route(message: Any) -> RouteSeen:

@@ -10,7 +10,7 @@ import struct
 
 from updown.kernel.netlink import wire
 from updown.kernel.netlink.wire import Request
-from updown.model.objects import Link
+from updown.model.objects import VTIS, Link
 
 NEW_LINK, DELETE_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
@@ -40,9 +40,6 @@ def family_number(number: int) -> int:
     return {0: 0, 4: wire.AF_INET, 6: wire.AF_INET6}[number]
 
 
-# Links
-
-
 def link_get(name: str = "", index: int = 0) -> Request:
     """One link by its name (an alternative name is not looked for), else by its index."""
     wanted = wire.attribute_text(_IFLA_IFNAME, name) if name else b""
@@ -51,40 +48,31 @@ def link_get(name: str = "", index: int = 0) -> Request:
 
 
 def link_add(link: Link) -> Request:
-    """A new link with name, MTU (if not 0), admin state and kind in one request; EEXIST if it is there.
-
-    Without `alias`: the kernel ignores one at creation (rtnl_create_link, net/core/rtnetlink.c).
-    """
+    """A new link with name, MTU (if not 0), admin state and kind in one request; EEXIST if it is there. Without `alias`: the
+    kernel ignores one at creation (rtnl_create_link, net/core/rtnetlink.c)."""
     name = wire.attribute_text(_IFLA_IFNAME, link.name)
     payload = _header(0, link.up or None) + name + wire.given_u32(_IFLA_MTU, link.mtu) + _link_info(link)
     return Request(NEW_LINK, CHANGE | wire.CREATE | wire.EXCLUSIVE, payload)
 
 
 def link_change(index: int, link: Link) -> Request:
-    """All of the kind's data anew, since the kernel zeroes what is left out; and MTU, up and alias where given.
-
-    It neither renames nor sets down nor clears an alias.
-    """
+    """All of the kind's data anew, since the kernel zeroes what is left out; and MTU, up and alias where given. It neither
+    renames nor sets down nor clears an alias."""
     set_too = link_set(index, link.up or None, link.mtu, link.alias or None).payload
     return Request(NEW_LINK, CHANGE, set_too + _link_info(link))
 
 
-def link_set(
-    index: int,
-    up: bool | None = None,
-    mtu: int = 0,
-    alias: str | None = None,
-    master: int = 0,
-    dormant: bool | None = None,
-) -> Request:
-    """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it.
-
-    The kernel takes the master before it sets the link up (do_setlink, net/core/rtnetlink.c).
-    """
+def link_set(index: int, up: bool | None = None, mtu: int = 0, alias: str | None = None, master: int = 0) -> Request:
+    """Attributes of a link of any kind; None, MTU 0 and master 0 leave as is, an empty alias removes it. The kernel takes the
+    master before it sets the link up (do_setlink, net/core/rtnetlink.c)."""
     named = b"" if alias is None else wire.attribute(_IFLA_IFALIAS, alias.encode("utf-8", "surrogateescape"))
-    state = b"" if dormant is None else wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP)
     numbers = wire.given_u32(_IFLA_MTU, mtu) + wire.given_u32(_IFLA_MASTER, master)
-    return Request(NEW_LINK, CHANGE, _header(index, up) + numbers + named + state)
+    return Request(NEW_LINK, CHANGE, _header(index, up) + numbers + named)
+
+
+def link_state(index: int, dormant: bool) -> Request:
+    """Dormant, or up again."""
+    return Request(NEW_LINK, CHANGE, _header(index) + wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP))
 
 
 def link_move(index: int, namespace: int) -> Request:
@@ -104,7 +92,7 @@ def _header(index: int, up: bool | None = None) -> bytes:
 
 def _link_info(link: Link) -> bytes:
     data = b""
-    if link.kind in ("vti", "vti6"):
+    if link.kind in VTIS:
         size = 4 if link.kind == "vti" else 16
         data = wire.given_u32(_VTI_LINK, link.parent)
         for kind, key in ((_VTI_IKEY, link.ikey), (_VTI_OKEY, link.okey)):
@@ -136,7 +124,7 @@ def decode_link(payload: bytes) -> Link:
         alias=wire.text(found, _IFLA_IFALIAS),
         dormant=found.get(_IFLA_OPERSTATE) == _DORMANT,
     )
-    if link.kind in ("vti", "vti6"):
+    if link.kind in VTIS:
         local, remote = wire.address(data, _VTI_LOCAL), wire.address(data, _VTI_REMOTE)
         ikey, okey = wire.u32(data, _VTI_IKEY, "big"), wire.u32(data, _VTI_OKEY, "big")
         return link._replace(local=local, remote=remote, ikey=ikey, okey=okey, parent=wire.u32(data, _VTI_LINK))
@@ -158,14 +146,9 @@ def decode_vrf_table(payload: bytes) -> int:
     return wire.u32(data, _VRF_TABLE) if wire.text(info, _INFO_KIND) == "vrf" else 0
 
 
-# Addresses
-
-
 def address_add(index: int, interface: str, replace: bool = False) -> Request:
-    """An address in interface notation (`10.99.0.1/30`, `10.0.0.1 peer 10.0.0.2/32`); EEXIST unless `replace`.
-
-    Scope as iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides.
-    """
+    """An address in interface notation (`10.99.0.1/30`, `10.0.0.1 peer 10.0.0.2/32`); EEXIST unless `replace`. Scope as
+    iproute2 has it: host for 127.0.0.0/8, else global; for IPv6 the kernel decides."""
     flags = wire.CREATE | (wire.REPLACE if replace else wire.EXCLUSIVE)
     return Request(NEW_ADDRESS, CHANGE | flags, _interface(index, interface))
 

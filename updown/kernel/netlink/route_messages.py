@@ -49,12 +49,10 @@ class RouteSeen(NamedTuple):
 
 
 def route_add(route: Route, oif: int, replace: bool = False, hops: Sequence[int] = (), beside: bool = False) -> Request:
-    """A unicast route through the device with index `oif`; EEXIST unless `replace`, or `beside` for another device's.
-
-    The kernel's idea of "the same" leaves out the device: destination, metric and table, in IPv4 also TOS. One that is put
-    beside another is used at once in IPv4, in IPv6 once the other is gone (fib_table_insert, fib6_add_rt2node); in IPv6 both
-    with gateways would become one of two hops.
-    """
+    """A unicast route through the device with index `oif`; EEXIST unless `replace`, or `beside` for another device's. The
+    kernel's idea of "the same" leaves out the device: destination, metric and table, in IPv4 also TOS. One that is put beside
+    another is used at once in IPv4, in IPv6 once the other is gone (fib_table_insert, fib6_add_rt2node); in IPv6 both with
+    gateways would become one of two hops."""
     packed, _ = wire.split_prefix(route.destination)
     scope = _ON_LINK if len(packed) == 4 and not route.gateway else UNIVERSE
     payload = _route(route, 0 if hops else oif, scope)
@@ -101,10 +99,8 @@ def _route(route: Route, oif: int, scope: int) -> bytes:
 
 
 def route_match(address: str, oif: int = 0, fib: bool = False, mark: int = 0) -> Request:
-    """How one address would be routed; with `fib` the route itself (its prefix, metric, table), Linux 4.13.
-
-    IPv6 has no RTM_F_LOOKUP_TABLE (refused with strict checking) and always tells the table.
-    """
+    """How one address would be routed; with `fib` the route itself (its prefix, metric, table), Linux 4.13. IPv6 has no
+    RTM_F_LOOKUP_TABLE (refused with strict checking) and always tells the table."""
     packed = wire.pack_address(address)
     flags = (_FIB_MATCH if fib else 0) | (_LOOKUP_TABLE if len(packed) == 4 else 0)
     payload = _ROUTE.pack(wire.family_of(packed), len(packed) * 8, 0, 0, 0, 0, 0, 0, flags) + wire.attribute(

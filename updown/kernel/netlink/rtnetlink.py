@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from contextlib import suppress
 
 from updown.kernel import namespace
 from updown.kernel.netlink import link_messages as rt
@@ -15,6 +16,7 @@ from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.routing import Lookup, Match
 from updown.kernel.netlink.socket import refusal
 from updown.kernel.netlink.wire import Request, canonical
+from updown.model.concern import ip
 from updown.model.errors import KernelError
 from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
 
@@ -28,10 +30,8 @@ _MODULES = {
 
 
 class Netlink(Lookup):
-    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error.
-
-    Names may be placed in another namespace (`vti5@red`); indexes count in the namespace of the socket: see `at`.
-    """
+    """A NETLINK_ROUTE socket. `device` of a method is only for the text of its error. Names may be placed in another namespace
+    (`vti5@red`); indexes count in the namespace of the socket: see `at`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,8 +58,6 @@ class Netlink(Lookup):
         """Whether the namespace that `device` is in exists."""
         return not netns_of(device) or namespace.exists(netns_of(device))
 
-    # Links
-
     def link(self, name: str) -> Link | None:
         """The link with this name, None without one, or without its namespace."""
         if netns_of(name):
@@ -83,24 +81,20 @@ class Netlink(Lookup):
         return link._replace(vrf=owner.name) if owner and owner.kind == "vrf" else link
 
     def vrf_table(self, name: str) -> int:
-        """The routing table of the VRF `name`; raises KernelError: ENODEV without such a VRF, ENOENT without its
-        namespace."""
-        found, there, netns = 0, self.at(name), netns_of(name)
+        """The routing table of the VRF `name`; raises KernelError: ENODEV without it, ENOENT without its namespace."""
+        found, there = 0, self.at(name)
         if there.link(bare(name)) is not None:
             found = rt.decode_vrf_table(there._one(rt.link_get(bare(name)), f"link {name}"))
         if not found:
-            add = f"ip -n {netns} link add" if netns else "ip link add"
-            hint = f"{add} {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
+            hint = f"{ip(name)} link add {bare(name)} type vrf table NUMBER, and set it up, before the tunnel"
             raise KernelError(f"vrf {name}: there is no VRF of that name", errno.ENODEV, hint)
         return found
 
     def add_link(self, link: Link) -> Link:
-        """Make a device and give it as it is then, index and MTU included.
-
-        Everything asked for is read back and compared; a difference takes the device away again and raises EPROTO.
-        EEXIST means the name, or the identity: local, remote and parent of a VTI, both ends of a VTI6, if_id of an
-        XFRM interface; never the keys. The identity may be held by a device moved to another namespace.
-        """
+        """Make a device and give it as it is then, index and MTU included. Everything asked for is read back and compared; a
+        difference takes the device away again and raises EPROTO. EEXIST means the name, or the identity: local, remote and
+        parent of a VTI, both ends of a VTI6, if_id of an XFRM interface; never the keys. The identity may be held by a device
+        moved to another namespace."""
         if netns_of(link.name):
             return self._add_and_move(link)
         what = f"link add {link.name}"
@@ -113,14 +107,15 @@ class Netlink(Lookup):
             raise
         made = self.link(link.name)
         if made is None or made.kind != link.kind:
-            raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
+            raise _gone(what)
         try:
             if link.alias:
-                self.set_link(made.ifindex, alias=link.alias, device=link.name)
+                self.set_link(made.ifindex, alias=link.alias)
                 made = self._read_back(made.ifindex, what)
             _compare(what, link._replace(ifindex=0), made, created=True)
         except KernelError:
-            self._take_back(made.ifindex)
+            with suppress(KernelError):  # the first error says why
+                self.delete_link(made.ifindex)
             raise
         return made
 
@@ -137,62 +132,43 @@ class Netlink(Lookup):
             with namespace.opened(netns_of(link.name)) as descriptor:
                 self._change(rt.link_move(made.ifindex, descriptor), f"link set {name} netns {netns_of(link.name)}")
         except KernelError:
-            self._take_back(made.ifindex)
+            with suppress(KernelError):
+                self.delete_link(made.ifindex)
             raise
         moved = there.link(name)
         if moved is None:
-            raise KernelError(f"{link.name}: it was gone at once", errno.ENODEV, "something else manages devices there")
+            raise _gone(link.name, "there")
         return moved._replace(name=link.name)
 
-    def _take_back(self, index: int) -> None:
-        try:
-            self.delete_link(index)
-        except KernelError:
-            return  # the first error says why
-
     def change_link(self, link: Link) -> Link:
-        """Give an existing device (`ifindex`, or else `name`) all of its kind's data anew; see `link_messages.link_change`.
-
-        A device that reads back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote
-        (POINTOPOINT, ip_tunnel_changelink), for XFRM another parent; EEXIST if another device has the new identity.
-        """
+        """Give the device with this `ifindex` all of its kind's data anew; see `link_messages.link_change`. A device that reads
+        back otherwise raises EPROTO. EINVAL for VTI between any and a certain remote (POINTOPOINT, ip_tunnel_changelink), for
+        XFRM another parent; EEXIST if another device has the new identity."""
         what = f"link change {link.name}"
-        index = link.ifindex
-        if not index:
-            present = self.link(link.name)
-            if present is None:
-                raise refusal(what, errno.ENODEV)
-            index = present.ifindex
-        self._change(rt.link_change(index, link), what)
-        changed = self._read_back(index, what)
+        self._change(rt.link_change(link.ifindex, link), what)
+        changed = self._read_back(link.ifindex, what)
         _compare(what, link, changed, created=False)
         return changed
 
     def _read_back(self, index: int, what: str) -> Link:
         link = self.link_at(index)
         if link is None:
-            raise KernelError(f"{what}: it was gone at once", errno.ENODEV, "something else manages devices here")
+            raise _gone(what)
         return link
 
     def set_link(
-        self,
-        index: int,
-        up: bool | None = None,
-        mtu: int = 0,
-        alias: str | None = None,
-        device: str = "",
-        master: int = 0,
-        dormant: bool | None = None,
+        self, index: int, up: bool | None = None, mtu: int = 0, alias: str | None = None, master: int = 0
     ) -> None:
-        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF, operational state. Down flushes routes and IPv6
-        addresses; dormant takes nothing away."""
-        self._change(rt.link_set(index, up, mtu, alias, master, dormant), f"link set {device or index}")
+        """Admin state, MTU in bytes, alias ("" removes it), index of its VRF. Down flushes routes and IPv6 addresses."""
+        self._change(rt.link_set(index, up, mtu, alias, master), f"link set {index}")
+
+    def set_state(self, index: int, dormant: bool) -> None:
+        """The operational state; dormant takes nothing away."""
+        self._change(rt.link_state(index, dormant), f"link set {index}")
 
     def delete_link(self, index: int, device: str = "") -> None:
         """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
         self._change(rt.link_delete(index), f"link delete {device or index}")
-
-    # Addresses
 
     def addresses(self, index: int, family: int = 0) -> list[str]:
         """A device's addresses in interface notation; `family` is 4, 6 or 0 for both. ENODEV without the device."""
@@ -209,16 +185,12 @@ class Netlink(Lookup):
         """Remove an address, and with it the routes that prefer it as source; EADDRNOTAVAIL if it is not there."""
         self._change(rt.address_delete(index, address), f"address delete {address} dev {device or index}")
 
-    # Routes
-
     def add_route(
         self, route: Route, oif: int = 0, replace: bool = False, hops: Sequence[int] = (), beside: bool = False
     ) -> None:
         """Add a route through `oif`, else through `route.device` looked up now; EEXIST as in `route_messages.route_add`.
-
-        `replace` takes the place of the first route with this destination, table and metric, through any device; `beside`
-        lets it stand for a moment beside another device's.
-        """
+        `replace` takes the place of the first route with this destination, table and metric, through any device; `beside` lets
+        it stand for a moment beside another device's."""
         what = f"route {'replace' if replace else 'add'} {_route_text(route)}"
         self._change(routing.route_add(route, oif or self._oif(route, what), replace, hops, beside), what)
 
@@ -250,6 +222,10 @@ class Netlink(Lookup):
         return Path(link.name if link else "", seen.gateway, seen.source, seen.type == routing.LOCAL)
 
 
+def _gone(what: str, where: str = "here") -> KernelError:
+    return KernelError(f"{what}: it was gone at once", errno.ENODEV, f"something else manages devices {where}")
+
+
 def _route_text(route: Route) -> str:
     return f"{route.destination} dev {route.device}" + (f" table {route.table}" if route.table != MAIN_TABLE else "")
 
@@ -262,10 +238,7 @@ def _compare(what: str, asked: Link, seen: Link, created: bool) -> None:
     for name in fields:
         want, have = getattr(asked, name), getattr(seen, name)
         if name in ("local", "remote"):
-            same = (is_any(want) and is_any(have)) or (not is_any(want) and canonical(want) == have)
-        else:
-            same = want == have
-        if not same:
-            raise KernelError(
-                f"{what}: asked for {name} {want}, the kernel has {have}", errno.EPROTO, "please report this kernel"
-            )
+            want, have = "" if is_any(want) else canonical(want), "" if is_any(have) else have
+        if want != have:
+            said = f"{what}: asked for {name} {getattr(asked, name)}, the kernel has {getattr(seen, name)}"
+            raise KernelError(said, errno.EPROTO, "please report this kernel")

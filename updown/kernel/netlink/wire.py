@@ -173,11 +173,9 @@ def family_of(packed: bytes) -> int:
 
 
 def unpack_address(value: bytes) -> str:
-    """Canonical text of 4 or 16 bytes: what `ipaddress` of Python < 3.13 gives, on every Python.
-
-    glibc's inet_ntop writes ::ffff:1.2.3.4 and ::1.2.3.4; ipaddress writes ::ffff:102:304 (from 3.13: the former)
-    and ::102:304. One text per address is what counts, so the last 32 bits are always in hexadecimal.
-    """
+    """Canonical text of 4 or 16 bytes: what `ipaddress` of Python < 3.13 gives, on every Python. glibc's inet_ntop writes
+    ::ffff:1.2.3.4 and ::1.2.3.4; ipaddress writes ::ffff:102:304 (from 3.13: the former) and ::102:304. One text per address is
+    what counts, so the last 32 bits are always in hexadecimal."""
     if len(value) == 4:
         return _socket.inet_ntop(AF_INET, value)
     if len(value) != 16:
@@ -195,10 +193,8 @@ def canonical(value: str) -> str:
 
 
 def split_prefix(value: str) -> tuple[bytes, int]:
-    """Packed address and prefix length of `10.2.0.0/24`; without a length it is a single host.
-
-    Host bits stay: the kernel refuses them in routes and wants them in addresses. Raises KernelError (EINVAL).
-    """
+    """Packed address and prefix length of `10.2.0.0/24`; without a length it is a single host. Host bits stay: the kernel
+    refuses them in routes and wants them in addresses. Raises KernelError (EINVAL)."""
     host, slash, length = value.partition("/")
     packed = pack_address(host)
     if not slash:

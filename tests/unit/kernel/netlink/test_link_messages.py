@@ -253,7 +253,7 @@ def test_a_link_is_enslaved_and_set_up_in_one_request() -> None:
 
 @pytest.mark.parametrize(("dormant", "number"), [(True, 5), (False, 6)])
 def test_the_operational_state_is_set_and_read(dormant: bool, number: int) -> None:
-    request = rt.link_set(7, dormant=dormant)
+    request = rt.link_state(7, dormant)
     message = theirs(ifinfmsg, request)
     assert (message["index"], message["flags"], message["change"]) == (7, 0, 0)
     assert wire.attributes(request.payload, 16) == {16: bytes([number])}
