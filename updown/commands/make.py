@@ -5,7 +5,6 @@ Each is held by a claim of its own (standing.py), so that it stays however many 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import reduce
 
@@ -22,7 +21,7 @@ from updown.model.claims import MADE, NO_SA, Change, Claim, SaInfo
 from updown.model.errors import Refused, UpdownError
 from updown.model.objects import family, placed
 from updown.model.operations import Report
-from updown.model.record import NamedTuple
+from updown.model.record import NamedTuple, dumps
 from updown.model.resources import DeletionRule
 from updown.output.lines import folded
 from updown.output.report import plan_lines, print_answer, report_fields
@@ -157,7 +156,7 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     ]
     wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
     remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
-    key = json.dumps([MADE, name])
+    key = dumps([MADE, name])
     about = NO_SA._replace(daemon=MAKE)
     return Claim(
         key, MADE, MAKER, key, key, placed(name, settings.netns), row, since=now, resources=wants, about=about

@@ -6,7 +6,6 @@ What is done is one transaction of the kernel's. What is there is read as JSON. 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import select
 
@@ -14,7 +13,7 @@ from updown.concerns import mss
 from updown.kernel import namespace
 from updown.model.errors import KernelError
 from updown.model.objects import netns_of, placed
-from updown.model.record import NamedTuple
+from updown.model.record import NamedTuple, loads
 from updown.model.resources import Clamp
 from updown.model.values import escaped
 
@@ -76,7 +75,7 @@ def clamped_devices(netns: str = "") -> list[str]:
 def objects(out: bytes) -> list[Object]:
     """What nft listed; nothing where it is not what we know."""
     try:
-        found = json.loads(out)["nftables"]
+        found = loads(out.decode("utf-8", "replace").strip())["nftables"]
     except (ValueError, KeyError, TypeError):
         return []
     return [thing for thing in found if isinstance(thing, dict)] if isinstance(found, list) else []

@@ -5,10 +5,8 @@ Facts of the ledger, each found by one look into an index, however many claims t
 
 from __future__ import annotations
 
-import json
-
 from updown.ledger.store import Ledger
-from updown.model.record import NamedTuple
+from updown.model.record import NamedTuple, loads
 
 MISSES = 3
 """Probes in a row that the far end has to miss before routes leave the device."""
@@ -39,7 +37,7 @@ def devices_with_sa(ledger: Ledger) -> dict[str, str]:
         "SELECT first.device, claim.connection FROM claim JOIN"
         " (SELECT device, min(claim) AS claim FROM carries GROUP BY device) AS first ON first.claim = claim.ordering"
     )
-    return {device: json.loads(connection) for device, connection in rows}
+    return {device: loads(connection) for device, connection in rows}
 
 
 def receiving_devices(ledger: Ledger) -> dict[str, tuple[str, ...]]:

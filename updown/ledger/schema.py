@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from updown.concerns.catalogue import load
 from updown.model.claims import STRONGSWAN, Claim, SaInfo, pair_of, place_of
+from updown.model.record import loads
 from updown.model.resources import DeletionRule, Device, load_sum
 
 TYPE_CHECKING = False
@@ -62,7 +61,7 @@ CREATE INDEX claim_place ON claim (tunnel, device);
 
 def about_in(stored: str) -> SaInfo:
     """What a daemon told, from its column; raises ValueError or TypeError for what we did not write."""
-    fields = json.loads(stored)
+    fields = loads(stored)
     about = SaInfo(*fields)
     if len(fields) != len(about):
         raise ValueError("a claim has other facts")
@@ -75,7 +74,7 @@ def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
         return None
     links = [want.link for want in claim.resources if isinstance(want, Device) and want.link.local]
     ends = f"{links[0].local} {links[0].remote}" if links else ""
-    child = json.loads(claim.key)[1]
+    child = loads(claim.key)[1]
     return order, child, claim.about.unique_id, pair_of(claim.about), place_of(claim.about), claim.tunnel, ends
 
 
@@ -85,13 +84,13 @@ def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
         order=row[0],
         key=row[1],
         kind=row[2],
-        connection=json.loads(row[3]),
+        connection=loads(row[3]),
         tunnel=row[4],
         group=row[5],
         device=row[6],
-        deletion=DeletionRule(*json.loads(row[7])),
+        deletion=DeletionRule(*loads(row[7])),
         routed=bool(row[8]),
         since=row[9],
         about=about_in(row[10]),
-        resources=tuple(load(json.loads(value)) for value in wants),
+        resources=tuple(load(loads(value)) for value in wants),
     )

@@ -8,7 +8,6 @@ and routes go with.
 from __future__ import annotations
 
 import _sqlite3 as sqlite3
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from types import TracebackType
 from updown.concerns.catalogue import dump, key_of, load
 from updown.ledger.schema import child_row, claim_in
 from updown.model.claims import SA, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
+from updown.model.record import dumps, loads
 from updown.model.resources import DeletionRule, Device, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
@@ -161,7 +161,7 @@ class Ledger:
         place comes another, by their order."""
         others = f"AND ordering NOT IN ({', '.join('?' * len(but))})"
         first = f"SELECT ordering FROM claim WHERE connection = ? AND device = ? {others} ORDER BY ordering LIMIT 1"
-        found = self.claims(f"ordering = ({first})", json.dumps(connection), device, *but)
+        found = self.claims(f"ordering = ({first})", dumps(connection), device, *but)
         return next((claim.deletion for claim in found), None)
 
     def least_mtus(self, device: str) -> tuple[int, int]:
@@ -204,9 +204,7 @@ class Ledger:
         """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
         rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
         try:
-            return {
-                name: FormerHolder(json.loads(connection), load(json.loads(value))) for name, connection, value in rows
-            }
+            return {name: FormerHolder(loads(connection), load(loads(value))) for name, connection, value in rows}
         except (ValueError, TypeError) as error:
             raise LedgerError(f"malformed note of an event: {error}") from None
 
@@ -247,13 +245,13 @@ class Ledger:
         self.seen.clear()
         fields = (
             claim.kind,
-            json.dumps(claim.connection),
+            dumps(claim.connection),
             claim.tunnel,
             claim.group,
             claim.device,
-            json.dumps(claim.deletion),
+            dumps(claim.deletion),
         )
-        rest = (int(claim.routed), claim.since, json.dumps(claim.about))
+        rest = (int(claim.routed), claim.since, dumps(claim.about))
         self.base.execute(
             "INSERT INTO claim (ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about)"
             " VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET kind = excluded.kind,"
@@ -264,7 +262,7 @@ class Ledger:
         (order,) = self.base.execute("SELECT ordering FROM claim WHERE key = ?", (claim.key,)).fetchone()
         self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
         rows = [
-            (order, key_of(want), device_of(want), position, json.dumps(dump(want)))
+            (order, key_of(want), device_of(want), position, dumps(dump(want)))
             for position, want in enumerate(claim.resources)
         ]
         self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
@@ -295,7 +293,7 @@ class Ledger:
 
     def start(self, wants: Iterable[FormerHolder]) -> None:
         """What these ask for is being worked on."""
-        rows = [(key_of(want), json.dumps(connection), json.dumps(dump(want))) for connection, want in wants]
+        rows = [(key_of(want), dumps(connection), dumps(dump(want))) for connection, want in wants]
         self.base.executemany("INSERT OR REPLACE INTO unfinished VALUES (?, ?, ?)", rows)
 
     def finish(self, names: Iterable[str]) -> None:

@@ -6,12 +6,11 @@ The rules are design's section 6; docs/claims.md gives the reason for each varia
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from updown.model.context import Context
 from updown.model.objects import family
-from updown.model.record import NamedTuple
+from updown.model.record import NamedTuple, dumps
 from updown.model.resources import DeletionRule, Device, MtuSum, Resource, Resources
 from updown.model.values import Mark, network
 
@@ -243,12 +242,12 @@ def with_ends(was: SaInfo, me: str, peer: str) -> SaInfo:
 
 def pair_of(was: SaInfo) -> str:
     """Both selectors."""
-    return json.dumps([was.my_client, was.peer_client])
+    return dumps([was.my_client, was.peer_client])
 
 
 def place_of(was: SaInfo) -> str:
     """Both selectors, with the end's name for one that moves with its end."""
     mine, theirs = host_part(was.my_client, was.me), host_part(was.peer_client, was.peer)
-    return json.dumps(
+    return dumps(
         [was.my_client if mine is None else ["me", mine], was.peer_client if theirs is None else ["peer", theirs]]
     )

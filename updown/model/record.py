@@ -91,12 +91,12 @@ def dumps(value: Any) -> str:
 
 
 def loads(text: str) -> Any:
-    """The value of a JSON text that `dumps` made. Raises ValueError for anything else."""
+    """The value of a JSON text without white space around it. Raises ValueError for anything else."""
     rules: Any = _Rules
     try:
         value, end = make_scanner(rules)(text, 0)
     except (StopIteration, SystemError):  # the latter where it looks for json.decoder's error, which is not imported
         end = -1
     if end != len(text):
-        raise ValueError("no JSON of ours")
+        raise ValueError("no JSON")
     return value

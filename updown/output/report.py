@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from updown.concerns.catalogue import concern_of, key_of
@@ -10,6 +9,7 @@ from updown.concerns.mtu import sum_text
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
+from updown.model.record import dumps
 from updown.model.resources import Device, Mtu
 from updown.output.iproute2 import command, wrapped
 from updown.output.lines import WIDTH, folded, prefix
@@ -50,7 +50,7 @@ def report_fields(report: Report) -> dict[str, Any]:
 
 def print_answer(as_json: bool, fields: Mapping[str, Any], lines: Sequence[str]) -> None:
     """What a sub-command prints: one line of JSON for programs, or lines for people."""
-    for line in [json.dumps(fields)] if as_json else lines:
+    for line in [dumps(fields)] if as_json else lines:
         print(line)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 
 from updown.commands.reconcile.renewed import device_in
 from updown.daemons.answer import ABSENT, ChildSa, DaemonAnswer
 from updown.model.claims import SA, STRONGSWAN, TRAP, Claim, with_ends
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID, Database, IpsecIndex, policies_of, reqids_of
-from updown.model.record import NamedTuple
+from updown.model.record import NamedTuple, dumps
 
 
 class Evidence(NamedTuple):
@@ -21,7 +20,7 @@ class Evidence(NamedTuple):
 
 def is_permanent(claim: Claim) -> bool:
     """Whether the connection is one tunnel, and no template's instance."""
-    return claim.tunnel == json.dumps([claim.connection])
+    return claim.tunnel == dumps([claim.connection])
 
 
 def match_children(
@@ -151,7 +150,7 @@ def same_peer(group: str, child: ChildSa) -> bool:
 
 def hosts_of(child: ChildSa) -> str:
     """The group of a child's claims."""
-    return json.dumps([STRONGSWAN, *child.ids])
+    return dumps([STRONGSWAN, *child.ids])
 
 
 def match_unique_ids(claims: Sequence[Claim], children: dict[int, ChildSa]) -> dict[str, ChildSa]:

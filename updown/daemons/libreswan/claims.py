@@ -5,8 +5,6 @@ The rules are those of docs/deletion.md; docs/claims.md gives the reason for eac
 
 from __future__ import annotations
 
-import json
-
 from updown.model.claims import (
     REVIVE,
     SA,
@@ -24,14 +22,15 @@ from updown.model.claims import (
     with_ends,
 )
 from updown.model.context import Context
+from updown.model.record import dumps
 
 
 def tunnel_of(context: Context) -> str:
     """A permanent connection is one tunnel, whatever its reqid, which a restarted daemon counts anew. Instances of one template
     share the name but not an automatic reqid; a configured one they share, so that there the peer tells them apart."""
     if not context.instance:
-        return json.dumps([context.connection])
-    return json.dumps([context.connection, context.reqid if context.reqid_automatic else context.peer])
+        return dumps([context.connection])
+    return dumps([context.connection, context.reqid if context.reqid_automatic else context.peer])
 
 
 def key_of(context: Context, kind: str) -> str:
@@ -39,7 +38,7 @@ def key_of(context: Context, kind: str) -> str:
     ports. `sa` and `revive` are one claim in two states; `trap` is another: it outlives them. Not in it: ME, marks."""
     reqid = (context.reqid if context.reqid_automatic else context.peer) if context.instance else 0
     mine, theirs = context.my_client, context.peer_client
-    return json.dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
+    return dumps([TRAP if kind == TRAP else SA, context.connection, reqid, mine.text, theirs.text])
 
 
 def group_of(context: Context) -> str:
@@ -47,7 +46,7 @@ def group_of(context: Context) -> str:
     trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner). The local
     address is not in here: see `in_group`."""
     marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
-    return json.dumps([context.peer_client.text, *marks, context.daemon_device or ""])
+    return dumps([context.peer_client.text, *marks, context.daemon_device or ""])
 
 
 def in_group(context: Context, claim: Claim, devices: set[str]) -> bool:

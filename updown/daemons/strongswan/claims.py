@@ -7,7 +7,6 @@ docs/claims.md has the reason for each variable, and the recordings that show it
 from __future__ import annotations
 
 import ipaddress
-import json
 
 from updown.model.claims import (
     SA,
@@ -26,6 +25,7 @@ from updown.model.claims import (
     same_key,
 )
 from updown.model.context import Context
+from updown.model.record import dumps, loads
 from updown.model.values import network
 
 
@@ -33,29 +33,29 @@ def child_of(context: Context) -> str:
     """What stays the same of a child SA from its `up` to its `down`, beside the selectors: its name, both identities, marks and
     if_ids. The UNIQUEID changes when the IKE SA is rekeyed, PEER and ME when an end moves."""
     marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
-    return json.dumps([tunnel_of(context), *marks, context.if_id_in, context.if_id_out])
+    return dumps([tunnel_of(context), *marks, context.if_id_in, context.if_id_out])
 
 
 def tunnel_of(context: Context) -> str:
     """The child's name between these two hosts. Marks and if_ids are no part: with %unique a new SA has others, and takes
     over the device that its predecessor has."""
-    return json.dumps([STRONGSWAN, context.connection, context.my_id, context.peer_id])
+    return dumps([STRONGSWAN, context.connection, context.my_id, context.peer_id])
 
 
 def group_of(context: Context) -> str:
     """The two hosts, by the identities that IKE has verified: where their addresses differ from claim to claim, they moved."""
-    return json.dumps([STRONGSWAN, context.my_id, context.peer_id])
+    return dumps([STRONGSWAN, context.my_id, context.peer_id])
 
 
 def key_of(context: Context) -> str:
     """One claim for each child, IKE SA and pair of selectors with protocols and ports."""
-    return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
+    return dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
 def sa_id(context: Context) -> str:
     """What the end of this SA is remembered by, so that a `down` that comes again is known: the child, the pair of selectors,
     and the IKE SA's number, written so that texts are in the order of the numbers."""
-    pair = json.dumps([child_of(context), context.my_client.text, context.peer_client.text])
+    pair = dumps([child_of(context), context.my_client.text, context.peer_client.text])
     return f"{pair} {context.unique_id:010}"
 
 
@@ -103,7 +103,7 @@ def claim_to_end(context: Context, held: CandidateClaims) -> Claim | None:
     same child. Where charon lost track of the child it is a `down` too many, as up to 6.0.4 may come, and ends nothing; nor
     does a `down` that comes again, or of an SA whose `up` was refused: charon heeds no status, and has it all the same."""
     child = child_of(context)
-    childs = [claim for claim in held.tunnel if json.loads(claim.key)[1] == child]
+    childs = [claim for claim in held.tunnel if loads(claim.key)[1] == child]
     same = by_selectors(context, childs)
     own = [claim for claim in same if claim.about.unique_id == context.unique_id]
     if own:
@@ -151,11 +151,11 @@ def superseded(_context: Context, _held: CandidateClaims) -> tuple[Claim, ...]:
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     """Claims for the other pairs of selectors of the same IKE SA and child, each with its own facts."""
     now = claim.about.unique_id
-    mine = json.loads(claim.key)[1]
+    mine = loads(claim.key)[1]
     return tuple(
         other
         for other in held.tunnel
-        if other.key != claim.key and other.about.unique_id == now and json.loads(other.key)[1] == mine
+        if other.key != claim.key and other.about.unique_id == now and loads(other.key)[1] == mine
     )
 
 
