@@ -10,23 +10,7 @@ from typing import Callable, NamedTuple
 import pytest
 
 from tests import TOP
-
-FLOORS = {
-    "hook": "one call: environment -> exit status; errors become lines here",
-    "commands": "what people type, one module or folder a command",
-    "serve": "an event under the lock, with what waits in the spool",
-    "event": "what an event does to the claims, and what a claim asks for",
-    "transaction": "claims written, looked at, planned, applied, finished",
-    "output": "lines, reports and operations as iproute2 commands",
-    "plan": "what there should be against what there is: operations in their order",
-    "kernel": "the only effects on the kernel, and the only pyroute2",
-    "ledger": "claims on disk, the lock, the spool, the clock",
-    "concerns": "one pure module for each thing a tunnel needs",
-    "daemons": "what each daemon says: its variables, its rules of claims, its own answers",
-    "settings": "the administrator's file",
-    "model": "the nouns: records, values, errors",
-}
-"""From top to bottom; a room imports its own modules and those of lower rooms. docs/architecture.md shows the same table."""
+from tests.kit.structure import FLOORS
 
 ENTRIES_AT_THE_TOP, ENTRIES_BELOW = 13, 10
 LINES_OF_A_MODULE = 300

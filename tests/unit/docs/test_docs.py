@@ -8,6 +8,7 @@ import pytest
 from tests import TOP
 from tests.kit.grammar_libreswan import Libreswan
 from tests.kit.grammar_strongswan import StrongSwan
+from tests.kit.structure import FLOORS
 
 PAGES = sorted([TOP / "README.md", *TOP.glob("docs/*.md"), *TOP.glob("contrib/*/README.md")])
 RECORDINGS = {
@@ -93,3 +94,18 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in link]
     missing = [link for link in links if link and not (page.parent / link).exists()]
     assert missing == []
+
+
+def test_the_rooms_that_the_page_shows_are_those_that_the_imports_are_held_against() -> None:
+    lines = (TOP / "docs/architecture.md").read_text().partition("## Rooms")[2].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
+    shown = dict(cells[1 : len(FLOORS) + 1])
+    assert list(shown.items()) == list(FLOORS.items())
+
+
+def test_every_place_that_the_page_names_is_there() -> None:
+    text = (TOP / "docs/architecture.md").read_text()
+    named = set(re.findall(r"\b((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)\b", text))
+    known = {str(path.relative_to(TOP)) for path in TOP.rglob("*.py")}
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in known)] == []
