@@ -1,4 +1,4 @@
-"""The house as it is drawn: rooms on floors. docs/architecture.md shows it, tests/unit/test_structure.py holds the imports against it."""
+"""The house as it is drawn: rooms on floors. docs/architecture.md shows it, tests/unit/test_structure.py holds it."""
 
 FLOORS = {
     "hook": "one call: environment -> exit status; errors become lines here",

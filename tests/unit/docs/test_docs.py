@@ -108,4 +108,4 @@ def test_every_place_that_the_page_names_is_there() -> None:
     named = set(re.findall(r"\b((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)\b", text))
     known = {str(path.relative_to(TOP)) for path in TOP.rglob("*.py")}
     assert len(named) > 30
-    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in known)] == []
+    assert [name for name in sorted(named) if not any(f"/{path}".endswith(f"/{name}") for path in known)] == []
