@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import lru_cache, partial
 
 from updown import daemons
-from updown.concerns import device, mtu
+from updown.concerns import mtu
 from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again
-from updown.concerns.device import DeviceRequest
+from updown.concerns.device_request import DeviceRequest, deletion_rule, request_device
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
@@ -32,9 +32,9 @@ REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 
 
 class Event(NamedTuple):
-    """What is decided upon: what was told, the daemon's rules, the settings, what the ledger has of the tunnel; and questions that
-    are asked once it is known of what. `rule_on`: the row in which a connection's claims on a device stand; `mtu_sum`: that of
-    the SA, or what of it cannot be counted."""
+    """What is decided upon: what was told, the daemon's rules, the settings, what the ledger has of the tunnel; and questions
+    for when it is known of what. `rule_on`: the row in which a connection's claims on a device stand; `mtu_sum`: that of the
+    SA, or what of it cannot be counted."""
 
     context: Context
     rules: claims.Rules
@@ -136,7 +136,7 @@ def make(event: Event) -> Decision:
     """The claim of a verb that makes, with everything it asks for, and the others of its tunnel as the settings are now."""
     context, rules, held = event.context, event.rules, event.held
     sa = claims.sa_info(context)
-    found = device.request_device(sa, partial(resolve, event.lines, context.connection))
+    found = request_device(sa, partial(resolve, event.lines, context.connection))
     if found.name is None:
         return Decision(Change(), (found.reason,))
     settings = resolve(event.lines, context.connection, found.name)
@@ -145,7 +145,7 @@ def make(event: Event) -> Decision:
     row = (
         claims.rule_of(held)
         or event.rule_on(context.connection, placed(found.name, settings.netns), dead)
-        or device.deletion_rule(context, settings)
+        or deletion_rule(context, settings)
     )
     total, unknown = event.mtu_sum(context, found, settings)
     sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))

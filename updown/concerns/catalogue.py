@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from updown.concerns import addresses, device, mss, mtu, peer_routes, routes, rules, sysctls
-from updown.concerns.device import DeviceRequest
+from updown.concerns import addresses, device, device_request, mss, mtu, peer_routes, routes, rules, sysctls
+from updown.concerns.device_request import DeviceRequest, keep_name, request_device
 from updown.model.claims import Claim, SaInfo, first_device
 from updown.model.concern import Concern
 from updown.model.errors import Refused
@@ -96,7 +96,7 @@ def resources_of(
 ) -> tuple[Resources, tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; and remarks."""
     name = placed(found.name or "", settings.netns)
-    devices = device.wants(sa, settings, found, row)
+    devices = device_request.wants(sa, settings, found, row)
     sizes = mtu.wants(sa, settings, devices, row.any_remote)
     settings = settings._replace(mtu=mtu.route_mtu(sa, settings))
     wants: list[Resource] = [*devices, *sizes, *mss.wants(settings, devices)]
@@ -119,7 +119,7 @@ def derive(
 ) -> Derivation:
     """What a claim asks for by its facts, the device `found` and its settings; `lines` where it keeps another. Raises Refused
     or KernelError for settings that do not fit."""
-    kept = device.keep_name(found, claim.about, settings, claim.deletion, between)
+    kept = keep_name(found, claim.about, settings, claim.deletion, between)
     if kept != found:
         found, settings = kept, resolve(lines, claim.connection, kept.name or "")
     if found.by_daemon:
@@ -132,7 +132,7 @@ def derive(
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:
     """A claim with what it asks for by its facts and the settings as they are now; strongSwan's VTI keeps its name. Raises
     Refused or KernelError for settings that do not fit."""
-    found = device.request_device(claim.about, partial(resolve, lines, claim.connection))
+    found = request_device(claim.about, partial(resolve, lines, claim.connection))
     if found.name is None:
         raise Refused(found.reason)
     settings = resolve(lines, claim.connection, found.name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from updown.concerns.device import DeviceRequest
+from updown.concerns.device_request import DeviceRequest
 from updown.concerns.mtu import AH, ESP, TRANSPORT, tunnel_mtu
 from updown.kernel import sysctl
 from updown.kernel.netlink.rtnetlink import Netlink

@@ -7,7 +7,7 @@ from tests.kit.machine import WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.kit.outgoing_sa import CBC, GCM, Sas
 from updown import daemons
 from updown.concerns.catalogue import dump, key_of, load
-from updown.concerns.device import DeviceRequest
+from updown.concerns.device_request import DeviceRequest
 from updown.concerns.mtu import tunnel_mtu
 from updown.kernel import path_mtu as sa_room
 from updown.model.errors import KernelError
