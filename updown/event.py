@@ -7,8 +7,9 @@ from contextlib import suppress
 from functools import lru_cache, partial
 
 from updown import daemons
-from updown.concerns import device, mtu
+from updown.concerns import mtu
 from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again
+from updown.concerns.device_request import DeviceRequest, deletion_rule, request_device
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
@@ -19,9 +20,10 @@ from updown.model.errors import Conflict, KernelError, Refused, UpdownError
 from updown.model.objects import placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule
+from updown.model.resources import DeletionRule, MtuSum
 from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
+from updown.settings.keys import Settings
 from updown.transaction import Request, converge, finish_pending
 
 __all__ = ["Report", "run"]
@@ -29,12 +31,20 @@ __all__ = ["Report", "run"]
 REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 
 
-class Queries(NamedTuple):
-    """What is asked for only once it is known which; `rule_on`: the row in which a connection's claims on a device stand."""
+class Event(NamedTuple):
+    """What is decided upon: what was told, the daemon's rules, the settings, what the ledger has of the tunnel; and questions
+    for when it is known of what. `rule_on`: the row in which a connection's claims on a device stand; `mtu_sum`: that of the
+    SA, or what of it cannot be counted."""
 
+    context: Context
+    rules: claims.Rules
+    lines: tuple[Line, ...]
+    held: claims.CandidateClaims
+    now: int
     vrf_table: VrfTable
-    rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
     vti_between: VtiBetween
+    rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
+    mtu_sum: Callable[[Context, DeviceRequest, Settings], tuple[MtuSum | None, str]]
 
 
 class Decision(NamedTuple):
@@ -47,24 +57,18 @@ class Decision(NamedTuple):
 
 def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """One event against an open ledger. Raises Conflict, Refused or KernelError; ledger and kernel are then as before."""
-    rules = daemons.rules_of(context)
     try:
-        return apply_event(context, rules, lines, ledger, netlink, now, dry)
+        return apply_event(context, lines, ledger, netlink, now, dry)
     except (UpdownError, LedgerError):
         remember_refused(ledger, context, now)
         raise
 
 
 def apply_event(
-    context: Context,
-    rules: claims.Rules,
-    lines: tuple[Line, ...],
-    ledger: Ledger,
-    netlink: Netlink,
-    now: int,
-    dry: bool,
+    context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool
 ) -> Report:
     """The event, as far as it gets."""
+    rules = daemons.rules_of(context)
     ended = rules.sa_of(context)
     served = ledger.was_ended(ended, now)
     if context.verb.joined and served:
@@ -72,9 +76,11 @@ def apply_event(
     sought = rules.sought(context)
     refused = rules.refused(context)
     held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.was_ended(refused, now)))
-    facts = path_mtu.gather(context, lines, netlink)
-    look_ups = Queries(lru_cache(netlink.vrf_table), ledger.rule_on, partial(ledger.vti_between, sought.tunnel))
-    change, remarks, warnings = decide(context, rules, lines, held, now, look_ups, facts)
+    between, mtu_sum = partial(ledger.vti_between, sought.tunnel), partial(path_mtu.mtu_sum, netlink)
+    vrf_table = lru_cache(netlink.vrf_table)
+    change, remarks, warnings = decide(
+        Event(context, rules, lines, held, now, vrf_table, between, ledger.rule_on, mtu_sum)
+    )
     mended = finish_pending(ledger, netlink, dry)
 
     def note(ledger: Ledger) -> None:
@@ -115,68 +121,45 @@ def forget_ended(ledger: Ledger, ended: str) -> None:
         ledger.forget_ended(ended, ended)
 
 
-def decide(
-    context: Context,
-    rules: claims.Rules,
-    lines: tuple[Line, ...],
-    held: claims.CandidateClaims,
-    now: int,
-    look_ups: Queries,
-    facts: mtu.MtuFacts | None,
-) -> Decision:
+def decide(event: Event) -> Decision:
     """What this verb does to the claims."""
-    if not context.verb.steps:
+    verb, rules = event.context.verb, event.rules
+    if verb.makes:
+        return make(event)
+    if not verb.steps:
         return Decision(Change())
-    if context.verb.makes:
-        return make(context, rules, lines, held, now, look_ups, facts)
-    if "unroute" in context.verb.steps:
-        return Decision(rules.unroute(context, held))
-    return Decision(rules.down(context, held))
+    end = rules.unroute if "unroute" in verb.steps else rules.down
+    return Decision(end(event.context, event.held))
 
 
-def make(
-    context: Context,
-    rules: claims.Rules,
-    lines: tuple[Line, ...],
-    held: claims.CandidateClaims,
-    now: int,
-    look_ups: Queries,
-    facts: mtu.MtuFacts | None,
-) -> Decision:
+def make(event: Event) -> Decision:
     """The claim of a verb that makes, with everything it asks for, and the others of its tunnel as the settings are now."""
+    context, rules, held = event.context, event.rules, event.held
     sa = claims.sa_info(context)
-    found = device.request_device(sa, partial(resolve, lines, context.connection))
+    found = request_device(sa, partial(resolve, event.lines, context.connection))
     if found.name is None:
         return Decision(Change(), (found.reason,))
-    settings = resolve(lines, context.connection, found.name)
+    settings = resolve(event.lines, context.connection, found.name)
     before = rules.renewed(context, held)
     dead = [claim.order for claim in rules.replaced(context, held)]
     row = (
         claims.rule_of(held)
-        or look_ups.rule_on(context.connection, placed(found.name, settings.netns), dead)
-        or device.deletion_rule(context, settings)
+        or event.rule_on(context.connection, placed(found.name, settings.netns), dead)
+        or deletion_rule(context, settings)
     )
-    total, unknown = mtu.compute(facts)
+    total, unknown = event.mtu_sum(context, found, settings)
     sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
     routed = claims.holds_routes(context, before)
-    derived = derive(sa, found, settings, row, routed, lines, look_ups.vrf_table, look_ups.vti_between)
-    name = claims.first_device(derived.resources)
-    asked = Claim("", "", context.connection, "", "", name, row, routed, now, derived.resources, sa)
-    change = rules.make(context, held, asked)
-    put = (*change.put, *derive_siblings(change, before, rules, held, lines, look_ups))
-    counted = "up" in context.verb.steps and derived.settings.mtu == AUTO  # before, there may be no SA
-    said = mtu.warnings(sa, derived.settings, name, unknown) if counted else ()
-    return Decision(change._replace(put=put), derived.remarks, said)
+    claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, about=sa)
+    claim, remarks, settings = derive(claim, found, settings, event.lines, event.vrf_table, event.vti_between)
+    change = rules.make(context, held, claim)
+    put = (*change.put, *derive_siblings(event, change, before))
+    counted = "up" in context.verb.steps and settings.mtu == AUTO  # before, there may be no SA
+    said = mtu.warnings(sa, settings, claim.device, unknown) if counted else ()
+    return Decision(change._replace(put=put), remarks, said)
 
 
-def derive_siblings(
-    change: Change,
-    before: Claim | None,
-    rules: claims.Rules,
-    held: claims.CandidateClaims,
-    lines: tuple[Line, ...],
-    look_ups: Queries,
-) -> tuple[Claim, ...]:
+def derive_siblings(event: Event, change: Change, before: Claim | None) -> tuple[Claim, ...]:
     """The other claims of the tunnel that ask for something else now; one that the settings do not fit stays as it is. A call
     that changes nothing of its own claim changes nothing of theirs."""
     (new,) = change.put
@@ -184,7 +167,7 @@ def derive_siblings(
         return ()
     ended = {claim.key for claim in change.end}
     found: list[Claim] = []
-    for claim in rules.siblings(new, held):
+    for claim in event.rules.siblings(new, event.held):
         with suppress(Refused, KernelError):
-            found += [] if claim.key in ended else [derive_again(claim, lines, look_ups.vrf_table)]
-    return tuple(claim for claim in found if claim not in held.tunnel)
+            found += [] if claim.key in ended else [derive_again(claim, event.lines, event.vrf_table)]
+    return tuple(claim for claim in found if claim not in event.held.tunnel)

@@ -48,7 +48,7 @@ from typing import Any, NamedTuple
 from updown.concerns import mtu, sysctls
 from updown.concerns.addresses import as_address, same_subnet
 from updown.concerns.catalogue import key_of
-from updown.concerns.device import deletion_rule
+from updown.concerns.device_request import deletion_rule
 from updown.concerns.routes import HALVES, IPV6_DEFAULT_METRIC
 from updown.model.claims import NO_SA, SA, Claim, FormerHolder, Holder
 from updown.model.context import Context, Selector, Verb
@@ -467,7 +467,7 @@ def link(name: str, words: list[str], known: Link | None = None) -> Link:
 
 
 def device(asked: Link, notes: list[str]) -> Device:
-    """A device asked for; whether it goes with its last claim is as concerns/device.py reads it from what `notes` say."""
+    """A device asked for; whether it goes with its last claim is as concerns/device_request.py reads it from what `notes` say."""
     own, follow = "the daemon's own" in notes, "follow" in notes
     said = dict(note.split(" = ") for note in notes if " = " in note)
     unknown = set(notes) - {"shared", "instance", "wished up", "follow", "the daemon's own"}

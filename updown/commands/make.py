@@ -10,8 +10,7 @@ from functools import reduce
 
 from updown.commands.arguments import Arguments
 from updown.concerns import catalogue
-from updown.concerns.device import DeviceRequest
-from updown.concerns.endpoints import ANYWHERE, configured_remote
+from updown.concerns.device_request import ANYWHERE, DeviceRequest, configured_remote
 from updown.daemons.terms import MAKE
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from updown.concerns import addresses, device, mss, mtu, peer_routes, routes, rules, sysctls
+from updown.concerns import addresses, device, device_request, mss, mtu, peer_routes, routes, rules, sysctls
+from updown.concerns.device_request import DeviceRequest, keep_name, request_device
 from updown.model.claims import Claim, SaInfo, first_device
 from updown.model.concern import Concern
 from updown.model.errors import Refused
@@ -46,11 +47,11 @@ VtiBetween = Callable[[str, str], str]
 
 
 class Derivation(NamedTuple):
-    """What a tunnel asks for, by which settings, and remarks."""
+    """A claim with what it asks for and the device it is on, remarks, and the settings that say so."""
 
-    settings: Settings
-    resources: Resources
+    claim: Claim
     remarks: tuple[str, ...]
+    settings: Settings
 
 
 def key_of(asked: Resource) -> str:
@@ -91,14 +92,14 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
 
 
 def resources_of(
-    sa: SaInfo, settings: Settings, found: device.DeviceRequest, row: DeletionRule, routed: bool
+    sa: SaInfo, settings: Settings, found: DeviceRequest, row: DeletionRule, routed: bool
 ) -> tuple[Resources, tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; and remarks."""
     name = placed(found.name or "", settings.netns)
-    devices = device.wants(sa, settings, found, row)
+    devices = device_request.wants(sa, settings, found, row)
     sizes = mtu.wants(sa, settings, devices, row.any_remote)
-    settings = settings._replace(mtu=sizes.routes)
-    wants: list[Resource] = [*devices, *sizes.resources, *mss.wants(settings, devices)]
+    settings = settings._replace(mtu=mtu.route_mtu(sa, settings))
+    wants: list[Resource] = [*devices, *sizes, *mss.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
     own = addresses.wants(sa, settings, name)
@@ -109,33 +110,30 @@ def resources_of(
 
 
 def derive(
-    sa: SaInfo,
-    found: device.DeviceRequest,
+    claim: Claim,
+    found: DeviceRequest,
     settings: Settings,
-    row: DeletionRule,
-    routed: bool,
     lines: tuple[Line, ...],
     vrf_table: VrfTable,
     between: VtiBetween,
 ) -> Derivation:
-    """What a tunnel that asks for the device `found` asks for, by its settings; `lines` where it keeps another. Raises Refused
+    """What a claim asks for by its facts, the device `found` and its settings; `lines` where it keeps another. Raises Refused
     or KernelError for settings that do not fit."""
-    kept = device.keep_name(found, sa, settings, row, between)
+    kept = keep_name(found, claim.about, settings, claim.deletion, between)
     if kept != found:
-        found, settings = kept, resolve(lines, sa.connection, kept.name or "")
+        found, settings = kept, resolve(lines, claim.connection, kept.name or "")
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     settings = in_vrf(settings, vrf_table)
-    return Derivation(settings, *resources_of(sa, settings, found, row, routed))
+    wants, remarks = resources_of(claim.about, settings, found, claim.deletion, claim.routed)
+    return Derivation(claim._replace(resources=wants, device=first_device(wants)), remarks, settings)
 
 
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:
     """A claim with what it asks for by its facts and the settings as they are now; strongSwan's VTI keeps its name. Raises
     Refused or KernelError for settings that do not fit."""
-    found = device.request_device(claim.about, partial(resolve, lines, claim.connection))
+    found = request_device(claim.about, partial(resolve, lines, claim.connection))
     if found.name is None:
         raise Refused(found.reason)
     settings = resolve(lines, claim.connection, found.name)
-    rule, routed = claim.deletion, claim.routed
-    derived = derive(claim.about, found, settings, rule, routed, lines, vrf_table, lambda _local, _remote: claim.device)
-    return claim._replace(resources=derived.resources, device=first_device(derived.resources))
+    return derive(claim, found, settings, lines, vrf_table, lambda _local, _remote: claim.device).claim

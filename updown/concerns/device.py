@@ -1,22 +1,15 @@
-"""The tunnel device: which one a tunnel asks for, and what brings the kernel there."""
+"""The tunnel device: what makes one another, what brings the kernel there, and the commands that do it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from operator import attrgetter
 
-from updown.concerns.endpoints import check_key, ends_of, has_any_remote
-from updown.daemons.terms import words_of
-from updown.model.claims import STRONGSWAN, SaInfo
 from updown.model.concern import Concern, in_row, ip
-from updown.model.context import Context
-from updown.model.errors import Refused
-from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of, placed
+from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of
 from updown.model.operations import Difference, Operation, Reason
-from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Device
-from updown.model.values import device_name, escaped
-from updown.settings.keys import Settings
+from updown.model.resources import Device
+from updown.model.values import escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,144 +19,6 @@ EMPTY = "''"
 
 COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
 """What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
-
-
-class DeviceRequest(NamedTuple):
-    """The device a tunnel asks for, or None and the reason, in one line, why there is none."""
-
-    name: str | None
-    by_daemon: bool = False
-    reason: str = ""
-    kind: str = "vti"  # vti (over IPv6 a vti6) or xfrm
-    incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
-
-
-def request_device(sa: SaInfo, resolved: Callable[[str], Settings]) -> DeviceRequest:
-    """Whose word counts: VTI_IFACE, then the daemon's own device, then the settings; raises Refused for a bad name. `resolved`:
-    the connection's settings for a device, or for one without a name yet."""
-    name, settings = sa.interface, resolved("")
-    if not name and sa.daemon_device:
-        return DeviceRequest(sa.daemon_device, True)
-    if not name and settings.interface:
-        name = fill_template(settings.interface, sa)
-        if not name:
-            return DeviceRequest(
-                None, reason=f"no device: {settings.interface} needs a value this connection does not have"
-            )
-        settings = resolved(name)
-    if not name:
-        return DeviceRequest(None, reason=f"no device: {words_of(sa.daemon).no_name}")
-    if not sa.interface and kind_of(sa, settings) == "xfrm":
-        return request_xfrm(name, sa, settings)
-    if sa.mark_in is None or sa.mark_out is None:
-        return DeviceRequest(None, reason=f"no device: {name} needs marks as its keys; set {words_of(sa.daemon).marks}")
-    return DeviceRequest(name)
-
-
-def kind_of(sa: SaInfo, settings: Settings) -> str:
-    """What `kind` says; else marks make a VTI, and if_ids alone an XFRM interface."""
-    unmarked = sa.mark_in is None and sa.mark_out is None
-    return settings.kind or ("xfrm" if unmarked and (sa.if_id_in or sa.if_id_out) else "vti")
-
-
-def request_xfrm(name: str, sa: SaInfo, settings: Settings) -> DeviceRequest:
-    """The interface that packets leave by, and, as each has one if_id, another where they come in by a different one."""
-    leaving, coming, template = sa.if_id_out, sa.if_id_in, settings.interface or ""
-    if not leaving:
-        return DeviceRequest(None, reason=f"no device: {name} needs an if_id; set if_id_out (and if_id_in)")
-    if settings.external and "{if_id" in template:
-        raise Refused(
-            f"interface = {template}: an external interface is one for all if_ids", "give it a name without {if_id}"
-        )
-    if coming in (0, leaving) or settings.external:
-        return DeviceRequest(name, kind="xfrm")
-    incoming = fill_template(template, sa._replace(if_id_out=coming)) or name
-    if incoming == name:
-        raise Refused(
-            f"interface = {template}: if_id_in {coming} and if_id_out {leaving} need two devices",
-            "put {if_id} into the name, and each gets its own; or give both the same if_id",
-        )
-    return DeviceRequest(name, kind="xfrm", incoming=incoming)
-
-
-def keep_name(
-    found: DeviceRequest, sa: SaInfo, settings: Settings, row: DeletionRule, between: Callable[[str, str], str]
-) -> DeviceRequest:
-    """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
-    %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `between`: that of the same tunnel."""
-    if sa.daemon != STRONGSWAN or found.kind != "vti":
-        return found
-    name = bare(between(*ends_of(sa, settings, row)))
-    return found._replace(name=name) if name else found
-
-
-def fill_template(template: str, sa: SaInfo) -> str | None:
-    """`template` with its placeholders replaced; None where one has no value."""
-    known = {
-        "mark": sa.mark_out,
-        "mark_out": sa.mark_out,
-        "mark_in": sa.mark_in,
-        "if_id": sa.if_id_out,
-        "if_id_out": sa.if_id_out,
-        "if_id_in": sa.if_id_in,
-        "connection": sa.connection.split("/")[0],  # NAME/1x2 is libreswan's name for one pair of NAME's subnets
-    }
-    name = template
-    for word, value in known.items():
-        if "{" + word + "}" in name:
-            if not value:
-                return None
-            name = name.replace("{" + word + "}", str(value))
-    try:
-        return device_name(name)
-    except ValueError as error:
-        raise Refused(f"interface = {template} gives {name!r}: {error}") from None
-
-
-def deletion_rule(context: Context, settings: Settings) -> DeletionRule:
-    """The row of the deletion table (docs/deletion.md) that a new claim stands in."""
-    shared = context.shared if context.shared is not None else settings.shared
-    instance = context.instance if settings.template is None else settings.template
-    # an instance that wishes to be up has a fixed gateway (narrowing, an address pool): it is a client, not a server's guest
-    guest = instance and (not context.initiates or settings.template is True)
-    stays = shared or guest
-    goes = {"rule": not stays, "last": True, "never": False}[settings.delete]
-    return DeletionRule(any_remote=has_any_remote(settings, stays), with_last=goes)
-
-
-def wants(sa: SaInfo, settings: Settings, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
-    """The device that `found` names, a VTI with both keys and both ends; the one that packets leave by comes first."""
-    if found.name is None:
-        return ()
-    if found.by_daemon:
-        link = Link(found.name, "xfrm", if_id=sa.if_id_out)
-        return (Device(link, shared=True, with_last=False, by_daemon=True),)
-    shared = sa.shared if sa.shared is not None else settings.shared
-    name = placed(found.name, settings.netns)
-    follow = settings.link == "follow"
-    if found.kind == "xfrm":
-        if not settings.external:
-            check_key(found.name, "if_id", settings.if_id, sa.if_id_out, words_of(sa.daemon).xfrm)
-        leaving = Link(name, "xfrm", if_id=sa.if_id_out, vrf=settings.vrf)
-        links = [leaving._replace(if_id=0, external=True) if settings.external else leaving]
-        if found.incoming:
-            coming = placed(found.incoming, settings.netns)
-            links.append(Link(coming, "xfrm", if_id=sa.if_id_in, vrf=settings.vrf))
-        return tuple(Device(link, shared=shared, with_last=row.with_last, follow=follow) for link in links)
-    assert sa.mark_in is not None and sa.mark_out is not None  # request_device() saw to it
-    local, remote = ends_of(sa, settings, row)
-    for key, said, mark in (("mark_in", settings.mark_in, sa.mark_in), ("mark_out", settings.mark_out, sa.mark_out)):
-        check_key(found.name, key, said, mark, words_of(sa.daemon).marks)
-    link = Link(
-        name=name,
-        kind="vti6" if sa.outer_family == 6 else "vti",
-        local=local,
-        remote=remote,
-        ikey=sa.mark_in,
-        okey=sa.mark_out,
-        vrf=settings.vrf,
-    )
-    return (Device(link, shared=shared, with_last=row.with_last, follow=follow),)
 
 
 def differences(want: Link, have: Link) -> tuple[Difference, ...]:

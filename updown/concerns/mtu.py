@@ -12,7 +12,6 @@ from updown.model.claims import SaInfo
 from updown.model.concern import Concern
 from updown.model.ipsec import Sa
 from updown.model.objects import family
-from updown.model.record import NamedTuple
 from updown.model.resources import Device, Mtu, MtuSum, Resource, load_sum
 from updown.model.values import AUTO
 from updown.settings.keys import Settings
@@ -50,15 +49,6 @@ CIPHERS: dict[str, tuple[int, int]] = {
     "rfc7539esp(chacha20,poly1305)": (1, 8),
 }
 """Block and IV, in bytes, of each cipher by the name the kernel gives it (net/xfrm/xfrm_algo.c)."""
-
-
-class MtuFacts(NamedTuple):
-    """What was found out for `mtu = auto`; `why` says, where there is no SA or no underlay, what is missing."""
-
-    sa: Sa | None = None
-    underlay: int = 0  # bytes
-    device: str = ""  # the physical one
-    why: str = ""
 
 
 def tunnel_mtu(sa: Sa, underlay: int, device: str = "underlay") -> MtuSum:
@@ -100,26 +90,25 @@ def sum_text(total: MtuSum) -> str:
     return f"{text} = {total.size}" + ("" if total.tunnel else " (not tunnel mode: a packet's own header stays)")
 
 
-class MtuDemand(NamedTuple):
-    """What one tunnel asks for: the MTU of its devices, and that of its routes."""
-
-    resources: tuple[Mtu, ...] = ()
-    routes: int = 0  # bytes; 0 is none
-
-
-def wants(sa: SaInfo, settings: Settings, devices: tuple[Device, ...], several: bool) -> MtuDemand:
+def wants(sa: SaInfo, settings: Settings, devices: tuple[Device, ...], several: bool) -> tuple[Mtu, ...]:
     """From a number, the daemon's mtu=, or the SA's sum. `several`: the device serves several peers, for which the mtu= of one
     says nothing."""
     names = [wanted.link.name for wanted in devices if not wanted.by_daemon]
     if settings.mtu != AUTO:
         of_daemon = 0 if several or any(wanted.link.kind == "xfrm" for wanted in devices) else sa.mtu
         fixed = settings.mtu or of_daemon
-        return MtuDemand(tuple(Mtu(name, fixed) for name in names if fixed), settings.mtu)
-    total = sa.mtu_sum
-    if total is None:
-        return MtuDemand()
-    six = has_ipv6(sa, settings)
-    return MtuDemand(tuple(Mtu(name, total.size, six, total) for name in names), route_mtu(total.size, sa.inner_family))
+        return tuple(Mtu(name, fixed) for name in names if fixed)
+    total, six = sa.mtu_sum, has_ipv6(sa, settings)
+    return tuple(Mtu(name, total.size, six, total) for name in names if total)
+
+
+def route_mtu(sa: SaInfo, settings: Settings) -> int:
+    """The MTU of a tunnel's routes, in bytes, by the family inside; 0 is none."""
+    if settings.mtu != AUTO:
+        return settings.mtu
+    if sa.mtu_sum is None:
+        return 0
+    return max(sa.mtu_sum.size, IPV6_LEAST) if sa.inner_family == 6 else sa.mtu_sum.size
 
 
 def has_ipv6(sa: SaInfo, settings: Settings) -> bool:
@@ -138,21 +127,6 @@ def warnings(sa: SaInfo, settings: Settings, device: str, why: str) -> tuple[str
         fit = f"{total.size} fit ({sum_text(total)})"
         said.append(f"{device}: {fit}; IPv6 needs {IPV6_LEAST}, so larger ones go in fragments")
     return tuple(said)
-
-
-def route_mtu(size: int, inner: int) -> int:
-    """The MTU of a tunnel's routes, by the family inside."""
-    return max(size, IPV6_LEAST) if inner == 6 else size
-
-
-def compute(facts: MtuFacts | None) -> tuple[MtuSum | None, str]:
-    """The sum, or what cannot be counted; neither where nothing was asked."""
-    if facts is None or facts.sa is None or facts.why:
-        return None, facts.why if facts else ""
-    try:
-        return tunnel_mtu(facts.sa, facts.underlay, facts.device), ""
-    except ValueError as error:
-        return None, str(error)
 
 
 def why(wants: Iterable[Resource], device: str, size: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.concerns.device import DeviceRequest
+from updown.concerns.device_request import DeviceRequest
 from updown.model.claims import SaInfo
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed

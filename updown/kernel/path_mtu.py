@@ -6,21 +6,20 @@ An event never reads all SAs. libreswan tells the SPI; for strongSwan the kernel
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 
-from updown.concerns import device
-from updown.concerns.mtu import AH, ESP, TRANSPORT, MtuFacts
+from updown.concerns.device_request import DeviceRequest
+from updown.concerns.mtu import AH, ESP, TRANSPORT, tunnel_mtu
 from updown.kernel import sysctl
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
-from updown.model.claims import sa_info
 from updown.model.context import Context
 from updown.model.errors import KernelError
 from updown.model.ipsec import State
 from updown.model.objects import family, placed
 from updown.model.record import NamedTuple
+from updown.model.resources import MtuSum
 from updown.model.values import AUTO
-from updown.settings.file import Line, resolve
+from updown.settings.keys import Settings
 
 
 class UnderlayQuery(NamedTuple):
@@ -33,36 +32,35 @@ class UnderlayQuery(NamedTuple):
     mark: int = 0
 
 
-def gather(context: Context, lines: tuple[Line, ...], netlink: Netlink) -> MtuFacts | None:
-    """What `mtu = auto` needs; None where it is not asked for, or where there is no child SA. Raises Refused."""
-    if not (context.verb.makes and context.child):
-        return None
-    if not any(line.key == "mtu" and line.value == AUTO for line in lines):
-        return None
-    found = device.request_device(sa_info(context), partial(resolve, lines, context.connection))
-    settings = resolve(lines, context.connection, found.name or "")
-    if found.name is None or settings.mtu != AUTO:
-        return None
+def mtu_sum(netlink: Netlink, context: Context, found: DeviceRequest, settings: Settings) -> tuple[MtuSum | None, str]:
+    """What is left for a packet on the device `found`, or what cannot be counted; neither where `mtu = auto` is not asked for,
+    or there is no child SA. Raises KernelError."""
+    if settings.mtu != AUTO or not context.child:
+        return None, ""
     try:
         outgoing = outgoing_sa(context)
     except KernelError as error:
-        return MtuFacts(why=f"its SA: {error.text}{'; ' + error.hint if error.hint else ''}")
+        return None, f"its SA: {error.text}{'; ' + error.hint if error.hint else ''}"
     if outgoing is None:
-        return MtuFacts(why="its SA: the kernel shows none")
+        return None, "its SA: the kernel shows none"
     vti = found.kind == "vti" and not found.by_daemon
     mark = context.mark_out.value if context.mark_out and vti else 0
-    way = UnderlayQuery(
-        context.peer, context.underlay or "", placed(found.name, "" if found.by_daemon else settings.netns), mark
-    )
-    return mtu_facts(outgoing, way, vti or context.compressed or context.connection_type == "tunnel", netlink)
+    tunnel = placed(found.name or "", "" if found.by_daemon else settings.netns)
+    way = UnderlayQuery(context.peer, context.underlay or "", tunnel, mark)
+    return count(outgoing, way, vti or context.compressed or context.connection_type == "tunnel", netlink)
 
 
-def mtu_facts(outgoing: State, way: UnderlayQuery, tunnel: bool, netlink: Netlink) -> MtuFacts:
-    """What the sum needs. `tunnel`: an SA in transport mode stands below IPComp in tunnel mode."""
+def count(outgoing: State, way: UnderlayQuery, tunnel: bool, netlink: Netlink) -> tuple[MtuSum | None, str]:
+    """The sum, or what of it is not known. `tunnel`: an SA in transport mode stands below IPComp in tunnel mode."""
     sa = outgoing.sa._replace(compressed=True) if tunnel and outgoing.sa.mode == TRANSPORT else outgoing.sa
     value, mask = outgoing.output_mark
     mtu, name = underlay(way._replace(mark=(way.mark & ~mask) | value), netlink)
-    return MtuFacts(sa, mtu, name, "" if mtu else f"the way to the peer {way.peer}: there is none outside of it")
+    if not mtu:
+        return None, f"the way to the peer {way.peer}: there is none outside of it"
+    try:
+        return tunnel_mtu(sa, mtu, name), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def underlay(way: UnderlayQuery, netlink: Netlink) -> tuple[int, str]:

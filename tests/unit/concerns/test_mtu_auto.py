@@ -7,13 +7,16 @@ from tests.kit.machine import WEST6, Machine, Tunnel, call, establish, withdraw
 from tests.kit.outgoing_sa import CBC, GCM, Sas
 from updown import daemons
 from updown.concerns.catalogue import dump, key_of, load
-from updown.concerns.mtu import MtuFacts
+from updown.concerns.device_request import DeviceRequest
+from updown.concerns.mtu import tunnel_mtu
 from updown.kernel import path_mtu as sa_room
 from updown.model.errors import KernelError
 from updown.model.objects import Link
 from updown.model.resources import Mtu, MtuSum
+from updown.model.values import AUTO as AUTO_MTU
 from updown.output.reasons import reason_text
 from updown.output.report import explanation, operation_json
+from updown.settings.keys import Settings
 
 T = Tunnel(address="10.99.0.1/30")
 AUTO = "[defaults]\nmtu = auto\n"
@@ -215,5 +218,6 @@ def test_facts_of_an_ipv6_way(machine: Machine, sas: Sas) -> None:
     machine.kernel.files["net/ipv6/conf/eth0/mtu"] = "1420"
     six = T._replace(me=WEST6, peer="2001:db8:0:1::2")
     context = daemons.read(call(six, "up"))
-    found = sa_room.gather(context, machine.lines, machine.kernel)  # type: ignore[arg-type]
-    assert found == MtuFacts(GCM, 1420, "eth0")
+    settings, request = Settings(mtu=AUTO_MTU), DeviceRequest("vti5")
+    found = sa_room.mtu_sum(machine.kernel, context, request, settings)  # type: ignore[arg-type]
+    assert found == (tunnel_mtu(GCM, 1420, "eth0"), "")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from updown.commands.make import kind_of, missing_keys
-from updown.concerns.endpoints import configured_remote
+from updown.concerns.device_request import configured_remote
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, family

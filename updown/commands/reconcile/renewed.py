@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 from updown.commands.reconcile.edits import Edit, edits
 from updown.concerns.catalogue import VrfTable, derive_again
-from updown.concerns.mtu import compute
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.kernel.path_mtu import UnderlayQuery, mtu_facts
+from updown.kernel.path_mtu import UnderlayQuery, count
 from updown.model.claims import MADE, SA, STRONGSWAN, Claim, with_ends
 from updown.model.errors import KernelError, Refused
 from updown.model.ipsec import State
@@ -82,7 +81,7 @@ def recount(
     vti = device.link.kind != "xfrm"
     way = UnderlayQuery(child.peer, claim.about.underlay or "", name, device.link.okey if vti else 0)
     try:
-        total, _ = compute(mtu_facts(outgoing, way, vti or claim.about.tunnel_mode, netlink))
+        total, _ = count(outgoing, way, vti or claim.about.tunnel_mode, netlink)
     except KernelError:
         return claim
     return claim._replace(about=claim.about._replace(mtu_sum=total)) if total else claim
