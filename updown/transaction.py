@@ -123,7 +123,7 @@ def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
     if request.note is not None:
         request.note(ledger)
     for claim in change.end:
-        ledger.end(claim)
+        ledger.end(claim.key)
     for claim in change.put:
         ledger.put(claim)
     return before
@@ -211,9 +211,9 @@ def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Pl
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
     if newest and newest not in before:
-        ledger.end_key(newest)
+        ledger.end(newest)
     for claim in before.values():
-        ledger.end_key(claim.key)  # it may have lost its place
+        ledger.end(claim.key)  # it may have lost its place
         ledger.put(claim)
     anew = {
         f"device {operation.subject.name}"
