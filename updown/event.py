@@ -16,7 +16,7 @@ from updown.ledger.store import Ledger, LedgerError
 from updown.model import claims
 from updown.model.claims import Change, Claim
 from updown.model.context import Context
-from updown.model.errors import Conflict, KernelError, Refused, UpdownError
+from updown.model.errors import Conflict, KernelError, Notice, Refused, UpdownError
 from updown.model.objects import placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
@@ -52,7 +52,7 @@ class Decision(NamedTuple):
 
     change: Change
     remarks: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:

@@ -18,7 +18,7 @@ from updown.ledger.file import STATE_DIR, copy_ledger, folder, open_ledger, star
 from updown.ledger.spool import SpooledEvent, SpoolResult
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.context import Context
-from updown.model.errors import Locked, Refused, StateError, UpdownError
+from updown.model.errors import Locked, Notice, Refused, StateError, UpdownError
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.settings.file import DEFAULT_FILE, Line, lock_wait, read_files
@@ -126,7 +126,7 @@ def remember_refused(state_dir: str, context: Context, now: int) -> None:
     ):
         event.remember_refused(ledger, context, now)
         if ledger.note:  # no later call has it to tell
-            late.append(SpoolResult("-", Report(context.connection, warnings=(ledger.note,))))
+            late.append(SpoolResult("-", Report(context.connection, warnings=(Notice("ledger", ledger.note),))))
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before
     if found.stopped and found.first and before:
         raise SpoolBlocked(found.stopped.text, found.stopped.hint)
     if found.stopped:
-        late.append(SpoolResult("", Report("", warnings=(found.stopped.text,)), found.stopped))
+        late.append(SpoolResult("", Report("", warnings=(Notice("spool waits", found.stopped.text),)), found.stopped))
     return found.stopped is not None
 
 
@@ -207,7 +207,7 @@ def run_locked(place: StateDir, context: Context, lines: Lines, ledger: Ledger, 
 
 def with_note(ledger: Ledger, report: Report) -> Report:
     """The report, with what is to be said of the ledger."""
-    return report._replace(warnings=(ledger.note, *report.warnings)) if ledger.note else report
+    return report._replace(warnings=(Notice("ledger", ledger.note), *report.warnings)) if ledger.note else report
 
 
 def spool_event(
@@ -252,7 +252,7 @@ def spool_event(
     )
 
 
-def late_failures(late: list[SpoolResult], own: str) -> tuple[str, ...]:
+def late_failures(late: list[SpoolResult], own: str) -> tuple[Notice, ...]:
     """What the present call has to say of events that waited."""
     return tuple(text for served in late if served.name != own and served.error for text in served.report.warnings)
 

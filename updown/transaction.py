@@ -14,7 +14,7 @@ from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, FormerHolder
-from updown.model.errors import StateError, UpdownError
+from updown.model.errors import Notice, StateError, UpdownError
 from updown.model.objects import Link, Route
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
@@ -81,7 +81,8 @@ def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> R
         with ledger.transaction():
             mark_done(ledger, inputs, plan, outcome)
     except LedgerError as error:
-        warnings += (f"done, but the ledger could not be told ({error}); the next event tells it",)
+        text = f"done, but the ledger could not be told ({error}); the next event tells it"
+        warnings += (Notice("ledger not told", text),)
     return Report(request.connection, outcome.done, warnings)
 
 
@@ -113,7 +114,8 @@ def converge_or_warn(request: Request, ledger: Ledger, netlink: Netlink, dry: bo
 
 def as_warning(error: UpdownError, what: str = "") -> Report:
     """What could not be done, after `what`, and what to do about it."""
-    return Report("", warnings=(f"{what}{error.text}{f'; {error.hint}' if error.hint else ''}",))
+    text = f"{what}{error.text}{f'; {error.hint}' if error.hint else ''}"
+    return Report("", warnings=(Notice("not done", text),))
 
 
 def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
@@ -123,7 +125,7 @@ def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
     if request.note is not None:
         request.note(ledger)
     for claim in change.end:
-        ledger.end(claim)
+        ledger.end(claim.key)
     for claim in change.put:
         ledger.put(claim)
     return before
@@ -211,9 +213,9 @@ def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Pl
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
     if newest and newest not in before:
-        ledger.end_key(newest)
+        ledger.end(newest)
     for claim in before.values():
-        ledger.end_key(claim.key)  # it may have lost its place
+        ledger.end(claim.key)  # it may have lost its place
         ledger.put(claim)
     anew = {
         f"device {operation.subject.name}"

@@ -114,7 +114,7 @@ def test_what_claims_ask_for_is_read_in_a_line_and_mended_by_reconcile(node: Che
         for command in commands:
             mend(command)
         found = node.check()
-        assert (found[0]["check"], found[0]["text"]) == ("resources", text), found
+        assert (found[0]["kind"], found[0]["text"]) == ("resources", text), found
         assert found[0]["mend"].startswith("vti-updown reconcile (")
         node.run("reconcile")
     assert node.check() == []
@@ -129,18 +129,18 @@ def test_what_others_set_is_read_and_mended_as_it_says(node: CheckedNode) -> Non
     ip("route", "add", "10.2.0.0/24", "dev", "eth0", "table", "220")
     found = node.only()
     text = "table 220 has a route to 10.2.0.0/24 (dev eth0), which comes before 10.2.0.0/24 dev vti5"
-    assert (found["check"], found["text"]) == ("table 220", text)
+    assert (found["kind"], found["text"]) == ("table 220", text)
     assert "install_routes = no" in found["mend"]
 
 
 def test_strict_reverse_path_filters(node: CheckedNode) -> None:
     """Of the device; and of all, where 0 on the device does nothing."""
     write("net/ipv4/conf/vti5/rp_filter", "1")
-    found = {finding["check"]: finding for finding in node.check()}
+    found = {finding["kind"]: finding for finding in node.check()}
     assert found["rp_filter"]["text"].startswith("vti5: rp_filter is 1 (strict)")
     write("net/ipv4/conf/vti5/rp_filter", "0")
     write(ALL, "1")
-    found = {finding["check"]: finding for finding in node.check()}
+    found = {finding["kind"]: finding for finding in node.check()}
     assert found["rp_filter"]["text"].startswith("vti5: all.rp_filter is 1 (strict)")
     mend(found["rp_filter"]["mend"].split(",")[0].replace("-w", "-qw"))
     assert node.check() == []
@@ -156,7 +156,7 @@ def test_a_half_tunnel_is_told_by_direction(node: CheckedNode) -> None:
     ]
     flush()
     ipsec("8", "5")
-    found = [finding["text"] for finding in node.check() if finding["check"] == "keys"]
+    found = [finding["text"] for finding in node.check() if finding["kind"] == "keys"]
     assert found == ["vti5 sends with key 5, but the IPsec policies (out) between its ends have mark 8"]
 
 
@@ -174,7 +174,7 @@ def test_the_stale_ends_of_a_vti(node: CheckedNode) -> None:
     flush()
     ipsec("5", peer=THIRD)
     found = node.only()
-    assert found["check"] == "ends"
+    assert found["kind"] == "ends"
     assert found["text"] == f"vti5 has ends {WEST} - {EAST}, its IPsec policies have {WEST} - {THIRD}"
 
 
@@ -182,7 +182,7 @@ def test_a_claim_with_no_tunnel(node: CheckedNode) -> None:
     flush()
     node.clock("t", -100)
     found = node.only()
-    assert found["check"] == "claims"
+    assert found["kind"] == "claims"
     assert found["text"].startswith(
         "t: claim sa holds vti5, but pluto is not running, and the kernel has no IPsec policy"
     )
@@ -198,20 +198,20 @@ def test_a_device_for_one_peer_shadows_that_for_everyone(node: CheckedNode) -> N
     ip("xfrm", "policy", "flush")
     ip("xfrm", "state", "flush")
     ipsec("5")
-    assert not [finding for finding in node.check() if finding["check"] == "shadow"]
+    assert not [finding for finding in node.check() if finding["kind"] == "shadow"]
     ip("link", "add", "narrow", "type", "vti", "local", WEST, "remote", THIRD, "key", "3")
     ip("link", "set", "narrow", "up")
-    (found,) = [finding for finding in node.check() if finding["check"] == "shadow"]
+    (found,) = [finding for finding in node.check() if finding["kind"] == "shadow"]
     assert found["text"].startswith(f"narrow (remote {THIRD}, key 3) takes in what vti9 (remote any, key 9) serves")
     mend(found["mend"].split(",")[0])
-    assert not [finding for finding in node.check() if finding["check"] == "shadow"]
+    assert not [finding for finding in node.check() if finding["kind"] == "shadow"]
 
 
 def test_the_fallback_device_s_name(node: CheckedNode) -> None:
     ip("link", "set", "ip_vti0", "name", "vti0")
     node.config.write_text("[connection c]\ninterface = vti0\n")
     found = node.only()
-    assert found["check"] == "fallback"
+    assert found["kind"] == "fallback"
     assert "vti0" in found["text"]
     assert f"{node.config}:2" in found["text"]
 

@@ -38,6 +38,10 @@ A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
 COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "make", "check", "probe", "adopt", "release")
 LATER = ("capture", "graph", "worker")
 WITH_WORDS = ("explain", "replay", "make", "adopt", "release")  # sub-commands that take files, or a device
+FLAGS = ("--dry-run", "--json", "--verbose", "--version", "--help")  # each says yes to the field of its name
+FLAG_OF = {"reconcile": "--before-start", "make": "--boot", "check": "--settings"}  # and so do these of one sub-command
+SHORT = {"-n": "--dry-run", "-v": "--verbose", "-h": "--help"}
+PATHS = ("--config", "--state-dir")
 STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
 
 
@@ -64,30 +68,17 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
     rest: list[str] = list(words)
     files: list[str] = []
     while rest:
-        word = rest.pop(0)
+        given = rest.pop(0)
+        word = SHORT.get(given, given)
         name, equals, value = word.partition("=")
-        if name in ("--config", "--state-dir"):
+        if name in PATHS:
             if not equals:
                 value = rest.pop(0) if rest else ""
             if not value:
                 raise Refused(f"{name} needs a path")
             found = found._replace(config=value) if name == "--config" else found._replace(state_dir=value)
-        elif word == "--json":
-            found = found._replace(json=True)
-        elif word in ("--dry-run", "-n"):
-            found = found._replace(dry_run=True)
-        elif word == "--before-start" and found.command == "reconcile":
-            found = found._replace(before_start=True)
-        elif word == "--boot" and found.command == "make":
-            found = found._replace(boot=True)
-        elif word == "--settings" and found.command == "check":
-            found = found._replace(settings=True)
-        elif word in ("-v", "--verbose"):
-            found = found._replace(verbose=True)
-        elif word == "--version":
-            found = found._replace(version=True)
-        elif word in ("--help", "-h"):
-            found = found._replace(help=True)
+        elif word in FLAGS or word == FLAG_OF.get(found.command or ""):
+            found = found._replace(**{word[2:].replace("-", "_"): True})  # type: ignore[arg-type]
         elif name in STOCK_WITH_VALUE:
             if not equals and rest:
                 rest.pop(0)
@@ -98,10 +89,8 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
         elif word in LATER and found.command is None and not files:
             raise Refused(f"{word} is not served by this release", "see vti-updown --help")
         elif word.startswith("-") or not (found.command in WITH_WORDS or (found.dry_run and not found.command)):
-            known = (*COMMANDS, "--dry-run", "--config", "--state-dir", "--json", "--verbose", "--version", "--help")
-            raise Refused(
-                f"unknown word {word!r} on the command line{suggestion(word, known)}", "see vti-updown --help"
-            )
+            known = suggestion(word, (*COMMANDS, *FLAGS, *PATHS))
+            raise Refused(f"unknown word {word!r} on the command line{known}", "see vti-updown --help")
         else:
             files.append(word)
     if found.command == "replay" and not files and not found.help:

@@ -9,6 +9,7 @@ from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import find_orphans, remove_orphans, removed_by
 from updown.model import errors
 from updown.model.claims import Change, Claim
+from updown.model.errors import Notice
 from updown.model.ipsec import Database
 from updown.model.operations import Report
 from updown.model.resources import Device
@@ -27,7 +28,7 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         reports.append(finish_pending(ledger, netlink, dry))
         rest = find_orphans(ledger, netlink, lines, Database(), removed_by(reports), every=True)
         reports += remove_orphans(rest, ledger, netlink, dry)
-        noted = Report("", warnings=(ledger.note,) if ledger.note else ())
+        noted = Report("", warnings=(Notice("ledger", ledger.note),) if ledger.note else ())
     report = reduce(Report.plus, reports, noted)
     said = [*plan_lines(report, arguments.verbose), f"# {len(held)} claims ended"]
     print_answer(arguments.json, {**report_fields(report), "claims_ended": len(held)}, said)

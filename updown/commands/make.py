@@ -42,10 +42,9 @@ class Made(NamedTuple):
 
 def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """The sub-command. With --boot what cannot be made is told, and the others are."""
-    lines = settings_lines(arguments.config)
-    names = exact_names(lines) if arguments.boot else [device_asked(arguments.files[0])]
-    now = clock.now()
-    dry = arguments.dry_run
+    lines, now, dry = settings_lines(arguments.config), clock.now(), arguments.dry_run
+    named = dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern))
+    names = list(named) if arguments.boot else [device_asked(arguments.files[0])]
     with present_state(arguments.state_dir) as place, opened(place, lines, dry) as ledger:
         earlier = finish_pending(ledger, place.netlink, dry)
         made = [make_device(name, lines, ledger, place.netlink, now, dry) for name in names]
@@ -63,11 +62,6 @@ def device_asked(name: str) -> str:
         return values.device_name(name)
     except ValueError as error:
         raise Refused(f"{values.escaped(name, 30)}: {error}", "name a device, as in [device vti5]") from None
-
-
-def exact_names(lines: tuple[Line, ...]) -> list[str]:
-    """The devices that a section names, in the order of the file."""
-    return list(dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern)))
 
 
 def make_device(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Made:
@@ -102,13 +96,8 @@ def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
 def as_json(earlier: Report, made: list[Made]) -> dict[str, object]:
     """For programs."""
     devices = [
-        {
-            "name": each.name,
-            "made": not (each.error or each.lacks),
-            "error": each.error.text if each.error else "",
-            "lacks": each.lacks,
-        }
-        for each in made
+        {"name": name, "made": not (error or lacks), "error": error.text if error else "", "lacks": lacks}
+        for name, _, error, lacks in made
     ]
     whole = reduce(Report.plus, (each.report for each in made), earlier)
     return {**report_fields(whole), "devices": devices}
@@ -129,15 +118,7 @@ def missing_keys(settings: Settings) -> str:
         return "" if settings.if_id or settings.external else "an XFRM interface needs `if_id`"
     if settings.local and settings.remote not in ("", ANY) and family(settings.local) != family(settings.remote):
         return f"`local` {settings.local} and `remote` {settings.remote} are of two families"
-    missing = [
-        name
-        for name, said in (
-            ("local", settings.local),
-            ("mark_in", settings.mark_in),
-            ("mark_out", settings.mark_out),
-        )
-        if not said
-    ]
+    missing = [name for name in ("local", "mark_in", "mark_out") if not getattr(settings, name)]
     if "mark_in" in missing and "mark_out" in missing:
         missing = [*missing[:-2], "mark"]
     words = " and ".join(f"`{name}`" for name in missing)
@@ -155,17 +136,13 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     ]
     wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
     remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
-    key = dumps([MADE, name])
-    about = NO_SA._replace(daemon=MAKE)
-    return Claim(
-        key, MADE, MAKER, key, key, placed(name, settings.netns), row, since=now, resources=wants, about=about
-    ), remarks
+    key, on, about = dumps([MADE, name]), placed(name, settings.netns), NO_SA._replace(daemon=MAKE)
+    return Claim(key, MADE, MAKER, key, key, on, row, since=now, resources=wants, about=about), remarks
 
 
 def sa_of(settings: Settings) -> SaInfo:
     """What every concern is asked with: there is no tunnel, and no route of one."""
-    me = settings.local or ANYWHERE[4]
-    remote = configured_remote(settings)
+    me, remote = settings.local or ANYWHERE[4], configured_remote(settings)
     return NO_SA._replace(
         daemon=MAKE,
         me=me,

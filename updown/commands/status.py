@@ -15,7 +15,7 @@ from updown.model import errors
 from updown.model.claims import Claim
 from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
-from updown.model.resources import Device, follows_tunnels
+from updown.model.resources import Device, follows_tunnels, split
 from updown.model.values import escaped
 from updown.output.report import JSON_VERSION, claim_json, print_answer
 from updown.serve import opened, present_state
@@ -32,7 +32,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     """Print both tables, or JSON."""
     with present_state(arguments.state_dir) as place, opened(place, (), dry=True) as ledger:
         held = list(ledger.claims())
-        names = {claim.device for claim in held if claim.device} | made_devices(ledger)
+        names = {claim.device for claim in held if claim.device}
+        names |= {name for kind, name in map(split, ledger.all_made()) if kind == "device"}
         note = ledger.note
         try:
             for netns in ("", *netnses(ledger, ())):
@@ -42,13 +43,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         devices = [device_row(name, place.netlink.link(name), held, ledger) for name in sorted(names)]
         waiting = len(spool.waiting_events(place.path))
     booted = clock.booted()
-    fields = {
-        "version": JSON_VERSION,
-        "devices": devices,
-        "claims": [claim_json(claim, booted) for claim in held],
-        "note": note,
-        "waiting": waiting,
-    }
+    claims = [claim_json(claim, booted) for claim in held]
+    fields = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
     lines = [f"# {note}"] if note else []
     if waiting:
         lines.append(
@@ -63,27 +59,17 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     return errors.DONE
 
 
-def made_devices(ledger: Ledger) -> set[str]:
-    """Names of devices that we made, claimed or not."""
-    return {name.split(" ", 1)[1] for name in ledger.all_made() if name.startswith("device ")}
-
-
 def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:
-    """One device: what the kernel shows, who made it, and when it goes."""
+    """One device: what the kernel shows, who made it, and when it goes; `signal` is `idle` where it follows its tunnels and has
+    none up, `silent` where its far end does not answer, else empty."""
     asked = [want for claim in held for want in claim.resources if isinstance(want, Device)]
     wants = [want for want in asked if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.with_last for want in wants) else "last claim"
     row = {"name": name, "present": link is not None, "made_by": by, "goes": goes, "claims": len(wants)}
-    return {**row, "signal": liveness_of(name, wants, ledger), **(link._asdict() if link else {})}
-
-
-def liveness_of(name: str, wants: Sequence[Device], ledger: Ledger) -> str:
-    """`idle` for a device that follows its tunnels and has none up, `silent` where the far end does not answer, else empty."""
-    if is_silent(ledger, name):
-        return "silent"
-    return "idle" if follows_tunnels(wants) and not is_up(ledger, name) else ""
+    idle = "idle" if follows_tunnels(wants) and not is_up(ledger, name) else ""
+    return {**row, "signal": "silent" if is_silent(ledger, name) else idle, **(link._asdict() if link else {})}
 
 
 def device_cells(row: dict[str, Any]) -> list[str]:

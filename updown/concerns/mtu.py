@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from updown.model.claims import SaInfo
 from updown.model.concern import Concern
+from updown.model.errors import Notice
 from updown.model.ipsec import Sa
 from updown.model.objects import family
 from updown.model.resources import Device, Mtu, MtuSum, Resource, load_sum
@@ -117,7 +118,7 @@ def has_ipv6(sa: SaInfo, settings: Settings) -> bool:
     return sa.inner_family == 6 or any(family(address) == 6 for address in inside)
 
 
-def warnings(sa: SaInfo, settings: Settings, device: str, why: str) -> tuple[str, ...]:
+def warnings(sa: SaInfo, settings: Settings, device: str, why: str) -> tuple[Notice, ...]:
     """What is to be said of `mtu = auto`. `why`: what of the SA cannot be counted, empty where it was."""
     total, said = sa.mtu_sum, []
     if why:
@@ -126,7 +127,7 @@ def warnings(sa: SaInfo, settings: Settings, device: str, why: str) -> tuple[str
     if total and total.size < IPV6_LEAST and has_ipv6(sa, settings):
         fit = f"{total.size} fit ({sum_text(total)})"
         said.append(f"{device}: {fit}; IPv6 needs {IPV6_LEAST}, so larger ones go in fragments")
-    return tuple(said)
+    return tuple(Notice("mtu", text) for text in said)
 
 
 def why(wants: Iterable[Resource], device: str, size: int) -> str:

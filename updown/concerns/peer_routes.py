@@ -8,8 +8,9 @@ from operator import attrgetter
 from updown.concerns import routes
 from updown.concerns.routes import IPV6_DEFAULT_METRIC, deleted
 from updown.model.concern import Concern
+from updown.model.errors import Notice
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Link, Path, Route, family
-from updown.model.operations import Notice, Operation, Reason
+from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, PeerRoute, Resources, route_key
 
 PEER = "peer"

@@ -7,8 +7,9 @@ import ipaddress
 from updown.concerns.device_request import DeviceRequest
 from updown.model.claims import SaInfo
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
+from updown.model.errors import Notice
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed
-from updown.model.operations import Notice, Operation, Reason
+from updown.model.operations import Operation, Reason
 from updown.model.record import NamedTuple
 from updown.model.resources import Left, PeerRoute, route_key
 from updown.settings.keys import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from updown.model.context import Context
-from updown.model.errors import Refused
+from updown.model.errors import Notice, Refused
 from updown.model.objects import family, is_any
 from updown.model.record import NamedTuple
 from updown.model.values import escaped
@@ -34,10 +34,10 @@ class Row(NamedTuple):
     weight: str
 
 
-def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[Notice]]:
     """Fields of the variables that are set and not empty, and warnings; raises Refused naming the variable."""
     fields: dict[str, Any] = {}
-    warnings: list[str] = []
+    warnings: list[Notice] = []
     for row in rows:
         given = environ.get(row.variable, "")
         if not given:
@@ -49,7 +49,7 @@ def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[
         except ValueError as error:
             said = f"{row.variable}={escaped(given, SHOWN)}: {error}"
             if row.weight == OPTIONAL:
-                warnings.append(f"{said}; ignored")
+                warnings.append(Notice("variable", f"{said}; ignored"))
             else:
                 raise Refused(said, HINT) from None
     return fields, warnings

@@ -10,7 +10,7 @@ from updown.concerns.device import is_fallback
 from updown.kernel import namespace, sysctl
 from updown.kernel.actors import perform
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.model.errors import Conflict, KernelError, UpdownError
+from updown.model.errors import Conflict, KernelError, Notice, UpdownError
 from updown.model.objects import Link, bare, has_our_alias, netns_of
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
     done: tuple[Operation, ...]
     failed: tuple[Operation, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     indexes: tuple[tuple[str, int], ...]
 
 
@@ -66,13 +66,16 @@ def apply(operations: tuple[Operation, ...], netlink: Netlink, owner: Owner) -> 
     return Outcome(tuple(done), tuple(operation for operation, _ in failed), warnings_of(failed), tuple(indexes))
 
 
-def warnings_of(failed: list[tuple[Operation, KernelError]]) -> tuple[str, ...]:
+def warnings_of(failed: list[tuple[Operation, KernelError]]) -> tuple[Notice, ...]:
     """A warning each; sysctls that one reason keeps from being written, such as a read-only /proc/sys, share one."""
     alike: dict[object, list[KernelError]] = {}
     for operation, error in failed:
         alike.setdefault(error.errno if operation.action == "sysctl" else error.text, []).append(error)
     return tuple(
-        first.text + (f" (and {len(more)} more)" if more else "") + (f"; {first.hint}" if first.hint else "")
+        Notice(
+            "kernel refused",
+            first.text + (f" (and {len(more)} more)" if more else "") + (f"; {first.hint}" if first.hint else ""),
+        )
         for first, *more in alike.values()
     )
 

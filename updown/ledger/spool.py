@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from updown.ledger import clock
 from updown.ledger.store import LedgerError
-from updown.model.errors import StateError, UpdownError
+from updown.model.errors import Notice, StateError, UpdownError
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 
@@ -259,7 +259,7 @@ def apply_one(place: str, name: str, path: str, serve: Serve) -> SpoolResult:
 
 def failure_report(connection: str, text: str) -> Report:
     """A report of a failure."""
-    return Report(connection, warnings=(text,))
+    return Report(connection, warnings=(Notice("applied late", text),))
 
 
 def quarantine(place: str, name: str) -> str:

@@ -11,7 +11,6 @@ import _sqlite3 as sqlite3
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 
 from updown.concerns.catalogue import dump, key_of, load
 from updown.ledger.schema import child_row, claim_in
@@ -21,6 +20,10 @@ from updown.model.resources import DeletionRule, Device, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LedgerError = sqlite3.Error
 """What any method may raise while it writes: a full disk, a damaged file."""
@@ -40,9 +43,7 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -52,6 +53,10 @@ class Ledger:
             os.close(self.lock)
 
     # -- reading
+
+    def column(self, query: str, *values: object) -> list[Any]:
+        """The first column of what an SQL query finds, without NULLs."""
+        return [row[0] for row in self.base.execute(query, values) if row[0] is not None]
 
     def held(self, sought: ClaimQuery) -> CandidateClaims:
         """The claims one context may speak of: its tunnel's (found by its keys too), and its group's."""
@@ -76,15 +81,13 @@ class Ledger:
             ("SELECT min(claim) FROM child WHERE child = ? AND pair = ?", (child, pair)),
             ("SELECT min(claim) FROM child WHERE child = ? AND place = ?", (child, place)),
         )
-        return {order for text, values in asked for (order,) in self.base.execute(text, values) if order is not None}
+        return {order for query, values in asked for order in self.column(query, *values)}
 
     def vti_between(self, tunnel: str, local: str, remote: str) -> str:
         """The VTI that the first of a tunnel's claims with these ends asks for; empty where there is none."""
         first = "SELECT min(claim) FROM child WHERE tunnel = ? AND ends = ?"
-        row = self.base.execute(
-            f"SELECT device FROM claim WHERE ordering = ({first})", (tunnel, f"{local} {remote}")
-        ).fetchone()
-        return str(row[0]) if row else ""
+        found = self.column(f"SELECT device FROM claim WHERE ordering = ({first})", tunnel, f"{local} {remote}")
+        return str(found[0]) if found else ""
 
     def claims(self, condition: str = "1", *values: object) -> Iterator[Claim]:
         """Claims in order of arrival, all or those that meet an SQL condition."""
@@ -92,9 +95,8 @@ class Ledger:
         for row in self.base.execute(
             f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering", values
         ).fetchall():
-            found = self.base.execute("SELECT value FROM want WHERE claim = ? ORDER BY position", (row[0],))
             try:
-                yield claim_in(row, [value for (value,) in found])
+                yield claim_in(row, self.column("SELECT value FROM want WHERE claim = ? ORDER BY position", row[0]))
             except (ValueError, TypeError) as error:
                 raise LedgerError(f"malformed claim: {error}") from None
 
@@ -103,29 +105,25 @@ class Ledger:
         something else than it, at most two; on a device, two of other tunnels too, since those may be its own tunnel's. That
         decides everything, and it stays as cheap when thousands hold it. With `each_device` the first claim of each device as
         well, where the first of all may not do."""
-        claims = [
-            order for (order,) in self.base.execute("SELECT min(claim) FROM want WHERE resource = ?", (name,)) if order
-        ]
+        claims = self.column("SELECT min(claim) FROM want WHERE resource = ?", name)
+        device = split(name)[1] if claims and name.startswith("device ") else ""
         mine = self.base.execute(
             "SELECT claim, value FROM want WHERE resource = ? AND claim = (SELECT ordering FROM claim WHERE key = ?)",
             (name, newest),
         ).fetchone()
+        tunnel = "SELECT tunnel FROM claim WHERE ordering = ?"
         if mine:
             claims.append(mine[0])
             for other in ("<", ">"):
                 differs = f"SELECT claim FROM want WHERE resource = ? AND value {other} ? LIMIT 1"
-                claims += [order for (order,) in self.base.execute(differs, (name, mine[1]))]
-        elif claims and name.startswith("device "):
-            tunnel = "SELECT tunnel FROM claim WHERE ordering = ?"
+                claims += self.column(differs, name, mine[1])
+        elif device:
             latest = f"SELECT max(ordering) FROM claim WHERE tunnel = ({tunnel}) AND device = ?"
-            found = self.base.execute(latest, (claims[0], split(name)[1]))
-            claims += [order for (order,) in found if order is not None]
-        if claims and name.startswith("device "):
-            for other in ("<", ">"):
-                theirs = f"tunnel {other} (SELECT tunnel FROM claim WHERE ordering = ?)"
-                sharer = f"SELECT ordering FROM claim WHERE device = ? AND {theirs} LIMIT 1"
-                speaks = mine[0] if mine else claims[0]
-                claims += [order for (order,) in self.base.execute(sharer, (split(name)[1], speaks))]
+            claims += self.column(latest, claims[0], device)
+        speaks = mine[0] if mine else claims[0] if claims else 0
+        for other in ("<", ">") if device else ():
+            sharer = f"SELECT ordering FROM claim WHERE device = ? AND tunnel {other} ({tunnel}) LIMIT 1"
+            claims += self.column(sharer, device, speaks)
         claims += self.first_of_each(name) if each_device else []
         return [
             Holder(claim, want)
@@ -153,8 +151,7 @@ class Ledger:
 
     def keys_on(self, device: str) -> list[str]:
         """The keys of everything that hangs on a device; only read when it is made anew or loses an address."""
-        rows = self.base.execute("SELECT DISTINCT resource FROM want WHERE device = ?", (device,))
-        return [name for (name,) in rows]
+        return self.column("SELECT DISTINCT resource FROM want WHERE device = ?", device)
 
     def rule_on(self, connection: str, device: str, but: Sequence[int] = ()) -> DeletionRule | None:
         """The row of a connection's first claim on a device: its template's, or another instance's. `but`: claims in whose
@@ -170,31 +167,26 @@ class Ledger:
         for kind in ("any", "six"):
             head = f"mtu {device} {kind} "
             least = "SELECT min(resource) FROM want WHERE device = ? AND resource > ? AND resource < ?"
-            (name,) = self.base.execute(least, (device, head, f"{head}~")).fetchone()
-            found.append(int(name[len(head) :]) if name else 0)
+            found += [int(name[len(head) :]) for name in self.column(least, device, head, f"{head}~")] or [0]
         return found[0], found[1]
 
     def keys_beside(self, name: str) -> list[str]:
         """The keys of everything on the same device that the holders of a resource ask for."""
-        rows = self.base.execute(
+        return self.column(
             "SELECT DISTINCT other.resource FROM want AS mine JOIN want AS other ON other.claim = mine.claim"
             " WHERE mine.resource = ? AND other.device = mine.device",
-            (name,),
+            name,
         )
-        return [name for (name,) in rows]
 
     def made(self, name: str) -> int | None:
         """None where we did not make the resource; a device's index, or 0 where a killed call may have made it."""
-        row = self.base.execute("SELECT value FROM made WHERE resource = ?", (name,)).fetchone()
-        return None if row is None else int(row[0])
+        return next(map(int, self.column("SELECT value FROM made WHERE resource = ?", name)), None)
 
     def owner(self, device: str) -> str:
         """Who holds a device, for a message."""
-        names = [
-            claim.connection
-            for claim in self.claims("ordering = (SELECT min(ordering) FROM claim WHERE device = ?)", device)
-        ]
-        return f"for {names[0]}" if names else "ours" if self.made(f"device {device}") is not None else "not ours"
+        for claim in self.claims("ordering = (SELECT min(ordering) FROM claim WHERE device = ?)", device):
+            return f"for {claim.connection}"
+        return "ours" if self.made(f"device {device}") is not None else "not ours"
 
     def all_made(self) -> dict[str, int]:
         """Everything we made, for status and clean."""
@@ -210,8 +202,7 @@ class Ledger:
 
     def was_ended(self, spis: str, now: int) -> bool:
         """Whether the SA with these SPIs was taken down in the last ten minutes."""
-        row = self.base.execute("SELECT at FROM taken WHERE spis = ?", (spis,)).fetchone()
-        return row is not None and now - int(row[0]) <= TAKEN_FOR
+        return any(now - at <= TAKEN_FOR for at in self.column("SELECT at FROM taken WHERE spis = ?", spis))
 
     # -- writing; nothing is durable before commit()
 
@@ -243,23 +234,16 @@ class Ledger:
     def put(self, claim: Claim) -> None:
         """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""
         self.seen.clear()
-        fields = (
-            claim.kind,
-            dumps(claim.connection),
-            claim.tunnel,
-            claim.group,
-            claim.device,
-            dumps(claim.deletion),
-        )
-        rest = (int(claim.routed), claim.since, dumps(claim.about))
+        places = (dumps(claim.connection), claim.tunnel, claim.group, claim.device)
+        rest = (dumps(claim.deletion), int(claim.routed), claim.since, dumps(claim.about))
         self.base.execute(
             "INSERT INTO claim (ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about)"
             " VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET kind = excluded.kind,"
             " tunnel = excluded.tunnel, grp = excluded.grp, device = excluded.device, row = excluded.row,"
             " routed = excluded.routed, about = excluded.about",
-            (claim.order, claim.key, *fields, *rest),
+            (claim.order, claim.key, claim.kind, *places, *rest),
         )
-        (order,) = self.base.execute("SELECT ordering FROM claim WHERE key = ?", (claim.key,)).fetchone()
+        (order,) = self.column("SELECT ordering FROM claim WHERE key = ?", claim.key)
         self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
         rows = [
             (order, key_of(want), device_of(want), position, dumps(dump(want)))
@@ -273,11 +257,7 @@ class Ledger:
         if row is not None:
             self.base.execute("INSERT OR REPLACE INTO child VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
-    def end(self, claim: Claim) -> None:
-        """Remove a claim."""
-        self.end_key(claim.key)
-
-    def end_key(self, key: str) -> None:
+    def end(self, key: str) -> None:
         """Remove the claim with this key, if there is one."""
         self.seen.clear()
         for table in ("want", "carries", "child"):

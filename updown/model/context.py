@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from updown.model.errors import Refused
+from updown.model.errors import Notice, Refused
 from updown.model.objects import family
 from updown.model.record import NamedTuple
 from updown.model.values import Mark, Network
@@ -68,7 +68,7 @@ class Context(NamedTuple):
     down_ends_trap: bool = False  # a `down` with no such wish is the end of an on-demand connection too
     way_unknown: bool = False  # strongSwan has lost track of the child: perhaps a `down` too many
     suspended: bool = False  # an `unroute` that belongs to a move of address: the tunnel lives on
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     # For concerns beyond device and routes, and for people who debug:
     connection_type: str = ""
     connection_kind: str = ""

@@ -54,3 +54,14 @@ class KernelError(UpdownError):
         super().__init__(text, hint)
         self.errno = errno
         self.extended = extended
+
+
+class Notice(str):
+    """A warning: its text, and of which kind it is, for programs."""
+
+    kind: str
+
+    def __new__(cls, kind: str, text: str) -> Notice:
+        made = super().__new__(cls, text)
+        made.kind = kind
+        return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from updown.model.claims import Claim
+from updown.model.errors import Notice
 from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
@@ -34,17 +35,6 @@ class Reason(NamedTuple):
     who: str = ""
     what: str = ""
     differences: tuple[Difference, ...] = ()
-
-
-class Notice(str):
-    """A warning: its text, and of which kind it is, for programs."""
-
-    kind: str
-
-    def __new__(cls, kind: str, text: str) -> Notice:
-        made = super().__new__(cls, text)
-        made.kind = kind
-        return made
 
 
 class Operation(NamedTuple):
@@ -84,7 +74,7 @@ class Report(NamedTuple):
 
     connection: str
     operations: tuple[Operation, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     remarks: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()  # written or ended
 

@@ -28,13 +28,14 @@ def dedupe(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
 
 
 def operation_json(operation: Operation) -> dict[str, Any]:
-    """The action, the subject's fields, the command and the reason."""
+    """The kind of resource, the action, the subject's fields (a device's own `kind` among them), the command and the reason."""
     return {
-        "kind": concern_of(operation).kind,
+        "resource": concern_of(operation).kind,
         "action": operation.action,
         **{key: value for key, value in operation.subject._asdict().items() if value not in ("", 0, ())},
         "command": command(operation),
         "reason": reason_text(operation.reason),
+        "reason_kind": operation.reason.code,
     }
 
 
@@ -43,7 +44,7 @@ def report_fields(report: Report) -> dict[str, Any]:
     return {
         "version": JSON_VERSION,
         "operations": [operation_json(operation) for operation in report.operations],
-        "warnings": list(report.warnings),
+        "warnings": [{"kind": one.kind, "text": one} for one in report.warnings],
         "remarks": list(report.remarks),
     }
 

@@ -6,9 +6,9 @@ from updown.concerns.device import differences, differences_text, is_fallback
 from updown.daemons.terms import MAKE, Words, words_of
 from updown.model.claims import Claim, Holder, same_hosts
 from updown.model.concern import ip
-from updown.model.errors import Conflict
+from updown.model.errors import Conflict, Notice
 from updown.model.objects import TUNNELS, VTIS, Link, bare, has_our_alias, is_any
-from updown.model.operations import Difference, Notice
+from updown.model.operations import Difference
 from updown.model.resources import Device, Observed
 
 
@@ -29,7 +29,7 @@ def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link
             raise conflict_between(want.link, holder.claim, other.resource.link, other.claim, different)
 
 
-def warn_second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> tuple[str, ...]:
+def warn_second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> tuple[Notice, ...]:
     """A warning where the device leaves one peer for another with the same identity: taken for a move, or a successor from
     elsewhere, but without an older SA of these selectors it may be a second client of a group that shares its identity."""
     mine, link = holder.claim.about, want.link

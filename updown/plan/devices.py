@@ -5,9 +5,8 @@ from __future__ import annotations
 from updown.concerns import device, mtu
 from updown.daemons.terms import words_of
 from updown.model.claims import Holder
-from updown.model.errors import Conflict
+from updown.model.errors import Conflict, Notice
 from updown.model.objects import OUR_ALIAS, Link, bare, family, has_our_alias
-from updown.model.operations import Notice
 from updown.model.resources import Device, Observed, split
 from updown.model.values import KERNELS_OWN
 from updown.plan.conflicts import check_foreign, check_others, warn_second_peer

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from updown.concerns.device import is_kept
 from updown.model.claims import FormerHolder, Holder
+from updown.model.errors import Notice
 from updown.model.objects import Link
 from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
@@ -50,7 +51,7 @@ class DeviceFate(NamedTuple):
     wanted: Wanted | None = None
     ours: bool = True
     usable: bool = True
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     made: tuple[int | None, ...] = ()
     have: Link | None = None  # what is there now
 
@@ -80,14 +81,14 @@ class Choice(NamedTuple):
 
     wanted: Wanted | None = None
     absent: tuple[tuple[Resource, Reason], ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 class Plan(NamedTuple):
     """What to do, what to tell, and, by resource, what we then have made (None: no longer)."""
 
     operations: tuple[Operation, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     made: dict[str, int | None]
 
 

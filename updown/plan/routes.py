@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from updown.concerns import peer_routes, routes
 from updown.model.claims import SA, Holder, same_hosts
+from updown.model.errors import Notice
 from updown.model.objects import Route
-from updown.model.operations import Notice, Reason
+from updown.model.operations import Reason
 from updown.model.resources import Left, PeerRoute, Resource, device_of, route_key, split
 from updown.plan.inputs import Choice, PlanInput, Wanted, first_holder
 
@@ -47,7 +48,7 @@ def choose_route(holders: list[Holder], inputs: PlanInput, left: Left, shut: fro
         newest = next((one for one in holders if one.claim.key == inputs.newest and one.claim.kind == SA), None)
         name = device_of(newest.resource) if newest else ""
         text = f"the far end of {name} does not answer: nothing is routed into it"
-        warnings: tuple[str, ...] = (Notice("peer silent", text),) if name in inputs.liveness.peer_silent else ()
+        warnings: tuple[Notice, ...] = (Notice("peer silent", text),) if name in inputs.liveness.peer_silent else ()
         return Choice(absent=withdraw_route(holders, inputs, left, lost), warnings=warnings)
     want = merge_multipath(able)
     stands = routes.not_ours(want, left)

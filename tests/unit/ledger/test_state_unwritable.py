@@ -15,7 +15,7 @@ from tests.kit.machine import THIRD, Environment, Machine, call, establish
 from tests.kit.starts import FULL, OTHER, SHARED, STARTS, machine_after, state
 from updown import daemons, transaction
 from updown.ledger import file
-from updown.model.errors import KernelError, StateError, UpdownError
+from updown.model.errors import KernelError, Notice, StateError, UpdownError
 
 PAGE = 512  # bytes: small ones, so that each event needs more of them
 
@@ -60,7 +60,7 @@ def test_a_full_disk_at_any_write_is_told_and_the_next_event_ends_right(
             report = machine.serve(last)
             full = [warning for warning in report.warnings if "could not be told" in warning]
         except StateError as error:
-            full = [error.text]
+            full = [Notice("not done", error.text)]
             assert error.hint
             assert machine.kernel.picture(indexes=False) == start[0]
         room.clear()

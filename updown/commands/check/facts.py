@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from updown.commands.reconcile.decide import Audit
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.ledger.liveness import Missed
 from updown.model.claims import Claim
@@ -18,26 +19,15 @@ RECONCILE = "vti-updown reconcile"
 class Finding(NamedTuple):
     """`check` is the name of what was looked at, `subject` what it is about (a device, a file, a connection, ...)."""
 
-    check: str
+    kind: str
     subject: str
     text: str
     mend: str
 
 
-class Reconciled(NamedTuple):
-    """What `reconcile` would do now: claims that no tunnel backs with the reason, those that wait, those whose ends moved,
-    those that were made under other settings, in words, and the operations."""
-
-    ended: tuple[tuple[Claim, str], ...] = ()
-    to_revive: tuple[Claim, ...] = ()
-    moved: tuple[Claim, ...] = ()
-    edited: tuple[tuple[Claim, tuple[str, ...]], ...] = ()
-    operations: tuple[Operation, ...] = ()
-
-
 class CheckFacts(NamedTuple):
     """Everything that was gathered. `xfrm` None: it could not be read. `sysctls` by path below /proc/sys; `lacking` the kernel
-    modules and programs that are missing, each with what needs it."""
+    modules and programs that are missing, each with what needs it. `audit` and `operations`: what `reconcile` would do now."""
 
     root: bool = True
     claims: tuple[Claim, ...] = ()
@@ -47,7 +37,8 @@ class CheckFacts(NamedTuple):
     sysctls: dict[str, str | None] = {}  # noqa: RUF012
     charon_routes: tuple[RouteSeen, ...] = ()
     xfrm: Database | None = None
-    reconciled: Reconciled = Reconciled()
+    audit: Audit = Audit()
+    operations: tuple[Operation, ...] = ()
     missed: dict[str, Missed] = {}  # noqa: RUF012
     lacking: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()

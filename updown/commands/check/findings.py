@@ -49,25 +49,24 @@ def state(facts: CheckFacts) -> Iterator[Finding]:
 
 def claims(facts: CheckFacts) -> Iterator[Finding]:
     """Claims with no tunnel behind them, or made under other settings."""
-    for claim, reason in facts.reconciled.ended:
-        text = f"{claim.connection}: claim {claim.kind} holds {claim.device or 'nothing'}, but {reason}"
-        yield Finding("claims", claim.connection, text, RECONCILE)
-    for claim in facts.reconciled.to_revive:
-        text = f"{claim.connection}: claim sa, but it is not up; its daemon waits for it to come back"
-        yield Finding("claims", claim.connection, text, RECONCILE)
-    for claim, edits in facts.reconciled.edited:
-        for edit in edits if not facts.mistakes else ():  # what is wrong in the files counts for nothing yet
-            text = f"{claim.connection}: claim {claim.kind} was made under other settings: {edit}"
-            yield Finding("claims", claim.connection, text, RECONCILE)
+    found = [(claim, f"{claim.kind} holds {claim.device or 'nothing'}, but {why}") for claim, why in facts.audit.ended]
+    waiting = "sa, but it is not up; its daemon waits for it to come back"
+    found += [(claim, waiting) for claim in facts.audit.to_revive]
+    for claim, edits in (
+        facts.audit.edited if not facts.mistakes else ()
+    ):  # what is wrong in the files counts for nothing yet
+        found += [(claim, f"{claim.kind} was made under other settings: {edit.text}") for edit in edits]
+    for claim, text in found:
+        yield Finding("claims", claim.connection, f"{claim.connection}: claim {text}", RECONCILE)
 
 
 def resources(facts: CheckFacts) -> Iterator[Finding]:
     """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
-    edited = {claim.key: claim.device for claim, _ in facts.reconciled.edited}
-    going = {claim.device for claim, _ in facts.reconciled.ended} | {claim.device for claim in facts.reconciled.moved}
+    edited = {claim.key: claim.device for claim, _ in facts.audit.edited}
+    going = {claim.device for claim, _ in facts.audit.ended} | {claim.device for claim in facts.audit.moved}
     going |= {*edited.values(), *(claim.device for claim in facts.claims if claim.key in edited)}
-    anew = {operation.subject.name for operation in facts.reconciled.operations if operation.action == "link add"}
-    for operation in facts.reconciled.operations:
+    anew = {operation.subject.name for operation in facts.operations if operation.action == "link add"}
+    for operation in facts.operations:
         name = operation.subject.name if operation.effect == "link" else operation.subject.device
         text = difference(operation, facts.by_name.get(name))
         if text and name not in going and (name not in anew or operation.action == "link add"):
@@ -79,8 +78,8 @@ def difference(operation: Operation, have: Link | None) -> str:
     if operation.action == "link add":
         return f"{operation.subject.name} is {'another than asked for' if have else 'missing'}"
     if operation.action == "link delete":
-        orphan = operation.reason.code == "orphan"
-        return f"{operation.subject.name} is ours, and no claim asks for it" if orphan else ""
+        text = f"{operation.subject.name} is ours, and no claim asks for it"
+        return text if operation.reason.code == "orphan" else ""
     return concern_of(operation).told(operation)
 
 

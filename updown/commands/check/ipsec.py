@@ -23,7 +23,7 @@ def ends(facts: CheckFacts) -> Iterator[Finding]:
             has = f"{link.local} - {'any' if is_any(link.remote) else link.remote}"
             text = f"{link.name} has ends {has}, its IPsec policies have {local} - {remote}"
             yield Finding("ends", link.name, text, f"{RECONCILE}; or take its tunnel down and up")
-    for claim in facts.reconciled.moved:
+    for claim in facts.audit.moved:
         if claim.device not in told:
             text = f"{claim.device}: the ends of {claim.connection} are now {claim.about.me} - {claim.about.peer}"
             yield Finding("ends", claim.device, text, RECONCILE)

@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
 from updown.commands.arguments import Arguments
-from updown.commands.check.facts import CheckFacts, Finding, Reconciled
+from updown.commands.check.facts import CheckFacts, Finding
 from updown.commands.check.findings import find, settings
 from updown.commands.check.ipsec import CHARON_TABLE
 from updown.commands.check.settings import CheckedSettings, check_files
 from updown.commands.make import kind_of, missing_keys
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile import run as reconciling
-from updown.commands.reconcile.report import edit_text
+from updown.commands.reconcile.run import UNREAD
 from updown.concerns.sysctls import all_of, conf
 from updown.kernel import sysctl
 from updown.kernel.netlink import dumps
@@ -74,22 +74,20 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
     notes: list[tuple[str, str]] = []
     with present_state(arguments.state_dir) as place, opened(place, checked.lines, dry=True) as ledger:
         netlink = place.netlink
-        claims, silent = tuple(ledger.claims()), missed_probes(ledger)
+        claims = tuple(ledger.claims())
         if ledger.note and os.geteuid() == 0:
             notes.append((ledger.note, "the next event begins it anew; docs/troubleshooting.md, the ledger"))
         asked = reconciling.gather(claims)
-        links: tuple[Link, ...] = ()
-        reconciled = Reconciled()
+        facts = CheckFacts(os.geteuid() == 0, claims, *checked, xfrm=asked.xfrm, missed=missed_probes(ledger))
         try:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
-            links = tuple(link for netns in netnses for link in dumps.links(netns))
+            facts = facts._replace(links=tuple(link for netns in netnses for link in dumps.links(netns)))
             outcome = reconciling.reconcile_ledger(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
-            decided, report = outcome.decision, outcome.report
-            ended = tuple((end.claim, end.reason) for end in decided.ended)
-            edited = tuple((claim, tuple(map(edit_text, edits))) for claim, edits in decided.edited)
-            reconciled = Reconciled(ended, decided.to_revive, decided.moved, edited, report.operations)
-            # that policies cannot be read is a finding of its own
-            notes += [(text, SEE) for text in report.warnings if getattr(text, "kind", "") != "policies not read"]
+            facts = facts._replace(audit=outcome.decision, operations=outcome.report.operations)
+            told = [
+                text for text in outcome.report.warnings if text.kind != UNREAD.kind
+            ]  # that is a finding of its own
+            notes += [(warning, SEE) for warning in told]
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))
         waiting = len(spool.waiting_events(place.path))
@@ -97,10 +95,10 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             mend = "the next event applies them; more and more of them: docs/troubleshooting.md, the lock"
             notes.append((f"{waiting} events got no lock and wait", mend))
         table = tuple(netlink.routes(4, CHARON_TABLE) + netlink.routes(6, CHARON_TABLE))
-    root = os.geteuid() == 0
-    facts = CheckFacts(root, claims, *checked, links, {}, table, asked.xfrm, reconciled, silent, notes=tuple(notes))
     lacking = (*modules(facts), *programs(checked.lines))
-    return facts._replace(sysctls=sysctl_values(facts.tunnels), lacking=lacking)
+    return facts._replace(
+        sysctls=sysctl_values(facts.tunnels), charon_routes=table, lacking=lacking, notes=tuple(notes)
+    )
 
 
 def sysctl_values(links: Iterable[Link]) -> dict[str, str | None]:

@@ -14,6 +14,7 @@ from updown.commands.reconcile.match import Evidence, is_permanent, match_childr
 from updown.commands.reconcile.renewed import with_current_ends
 from updown.daemons.answer import ABSENT, ANSWERED, ChildSa, DaemonAnswer
 from updown.model.claims import MADE, REVIVE, SA, Claim
+from updown.model.errors import Notice
 from updown.model.ipsec import IpsecIndex, has_any_trace, has_policy_and_state, index
 from updown.model.record import NamedTuple
 
@@ -34,7 +35,7 @@ class Audit(NamedTuple):
     """`moved`: claims with the ends that their tunnels have now. `to_revive`: `sa` claims whose `down` got lost and that are
     `revive` by now. `unclaimed`: tunnels that no claim counts. `recounted`: claims with another MTU. `in_grace`: claims that
     nothing backs and that grace keeps. `edited`: claims with what other settings change of them. `child_of`: by a claim's
-    key the child that is certainly its own."""
+    key the child that is certainly its own. `warnings`: why claims that the settings do not fit keep what they have."""
 
     ended: tuple[End, ...] = ()
     moved: tuple[Claim, ...] = ()
@@ -44,6 +45,7 @@ class Audit(NamedTuple):
     recounted: tuple[Claim, ...] = ()
     edited: tuple[tuple[Claim, tuple[Edit, ...]], ...] = ()
     child_of: Mapping[str, ChildSa] = MappingProxyType({})
+    warnings: tuple[Notice, ...] = ()
 
 
 def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: bool = False) -> Audit:
@@ -57,21 +59,23 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
     waiting: list[Claim] = []
     young: list[Claim] = []
     for claim in claims:
-        child = found.get(claim.key)
         if claim.kind == MADE:
             continue  # the administrator's: it needs no tunnel
+        child, said = found.get(claim.key), facts.answer(claim.about.daemon)
         if child is not None and claim.key in sure:
             there = with_current_ends(claim, child.me, child.peer)
         else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
-            there = with_current_ends(
-                claim, here.get(claim.device) or waiting_end(claim, child, facts), claim.about.peer
-            )
-        reason = "" if child else why_it_ends(claim, facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT)), xfrm)
-        kept = bool(reason) and in_grace(claim, facts, now, before_start)
+            waits = child is None and is_permanent(
+                claim
+            )  # no hook is told when its end moves; a template's is that of all
+            mine = here.get(claim.device) or (said.ends.get(claim.connection, "") if waits else "")
+            there = with_current_ends(claim, mine, claim.about.peer)
+        reason = "" if child else why_it_ends(claim, said, xfrm)
+        kept = bool(reason) and in_grace(claim, said, now, before_start)
         young += [there] if kept else []
         if not reason or kept:
             moved += [there] if there != claim else []
-        elif claim.kind == SA and is_permanent(claim) and claim.connection in kept_open(claim, facts):
+        elif claim.kind == SA and is_permanent(claim) and said.state == ANSWERED and claim.connection in said.held:
             waiting.append(there._replace(kind=REVIVE))
         else:
             ended.append(End(claim, reason))
@@ -85,19 +89,6 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
     ]
     behind = {key: child for key, child in found.items() if key in sure}
     return Audit(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), child_of=behind)
-
-
-def kept_open(claim: Claim, facts: Evidence) -> tuple[str, ...]:
-    """The connections that the claim's daemon keeps the way open for."""
-    said = facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT))
-    return said.held if said.state == ANSWERED else ()
-
-
-def waiting_end(claim: Claim, child: ChildSa | None, facts: Evidence) -> str:
-    """Our end of a connection that is not up, as its daemon has it by now: no hook is told when that moves. Empty where it does
-    not say, and where it says that of all instances of a template."""
-    said = facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT))
-    return said.ends.get(claim.connection, "") if child is None and is_permanent(claim) else ""
 
 
 def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> str:
@@ -119,12 +110,8 @@ def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> st
     return f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
 
 
-def in_grace(claim: Claim, facts: Evidence, now: int, before_start: bool) -> bool:
+def in_grace(claim: Claim, said: DaemonAnswer, now: int, before_start: bool) -> bool:
     """Whether the event that made the claim may still be under way. An earlier daemon's never is."""
-    said = facts.said.get(claim.about.daemon, DaemonAnswer(ABSENT))
     if said.state == ABSENT and before_start:
         return False
     return 0 <= now - claim.since < GRACE and claim.since >= said.since
-
-
-# Which child is behind which claim

@@ -56,6 +56,11 @@ class Edit(NamedTuple):
     after: str
     lines: tuple[str, ...]
 
+    @property
+    def text(self) -> str:
+        """All of it, in one line."""
+        return f"{self.before} -> {self.after} ({', '.join(self.lines) or 'no line says it any more'})"
+
 
 def edits(before: Claim, after: Claim, lines: tuple[Line, ...]) -> Iterator[Edit]:
     """What a claim asks for otherwise. What hangs on a device that has another name now is the same."""

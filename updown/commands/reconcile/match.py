@@ -17,6 +17,10 @@ class Evidence(NamedTuple):
     said: dict[str, DaemonAnswer]
     xfrm: Database | None
 
+    def answer(self, daemon: str) -> DaemonAnswer:
+        """What a daemon says; one that was not asked is taken to be absent."""
+        return self.said.get(daemon, DaemonAnswer(ABSENT))
+
 
 def is_permanent(claim: Claim) -> bool:
     """Whether the connection is one tunnel, and no template's instance."""
@@ -31,7 +35,7 @@ def match_children(
     sure: set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
     libreswan: dict[str, list[ChildSa]] = {}
-    for child in facts.said.get("libreswan", DaemonAnswer(ABSENT)).children:
+    for child in facts.answer("libreswan").children:
         libreswan.setdefault(child.connection, []).append(child)
     owners = {
         (claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in claims if claim.about.spi_in
@@ -47,7 +51,7 @@ def match_children(
             if alike:
                 found[claim.key] = next(child for rank, child in mine if rank == alike)
                 sure |= {claim.key} if alike > 1 else set()
-    charons = match_charon(claims, facts.said.get("strongswan", DaemonAnswer(ABSENT)).children)
+    charons = match_charon(claims, facts.answer("strongswan").children)
     return {**found, **charons}, sure | set(charons)
 
 

@@ -35,17 +35,15 @@ class Orphans(NamedTuple):
     parted: tuple[Operation, ...] = ()
 
 
-class KernelState(NamedTuple):
-    """All links of the namespaces we have to do with, and in them the routes, rules and nftables tables that are ours; names
-    are placed."""
+class Present(NamedTuple):
+    """All links of the namespaces we have to do with, and what is ours beside them: the routes, rules and nftables tables that
+    are there, and the addresses that the ledger notes; names are placed."""
 
-    links: tuple[Link, ...]
-    routes: tuple[Route, ...]
-    rules: tuple[Rule, ...]
-    tables: tuple[Clamp, ...]
+    links: list[Link]
+    things: list[Route | Rule | Address | SourceAddress | Clamp]
 
 
-def kernel_state(netlink: Netlink, netnses: Iterable[str]) -> KernelState:
+def present(ledger: Ledger, netlink: Netlink, netnses: Iterable[str]) -> Present:
     """What is there now in the hook's own namespace and in `netnses`. Raises KernelError, or UpdownError without pyroute2."""
     links: list[Link] = []
     routes: list[Route] = []
@@ -55,15 +53,15 @@ def kernel_state(netlink: Netlink, netnses: Iterable[str]) -> KernelState:
         here = dumps.links(netns)
         names = {link.ifindex: link.name for link in here}
         links += here
-        seen = dumps.routes(OUR_PROTOCOL, netns)
-        for route in seen:
+        for route in dumps.routes(OUR_PROTOCOL, netns):
             devices = [names[index] for index in route.hops or (route.oif,) if index in names]
             routes += [as_route(route, devices)] if devices else []
         for family in (4, 6):
             own = netlink.at(placed("", netns)).rules(family)
             rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
         tables += [Clamp(device) for device in nft.clamped_devices(netns)]
-    return KernelState(tuple(links), tuple(routes), tuple(rules), tuple(tables))
+    addresses = [want for want in map(address_of, ledger.all_made()) if want is not None]
+    return Present(links, [*routes, *rules, *addresses, *tables])
 
 
 def netnses(ledger: Ledger, lines: tuple[Line, ...]) -> tuple[str, ...]:
@@ -93,56 +91,44 @@ def find_orphans(
     wanted = {key_of(want) for claim in ledger.claims() for want in claim.resources}
     going = {split(name)[1] for name in removed if name.startswith("device ")}
     made = ledger.all_made()
-    here = kernel_state(netlink, netnses(ledger, lines))
+    here = present(ledger, netlink, netnses(ledger, lines))
     kept: set[str] = set()
     remarks: list[str] = []
     gone: dict[str, list[FormerHolder]] = {}
     for link in here.links:
-        found = (made.get(f"device {link.name}") or 0) < 0  # of a lost ledger, which knew more tunnels on it
-        if found and f"device {link.name}" in wanted and (xfrm is None or in_use(link, xfrm)):
-            kept.add(link.name)
-        if f"device {link.name}" in wanted or not device.is_ours(link, made.get(f"device {link.name}"), None):
-            continue
-        if link.name in going:
-            continue
-        if xfrm is None or in_use(link, xfrm):
-            kept.add(link.name)
-            if not (every or is_deleted(link, lines)):
-                continue
+        key = f"device {link.name}"
+        lost = (made.get(key) or 0) < 0  # of a lost ledger, which knew more tunnels on it
+        ours = key not in wanted and link.name not in going and device.is_ours(link, made.get(key), None)
+        used = (ours or (lost and key in wanted)) and (xfrm is None or in_use(link, xfrm))
+        kept |= {link.name} if used else set()
+        goes = ours and (every or is_deleted(link, lines))
+        if goes and used:
             why = "the kernel has IPsec policies with its key" if xfrm else "the kernel's IPsec policies cannot be read"
             remarks.append(
                 f"{link.name} is ours and no claim holds it, but {why}: it stays; its tunnel's next up counts it"
             )
-        elif every or is_deleted(link, lines):
-            add_orphan(gone, link.name, Device(link, shared=False, with_last=True))
-        elif link.up and resolve(lines, "", bare(link.name)).link == "follow":
-            add_orphan(gone, link.name, Device(link, shared=False, with_last=False, follow=True))
+        elif goes or (ours and not used and link.up and resolve(lines, "", bare(link.name)).link == "follow"):
+            asked = Device(link, shared=False, with_last=goes, follow=not goes)
+            gone.setdefault(link.name, []).append(FormerHolder(ORPHAN, asked))
     parted: list[Operation] = []
     left = going | {name for name, ended in gone.items() if any(isinstance(old.resource, Device) for old in ended)}
-    for route in here.routes:
-        devices = set(route.devices)
-        if (wanted | removed) & keys_of(route):
-            continue
-        if devices & kept:
-            parted += without_devices(route, left)
-        elif not devices <= going:
-            add_orphan(gone, route.device, route)
-    led = {(netns_of(route.device), route.table): False for route in here.routes}
-    led.update({(netns_of(route.device), route.table): True for route in here.routes if set(route.devices) & kept})
+    routes = [one for one in here.things if isinstance(one, Route)]
+    led = {table_of(route) for route in routes}
+    held = {table_of(route) for route in routes if kept.intersection(route.devices)}
     places = {netns_of(name) for name in kept}
-    for rule in here.rules:
-        netns = netns_of(rule.device)
-        if key_of(rule) not in wanted | removed and not led.get((netns, rule.table), netns in places):
-            add_orphan(gone, rule.device, rule)
-    for name in made:
-        want = address_of(name)
-        if want is not None and name not in wanted and want.device not in kept | going:
-            add_orphan(gone, want.device, want)
-    for clamp in here.tables:
-        if key_of(clamp) not in wanted | removed and clamp.device not in kept | going:
-            add_orphan(gone, clamp.device, clamp)
-    present = {link.name for link in here.links}
-    forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in present]
+    for one in here.things:
+        devices = set(one.devices) if isinstance(one, Route) else {one.device}
+        stays = bool(devices & kept) or devices <= going
+        if isinstance(one, Rule):  # of the tunnels that stay: where nothing leads by its table, any may be theirs
+            stays = table_of(one) in held or (table_of(one) not in led and netns_of(one.device) in places)
+        if keys_of(one) & (wanted | removed):
+            continue
+        if isinstance(one, Route) and devices & kept:
+            parted += without_devices(one, left)
+        elif not stays:
+            gone.setdefault(one.device, []).append(FormerHolder(ORPHAN, one))
+    there = {link.name for link in here.links}
+    forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in there]
     return Orphans(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks), tuple(parted))
 
 
@@ -151,9 +137,8 @@ def without_devices(route: Route, left: set[str]) -> list[Operation]:
     first, *more = [name for name in route.devices if name not in left] or [""]
     if not first or len(more) + 1 == len(route.devices):
         return []
-    return [
-        Operation("route replace", route._replace(device=first, hops=tuple(more)), route, Reason("other devices go"))
-    ]
+    rest = route._replace(device=first, hops=tuple(more))
+    return [Operation("route replace", rest, route, Reason("other devices go"))]
 
 
 def remove_orphans(orphans: Orphans, ledger: Ledger, netlink: Netlink, dry: bool) -> list[Report]:
@@ -174,29 +159,27 @@ def remove_orphans(orphans: Orphans, ledger: Ledger, netlink: Netlink, dry: bool
     return reports
 
 
-def add_orphan(gone: dict[str, list[FormerHolder]], name: str, want: Resource) -> None:
-    """One more thing of this device goes."""
-    gone.setdefault(name, []).append(FormerHolder(ORPHAN, want))
+def table_of(one: Route | Rule) -> tuple[str, int]:
+    """The routing table that a route is in, or a rule looks into, with its namespace."""
+    return netns_of(one.device), one.table
 
 
 def is_deleted(link: Link, lines: tuple[Line, ...]) -> bool:
     """Whether a device without claims goes by the deletion table, as far as the device itself shows its row: remote `any` is
     one that serves several peers. A connection's own `delete = never` could have been its, so any such line keeps it."""
     delete = resolve(lines, "", link.name).delete
-    if delete == "rule" and any(line.kind == "connection" and (line.key, line.value) == NEVER for line in lines):
+    never = ((line.kind, line.key, line.value) == ("connection", "delete", "never") for line in lines)
+    if delete == "rule" and any(never):
         return False
     return {"rule": link.kind != "xfrm" and not is_any(link.remote), "last": True, "never": False}[delete]
 
 
-NEVER = ("delete", "never")
-
-
-def keys_of(route: Route) -> set[str]:
-    """The resources that a route may stand for: itself, or the way to a peer."""
-    address, _, length = route.destination.partition("/")
-    names = {key_of(route)}
-    if route.table == MAIN_TABLE and length == ("128" if ":" in address else "32"):
-        names.add(f"peer {address}")
+def keys_of(thing: Resource) -> set[str]:
+    """The resources that a thing may stand for: itself, or, where it is a route, the way to a peer."""
+    names = {key_of(thing)}
+    if isinstance(thing, Route) and thing.table == MAIN_TABLE:
+        address, _, length = thing.destination.partition("/")
+        names |= {f"peer {address}"} if length == ("128" if ":" in address else "32") else set()
     return names
 
 

@@ -73,7 +73,4 @@ def changed_keys(change: Change, then: Mapping[str, Claim], ledger: Ledger, fact
 
 def excluding(change: Change, late: frozenset[str]) -> Change:
     """The change, but for these claims."""
-    return Change(
-        tuple(claim for claim in change.put if claim.key not in late),
-        tuple(claim for claim in change.end if claim.key not in late),
-    )
+    return Change(*(tuple(claim for claim in claims if claim.key not in late) for claims in change))

@@ -11,7 +11,7 @@ from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.path_mtu import UnderlayQuery, count
 from updown.model.claims import MADE, SA, STRONGSWAN, Claim, with_ends
-from updown.model.errors import KernelError, Refused
+from updown.model.errors import KernelError, Notice, Refused
 from updown.model.ipsec import State
 from updown.model.objects import bare
 from updown.model.record import NamedTuple
@@ -19,8 +19,15 @@ from updown.model.resources import Device
 from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
 
-Sas = Mapping[tuple[str, int], State]
-"""State SAs by the address that receives them and their SPI."""
+
+class Ground(NamedTuple):
+    """What claims are derived from anew: the kernel's state SAs by the address that receives them and their SPI, the settings,
+    the tables of VRF devices, and the kernel, for the ways to peers."""
+
+    sas: Mapping[tuple[str, int], State]
+    lines: tuple[Line, ...]
+    vrf_table: VrfTable
+    netlink: Netlink
 
 
 class Renewed(NamedTuple):
@@ -30,7 +37,7 @@ class Renewed(NamedTuple):
     claim: Claim
     edits: tuple[Edit, ...] = ()
     recounted: bool = False
-    warning: str = ""
+    warning: Notice | None = None
 
 
 def with_current_ends(claim: Claim, me: str, peer: str) -> Claim:
@@ -48,40 +55,36 @@ def device_in(claim: Claim) -> Device | None:
     return next((want for want in claim.resources if isinstance(want, Device)), None)
 
 
-def renew(
-    before: Claim, now: Claim, child: ChildSa | None, sas: Sas, lines: tuple[Line, ...], vrf: VrfTable, netlink: Netlink
-) -> Renewed:
+def renew(before: Claim, now: Claim, child: ChildSa | None, ground: Ground) -> Renewed:
     """A claim as it was `before`, whose ends and kind are as in `now`, with its SA's sum and the settings of this moment."""
     if before.kind == MADE:
         return Renewed(now)
     try:
-        by_settings = derive_again(before, lines, vrf)
-        counted = recount(now, by_settings.device, child, sas, lines, netlink)
-        claim = by_settings if counted == before else derive_again(counted, lines, vrf)
+        by_settings = derive_again(before, ground.lines, ground.vrf_table)
+        counted = recount(now, by_settings.device, child, ground)
+        claim = by_settings if counted == before else derive_again(counted, ground.lines, ground.vrf_table)
     except (Refused, KernelError) as error:
-        text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}"
-        return Renewed(before._replace(kind=now.kind), warning=f"{text}; {error.hint}" if error.hint else text)
-    return Renewed(claim, tuple(edits(before, by_settings, lines)), counted.about.mtu_sum != before.about.mtu_sum)
+        hint = f"; {error.hint}" if error.hint else ""
+        text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}{hint}"
+        return Renewed(before._replace(kind=now.kind), warning=Notice("settings do not fit", text))
+    return Renewed(
+        claim, tuple(edits(before, by_settings, ground.lines)), counted.about.mtu_sum != before.about.mtu_sum
+    )
 
 
-def counts_itself(claim: Claim, lines: tuple[Line, ...]) -> bool:
-    """Whether the claim's MTU is worked out from its SA."""
-    return claim.kind == SA and resolve(lines, claim.connection, bare(claim.device)).mtu == AUTO
-
-
-def recount(
-    claim: Claim, name: str, child: ChildSa | None, sas: Sas, lines: tuple[Line, ...], netlink: Netlink
-) -> Claim:
-    """The claim with the sum of its SA as it is now. One whose SA is not found, or cannot be counted, stays as it is: the next
-    event tells of it."""
-    outgoing = sas.get((child.peer, child.spi_out)) if child else None
+def recount(claim: Claim, name: str, child: ChildSa | None, ground: Ground) -> Claim:
+    """The claim with the sum of its SA as it is now, where its MTU is worked out from that. One whose SA is not found, or
+    cannot be counted, stays as it is: the next event tells of it."""
+    outgoing = ground.sas.get((child.peer, child.spi_out)) if child else None
     device = device_in(claim)
-    if child is None or outgoing is None or device is None or not counts_itself(claim, lines):
+    if child is None or outgoing is None or device is None or claim.kind != SA:
+        return claim
+    if resolve(ground.lines, claim.connection, bare(claim.device)).mtu != AUTO:
         return claim
     vti = device.link.kind != "xfrm"
     way = UnderlayQuery(child.peer, claim.about.underlay or "", name, device.link.okey if vti else 0)
     try:
-        total, _ = count(outgoing, way, vti or claim.about.tunnel_mode, netlink)
+        total, _ = count(outgoing, way, vti or claim.about.tunnel_mode, ground.netlink)
     except KernelError:
         return claim
     return claim._replace(about=claim.about._replace(mtu_sum=total)) if total else claim

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from updown.commands.reconcile.decide import DAEMONS, GRACE, Audit, End
-from updown.commands.reconcile.edits import Edit
+from updown.commands.reconcile.decide import DAEMONS, GRACE, Audit
 from updown.commands.reconcile.match import Evidence
 from updown.concerns.mtu import sum_text
 from updown.daemons.answer import ABSENT, ANSWERED
 from updown.daemons.libreswan import status
 from updown.model.claims import Claim
+from updown.model.errors import Notice
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Mtu
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     facts: Evidence
 
 
-def unclaimed_tunnels(decision: Audit) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def unclaimed_tunnels(decision: Audit) -> tuple[tuple[str, ...], tuple[Notice, ...]]:
     """A line for each tunnel that is up and that no claim counts; a warning where its daemon says that we serve it."""
     told: dict[str, str] = {}
     for child in decision.unclaimed:
@@ -37,76 +37,63 @@ def unclaimed_tunnels(decision: Audit) -> tuple[tuple[str, ...], tuple[str, ...]
     ours = {child.connection for child in decision.unclaimed if child.daemon == status.DAEMON}
     return (
         tuple(line for connection, line in told.items() if connection not in ours),
-        tuple(line for connection, line in told.items() if connection in ours),
+        tuple(Notice("unclaimed tunnel", line) for connection, line in told.items() if connection in ours),
     )
 
 
 def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     """For people: which claims end and why, then the commands as everywhere."""
-    lines: list[str] = []
-    for claim, reason in outcome.decision.ended:
-        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
-        lines += folded("# ", f"{claim.connection}: claim {claim.kind} ({selectors}) ends: {reason}")
-    for claim in outcome.decision.to_revive:
-        lines += folded(
-            "# ", f"{claim.connection}: claim sa is revive now: it is not up, and the way is kept open for it"
+    audit = outcome.decision
+    told: list[tuple[Claim, str]] = []
+    for claim, reason in audit.ended:
+        told.append(
+            (claim, f"claim {claim.kind} ({claim.about.my_client} <-> {claim.about.peer_client}) ends: {reason}")
         )
-    for claim in outcome.decision.in_grace:
-        why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
-        lines += folded("# ", f"{claim.connection}: claim {claim.kind}: {why}")
-    for claim in outcome.decision.moved:
-        lines += folded("# ", f"{claim.connection}: its ends are now {claim.about.me} - {claim.about.peer}")
-    for claim in outcome.decision.recounted:
-        for want in claim.resources:
-            if isinstance(want, Mtu):
-                text = sum_text(want.total) if want.total else str(want.size)
-                lines += folded("# ", f"{claim.connection}: mtu {want.device}: {text}")
-    for claim, edits in outcome.decision.edited:
-        for edit in edits:
-            lines += folded("# ", f"{claim.connection}: {edit_text(edit)}")
+    told += [
+        (claim, "claim sa is revive now: it is not up, and the way is kept open for it") for claim in audit.to_revive
+    ]
+    why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
+    told += [(claim, f"claim {claim.kind}: {why}") for claim in audit.in_grace]
+    told += [(claim, f"its ends are now {claim.about.me} - {claim.about.peer}") for claim in audit.moved]
+    for claim in audit.recounted:
+        sizes = [want for want in claim.resources if isinstance(want, Mtu)]
+        told += [(claim, f"mtu {one.device}: {sum_text(one.total) if one.total else one.size}") for one in sizes]
+    told += [(claim, edit.text) for claim, edits in audit.edited for edit in edits]
+    lines = [line for claim, text in told for line in folded("# ", f"{claim.connection}: {text}")]
     said = plan_lines(outcome.report, reasons)
     return lines + said if said != ["# nothing to do"] or not lines else lines
 
 
-def edit_text(edit: Edit) -> str:
-    """What a claim asks for by edited settings: before, now, and the lines that say so."""
-    return f"{edit.before} -> {edit.after} ({', '.join(edit.lines) or 'no line says it any more'})"
-
-
 def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:
     """For programs. `booted`: when the machine was, in seconds since the epoch."""
-
-    def ended(end: End) -> dict[str, object]:
-        return {**claim_json(end.claim, booted), "reason": end.reason}
-
+    audit = outcome.decision
+    kept = {"waiting": audit.to_revive, "young": audit.in_grace, "moved": audit.moved, "recounted": audit.recounted}
     return {
         **report_fields(outcome.report),
         "daemons": {name: {"state": said.state, "why": said.why} for name, said in outcome.facts.said.items()},
-        "claims_ended": [ended(end) for end in outcome.decision.ended],
-        "claims_waiting": [claim_json(claim, booted) for claim in outcome.decision.to_revive],
-        "claims_young": [claim_json(claim, booted) for claim in outcome.decision.in_grace],
-        "claims_moved": [claim_json(claim, booted) for claim in outcome.decision.moved],
-        "claims_recounted": [claim_json(claim, booted) for claim in outcome.decision.recounted],
+        "claims_ended": [{**claim_json(claim, booted), "reason": reason} for claim, reason in audit.ended],
+        **{f"claims_{how}": [claim_json(claim, booted) for claim in claims] for how, claims in kept.items()},
         "claims_edited": [
-            {**claim_json(claim, booted), "edits": [edit._asdict() for edit in edits]}
-            for claim, edits in outcome.decision.edited
+            {**claim_json(claim, booted), "edits": [edit._asdict() for edit in edits]} for claim, edits in audit.edited
         ],
-        "uncounted": [child._asdict() for child in outcome.decision.unclaimed],
+        "uncounted": [child._asdict() for child in audit.unclaimed],
     }
 
 
-def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tuple[Notice, ...]]:
     """Remarks and warnings on what could not be asked."""
     remarks: list[str] = []
-    warnings: list[str] = []
+    warnings: list[Notice] = []
     held: set[str] = {claim.about.daemon for claim in claims}
     for daemon, said in facts.said.items():
         name = DAEMONS.get(daemon, daemon)
         if said.state == ABSENT and daemon in held:
             remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
         elif said.state not in (ABSENT, ANSWERED):
-            rest = ": only claims that the kernel knows nothing of end; run it again later"
             text = f"{name} runs but says nothing ({said.why})"
-            told = warnings if daemon in held else remarks
-            told.append(text + (rest if daemon in held else "; no claim is of it"))
+            if daemon in held:
+                rest = "only claims that the kernel knows nothing of end; run it again later"
+                warnings.append(Notice("daemon silent", f"{text}: {rest}"))
+            else:
+                remarks.append(f"{text}; no claim is of it")
     return tuple(remarks), tuple(warnings)

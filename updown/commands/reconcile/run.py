@@ -12,7 +12,7 @@ from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
-from updown.commands.reconcile.renewed import Renewed, renew
+from updown.commands.reconcile.renewed import Ground, Renewed, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
 from updown.concerns import mtu
 from updown.daemons.answer import ANSWERED, DaemonAnswer
@@ -25,18 +25,23 @@ from updown.ledger import clock
 from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.claims import SA, Change, Claim
-from updown.model.errors import Refused, UpdownError
+from updown.model.errors import Notice, Refused, UpdownError
 from updown.model.ipsec import Database
-from updown.model.operations import Notice, Report
+from updown.model.operations import Report
 from updown.model.resources import device_of
 from updown.output.report import dedupe, print_answer
 from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line
 from updown.transaction import Request, as_warning, converge, converge_or_warn, finish_pending
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment
 CHARON_PAUSE = 0.4  # seconds between
+UNREAD = Notice("policies not read", "the kernel's IPsec policies and states cannot be read; run it as root")
 
 
 def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
@@ -55,7 +60,7 @@ def reconcile_now(arguments: Arguments) -> Outcome:
     """Ask the daemons first and lock then, since they may wait for a hook that waits for the lock; and ask again where the
     ledger was written in between. Where that never ceases, what was found counts for the claims that stayed as they were."""
     lines, dry = settings_lines(arguments.config), arguments.dry_run
-    noted: tuple[str, ...] = ()  # of a damaged ledger, which was set aside in an attempt
+    noted: tuple[Notice, ...] = ()  # of a damaged ledger, which was set aside in an attempt
     with present_state(arguments.state_dir) as place:
         path = os.path.join(place.path, "ledger")
         attempt = 0
@@ -67,7 +72,7 @@ def reconcile_now(arguments: Arguments) -> Outcome:
                 facts = gather(asked_of)
             dumps.import_pyroute2()
             with opened(place, lines, dry) as ledger:
-                noted += (ledger.note,) if ledger.note else ()
+                noted += (Notice("ledger", ledger.note),) if ledger.note else ()
                 calm = dry or write_time(path) == stamp or not stamp
                 if calm or attempt == ATTEMPTS:
                     spared = frozenset() if calm else changed_claims(asked_of, tuple(ledger.claims()), facts)
@@ -120,7 +125,12 @@ def reconcile_ledger(
     with `spared` keys are left as they are, and so are those that events changed while they had the lock (see `turns`)."""
     claims = list(ledger.claims())
     decision = without_keys(decide(claims, facts, now, before_start), spared)
-    decision, warned, events = renew_claims(decision, claims, spared, facts, lines, netlink, taken_over)
+    states = facts.xfrm.states if facts.xfrm else ()
+    sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (mtu.ESP, mtu.AH)}
+    ground = Ground(sas, lines, lru_cache(netlink.vrf_table), netlink)
+    gone = spared.union(end.claim.key for end in decision.ended)
+    staying = [claim for claim in claims if claim.key not in gone]
+    decision, events = renew_claims(decision, staying, ground, taken_over)
     reports = [finish_pending(ledger, netlink, dry)]
     then = {claim.key: claim for claim in claims}
     edited = frozenset(claim.key for claim, _ in decision.edited)
@@ -134,8 +144,7 @@ def reconcile_ledger(
     decision = decision._replace(edited=tuple(applied))
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
-        text = "the kernel's IPsec policies and states cannot be read; run it as root"
-        warnings += (Notice("policies not read", text),)
+        warnings += (UNREAD,)
     rest = orphans.find_orphans(ledger, netlink, lines, facts.xfrm, orphans.removed_by(reports))
     reports += orphans.remove_orphans(rest, ledger, netlink, dry)
     told, urgent = unclaimed_tunnels(decision)
@@ -145,7 +154,7 @@ def reconcile_ledger(
     report = Report(
         "",
         dedupe(whole.operations),
-        warned + warnings + whole.warnings + urgent,
+        decision.warnings + warnings + whole.warnings + urgent,
         remarks + rest.remarks + told,
         tuple(end.claim for end in decision.ended),
     )
@@ -153,58 +162,45 @@ def reconcile_ledger(
 
 
 def renew_claims(
-    decision: Audit,
-    claims: Sequence[Claim],
-    spared: frozenset[str],
-    facts: Evidence,
-    lines: tuple[Line, ...],
-    netlink: Netlink,
-    taken_over: Callable[[], bool],
-) -> tuple[Audit, tuple[str, ...], bool]:
-    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; warnings; and
-    whether events came meanwhile."""
-    gone = spared.union(end.claim.key for end in decision.ended)
+    decision: Audit, staying: Sequence[Claim], ground: Ground, taken_over: Callable[[], bool]
+) -> tuple[Audit, bool]:
+    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; and whether events
+    came meanwhile."""
     now = {claim.key: claim for claim in (*decision.moved, *decision.to_revive)}
-    states = facts.xfrm.states if facts.xfrm else ()
-    sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (mtu.ESP, mtu.AH)}
-    table = lru_cache(netlink.vrf_table)
     found: dict[str, Renewed] = {}
     events = False
-    for claim in [claim for claim in claims if claim.key not in gone]:
+    for claim in staying:
         events = taken_over() or events
-        child = decision.child_of.get(claim.key)
-        found[claim.key] = renew(claim, now.get(claim.key, claim), child, sas, lines, table, netlink)
+        found[claim.key] = renew(claim, now.get(claim.key, claim), decision.child_of.get(claim.key), ground)
     decision = decision._replace(
         moved=tuple(found[claim.key].claim for claim in decision.moved if not found[claim.key].warning),
         to_revive=tuple(found[claim.key].claim for claim in decision.to_revive),
         recounted=tuple(one.claim for one in found.values() if one.recounted),
         edited=tuple((one.claim, one.edits) for one in found.values() if one.edits),
+        warnings=tuple(dict.fromkeys(one.warning for one in found.values() if one.warning)),
     )
-    return decision, tuple(dict.fromkeys(one.warning for one in found.values() if one.warning)), events
+    return decision, events
 
 
 def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
     """The decision without these claims; which tunnels no claim counts is not known where there are any."""
     if not spared:
         return decision
-    return Audit(
-        tuple(end for end in decision.ended if end.claim.key not in spared),
-        tuple(claim for claim in decision.moved if claim.key not in spared),
-        tuple(claim for claim in decision.to_revive if claim.key not in spared),
-        tuple(claim for claim in decision.in_grace if claim.key not in spared),
-        recounted=tuple(claim for claim in decision.recounted if claim.key not in spared),
-        edited=tuple(edited for edited in decision.edited if edited[0].key not in spared),
-        child_of={key: child for key, child in decision.child_of.items() if key not in spared},
-    )
+    kept: dict[str, Any] = {
+        name: tuple(claim for claim in getattr(decision, name) if claim.key not in spared)
+        for name in ("moved", "to_revive", "in_grace", "recounted")
+    }
+    ended = tuple(end for end in decision.ended if end.claim.key not in spared)
+    edited = tuple(one for one in decision.edited if one[0].key not in spared)
+    return decision._replace(ended=ended, edited=edited, unclaimed=(), **kept)
 
 
 def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
     found = {device_of(want): Change() for claim in claims for want in claim.resources}
     edited = (claim for claim, _ in decision.edited)
-    for claim in {
-        claim.key: claim for claim in (*decision.moved, *decision.to_revive, *decision.recounted, *edited)
-    }.values():
+    changed = (*decision.moved, *decision.to_revive, *decision.recounted, *edited)
+    for claim in {claim.key: claim for claim in changed}.values():
         change = found.get(claim.device, Change())
         found[claim.device] = change._replace(put=(*change.put, claim))
     for claim, _ in decision.ended:

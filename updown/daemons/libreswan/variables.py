@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from updown.daemons.table import NEEDED, OPTIONAL, SHOWN, STRICT, Row, context_of, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, parse_verb
-from updown.model.errors import Refused
+from updown.model.errors import Notice, Refused
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID
 from updown.model.objects import is_any
 from updown.model.values import escaped
@@ -113,7 +113,8 @@ def read(environ: Mapping[str, str]) -> Context:
     client(fields, "peer", "PLUTO_PEER_CLIENT")
     kind = fields.get("connection_kind", "CK_PERMANENT")
     if kind not in KINDS and not kind.startswith(LABELLED):
-        warnings.append(f"PLUTO_CONN_KIND={escaped(kind, SHOWN)}: no kind of this release; taken for an instance")
+        text = f"PLUTO_CONN_KIND={escaped(kind, SHOWN)}: no kind of this release; taken for an instance"
+        warnings.append(Notice("variable", text))
     reqid = fields.get("reqid", 0)
     automatic = reqid >= FIRST_AUTOMATIC_REQID
     policy = frozenset(fields.get("policy", ()))

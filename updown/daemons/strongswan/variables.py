@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, context_of, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, Verb, parse_verb
-from updown.model.errors import Refused
+from updown.model.errors import Notice, Refused
 from updown.model.objects import family
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def read(environ: Mapping[str, str]) -> Context:
     return context_of(fields, derived)
 
 
-def read_series(prefix: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
+def read_series(prefix: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[Notice]]:
     """The addresses of one series in the order of their numbers, and warnings."""
     names = [name for name in environ if name.startswith(prefix) and is_number(name[len(prefix) :])]
     names.sort(key=lambda name: int(name[len(prefix) :]))

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tests.kit.machine import EAST, THIRD, WEST
-from updown.commands.check.facts import CheckFacts, Reconciled
+from updown.commands.check.facts import CheckFacts
 from updown.commands.check.findings import CHECKS, find
+from updown.commands.reconcile.decide import Audit, End
+from updown.commands.reconcile.edits import Edit
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.ledger.liveness import Missed
 from updown.model.claims import MADE, NO_SA, Claim
@@ -180,28 +182,28 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ["vti5: its far end missed 3 probes"],
     ),
     "a claim without a tunnel": (
-        GOOD._replace(reconciled=Reconciled(ended=((GOOD.claims[0], "pluto has no child SA of it"),))),
+        GOOD._replace(audit=Audit(ended=(End(GOOD.claims[0], "pluto has no child SA of it"),))),
         ["t: claim sa holds vti5, but pluto has no child SA of it"],
     ),
     "a claim made under other settings": (
         GOOD._replace(
-            reconciled=Reconciled(edited=((GOOD.claims[0], ("no address -> address vti5 10.99.0.5/30 (f:4)",)),))
+            audit=Audit(edited=((GOOD.claims[0], (Edit("no address", "address vti5 10.99.0.5/30", ("f:4",)),)),))
         ),
         ["t: claim sa was made under other settings: no address -> address vti5 10.99.0.5/30 (f:4)"],
     ),
     "the same, with a mistake in the files": (
         GOOD._replace(
             mistakes=(("f:3: unknown key x", ""),),
-            reconciled=Reconciled(edited=((GOOD.claims[0], ("address vti5 10.99.0.5/30 -> no address",)),)),
+            audit=Audit(edited=((GOOD.claims[0], (Edit("address vti5 10.99.0.5/30", "no address", ("f:4",)),)),)),
         ),
         ["f:3: unknown key x"],
     ),
     "a move the daemon tells of": (
-        GOOD._replace(reconciled=Reconciled(moved=(GOOD.claims[0]._replace(about=ABOUT._replace(peer=THIRD)),))),
+        GOOD._replace(audit=Audit(moved=(GOOD.claims[0]._replace(about=ABOUT._replace(peer=THIRD)),))),
         ["vti5: the ends of t are now 198.51.100.1 - 198.51.100.3"],
     ),
     "a move that both tell of": (
-        GOOD._replace(xfrm=policies(5, 5, THIRD), reconciled=Reconciled(moved=(GOOD.claims[0],))),
+        GOOD._replace(xfrm=policies(5, 5, THIRD), audit=Audit(moved=(GOOD.claims[0],))),
         ["vti5 has ends"],
     ),
     "something is lacking": (

@@ -12,7 +12,7 @@ from tests.kit.charon import charon_call, charon_calls
 from tests.kit.machine import EAST, THIRD, WEST, Environment, Machine, Tunnel, call, establish
 from tests.kit.reconciling import LATER, child, database, reconcile, said
 from updown.commands.reconcile.match import Evidence
-from updown.commands.reconcile.report import Outcome, edit_text, outcome_json, outcome_lines
+from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -133,7 +133,7 @@ def test_reconcile_makes_of_a_tunnel_what_a_new_one_would_be(
 def edited_texts(outcome: Outcome) -> list[str]:
     """What settings change, as it is printed, in whole lines."""
     printed = " ".join(line.removeprefix("# ") for line in outcome_lines(outcome, False))
-    found = [f"{claim.connection}: {edit_text(edit)}" for claim, edits in outcome.decision.edited for edit in edits]
+    found = [f"{claim.connection}: {edit.text}" for claim, edits in outcome.decision.edited for edit in edits]
     assert all(text.split(" (")[0].split(" -> ")[1] in printed for text in found)
     return found
 
