@@ -143,13 +143,13 @@ def make(event: Event) -> Decision:
     before = rules.renewed(context, held)
     dead = [claim.order for claim in rules.replaced(context, held)]
     row = (
-        claims.rule_of(held)
+        (held.tunnel[0].deletion if held.tunnel else None)  # where its tunnel stands since its first claim
         or event.rule_on(context.connection, placed(found.name, settings.netns), dead)
         or deletion_rule(context, settings)
     )
     total, unknown = event.mtu_sum(context, found, settings)
     sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
-    routed = claims.holds_routes(context, before)
+    routed = context.verb.routes or (before is not None and before.routed)  # `prepare` never takes back what `up` gave
     claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, about=sa)
     claim, remarks, settings = derive(claim, found, settings, event.lines, event.vrf_table, event.vti_between)
     change = rules.make(context, held, claim)

@@ -467,7 +467,7 @@ def link(name: str, words: list[str], known: Link | None = None) -> Link:
 
 
 def device(asked: Link, notes: list[str]) -> Device:
-    """A device asked for; whether it goes with its last claim is as concerns/device_request.py reads it from what `notes` say."""
+    """A device asked for; whether it goes with its last claim is as deletion_rule() reads it from what `notes` say."""
     own, follow = "the daemon's own" in notes, "follow" in notes
     said = dict(note.split(" = ") for note in notes if " = " in note)
     unknown = set(notes) - {"shared", "instance", "wished up", "follow", "the daemon's own"}

@@ -129,20 +129,14 @@ class Observed(NamedTuple):
     paths: Mapping[str, Path | None] = EMPTY  # by address: how a packet would go now, outside our devices
     others: Mapping[str, tuple[Route, ...]] = EMPTY  # by device: IPv4 routes not ours, where an address is removed
     things: Mapping[str, Any] = EMPTY  # by kind, of the concerns that stand alone: what its reader in kernel/ gives
+    doubtful: Mapping[Any, str] = (
+        EMPTY  # of what is left: what may go with a removed address and may not, with the address
+    )
+    moved: frozenset[str] = frozenset()  # of what is left: peers to whom the way is looked for anew
 
 
-class Left(NamedTuple):
-    """What of that is left after a plan's removals, with what the kernel takes along gone. `doubtful`: what may go with a
-    removed address and may not, with the address; `moved`: peers to whom the way is looked for anew."""
-
-    links: Mapping[str, Link | None] = EMPTY
-    addresses: Mapping[str, tuple[Address, ...]] = EMPTY
-    routes: Mapping[RouteKey, Route | None] = EMPTY
-    paths: Mapping[str, Path | None] = EMPTY
-    others: Mapping[str, tuple[Route, ...]] = EMPTY
-    things: Mapping[str, Any] = EMPTY
-    doubtful: Mapping[Any, str] = EMPTY
-    moved: frozenset[str] = frozenset()
+class Left(Observed):
+    """What of that is left after a plan's removals, with what the kernel takes along gone."""
 
 
 def route_key(route: Route) -> RouteKey:

@@ -188,4 +188,4 @@ DEVICE_FACTS = ("mark_in", "mark_out", "if_id_in", "if_id_out", "interface", "da
 """Of which device a connection has, whatever its pair of selectors."""
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused_sa_id, siblings)
+RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, refused_sa_id, siblings, unroute, superseded)

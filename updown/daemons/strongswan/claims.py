@@ -1,4 +1,4 @@
-"""Claims by strongSwan's two verbs, up and down. Pure, as claims.py, whose records and rules for a renewal these are.
+"""Claims by strongSwan's two verbs, up and down. Pure: the ledger's content in, the change out.
 
 charon calls for each pair of selectors of a child SA, never at a rekeying or a move (MOBIKE), and sometimes once too often.
 docs/claims.md has the reason for each variable, and the recordings that show it.
@@ -17,13 +17,12 @@ from updown.model.claims import (
     Claim,
     ClaimQuery,
     Rules,
-    SaQuery,
     complete,
     is_same_or_moved,
-    pair_of,
-    place_of,
     sa_info,
+    sa_query,
     same_key,
+    value_of,
 )
 from updown.model.context import Context
 from updown.model.values import network
@@ -32,7 +31,7 @@ from updown.model.values import network
 def child_of(context: Context) -> str:
     """What stays the same of a child SA from its `up` to its `down`, beside the selectors: its name, both identities, marks and
     if_ids. The UNIQUEID changes when the IKE SA is rekeyed, PEER and ME when an end moves."""
-    marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
+    marks = [value_of(mark) or 0 for mark in (context.mark_in, context.mark_out)]
     return json.dumps([tunnel_of(context), *marks, context.if_id_in, context.if_id_out])
 
 
@@ -69,8 +68,7 @@ def reusable_sas(context: Context) -> tuple[str, str]:
 def query(context: Context) -> ClaimQuery:
     """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
     of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
-    now = sa_info(context)
-    return ClaimQuery(tunnel_of(context), sa=SaQuery(child_of(context), context.unique_id, pair_of(now), place_of(now)))
+    return ClaimQuery(tunnel_of(context), sa=sa_query(child_of(context), sa_info(context)))
 
 
 def renewed_claim(context: Context, held: CandidateClaims) -> Claim | None:
@@ -138,16 +136,6 @@ def by_selectors(context: Context, claims: list[Claim]) -> list[Claim]:
     return exact + [claim for claim in claims if claim not in exact and is_same_or_moved(context, claim.about)]
 
 
-def unroute(_context: Context, _held: CandidateClaims) -> Change:
-    """strongSwan has no such verb."""
-    return Change()
-
-
-def superseded(_context: Context, _held: CandidateClaims) -> tuple[Claim, ...]:
-    """strongSwan has no instances of a template."""
-    return ()
-
-
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     """Claims for the other pairs of selectors of the same IKE SA and child, each with its own facts."""
     now = claim.about.unique_id
@@ -159,4 +147,4 @@ def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     )
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, sa_id, siblings)
+RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, sa_id, siblings)
