@@ -23,7 +23,6 @@ from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule, MtuSum
 from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
-from updown.settings.keys import Settings
 from updown.transaction import Request, converge, finish_pending
 
 __all__ = ["Report", "run"]
@@ -44,7 +43,7 @@ class Event(NamedTuple):
     vrf_table: VrfTable
     vti_between: VtiBetween
     rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
-    mtu_sum: Callable[[Context, DeviceRequest, Settings], tuple[MtuSum | None, str]]
+    mtu_sum: Callable[[Context, DeviceRequest], tuple[MtuSum | None, str]]
 
 
 class Decision(NamedTuple):
@@ -139,19 +138,18 @@ def make(event: Event) -> Decision:
     found = request_device(sa, partial(resolve, event.lines, context.connection))
     if found.name is None:
         return Decision(Change(), (found.reason,))
-    settings = resolve(event.lines, context.connection, found.name)
     before = rules.renewed(context, held)
     dead = [claim.order for claim in rules.replaced(context, held)]
     row = (
         (held.tunnel[0].deletion if held.tunnel else None)  # where its tunnel stands since its first claim
-        or event.rule_on(context.connection, placed(found.name, settings.netns), dead)
-        or deletion_rule(context, settings)
+        or event.rule_on(context.connection, placed(found.name, found.settings.netns), dead)
+        or deletion_rule(context, found.settings)
     )
-    total, unknown = event.mtu_sum(context, found, settings)
+    total, unknown = event.mtu_sum(context, found)
     sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
     routed = context.verb.routes or (before is not None and before.routed)  # `prepare` never takes back what `up` gave
     claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, about=sa)
-    claim, remarks, settings = derive(claim, found, settings, event.lines, event.vrf_table, event.vti_between)
+    claim, remarks, settings = derive(claim, found, event.lines, event.vrf_table, event.vti_between)
     change = rules.make(context, held, claim)
     put = (*change.put, *derive_siblings(event, change, before))
     counted = "up" in context.verb.steps and settings.mtu == AUTO  # before, there may be no SA
