@@ -68,13 +68,12 @@ def apply_event(
 ) -> Report:
     """The event, as far as it gets."""
     rules = daemons.rules_of(context)
-    ended = rules.sa_of(context)
-    served = ledger.was_ended(ended, now)
+    sa = rules.remembered(context)
+    served = ledger.was_ended(sa.ended, now)
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     sought = rules.sought(context)
-    refused = rules.refused(context)
-    held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.was_ended(refused, now)))
+    held = ledger.held(sought)._replace(served=served or (bool(sa.refused) and ledger.was_ended(sa.refused, now)))
     between, mtu_sum = partial(ledger.vti_between, sought.tunnel), partial(path_mtu.mtu_sum, netlink)
     vrf_table = lru_cache(netlink.vrf_table)
     change, remarks, warnings = decide(
@@ -85,16 +84,18 @@ def apply_event(
     def note(ledger: Ledger) -> None:
         """Which SA ended, also of a move: the calls that follow it are never late; which ends mean nothing any more."""
         if context.verb.makes:
-            ledger.forget_ended(*rules.anew(context))
-        elif ended:
-            ledger.note_ended(ended, now)
+            ledger.forget_ended(sa.first, sa.last)
+        elif sa.ended:
+            ledger.note_ended(sa.ended, now)
 
     try:
         request = Request(context.connection, change, note=note, ends=not context.verb.makes)
         report = converge(request, ledger, netlink, dry)
     except (Conflict, KernelError):
-        if ended and not context.verb.makes and not served:
-            forget_ended(ledger, ended)
+        if sa.ended and not context.verb.makes and not served:
+            # it was undone and ended nothing: a joined call for its SA, or the same `down` again, is not late
+            with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
+                ledger.forget_ended(sa.ended, sa.ended)
         raise
     whole = mended.plus(report)
     return whole._replace(
@@ -107,17 +108,11 @@ def apply_event(
 
 def remember_refused(ledger: Ledger, context: Context, now: int) -> None:
     """The end of an SA whose `up` is refused will end nothing: there is no claim of it."""
-    sa = daemons.rules_of(context).refused(context)
+    sa = daemons.rules_of(context).remembered(context).refused
     if not (context.verb.makes and sa):
         return
     with suppress(LedgerError), ledger.transaction():  # a full disk: then `reconcile` tells
         ledger.note_ended(sa, now, REFUSED_FOR)
-
-
-def forget_ended(ledger: Ledger, ended: str) -> None:
-    """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
-    with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
-        ledger.forget_ended(ended, ended)
 
 
 def decide(event: Event) -> Decision:

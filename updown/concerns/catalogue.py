@@ -7,13 +7,13 @@ from functools import partial
 
 from updown.concerns import addresses, device, device_request, mss, mtu, peer_routes, routes, rules, sysctls
 from updown.concerns.device_request import DeviceRequest, name_kept, request_device
-from updown.model.claims import Claim, SaInfo, first_device
+from updown.model.claims import Claim, SaInfo
 from updown.model.concern import Concern
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, placed
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Resource, Resources
+from updown.model.resources import DeletionRule, Device, Resource, Resources
 from updown.settings.file import Line, resolve
 from updown.settings.keys import Settings
 
@@ -120,7 +120,8 @@ def derive(
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     found = found._replace(name=name or found.name, settings=in_vrf(settings, vrf_table))
     wants, remarks = resources_of(claim.about, found, claim.deletion, claim.routed)
-    return Derivation(claim._replace(resources=wants, device=first_device(wants)), remarks, found.settings)
+    first = next((want.link.name for want in wants if isinstance(want, Device)), "")
+    return Derivation(claim._replace(resources=wants, device=first), remarks, found.settings)
 
 
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:

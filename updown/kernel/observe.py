@@ -160,15 +160,14 @@ def route_at(netlink: Netlink, want: Route, names: Names) -> Route | None:
     if want.table == MAIN_TABLE:
         first = want.destination.split("/")[0]
         match = there.match({"0.0.0.0": "0.0.0.1", "::": "::2"}.get(first, first))  # no address: answered by lo's route
-        if match.table in (0, MAIN_TABLE) and match.answered:
-            length = int(match.route.destination.split("/")[1]) if match.route else -1
-            wanted = int(want.destination.split("/")[1])
-            if length < wanted:
+        best = match.route
+        if match.answered and match.table in (0, MAIN_TABLE):
+            if best is None or int(best.destination.split("/")[1]) < int(want.destination.split("/")[1]):
                 return None
-            if match.route and match.route.destination == want.destination and match.route.metric == want.metric:
-                return with_names(netlink, match.route, names, netns)
+            if (best.destination, best.metric) == (want.destination, want.metric):
+                return with_names(netlink, best, names, netns)
     for route in there.routes(family(want.destination), want.table):
-        if route.destination == want.destination and route.metric == want.metric:
+        if (route.destination, route.metric) == (want.destination, want.metric):
             return with_names(netlink, route, names, netns)
     return None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from updown.model.context import Context
 from updown.model.objects import family
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Device, MtuSum, Resource, Resources
+from updown.model.resources import DeletionRule, MtuSum, Resource, Resources
 from updown.model.values import Mark, network
 
 SA = "sa"
@@ -129,16 +129,24 @@ class Change(NamedTuple):
     end: Claims = ()
 
 
+class RememberedSa(NamedTuple):
+    """What an SA's end is remembered by, and one whose verb was refused, since its end is not another claim's; empty where there
+    is none. Remembered ends from `first` to `last` mean nothing once a verb makes."""
+
+    ended: str
+    refused: str
+    first: str
+    last: str
+
+
 class Rules(NamedTuple):
     """How a daemon's calls become changes of claims."""
 
     sought: Callable[[Context], ClaimQuery]
-    sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
-    anew: Callable[[Context], tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
+    remembered: Callable[[Context], RememberedSa]
     renewed: Callable[[Context, CandidateClaims], Claim | None]
     make: Callable[[Context, CandidateClaims, Claim], Change]
     down: Callable[[Context, CandidateClaims], Change]
-    refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
     siblings: Callable[[Claim, CandidateClaims], Claims]  # that hear by it what their daemon calls once for all
     # strongSwan has no such verb, nor instances of a template, of which a new one ends another's claims
     unroute: Callable[[Context, CandidateClaims], Change] = lambda _context, _held: Change()
@@ -184,16 +192,10 @@ def value_of(mark: Mark | None) -> int | None:
     return mark.value if mark else None
 
 
-def first_device(wants: Resources) -> str:
-    """The device that a claim is on: the first that it asks for."""
-    return next((want.link.name for want in wants if isinstance(want, Device)), "")
-
-
 def is_same_or_moved(context: Context, before: SaInfo) -> bool:
     """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    return same_selector(before.my_client, before.me, context.my_client.text, context.me) and same_selector(
-        before.peer_client, before.peer, context.peer_client.text, context.peer
-    )
+    mine = same_selector(before.my_client, before.me, context.my_client.text, context.me)
+    return mine and same_selector(before.peer_client, before.peer, context.peer_client.text, context.peer)
 
 
 def same_selector(was: str, end: str, now: str, new: str) -> bool:

@@ -16,6 +16,7 @@ from updown.model.claims import (
     Change,
     Claim,
     ClaimQuery,
+    RememberedSa,
     Rules,
     complete,
     is_same_or_moved,
@@ -51,18 +52,14 @@ def key_of(context: Context) -> str:
     return json.dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
-def sa_id(context: Context) -> str:
-    """What the end of this SA is remembered by, so that a `down` that comes again is known: the child, the pair of selectors,
-    and the IKE SA's number, written so that texts are in the order of the numbers."""
+def remembered_sa(context: Context) -> RememberedSa:
+    """The child, the pair of selectors, and the IKE SA's number, written so that texts are in the order of the numbers: by it a
+    `down` that comes again is known. An `up` makes the ends of its own number and of greater ones forgotten: charon counts on
+    and gives none twice, so it was restarted and began at 1. One with a smaller number is not forgotten: its `down` may come
+    once more yet (up to 6.0.4)."""
     pair = json.dumps([child_of(context), context.my_client.text, context.peer_client.text])
-    return f"{pair} {context.unique_id:010}"
-
-
-def reusable_sas(context: Context) -> tuple[str, str]:
-    """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it was
-    restarted and began at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
-    first = sa_id(context)
-    return first, f"{first[: first.rindex(' ')]} ~"
+    sa = f"{pair} {context.unique_id:010}"
+    return RememberedSa(sa, sa, first=sa, last=f"{pair} ~")
 
 
 def query(context: Context) -> ClaimQuery:
@@ -147,4 +144,4 @@ def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     )
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, sa_id, siblings)
+RULES = Rules(query, remembered_sa, renewed_claim, make, down, siblings)
