@@ -130,7 +130,7 @@ class Change(NamedTuple):
 
 
 class RememberedSa(NamedTuple):
-    """What an SA's end is remembered by, and one whose verb was refused, since its end is not another claim's; empty where there
+    """What an SA's end is remembered by, and one whose verb was refused, since its end is no other claim's; empty where there
     is none. Remembered ends from `first` to `last` mean nothing once a verb makes."""
 
     ended: str
