@@ -23,7 +23,6 @@ from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule, MtuSum
 from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
-from updown.settings.keys import Settings
 from updown.transaction import Request, converge, finish_pending
 
 __all__ = ["Report", "run"]
@@ -44,7 +43,7 @@ class Event(NamedTuple):
     vrf_table: VrfTable
     vti_between: VtiBetween
     rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
-    mtu_sum: Callable[[Context, DeviceRequest, Settings], tuple[MtuSum | None, str]]
+    mtu_sum: Callable[[Context, DeviceRequest], tuple[MtuSum | None, str]]
 
 
 class Decision(NamedTuple):
@@ -69,13 +68,12 @@ def apply_event(
 ) -> Report:
     """The event, as far as it gets."""
     rules = daemons.rules_of(context)
-    ended = rules.sa_of(context)
-    served = ledger.was_ended(ended, now)
+    sa = rules.remembered(context)
+    served = ledger.was_ended(sa.ended, now)
     if context.verb.joined and served:
         return Report(context.connection, remarks=("its SA was taken down already; nothing to do",))
     sought = rules.sought(context)
-    refused = rules.refused(context)
-    held = ledger.held(sought)._replace(served=served or (bool(refused) and ledger.was_ended(refused, now)))
+    held = ledger.held(sought)._replace(served=served or (bool(sa.refused) and ledger.was_ended(sa.refused, now)))
     between, mtu_sum = partial(ledger.vti_between, sought.tunnel), partial(path_mtu.mtu_sum, netlink)
     vrf_table = lru_cache(netlink.vrf_table)
     change, remarks, warnings = decide(
@@ -86,16 +84,18 @@ def apply_event(
     def note(ledger: Ledger) -> None:
         """Which SA ended, also of a move: the calls that follow it are never late; which ends mean nothing any more."""
         if context.verb.makes:
-            ledger.forget_ended(*rules.anew(context))
-        elif ended:
-            ledger.note_ended(ended, now)
+            ledger.forget_ended(sa.first, sa.last)
+        elif sa.ended:
+            ledger.note_ended(sa.ended, now)
 
     try:
         request = Request(context.connection, change, note=note, ends=not context.verb.makes)
         report = converge(request, ledger, netlink, dry)
     except (Conflict, KernelError):
-        if ended and not context.verb.makes and not served:
-            forget_ended(ledger, ended)
+        if sa.ended and not context.verb.makes and not served:
+            # it was undone and ended nothing: a joined call for its SA, or the same `down` again, is not late
+            with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
+                ledger.forget_ended(sa.ended, sa.ended)
         raise
     whole = mended.plus(report)
     return whole._replace(
@@ -108,17 +108,11 @@ def apply_event(
 
 def remember_refused(ledger: Ledger, context: Context, now: int) -> None:
     """The end of an SA whose `up` is refused will end nothing: there is no claim of it."""
-    sa = daemons.rules_of(context).refused(context)
+    sa = daemons.rules_of(context).remembered(context).refused
     if not (context.verb.makes and sa):
         return
     with suppress(LedgerError), ledger.transaction():  # a full disk: then `reconcile` tells
         ledger.note_ended(sa, now, REFUSED_FOR)
-
-
-def forget_ended(ledger: Ledger, ended: str) -> None:
-    """A `down` that was undone ended nothing: a joined call for its SA, or the same `down` again, is not late."""
-    with suppress(LedgerError), ledger.transaction():  # else it is forgotten after ten minutes
-        ledger.forget_ended(ended, ended)
 
 
 def decide(event: Event) -> Decision:
@@ -139,19 +133,18 @@ def make(event: Event) -> Decision:
     found = request_device(sa, partial(resolve, event.lines, context.connection))
     if found.name is None:
         return Decision(Change(), (found.reason,))
-    settings = resolve(event.lines, context.connection, found.name)
     before = rules.renewed(context, held)
     dead = [claim.order for claim in rules.replaced(context, held)]
     row = (
-        claims.rule_of(held)
-        or event.rule_on(context.connection, placed(found.name, settings.netns), dead)
-        or deletion_rule(context, settings)
+        (held.tunnel[0].deletion if held.tunnel else None)  # where its tunnel stands since its first claim
+        or event.rule_on(context.connection, placed(found.name, found.settings.netns), dead)
+        or deletion_rule(context, found.settings)
     )
-    total, unknown = event.mtu_sum(context, found, settings)
+    total, unknown = event.mtu_sum(context, found)
     sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
-    routed = claims.holds_routes(context, before)
+    routed = context.verb.routes or (before is not None and before.routed)  # `prepare` never takes back what `up` gave
     claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, about=sa)
-    claim, remarks, settings = derive(claim, found, settings, event.lines, event.vrf_table, event.vti_between)
+    claim, remarks, settings = derive(claim, found, event.lines, event.vrf_table, event.vti_between)
     change = rules.make(context, held, claim)
     put = (*change.put, *derive_siblings(event, change, before))
     counted = "up" in context.verb.steps and settings.mtu == AUTO  # before, there may be no SA

@@ -129,9 +129,9 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     """The claim that holds a device by itself, and what is to be said of it. Raises Refused where the settings do not fit."""
     settings = catalogue.in_vrf(settings, vrf_table)
     row = DeletionRule(any_remote=configured_remote(settings) in ("", ANY), with_last=False)
-    found, sa = DeviceRequest(name, kind=kind_of(settings)), sa_of(settings)
+    found, sa = DeviceRequest(name, kind=kind_of(settings), settings=settings), sa_of(settings)
     asked = [
-        catalogue.resources_of(sa._replace(my_client=inside, peer_client=inside), settings, found, row, True)
+        catalogue.resources_of(sa._replace(my_client=inside, peer_client=inside), found, row, True)
         for inside in ("0.0.0.0/0", "::/0")  # it carries both families
     ]
     wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from updown.concerns import addresses, device, device_request, mss, mtu, peer_routes, routes, rules, sysctls
-from updown.concerns.device_request import DeviceRequest, keep_name, request_device
-from updown.model.claims import Claim, SaInfo, first_device
+from updown.concerns.device_request import DeviceRequest, name_kept, request_device
+from updown.model.claims import Claim, SaInfo
 from updown.model.concern import Concern
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, placed
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Resource, Resources
+from updown.model.resources import DeletionRule, Device, Resource, Resources
 from updown.settings.file import Line, resolve
 from updown.settings.keys import Settings
 
@@ -92,13 +92,13 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
 
 
 def resources_of(
-    sa: SaInfo, settings: Settings, found: DeviceRequest, row: DeletionRule, routed: bool
+    sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bool
 ) -> tuple[Resources, tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; and remarks."""
-    name = placed(found.name or "", settings.netns)
-    devices = device_request.wants(sa, settings, found, row)
-    sizes = mtu.wants(sa, settings, devices, row.any_remote)
-    settings = settings._replace(mtu=mtu.route_mtu(sa, settings))
+    name = placed(found.name or "", found.settings.netns)
+    devices = device_request.wants(sa, found, row)
+    sizes = mtu.wants(sa, found.settings, devices, row.any_remote)
+    settings = found.settings._replace(mtu=mtu.route_mtu(sa, found.settings))
     wants: list[Resource] = [*devices, *sizes, *mss.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)
@@ -110,23 +110,18 @@ def resources_of(
 
 
 def derive(
-    claim: Claim,
-    found: DeviceRequest,
-    settings: Settings,
-    lines: tuple[Line, ...],
-    vrf_table: VrfTable,
-    between: VtiBetween,
+    claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_table: VrfTable, between: VtiBetween
 ) -> Derivation:
-    """What a claim asks for by its facts, the device `found` and its settings; `lines` where it keeps another. Raises Refused
-    or KernelError for settings that do not fit."""
-    kept = keep_name(found, claim.about, settings, claim.deletion, between)
-    if kept != found:
-        found, settings = kept, resolve(lines, claim.connection, kept.name or "")
+    """What a claim asks for by its facts and the device `found`, or, by `lines`, that whose name it keeps. Raises Refused or
+    KernelError for settings that do not fit."""
+    name = name_kept(found, claim.about, claim.deletion, between)
+    settings = resolve(lines, claim.connection, name) if name not in ("", found.name) else found.settings
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
-    settings = in_vrf(settings, vrf_table)
-    wants, remarks = resources_of(claim.about, settings, found, claim.deletion, claim.routed)
-    return Derivation(claim._replace(resources=wants, device=first_device(wants)), remarks, settings)
+    found = found._replace(name=name or found.name, settings=in_vrf(settings, vrf_table))
+    wants, remarks = resources_of(claim.about, found, claim.deletion, claim.routed)
+    first = next((want.link.name for want in wants if isinstance(want, Device)), "")
+    return Derivation(claim._replace(resources=wants, device=first), remarks, found.settings)
 
 
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:
@@ -135,5 +130,4 @@ def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> 
     found = request_device(claim.about, partial(resolve, lines, claim.connection))
     if found.name is None:
         raise Refused(found.reason)
-    settings = resolve(lines, claim.connection, found.name)
-    return derive(claim, found, settings, lines, vrf_table, lambda _local, _remote: claim.device).claim
+    return derive(claim, found, lines, vrf_table, lambda _local, _remote: claim.device).claim

@@ -26,26 +26,28 @@ class DeviceRequest(NamedTuple):
     reason: str = ""
     kind: str = "vti"  # vti (over IPv6 a vti6) or xfrm
     incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
+    settings: Settings = Settings()  # that hold for it
 
 
 def request_device(sa: SaInfo, resolved: Callable[[str], Settings]) -> DeviceRequest:
     """Whose word counts: VTI_IFACE, then the daemon's own device, then the settings; raises Refused for a bad name. `resolved`:
     the connection's settings for a device, or for one without a name yet."""
-    name, settings, words = sa.interface, resolved(""), words_of(sa.daemon)
-    if not name and sa.daemon_device:
-        return DeviceRequest(sa.daemon_device, True)
-    if not name and settings.interface:
-        name = fill_template(settings.interface, sa)
-        if not name:
-            return no_device(f"{settings.interface} needs a value this connection does not have")
-        settings = resolved(name)
+    name, words = sa.interface or sa.daemon_device, words_of(sa.daemon)
     if not name:
-        return no_device(words.no_name)
+        template = resolved("").interface
+        if not template:
+            return no_device(words.no_name)
+        name = fill_template(template, sa)
+        if not name:
+            return no_device(f"{template} needs a value this connection does not have")
+    settings = resolved(name)
+    if not sa.interface and sa.daemon_device:
+        return DeviceRequest(name, True, settings=settings)
     if not sa.interface and kind_of(sa, settings) == "xfrm":
         return request_xfrm(name, sa, settings)
     if sa.mark_in is None or sa.mark_out is None:
         return no_device(f"{name} needs marks as its keys; set {words.marks}")
-    return DeviceRequest(name)
+    return DeviceRequest(name, settings=settings)
 
 
 def no_device(reason: str) -> DeviceRequest:
@@ -65,29 +67,24 @@ def request_xfrm(name: str, sa: SaInfo, settings: Settings) -> DeviceRequest:
     if not leaving:
         return no_device(f"{name} needs an if_id; set if_id_out (and if_id_in)")
     if settings.external and "{if_id" in template:
-        raise Refused(
-            f"interface = {template}: an external interface is one for all if_ids", "give it a name without {if_id}"
-        )
+        said = f"interface = {template}: an external interface is one for all if_ids"
+        raise Refused(said, "give it a name without {if_id}")
     if coming in (0, leaving) or settings.external:
-        return DeviceRequest(name, kind="xfrm")
+        return DeviceRequest(name, kind="xfrm", settings=settings)
     incoming = fill_template(template, sa._replace(if_id_out=coming)) or name
     if incoming == name:
         raise Refused(
             f"interface = {template}: if_id_in {coming} and if_id_out {leaving} need two devices",
             "put {if_id} into the name, and each gets its own; or give both the same if_id",
         )
-    return DeviceRequest(name, kind="xfrm", incoming=incoming)
+    return DeviceRequest(name, kind="xfrm", incoming=incoming, settings=settings)
 
 
-def keep_name(
-    found: DeviceRequest, sa: SaInfo, settings: Settings, row: DeletionRule, between: Callable[[str, str], str]
-) -> DeviceRequest:
-    """`found`, or the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
+def name_kept(found: DeviceRequest, sa: SaInfo, row: DeletionRule, between: Callable[[str, str], str]) -> str:
+    """The name of the VTI between the same ends that a predecessor holds under the name that its own mark gave it (strongSwan's
     %unique): the kernel allows one for these ends, so it is re-keyed and keeps its name. `between`: that of the same tunnel."""
-    if sa.daemon != STRONGSWAN or found.kind != "vti":
-        return found
-    name = bare(between(*ends_of(sa, settings, row)))
-    return found._replace(name=name) if name else found
+    vti = sa.daemon == STRONGSWAN and found.kind == "vti"
+    return bare(between(*ends_of(sa, found.settings, row))) if vti else ""
 
 
 def fill_template(template: str, sa: SaInfo) -> str | None:
@@ -125,38 +122,31 @@ def deletion_rule(context: Context, settings: Settings) -> DeletionRule:
     return DeletionRule(any_remote=remote == ANY if remote else stays, with_last=goes)
 
 
-def wants(sa: SaInfo, settings: Settings, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
+def wants(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
     """The device that `found` names; the one that packets leave by comes first."""
-    if found.name is None:
-        return ()
     if found.by_daemon:
-        link = Link(found.name, "xfrm", if_id=sa.if_id_out)
+        link = Link(found.name or "", "xfrm", if_id=sa.if_id_out)
         return (Device(link, shared=True, with_last=False, by_daemon=True),)
-    links = xfrm_links(found, sa, settings) if found.kind == "xfrm" else [vti_link(found.name, sa, settings, row)]
-    shared, follow = sa.shared if sa.shared is not None else settings.shared, settings.link == "follow"
-    return tuple(
-        Device(
-            link._replace(name=placed(link.name, settings.netns), vrf=settings.vrf),
-            shared,
-            row.with_last,
-            follow=follow,
-        )
-        for link in links
-    )
+    settings = found.settings
+    shared = sa.shared if sa.shared is not None else settings.shared
+    links = xfrm_links(sa, found) if found.kind == "xfrm" else [vti_link(sa, found, row)]
+    links = [link._replace(name=placed(link.name, settings.netns), vrf=settings.vrf) for link in links]
+    return tuple(Device(link, shared, row.with_last, follow=settings.link == "follow") for link in links)
 
 
-def xfrm_links(found: DeviceRequest, sa: SaInfo, settings: Settings) -> list[Link]:
+def xfrm_links(sa: SaInfo, found: DeviceRequest) -> list[Link]:
     """The XFRM interface, and the one more that `found` may name. Raises Refused."""
     name = found.name or ""
-    if settings.external:
+    if found.settings.external:
         return [Link(name, "xfrm", external=True)]
-    check_key(name, "if_id", settings.if_id, sa.if_id_out, words_of(sa.daemon).xfrm)
+    check_key(name, "if_id", found.settings.if_id, sa.if_id_out, words_of(sa.daemon).xfrm)
     coming = [Link(found.incoming, "xfrm", if_id=sa.if_id_in)] if found.incoming else []
     return [Link(name, "xfrm", if_id=sa.if_id_out), *coming]
 
 
-def vti_link(name: str, sa: SaInfo, settings: Settings, row: DeletionRule) -> Link:
+def vti_link(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> Link:
     """The VTI, with both keys and both ends. Raises Refused."""
+    name, settings = found.name or "", found.settings
     assert sa.mark_in is not None and sa.mark_out is not None  # request_device() saw to it
     local, remote = ends_of(sa, settings, row)
     for key, said, mark in (("mark_in", settings.mark_in, sa.mark_in), ("mark_out", settings.mark_out, sa.mark_out)):

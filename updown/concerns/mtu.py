@@ -67,20 +67,14 @@ def tunnel_mtu(sa: Sa, underlay: int, device: str = "underlay") -> MtuSum:
     if sa.protocol == AH:
         aligned = 4 if sa.align4 and sa.outer == 4 else 8
         parts.append(("AH", -(-(AH_HEADER + sa.icv) // aligned) * aligned))
-        return as_sum(underlay, device, parts, tunnel)
-    if sa.cipher not in CIPHERS:
+    elif sa.cipher not in CIPHERS:
         raise ValueError(f"cipher {sa.cipher or 'none'} of its SA")
-    block, vector = CIPHERS[sa.cipher]
-    parts += [("ESP", ESP_HEADER), ("IV", vector), ("ICV", sa.icv)]
-    block = -(-block // 4) * 4
-    own = 0 if tunnel else HEADER[sa.outer]  # transport and beet: the outer header is not encrypted
-    encrypted = underlay - sum(size for _, size in parts) - own
-    parts += [("padding", encrypted % block), ("trailer", ESP_TRAILER)]
-    return as_sum(underlay, device, parts, tunnel)
-
-
-def as_sum(underlay: int, device: str, parts: Iterable[tuple[str, int]], tunnel: bool) -> MtuSum:
-    """What is left of the underlay; what is 0 is left out."""
+    else:
+        block, vector = CIPHERS[sa.cipher]
+        parts += [("ESP", ESP_HEADER), ("IV", vector), ("ICV", sa.icv)]
+        own = 0 if tunnel else HEADER[sa.outer]  # transport and beet: the outer header is not encrypted
+        encrypted = underlay - sum(size for _, size in parts) - own
+        parts += [("padding", encrypted % (-(-block // 4) * 4)), ("trailer", ESP_TRAILER)]
     counted = tuple((name, size) for name, size in parts if size)
     return MtuSum(underlay - sum(size for _, size in counted), ((device, underlay), *counted), tunnel)
 

@@ -32,24 +32,19 @@ def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str
     """The kernel's answers for `wants`; `disturbed` devices may be made anew or lose addresses, so more is asked about them.
     `anew`: the way to each peer is looked for as if we had no route to it, since the machine's may have changed."""
     asked = list(dict.fromkeys(wants))
-    links: dict[str, Link | None] = {}
-    for name in dict.fromkeys(device_of(want) for want in asked):
-        links[name] = netlink.link(name)
+    links = {name: netlink.link(name) for name in dict.fromkeys(device_of(want) for want in asked)}
     asked = [want for want in asked if netlink.reaches(device_of(want))]
     names = {(netns_of(name), link.ifindex): name for name, link in links.items() if link}
     seen: dict[RouteKey, Route | None] = {}
     paths: dict[str, Path | None] = {}
     for want in asked:
-        if isinstance(want, Route):
-            seen[route_key(want)] = route_at(netlink, want, names)
-        elif isinstance(want, PeerRoute):
-            slot = peer_routes.peer_route_slot(want.peer)
+        if isinstance(want, (Route, PeerRoute)):
+            slot = want if isinstance(want, Route) else peer_routes.peer_route_slot(want.peer)
             seen[route_key(slot)] = route_at(netlink, slot, names)
         elif isinstance(want, SourceAddress):
             paths[want.address] = local_path(netlink.at(want.device), want, links[want.device])
     paths.update(peer_paths(netlink, asked, seen, names, anew))
-    for end in disputed_ends(asked, links):
-        paths[end] = netlink.path(end)
+    paths.update({end: netlink.path(end) for end in disputed_ends(asked, links)})
     others = {name: others_routes(netlink, link, names) for name, link in links.items() if link and name in disturbed}
     things = {
         kind: actor.read(netlink, mine, disturbed)
@@ -83,11 +78,9 @@ def peer_paths(
         moved = len({other.local for other in asked if other.peer == want.peer}) > 1
         if slot is None or slot.device == want.device:
             path = path_outside(netlink, want)
-            if (
-                path is None or path.device == want.device
-            ):  # by routes of ours alone, or by a device the daemon named once
-                path = path_without_ours(netlink, want, names)
-            found[want.peer] = path
+            # by routes of ours alone, or by a device the daemon named once
+            tunnel = path is None or path.device == want.device
+            found[want.peer] = path_without_ours(netlink, want, names) if tunnel else path
         elif moved:
             found[want.peer] = path_without_ours(netlink, want, names)
         elif anew and slot.protocol == OUR_PROTOCOL:
@@ -175,15 +168,14 @@ def route_at(netlink: Netlink, want: Route, names: Names) -> Route | None:
     if want.table == MAIN_TABLE:
         first = want.destination.split("/")[0]
         match = there.match({"0.0.0.0": "0.0.0.1", "::": "::2"}.get(first, first))  # no address: answered by lo's route
-        if match.table in (0, MAIN_TABLE) and match.answered:
-            length = int(match.route.destination.split("/")[1]) if match.route else -1
-            wanted = int(want.destination.split("/")[1])
-            if length < wanted:
+        best = match.route
+        if match.answered and match.table in (0, MAIN_TABLE):
+            if best is None or int(best.destination.split("/")[1]) < int(want.destination.split("/")[1]):
                 return None
-            if match.route and match.route.destination == want.destination and match.route.metric == want.metric:
-                return with_names(netlink, match.route, names, netns)
+            if (best.destination, best.metric) == (want.destination, want.metric):
+                return with_names(netlink, best, names, netns)
     for route in there.routes(family(want.destination), want.table):
-        if route.destination == want.destination and route.metric == want.metric:
+        if (route.destination, route.metric) == (want.destination, want.metric):
             return with_names(netlink, route, names, netns)
     return None
 
@@ -197,15 +189,6 @@ def with_names(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> R
             link = netlink.at(placed("", netns)).link_at(index)
             names[where] = placed(link.name, netns) if link else ""
         devices.append(names.get(where, ""))
-    return Route(
-        seen.destination,
-        devices[0],
-        seen.gateway,
-        seen.table,
-        seen.metric,
-        seen.mtu,
-        seen.source,
-        seen.protocol,
-        seen.if_id,
-        tuple(devices[1:]),
-    )
+    first, *hops = devices
+    route = Route(seen.destination, first, seen.gateway, seen.table, seen.metric, seen.mtu, seen.source, seen.protocol)
+    return route._replace(if_id=seen.if_id, hops=tuple(hops))

@@ -19,7 +19,6 @@ from updown.model.objects import family, placed
 from updown.model.record import NamedTuple
 from updown.model.resources import MtuSum
 from updown.model.values import AUTO
-from updown.settings.keys import Settings
 
 
 class UnderlayQuery(NamedTuple):
@@ -32,10 +31,10 @@ class UnderlayQuery(NamedTuple):
     mark: int = 0
 
 
-def mtu_sum(netlink: Netlink, context: Context, found: DeviceRequest, settings: Settings) -> tuple[MtuSum | None, str]:
+def mtu_sum(netlink: Netlink, context: Context, found: DeviceRequest) -> tuple[MtuSum | None, str]:
     """What is left for a packet on the device `found`, or what cannot be counted; neither where `mtu = auto` is not asked for,
     or there is no child SA. Raises KernelError."""
-    if settings.mtu != AUTO or not context.child:
+    if found.settings.mtu != AUTO or not context.child:
         return None, ""
     try:
         outgoing = outgoing_sa(context)
@@ -45,7 +44,7 @@ def mtu_sum(netlink: Netlink, context: Context, found: DeviceRequest, settings: 
         return None, "its SA: the kernel shows none"
     vti = found.kind == "vti" and not found.by_daemon
     mark = context.mark_out.value if context.mark_out and vti else 0
-    tunnel = placed(found.name or "", "" if found.by_daemon else settings.netns)
+    tunnel = placed(found.name or "", "" if found.by_daemon else found.settings.netns)
     way = UnderlayQuery(context.peer, context.underlay or "", tunnel, mark)
     return count(outgoing, way, vti or context.compressed or context.connection_type == "tunnel", netlink)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from updown.concerns.catalogue import load
-from updown.model.claims import STRONGSWAN, Claim, SaInfo, pair_of, place_of
+from updown.model.claims import STRONGSWAN, Claim, SaInfo, sa_query
 from updown.model.record import loads
 from updown.model.resources import DeletionRule, Device, load_sum
 
@@ -74,8 +74,7 @@ def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
         return None
     links = [want.link for want in claim.resources if isinstance(want, Device) and want.link.local]
     ends = f"{links[0].local} {links[0].remote}" if links else ""
-    child = loads(claim.key)[1]
-    return order, child, claim.about.unique_id, pair_of(claim.about), place_of(claim.about), claim.tunnel, ends
+    return order, *sa_query(loads(claim.key)[1], claim.about), claim.tunnel, ends
 
 
 def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:

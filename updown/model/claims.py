@@ -1,8 +1,5 @@
-"""Claims: which tunnel holds what, and what each of libreswan's verbs does to them (strongSwan's: claims_strongswan.py).
-Pure: the ledger's content in, the change out.
-
-The rules are design's section 6; docs/claims.md gives the reason for each variable that identifies a claim.
-"""
+"""Claims: which tunnel holds what, what a daemon told of it, and the shape of each daemon's rules (daemons/*/claims.py). Pure:
+the ledger's content in, the change out. docs/claims.md gives the reason for each variable that identifies a claim."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import Callable
 from updown.model.context import Context
 from updown.model.objects import family
 from updown.model.record import NamedTuple, dumps
-from updown.model.resources import DeletionRule, Device, MtuSum, Resource, Resources
+from updown.model.resources import DeletionRule, MtuSum, Resource, Resources
 from updown.model.values import Mark, network
 
 SA = "sa"
@@ -89,6 +86,9 @@ class Claim(NamedTuple):
     order: int = 0  # of arrival; the first to hold a resource comes first
 
 
+Claims = tuple[Claim, ...]
+
+
 class ClaimQuery(NamedTuple):
     """What the ledger is asked for: the tunnel, the group where it matters, the claims a context may have; and, of a tunnel
     that may have thousands of claims, the one child SA that the context is of."""
@@ -102,8 +102,8 @@ class ClaimQuery(NamedTuple):
 class CandidateClaims(NamedTuple):
     """What the ledger has that one context may speak of."""
 
-    tunnel: tuple[Claim, ...] = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
-    group: tuple[Claim, ...] = ()  # of the same remote selector and marks
+    tunnel: Claims = ()  # of the same connection and reqid; of strongSwan's those that its rules look at
+    group: Claims = ()  # of the same remote selector and marks
     served: bool = False  # the end of this very SA was told in the last ten minutes
 
 
@@ -124,42 +124,37 @@ class FormerHolder(NamedTuple):
 class Change(NamedTuple):
     """Claims to write (new, renewed or of another kind) and claims to end."""
 
-    put: tuple[Claim, ...] = ()
-    end: tuple[Claim, ...] = ()
+    put: Claims = ()
+    end: Claims = ()
+
+
+class RememberedSa(NamedTuple):
+    """What an SA's end is remembered by, and one whose verb was refused, since its end is no other claim's; empty where there
+    is none. Remembered ends from `first` to `last` mean nothing once a verb makes."""
+
+    ended: str
+    refused: str
+    first: str
+    last: str
 
 
 class Rules(NamedTuple):
     """How a daemon's calls become changes of claims."""
 
     sought: Callable[[Context], ClaimQuery]
-    sa_of: Callable[[Context], str]  # the SA as its end is remembered by; empty where there is none
-    anew: Callable[[Context], tuple[str, str]]  # from where to where remembered ends mean nothing once a verb makes
+    remembered: Callable[[Context], RememberedSa]
     renewed: Callable[[Context, CandidateClaims], Claim | None]
     make: Callable[[Context, CandidateClaims, Claim], Change]
     down: Callable[[Context, CandidateClaims], Change]
-    unroute: Callable[[Context, CandidateClaims], Change]
-    replaced: Callable[
-        [Context, CandidateClaims], tuple[Claim, ...]
-    ]  # claims in whose place an instance's new one comes
-    refused: Callable[[Context], str]  # what a refused verb's SA is remembered by: its end is not another claim's
-    siblings: Callable[
-        [Claim, CandidateClaims], tuple[Claim, ...]
-    ]  # that hear by it what their daemon calls once for all
+    siblings: Callable[[Claim, CandidateClaims], Claims]  # that hear by it what their daemon calls once for all
+    # strongSwan has no such verb, nor instances of a template, of which a new one ends another's claims
+    unroute: Callable[[Context, CandidateClaims], Change] = lambda _context, _held: Change()
+    replaced: Callable[[Context, CandidateClaims], Claims] = lambda _context, _held: ()
 
 
 def complete(new: Claim, before: Claim | None) -> Claim:
     """`new`, of this moment; a renewal keeps the time and the place of the one before."""
     return new._replace(since=before.since, order=before.order) if before else new
-
-
-def holds_routes(context: Context, before: Claim | None) -> bool:
-    """Whether the claim holds routes: a renewal by `prepare` never takes back what `route` or `up` gave."""
-    return context.verb.routes or (before is not None and before.routed)
-
-
-def rule_of(held: CandidateClaims) -> DeletionRule | None:
-    """The row its tunnel stands in since its first claim."""
-    return held.tunnel[0].deletion if held.tunnel else None
 
 
 def same_hosts(one: Claim, other: Claim) -> bool:
@@ -168,14 +163,14 @@ def same_hosts(one: Claim, other: Claim) -> bool:
     return one.about.daemon == other.about.daemon == STRONGSWAN and one.group == other.group
 
 
-def same_key(claims: tuple[Claim, ...], key: str) -> Claim | None:
+def same_key(claims: Claims, key: str) -> Claim | None:
     """The claim with this key."""
     return next((claim for claim in claims if claim.key == key), None)
 
 
 class SaQuery(NamedTuple):
     """strongSwan's child SA, by what it is found among many of its tunnel: who it is beside the selectors, the IKE SA's number,
-    the selectors, and the same with `me` and `peer` for a network that is an end itself."""
+    the selectors, and the same with `me` and `peer` for a network that is an end itself and moves with it."""
 
     child: str
     number: int
@@ -185,22 +180,10 @@ class SaQuery(NamedTuple):
 
 def sa_info(context: Context) -> SaInfo:
     """What a context tells of its tunnel."""
-    ends = (context.daemon, context.me, context.peer, context.my_client.text, context.peer_client.text)
-    numbers = (context.reqid, context.spi_in, context.spi_out, context.unique_id)
-    keys = (value_of(context.mark_in), value_of(context.mark_out), context.if_id_in, context.if_id_out)
-    told = SaInfo(*ends, *numbers, context.connection, context.generation, *keys)
-    return told._replace(
-        interface=context.interface,
-        daemon_device=context.daemon_device,
-        routing=context.routing,
-        shared=context.shared,
-        interface_addresses=context.interface_addresses,
-        underlay=context.underlay,
-        source_address=context.source_address,
-        metric=context.metric,
-        mtu=context.mtu,
-        tunnel_mode=context.compressed or context.connection_type == "tunnel",
-    )
+    told = {field: getattr(context, field) for field in SaInfo._fields if field in Context._fields}
+    told.update(my_client=context.my_client.text, peer_client=context.peer_client.text)
+    told.update(mark_in=value_of(context.mark_in), mark_out=value_of(context.mark_out))
+    return SaInfo(**told, tunnel_mode=context.compressed or context.connection_type == "tunnel")
 
 
 def value_of(mark: Mark | None) -> int | None:
@@ -208,16 +191,10 @@ def value_of(mark: Mark | None) -> int | None:
     return mark.value if mark else None
 
 
-def first_device(wants: Resources) -> str:
-    """The device that a claim is on: the first that it asks for."""
-    return next((want.link.name for want in wants if isinstance(want, Device)), "")
-
-
 def is_same_or_moved(context: Context, before: SaInfo) -> bool:
     """Whether the selectors of `context` are those of `before`, or a host's own address where they were its address then."""
-    return same_selector(before.my_client, before.me, context.my_client.text, context.me) and same_selector(
-        before.peer_client, before.peer, context.peer_client.text, context.peer
-    )
+    mine = same_selector(before.my_client, before.me, context.my_client.text, context.me)
+    return mine and same_selector(before.peer_client, before.peer, context.peer_client.text, context.peer)
 
 
 def same_selector(was: str, end: str, now: str, new: str) -> bool:
@@ -240,14 +217,8 @@ def with_ends(was: SaInfo, me: str, peer: str) -> SaInfo:
     return was._replace(me=me, peer=peer, my_client=sides[0], peer_client=sides[1])
 
 
-def pair_of(was: SaInfo) -> str:
-    """Both selectors."""
-    return dumps([was.my_client, was.peer_client])
-
-
-def place_of(was: SaInfo) -> str:
-    """Both selectors, with the end's name for one that moves with its end."""
+def sa_query(child: str, was: SaInfo) -> SaQuery:
+    """By what strongSwan's child SA with these facts is found."""
     mine, theirs = host_part(was.my_client, was.me), host_part(was.peer_client, was.peer)
-    return dumps(
-        [was.my_client if mine is None else ["me", mine], was.peer_client if theirs is None else ["peer", theirs]]
-    )
+    place = [was.my_client if mine is None else ["me", mine], was.peer_client if theirs is None else ["peer", theirs]]
+    return SaQuery(child, was.unique_id, dumps([was.my_client, was.peer_client]), dumps(place))

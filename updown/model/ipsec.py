@@ -34,13 +34,12 @@ class IpsecIndex(NamedTuple):
 def index(xfrm: Database) -> IpsecIndex:
     """The index of a database: thousands of claims are looked up in it."""
     policies: dict[tuple[str, str], list[Policy]] = {}
-    led_to: set[int] = set()
-    for policy in xfrm.policies:
-        if policy.direction == "out":
-            policies.setdefault((policy.source, policy.destination), []).append(policy)
-            led_to.update(policy.reqids)
+    outbound = [policy for policy in xfrm.policies if policy.direction == "out"]
+    for policy in outbound:
+        policies.setdefault((policy.source, policy.destination), []).append(policy)
+    led_to = frozenset(reqid for policy in outbound for reqid in policy.reqids)
     reqids = frozenset(state.reqid for state in xfrm.states)
-    return IpsecIndex(policies, frozenset(led_to), reqids, frozenset(state.spi for state in xfrm.states))
+    return IpsecIndex(policies, led_to, reqids, frozenset(state.spi for state in xfrm.states))
 
 
 def selector_side(text: str) -> SelectorSide | None:
@@ -48,11 +47,7 @@ def selector_side(text: str) -> SelectorSide | None:
     network, _, rest = text.partition(" ")
     protocol, _, port = rest.partition("/")
     try:
-        return SelectorSide(
-            values.network(network).prefixes,
-            int(protocol or 0),
-            int(port) if port.isdigit() else 0,
-        )
+        return SelectorSide(values.network(network).prefixes, int(protocol or 0), int(port) if port.isdigit() else 0)
     except ValueError:
         return None
 
@@ -75,11 +70,8 @@ def policies_of(claim: Claim, xfrm: IpsecIndex) -> tuple[Policy, ...]:
 def same_ports(policy: Policy, mine: SelectorSide, theirs: SelectorSide) -> bool:
     """Whether protocol and ports are those of the claim; a range of ports counts as any."""
     protocol = mine.protocol or theirs.protocol
-    if policy.protocol != protocol:
-        return False
-    if protocol not in WITH_PORTS:
-        return True
-    return mine.port in (0, policy.source_port) and theirs.port in (0, policy.destination_port)
+    same = mine.port in (0, policy.source_port) and theirs.port in (0, policy.destination_port)
+    return policy.protocol == protocol and (same or protocol not in WITH_PORTS)
 
 
 def serves_device(key: Key, link: Link) -> bool:
@@ -92,9 +84,7 @@ def serves_device(key: Key, link: Link) -> bool:
 def in_use(link: Link, xfrm: Database) -> bool:
     """Whether any policy is, or may be, for this device, whoever's tunnel that is."""
     if link.kind == "xfrm":
-        if link.external:
-            return any(policy.key.if_id for policy in xfrm.policies)
-        return bool(link.if_id) and any(policy.key.if_id == link.if_id for policy in xfrm.policies)
+        return any(policy.key.if_id and (link.external or policy.key.if_id == link.if_id) for policy in xfrm.policies)
     return any(policy.direction == "out" and serves_device(policy.key, link) for policy in xfrm.policies)
 
 

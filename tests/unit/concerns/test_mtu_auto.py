@@ -218,6 +218,6 @@ def test_facts_of_an_ipv6_way(machine: Machine, sas: Sas) -> None:
     machine.kernel.files["net/ipv6/conf/eth0/mtu"] = "1420"
     six = T._replace(me=WEST6, peer="2001:db8:0:1::2")
     context = daemons.read(call(six, "up"))
-    settings, request = Settings(mtu=AUTO_MTU), DeviceRequest("vti5")
-    found = sa_room.mtu_sum(machine.kernel, context, request, settings)  # type: ignore[arg-type]
+    request = DeviceRequest("vti5", settings=Settings(mtu=AUTO_MTU))
+    found = sa_room.mtu_sum(machine.kernel, context, request)  # type: ignore[arg-type]
     assert found == (tunnel_mtu(GCM, 1420, "eth0"), "")

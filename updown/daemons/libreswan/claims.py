@@ -13,6 +13,7 @@ from updown.model.claims import (
     Change,
     Claim,
     ClaimQuery,
+    RememberedSa,
     Rules,
     complete,
     is_same_or_moved,
@@ -61,19 +62,13 @@ def query(context: Context) -> ClaimQuery:
     return ClaimQuery(tunnel_of(context), group, (key_of(context, SA), key_of(context, TRAP)))
 
 
-def sa_id(context: Context) -> str:
-    """The SPIs, by which a joined call is known that comes after its SA's end."""
-    return f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
-
-
-def refused_sa_id(context: Context) -> str:
-    """Apart from SAs that ended: the joined call may come once more, by hand, and is not late."""
-    return f"refused {sa_id(context)}" if context.child else ""
-
-
-def reusable_sas(context: Context) -> tuple[str, str]:
-    """SPIs are random: no SA comes again, but one that was refused may be made after all."""
-    return refused_sa_id(context), refused_sa_id(context)
+def remembered_sa(context: Context) -> RememberedSa:
+    """The SPIs, by which a joined call is known that comes after its SA's end. A refused SA is apart from those that ended: the
+    joined call may come once more, by hand, and is not late. SPIs are random: no SA comes again, but one that was refused may
+    be made after all."""
+    spis = f"{context.spi_in:#x} {context.spi_out:#x}" if context.child else ""
+    refused = f"refused {spis}" if spis else ""
+    return RememberedSa(spis, refused, refused, refused)
 
 
 def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
@@ -187,4 +182,4 @@ DEVICE_FACTS = ("mark_in", "mark_out", "if_id_in", "if_id_out", "interface", "da
 """Of which device a connection has, whatever its pair of selectors."""
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, refused_sa_id, siblings)
+RULES = Rules(query, remembered_sa, renewed_claim, make, down, siblings, unroute, superseded)

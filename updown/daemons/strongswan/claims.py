@@ -1,4 +1,4 @@
-"""Claims by strongSwan's two verbs, up and down. Pure, as claims.py, whose records and rules for a renewal these are.
+"""Claims by strongSwan's two verbs, up and down. Pure: the ledger's content in, the change out.
 
 charon calls for each pair of selectors of a child SA, never at a rekeying or a move (MOBIKE), and sometimes once too often.
 docs/claims.md has the reason for each variable, and the recordings that show it.
@@ -15,14 +15,14 @@ from updown.model.claims import (
     Change,
     Claim,
     ClaimQuery,
+    RememberedSa,
     Rules,
-    SaQuery,
     complete,
     is_same_or_moved,
-    pair_of,
-    place_of,
     sa_info,
+    sa_query,
     same_key,
+    value_of,
 )
 from updown.model.context import Context
 from updown.model.record import dumps, loads
@@ -32,7 +32,7 @@ from updown.model.values import network
 def child_of(context: Context) -> str:
     """What stays the same of a child SA from its `up` to its `down`, beside the selectors: its name, both identities, marks and
     if_ids. The UNIQUEID changes when the IKE SA is rekeyed, PEER and ME when an end moves."""
-    marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
+    marks = [value_of(mark) or 0 for mark in (context.mark_in, context.mark_out)]
     return dumps([tunnel_of(context), *marks, context.if_id_in, context.if_id_out])
 
 
@@ -52,25 +52,20 @@ def key_of(context: Context) -> str:
     return dumps([SA, child_of(context), context.unique_id, context.my_client.text, context.peer_client.text])
 
 
-def sa_id(context: Context) -> str:
-    """What the end of this SA is remembered by, so that a `down` that comes again is known: the child, the pair of selectors,
-    and the IKE SA's number, written so that texts are in the order of the numbers."""
+def remembered_sa(context: Context) -> RememberedSa:
+    """The child, the pair of selectors, and the IKE SA's number, written so that texts are in the order of the numbers: by it a
+    `down` that comes again is known. An `up` makes the ends of its own number and of greater ones forgotten: charon counts on
+    and gives none twice, so it was restarted and began at 1. One with a smaller number is not forgotten: its `down` may come
+    once more yet (up to 6.0.4)."""
     pair = dumps([child_of(context), context.my_client.text, context.peer_client.text])
-    return f"{pair} {context.unique_id:010}"
-
-
-def reusable_sas(context: Context) -> tuple[str, str]:
-    """An `up` makes the ends of its own number and of greater ones forgotten: charon counts on and gives none twice, so it was
-    restarted and began at 1. One with a smaller number is not forgotten: its `down` may come once more yet (up to 6.0.4)."""
-    first = sa_id(context)
-    return first, f"{first[: first.rindex(' ')]} ~"
+    sa = f"{pair} {context.unique_id:010}"
+    return RememberedSa(sa, sa, first=sa, last=f"{pair} ~")
 
 
 def query(context: Context) -> ClaimQuery:
     """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
     of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
-    now = sa_info(context)
-    return ClaimQuery(tunnel_of(context), sa=SaQuery(child_of(context), context.unique_id, pair_of(now), place_of(now)))
+    return ClaimQuery(tunnel_of(context), sa=sa_query(child_of(context), sa_info(context)))
 
 
 def renewed_claim(context: Context, held: CandidateClaims) -> Claim | None:
@@ -138,16 +133,6 @@ def by_selectors(context: Context, claims: list[Claim]) -> list[Claim]:
     return exact + [claim for claim in claims if claim not in exact and is_same_or_moved(context, claim.about)]
 
 
-def unroute(_context: Context, _held: CandidateClaims) -> Change:
-    """strongSwan has no such verb."""
-    return Change()
-
-
-def superseded(_context: Context, _held: CandidateClaims) -> tuple[Claim, ...]:
-    """strongSwan has no instances of a template."""
-    return ()
-
-
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     """Claims for the other pairs of selectors of the same IKE SA and child, each with its own facts."""
     now = claim.about.unique_id
@@ -159,4 +144,4 @@ def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     )
 
 
-RULES = Rules(query, sa_id, reusable_sas, renewed_claim, make, down, unroute, superseded, sa_id, siblings)
+RULES = Rules(query, remembered_sa, renewed_claim, make, down, siblings)

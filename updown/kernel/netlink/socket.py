@@ -12,18 +12,8 @@ import errno
 import os
 import struct
 
-from updown.kernel.netlink.wire import (
-    ACK,
-    DONE,
-    DUMP,
-    DUMP_INTERRUPTED,
-    ERROR,
-    Message,
-    Request,
-    answer,
-    frame,
-    messages,
-)
+from updown.kernel.netlink import wire
+from updown.kernel.netlink.wire import Message, Request
 from updown.model.errors import KernelError
 
 TYPE_CHECKING = False
@@ -106,11 +96,12 @@ class NetlinkSocket:
     def _ask(self, request: Request, what: str, module: str = "") -> list[Message]:
         """Send one request and collect its answer: one message, a dump, or an acknowledgement (then empty)."""
         self._sequence += 1
-        dump = request.flags & (DUMP | ACK) == DUMP  # with ACK the same bits are REPLACE and EXCLUSIVE
+        # with ACK the bits of DUMP are REPLACE and EXCLUSIVE
+        dump = request.flags & (wire.DUMP | wire.ACK) == wire.DUMP
         incomplete = False
         found: list[Message] = []
         try:
-            self._socket.send(frame(request, self._sequence))
+            self._socket.send(wire.frame(request, self._sequence))
             while True:
                 try:
                     received = self._receive()
@@ -122,9 +113,9 @@ class NetlinkSocket:
                 for message in received:
                     if message.sequence != self._sequence:
                         continue  # of an earlier request that was given up
-                    incomplete = incomplete or bool(message.flags & DUMP_INTERRUPTED)
-                    if message.type in (ERROR, DONE):
-                        number, text = answer(message)
+                    incomplete = incomplete or bool(message.flags & wire.DUMP_INTERRUPTED)
+                    if message.type in (wire.ERROR, wire.DONE):
+                        number, text = wire.answer(message)
                         if number:
                             raise refusal(what, number, text, module)
                         if incomplete:
@@ -151,7 +142,7 @@ class NetlinkSocket:
         if length > len(self._buffer):
             self._buffer = bytearray(length)
             raise _Again
-        return messages(bytes(memoryview(self._buffer)[:length]))
+        return wire.messages(bytes(memoryview(self._buffer)[:length]))
 
 
 def refusal(what: str, number: int, text: str = "", module: str = "") -> KernelError:

@@ -9,21 +9,9 @@ from __future__ import annotations
 import errno
 import struct
 
+from updown.kernel.netlink import wire
 from updown.kernel.netlink.socket import NetlinkSocket
-from updown.kernel.netlink.wire import (
-    AF_INET6,
-    DUMP,
-    REQUEST,
-    Attributes,
-    Request,
-    attribute,
-    attributes,
-    family_of,
-    malformed,
-    pack_address,
-    u32,
-    unpack_address,
-)
+from updown.kernel.netlink.wire import Attributes, Request, attribute, malformed, u32
 from updown.model.errors import KernelError
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 
@@ -34,14 +22,12 @@ ADDRESS_FILTER, SET_MARK, SET_MARK_MASK, IF_ID = 26, 29, 30, 31
 
 DIRECTIONS = ("in", "out", "fwd")
 
-_SELECTOR = struct.Struct("=16s16s")  # xfrm_selector, 56 bytes: both addresses, then the next two
-_PORTS = struct.Struct(">HHHH")  # destination port and mask, source port and mask
-_MATCH = struct.Struct("=HBBB")  # family, prefix lengths of destination and source, protocol
-_STATE_SIZE = 224  # xfrm_usersa_info
+_POLICY = struct.Struct("=16s16s8xHBBB115xB7x")  # xfrm_userpolicy_info, which begins with its selector
+_PORTS, _PORTS_AT = struct.Struct(">HHHH"), 32  # of the selector: destination port and mask, source port and mask
+_TEMPLATE = struct.Struct("=16s8xH2x16sI16x")  # xfrm_user_tmpl
+_STATE = struct.Struct("=40xH14x16s4sB3x16s80xQ24xIHBxB7x")  # xfrm_usersa_info, with its selector's family
 _ALIGN4 = 64  # XFRM_STATE_ALIGN4
 _ALL = 0xFFFFFFFF
-_POLICY_SIZE = 168  # xfrm_userpolicy_info
-_TEMPLATE_SIZE = 64  # xfrm_user_tmpl
 _MARKS = struct.Struct("=II")
 _ID = struct.Struct("=16s4sHBx")  # xfrm_usersa_id
 _FILTER = struct.Struct("=16s16sHBB")  # xfrm_address_filter
@@ -60,17 +46,17 @@ class Xfrm(NetlinkSocket):
 
     def between(self, source: str, destination: str) -> list[State]:
         """The states from one address to the other: a dump that the kernel filters."""
-        ends = pack_address(source), pack_address(destination)
+        ends = wire.pack_address(source), wire.pack_address(destination)
         bits = len(ends[0]) * 8
-        return self._states(attribute(ADDRESS_FILTER, _FILTER.pack(*ends, family_of(ends[0]), bits, bits)))
+        return self._states(attribute(ADDRESS_FILTER, _FILTER.pack(*ends, wire.family_of(ends[0]), bits, bits)))
 
     def with_spi(self, destination: str, spi: int, protocol: int, mark: int) -> list[State]:
         """The state that `destination` receives by, if there is one. `mark` has to fit the state's own."""
-        packed = pack_address(destination)
-        payload = _ID.pack(packed, spi.to_bytes(4, "big"), family_of(packed), protocol)
+        packed = wire.pack_address(destination)
+        payload = _ID.pack(packed, spi.to_bytes(4, "big"), wire.family_of(packed), protocol)
         payload += attribute(MARK, _MARKS.pack(mark, _ALL)) if mark else b""
         try:
-            return [decode_state(self._one(Request(GET_STATE, REQUEST, payload), "XFRM state"))]
+            return [decode_state(self._one(Request(GET_STATE, wire.REQUEST, payload), "XFRM state"))]
         except KernelError as error:
             if error.errno == errno.ESRCH:
                 return []
@@ -78,7 +64,7 @@ class Xfrm(NetlinkSocket):
 
     def policies(self) -> list[Policy]:
         """A dump of all policies, without those of single sockets, such as an IKE daemon's own."""
-        payloads = self._all(Request(GET_POLICY, REQUEST | DUMP, b""), NEW_POLICY, "XFRM policies")
+        payloads = self._all(Request(GET_POLICY, wire.REQUEST | wire.DUMP, b""), NEW_POLICY, "XFRM policies")
         return [decode_policy(payload) for payload in payloads if direction_of(payload) < len(DIRECTIONS)]
 
     def database(self) -> Database:
@@ -86,13 +72,13 @@ class Xfrm(NetlinkSocket):
         return Database(tuple(self.policies()), tuple(self.states()))
 
     def _states(self, chosen: bytes) -> list[State]:
-        payloads = self._all(Request(GET_STATE, REQUEST | DUMP, chosen), NEW_STATE, "XFRM states")
+        payloads = self._all(Request(GET_STATE, wire.REQUEST | wire.DUMP, chosen), NEW_STATE, "XFRM states")
         return [decode_state(payload) for payload in payloads]
 
 
 def direction_of(payload: bytes) -> int:
     """The direction byte of a policy; 3 and more are those of sockets."""
-    if len(payload) < _POLICY_SIZE:
+    if len(payload) < _POLICY.size:
         raise malformed("XFRM policy")
     return payload[160]
 
@@ -100,57 +86,37 @@ def direction_of(payload: bytes) -> int:
 def decode_policy(payload: bytes) -> Policy:
     """A policy from xfrm_userpolicy_info and its attributes."""
     direction = direction_of(payload)
-    found = attributes(payload, _POLICY_SIZE)
+    found = wire.attributes(payload, _POLICY.size)
     templates = found.get(TEMPLATES, b"")
-    if len(templates) % _TEMPLATE_SIZE or direction >= len(DIRECTIONS):
+    if len(templates) % _TEMPLATE.size or direction >= len(DIRECTIONS):
         raise malformed("XFRM policy")
-    parts = [templates[at : at + _TEMPLATE_SIZE] for at in range(0, len(templates), _TEMPLATE_SIZE)]
-    family, to_length, from_length, protocol = _MATCH.unpack_from(payload, 40)
-    to, to_mask, source, source_mask = _PORTS.unpack_from(payload, 32)
-    destination_address, source_address = _SELECTOR.unpack_from(payload)
+    parts = list(_TEMPLATE.iter_unpack(templates))
+    destination, source, family, to_length, from_length, protocol, _ = _POLICY.unpack_from(payload)
+    to_port, to_mask, from_port, from_mask = _PORTS.unpack_from(payload, _PORTS_AT)
     return Policy(
         DIRECTIONS[direction],
-        f"{address(source_address, family)}/{from_length}",
-        f"{address(destination_address, family)}/{to_length}",
+        f"{address(source, family)}/{from_length}",
+        f"{address(destination, family)}/{to_length}",
         protocol,
-        source & source_mask,
-        to & to_mask,
-        tuple(struct.unpack_from("=I", part, 44)[0] for part in parts),
-        tuple(
-            (address(part[28:44], template_family(part)), address(part[:16], template_family(part))) for part in parts
-        ),
+        from_port & from_mask,
+        to_port & to_mask,
+        tuple(reqid for *_, reqid in parts),
+        tuple((address(ours, family), address(theirs, family)) for theirs, family, ours, _ in parts),
         key_of(found),
     )
 
 
 def decode_state(payload: bytes) -> State:
     """A state from xfrm_usersa_info and its attributes."""
-    if len(payload) < _STATE_SIZE:
+    if len(payload) < _STATE.size:
         raise malformed("XFRM state")
-    found = attributes(payload, _STATE_SIZE)
-    reqid, family, mode, _, flags = struct.unpack_from("=IHBBB", payload, 208)
-    (selected,) = struct.unpack_from("=H", payload, 40)
-    cipher, icv = algorithms(found)
-    sa = Sa(
-        payload[76],
-        mode,
-        6 if family == AF_INET6 else 4,
-        cipher,
-        icv,
-        struct.unpack_from("=H", found[ENCAP])[0] if len(found.get(ENCAP, b"")) >= 2 else 0,
-        6 if selected == AF_INET6 else 4,
-        bool(flags & _ALIGN4),
-        added=struct.unpack_from("=Q", payload, 176)[0],
-    )
-    return State(
-        address(payload[80:96], family),
-        address(payload[56:72], family),
-        int.from_bytes(payload[72:76], "big"),
-        reqid,
-        sa,
-        key_of(found),
-        output_mark(found),
-    )
+    found = wire.attributes(payload, _STATE.size)
+    selected, destination, spi, protocol, source, added, reqid, family, mode, flags = _STATE.unpack_from(payload)
+    encapsulation = struct.unpack_from("=H", found[ENCAP])[0] if len(found.get(ENCAP, b"")) >= 2 else 0
+    outer, inner = (6 if number == wire.AF_INET6 else 4 for number in (family, selected))
+    sa = Sa(protocol, mode, outer, *algorithms(found), encapsulation, inner, bool(flags & _ALIGN4), added=added)
+    ends = address(source, family), address(destination, family)
+    return State(*ends, int.from_bytes(spi, "big"), reqid, sa, key_of(found), output_mark(found))
 
 
 def algorithms(found: Attributes) -> tuple[str, int]:
@@ -178,15 +144,9 @@ def output_mark(found: Attributes) -> tuple[int, int]:
     return (value, mask) if value else (0, 0)
 
 
-def template_family(part: bytes) -> int:
-    """The family of a template's ends."""
-    family: int = struct.unpack_from("=H", part, 24)[0]
-    return family
-
-
 def address(packed: bytes, family: int) -> str:
     """An xfrm_address_t as text: 16 bytes, of which IPv4 uses the first four."""
-    return unpack_address(packed if family == AF_INET6 else packed[:4])
+    return wire.unpack_address(packed if family == wire.AF_INET6 else packed[:4])
 
 
 def key_of(found: Attributes) -> Key:
