@@ -88,19 +88,16 @@ def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> R
 def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Finish what an earlier event began. Where that fails it is told, and stays noted: this event is another one's."""
     report = Report("")
-    unfinished = ledger.unfinished().values()
-    owned = [old for old in unfinished if is_ownership(old)]
-    rest = [old for old in unfinished if not is_ownership(old)]
-    for request in (Request(former=owned, plan=plan_ownership), Request(former=rest)):
-        if request.former:
-            report = report.plus(converge_or_warn(request, ledger, netlink, dry, unfinished_events(request.former)))
+    parts: dict[bool, list[FormerHolder]] = {True: [], False: []}
+    for old in ledger.unfinished().values():
+        parts[is_ownership(old)].append(old)
+    for ownership, former in parts.items():
+        names = ", ".join(sorted({old.connection for old in former if old.connection and not ownership}))
+        if former:
+            request = Request(former=former, plan=plan_ownership if ownership else make_plan)
+            what = f"an earlier event of {names or 'ours'} cannot be finished: "
+            report = report.plus(converge_or_warn(request, ledger, netlink, dry, what))
     return report
-
-
-def unfinished_events(former: Sequence[FormerHolder]) -> str:
-    """The begin of a warning that what these asked for cannot be finished."""
-    names = ", ".join(sorted({old.connection for old in former if old.connection and not is_ownership(old)}))
-    return f"an earlier event of {names or 'ours'} cannot be finished: "
 
 
 def converge_or_warn(request: Request, ledger: Ledger, netlink: Netlink, dry: bool, what: str = "") -> Report:
@@ -149,14 +146,9 @@ def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
     names: list[str] = []
     for claim in change.put:
         old = before.get(claim.key)
-        if (
-            old is not None
-            and old.resources == claim.resources
-            and claim.kind == REVIVE
-            and not follows_tunnels(claim.resources)
-        ):
-            continue
-        names += [key_of(want) for want in (*claim.resources, *(old.resources if old else ()))]
+        waits = claim.kind == REVIVE and not follows_tunnels(claim.resources)
+        if old is None or old.resources != claim.resources or not waits:
+            names += [key_of(want) for want in (*claim.resources, *(old.resources if old else ()))]
     for claim in change.end:
         names += [key_of(want) for want in claim.resources]
     return list(dict.fromkeys(names))
@@ -177,10 +169,8 @@ def pending(ground: PlanInput) -> list[FormerHolder]:
     """Each touched resource with one who asks, or asked, for it."""
     found: list[FormerHolder] = []
     for name, holders in ground.holders.items():
-        last = ground.former.get(name, [])
-        found += (
-            last[-1:] if last else [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
-        )
+        asking = [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
+        found += ground.former.get(name, [])[-1:] or asking
     return found
 
 
