@@ -26,24 +26,22 @@ def main() -> int:
 
 def invocation(environ: Mapping[str, str]) -> int:
     """What was asked for, and its exit status; every failure is told on standard error and in the journal."""
-    arguments: Arguments | None = None
+    arguments, connection = Arguments(), environ.get("PLUTO_CONNECTION", "")
     try:
         arguments = parse(sys.argv[1:], "PLUTO_VERB" in environ)
         return dispatch(arguments, environ)
     except UpdownError as error:
-        say_error(environ.get("PLUTO_CONNECTION", ""), error)
+        say_error(connection, error)
         return error.status
     except BrokenPipeError:
         drop_output(1)
         return errors.FAILED
     except ModuleNotFoundError as error:
-        missing = UpdownError(
-            f"Python module {error.name} is missing for {sys.executable}", "install it, or all of python3"
-        )
-        say_error(environ.get("PLUTO_CONNECTION", ""), missing)
+        text = f"Python module {error.name} is missing for {sys.executable}"
+        say_error(connection, UpdownError(text, "install it, or all of python3"))
         return errors.FAILED
     except Exception as error:  # a defect of ours: the daemon's log gets one line, the journal all of it
-        return say_defect(environ.get("PLUTO_CONNECTION", ""), error, arguments is not None and arguments.verbose)
+        return say_defect(connection, error, arguments.verbose)
 
 
 def drop_output(descriptor: int) -> None:
@@ -56,10 +54,8 @@ def drop_output(descriptor: int) -> None:
 
 def decoded(environ: Mapping[bytes, bytes]) -> dict[str, str]:
     """The environment as text, whatever the locale; bytes that are not UTF-8 are carried as surrogates."""
-    return {
-        name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
-        for name, value in environ.items()
-    }
+    how = ("utf-8", "surrogateescape")
+    return {name.decode(*how): value.decode(*how) for name, value in environ.items()}
 
 
 def dispatch(arguments: Arguments, environ: Mapping[str, str]) -> int:
@@ -136,10 +132,8 @@ def say_defect(connection: str, error: Exception, verbose: bool) -> int:
 
     from updown.kernel.journal import send
 
-    trace: list[tuple[str, int]] = [
-        (frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)
-    ]
-    where = f"{os.path.basename(trace[-1][0])}:{trace[-1][1]}" if trace else "?"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno or 0}" if frames else "?"
     what = escaped(f"{type(error).__name__}: {error}", 60)
     text = UpdownError(f"defect at {where}: {what}", "please report it; -v or the journal shows the traceback")
     say_error(connection, text)
