@@ -70,9 +70,7 @@ def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
         ("in", "takes in", link.ikey, link.remote, link.local),
     )
     there = {
-        way: [
-            policy.key for policy in xfrm.policies if policy.direction == way and between(policy, source, destination)
-        ]
+        way: [one.key for one in xfrm.policies if one.direction == way and between(one, source, destination)]
         for way, _, _, source, destination in ways
     }
     fitting = [way for way, _, mark, _, _ in ways if any(marked(key, mark) for key in there[way])]
