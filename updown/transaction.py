@@ -15,7 +15,7 @@ from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import StateError, UpdownError
-from updown.model.objects import Link, Route
+from updown.model.objects import Link
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, follows_tunnels, split
@@ -116,7 +116,8 @@ def as_warning(error: UpdownError, what: str = "") -> Report:
 def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
     """Write the request; by key, the claims that it changes as they were."""
     change = request.change
-    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
+    keys = [claim.key for claim in (*change.put, *change.end)]
+    before = {claim.key: claim for key in keys for claim in ledger.claims("key = ?", key)}
     if request.note is not None:
         request.note(ledger)
     for claim in change.end:
@@ -183,12 +184,11 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
     left: set[str] = set()
     if any(operation.verb == "delete" for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
-    left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
-    # what was to stand beside a route that has gone with its device by now
-    beside = [one.subject for one in outcome.failed if one.action == "route prepend"]
-    left |= {key_of(route) for route in beside if isinstance(route, Route)}
-    for name in {key_of(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)}:
-        if all(holder.claim.key != ground.newest for holder in ground.holders.get(name, [])):
+    for one in outcome.failed:
+        name = f"device {one.subject.name}" if isinstance(one.subject, Link) else key_of(one.subject)
+        others = all(holder.claim.key != ground.newest for holder in ground.holders.get(name, []))
+        # `prepend`: what was to stand beside a route that has gone with its device by now
+        if isinstance(one.subject, Link) or one.action == "route prepend" or others:
             left.add(name)
     for name in plan.made.keys() - left:
         value = plan.made[name]
@@ -200,16 +200,12 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
 def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Plan, ledger: Ledger) -> None:
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
-    if newest and newest not in before:
-        ledger.end(newest)
+    for key in {newest, *before}:
+        ledger.end(key)  # it may have lost its place
     for claim in before.values():
-        ledger.end(claim.key)  # it may have lost its place
         ledger.put(claim)
-    anew = {
-        f"device {operation.subject.name}"
-        for operation in plan.operations
-        if isinstance(operation.subject, Link) and operation.action == "link delete"
-    }
+    links = [one.subject.name for one in plan.operations if one.action == "link delete"]
+    anew = {f"device {name}" for name in links}
     for name in plan.made:
         earlier = ground.made.get(name)
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)
