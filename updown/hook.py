@@ -26,8 +26,7 @@ def main() -> int:
 
 def invocation(environ: Mapping[str, str]) -> int:
     """What was asked for, and its exit status; every failure is told on standard error and in the journal."""
-    arguments: Arguments | None = None
-    connection = environ.get("PLUTO_CONNECTION", "")
+    arguments, connection = Arguments(), environ.get("PLUTO_CONNECTION", "")
     try:
         arguments = parse(sys.argv[1:], "PLUTO_VERB" in environ)
         return dispatch(arguments, environ)
@@ -38,11 +37,11 @@ def invocation(environ: Mapping[str, str]) -> int:
         drop_output(1)
         return errors.FAILED
     except ModuleNotFoundError as error:
-        missing = f"Python module {error.name} is missing for {sys.executable}"
-        say_error(connection, UpdownError(missing, "install it, or all of python3"))
+        text = f"Python module {error.name} is missing for {sys.executable}"
+        say_error(connection, UpdownError(text, "install it, or all of python3"))
         return errors.FAILED
     except Exception as error:  # a defect of ours: the daemon's log gets one line, the journal all of it
-        return say_defect(connection, error, arguments is not None and arguments.verbose)
+        return say_defect(connection, error, arguments.verbose)
 
 
 def drop_output(descriptor: int) -> None:
@@ -133,8 +132,8 @@ def say_defect(connection: str, error: Exception, verbose: bool) -> int:
 
     from updown.kernel.journal import send
 
-    trace = traceback.extract_tb(error.__traceback__)
-    where = f"{os.path.basename(trace[-1].filename)}:{trace[-1].lineno}" if trace else "?"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno or 0}" if frames else "?"
     what = escaped(f"{type(error).__name__}: {error}", 60)
     text = UpdownError(f"defect at {where}: {what}", "please report it; -v or the journal shows the traceback")
     say_error(connection, text)

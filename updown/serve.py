@@ -111,7 +111,8 @@ def serve_event(
                 report = spool_event(place, name, daemons.known_variables(environ), config, busy, late)
         if context.verb.joined:
             return report  # its lines go to the journal, where those of the others are already
-        return report._replace(warnings=report.warnings + late_failures(late, name))
+        failed = [served.report for served in late if served.name != name and served.error]
+        return report._replace(warnings=report.warnings + tuple(text for other in failed for text in other.warnings))
 
 
 def remember_refused(state_dir: str, context: Context, now: int) -> None:
@@ -137,19 +138,13 @@ def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
     copied = copy_ledger(place.state_dir, place.namespace) if dry else locked(place, lock_wait(lines), late)
     with reported(late), copied as ledger:
         try:
-            if not dry:
-                check_readable(ledger, place)
+            try:
+                list(() if dry else ledger.claims())
+            except LedgerError as error:
+                start_empty(ledger, place.path, error)  # as an event does
             yield ledger
         except LedgerError as error:
             raise unusable(place.path, str(error)) from None
-
-
-def check_readable(ledger: Ledger, place: StateDir) -> None:
-    """Begin a ledger anew that cannot be read, as an event does."""
-    try:
-        list(ledger.claims())
-    except LedgerError as error:
-        start_empty(ledger, place.path, error)
 
 
 @contextmanager
@@ -211,12 +206,7 @@ def with_note(ledger: Ledger, report: Report) -> Report:
 
 
 def spool_event(
-    place: StateDir,
-    name: str,
-    environ: Mapping[str, str],
-    config: str,
-    busy: Locked | SpoolBlocked,
-    late: list[SpoolResult],
+    place: StateDir, name: str, environ: Mapping[str, str], config: str, busy: UpdownError, late: list[SpoolResult]
 ) -> Report:
     """Spool an event that got no lock, and try once more: who held it may have let go before the file was there. Raises Locked
     where the event has to wait, StateError where the spool cannot be emptied."""
@@ -226,7 +216,7 @@ def spool_event(
         why = f"{busy.text}; this event is lost, it could not be kept: {error.strerror}"
         hint = f"see to {place.path} (df, mount); then take the tunnel up or down again"
         raise type(busy)(why, hint) from None
-    left: list[UpdownError | None] = []
+    stopped: list[UpdownError | None] = []
     try:
         with locked(place, 0, late):
             pass
@@ -235,26 +225,20 @@ def spool_event(
             f"{busy.text}; the event is kept, and applied by that process or with the next event", busy.hint
         ) from None
     except SpoolBlocked as error:
-        left.append(error)
+        stopped.append(error)
     for served in late:
+        if served.name == name and served.error:
+            raise served.error
         if served.name == name:
-            if served.error:
-                raise served.error
             return served.report
-    left += [served.error for served in late if served.name == ""]
-    for stopped in filter(None, left):
-        raise StateError(f"{stopped.text}; this event is kept, and applied after it", stopped.hint)
+    for trouble in filter(None, [*stopped, *(served.error for served in late if served.name == "")]):
+        raise StateError(f"{trouble.text}; this event is kept, and applied after it", trouble.hint)
     failed = spool.take_failure(place.path, name)
     if failed:
         raise failed
     return Report(
         environ.get("PLUTO_CONNECTION", ""), remarks=("applied by the call that held the lock; see the journal",)
     )
-
-
-def late_failures(late: list[SpoolResult], own: str) -> tuple[Notice, ...]:
-    """What the present call has to say of events that waited."""
-    return tuple(text for served in late if served.name != own and served.error for text in served.report.warnings)
 
 
 @contextmanager

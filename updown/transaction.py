@@ -15,7 +15,7 @@ from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import Notice, StateError, UpdownError
-from updown.model.objects import Link, Route
+from updown.model.objects import Link
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, follows_tunnels, split
@@ -89,19 +89,16 @@ def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> R
 def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Finish what an earlier event began. Where that fails it is told, and stays noted: this event is another one's."""
     report = Report("")
-    unfinished = ledger.unfinished().values()
-    owned = [old for old in unfinished if is_ownership(old)]
-    rest = [old for old in unfinished if not is_ownership(old)]
-    for request in (Request(former=owned, plan=plan_ownership), Request(former=rest)):
-        if request.former:
-            report = report.plus(converge_or_warn(request, ledger, netlink, dry, unfinished_events(request.former)))
+    parts: dict[bool, list[FormerHolder]] = {True: [], False: []}
+    for old in ledger.unfinished().values():
+        parts[is_ownership(old)].append(old)
+    for ownership, former in parts.items():
+        names = ", ".join(sorted({old.connection for old in former if old.connection and not ownership}))
+        if former:
+            request = Request(former=former, plan=plan_ownership if ownership else make_plan)
+            what = f"an earlier event of {names or 'ours'} cannot be finished: "
+            report = report.plus(converge_or_warn(request, ledger, netlink, dry, what))
     return report
-
-
-def unfinished_events(former: Sequence[FormerHolder]) -> str:
-    """The begin of a warning that what these asked for cannot be finished."""
-    names = ", ".join(sorted({old.connection for old in former if old.connection and not is_ownership(old)}))
-    return f"an earlier event of {names or 'ours'} cannot be finished: "
 
 
 def converge_or_warn(request: Request, ledger: Ledger, netlink: Netlink, dry: bool, what: str = "") -> Report:
@@ -121,7 +118,8 @@ def as_warning(error: UpdownError, what: str = "") -> Report:
 def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
     """Write the request; by key, the claims that it changes as they were."""
     change = request.change
-    before = {claim.key: claim for new in (*change.put, *change.end) for claim in ledger.claims("key = ?", new.key)}
+    keys = [claim.key for claim in (*change.put, *change.end)]
+    before = {claim.key: claim for key in keys for claim in ledger.claims("key = ?", key)}
     if request.note is not None:
         request.note(ledger)
     for claim in change.end:
@@ -151,14 +149,9 @@ def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
     names: list[str] = []
     for claim in change.put:
         old = before.get(claim.key)
-        if (
-            old is not None
-            and old.resources == claim.resources
-            and claim.kind == REVIVE
-            and not follows_tunnels(claim.resources)
-        ):
-            continue
-        names += [key_of(want) for want in (*claim.resources, *(old.resources if old else ()))]
+        waits = claim.kind == REVIVE and not follows_tunnels(claim.resources)
+        if old is None or old.resources != claim.resources or not waits:
+            names += [key_of(want) for want in (*claim.resources, *(old.resources if old else ()))]
     for claim in change.end:
         names += [key_of(want) for want in claim.resources]
     return list(dict.fromkeys(names))
@@ -179,10 +172,8 @@ def pending(ground: PlanInput) -> list[FormerHolder]:
     """Each touched resource with one who asks, or asked, for it."""
     found: list[FormerHolder] = []
     for name, holders in ground.holders.items():
-        last = ground.former.get(name, [])
-        found += (
-            last[-1:] if last else [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
-        )
+        asking = [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
+        found += ground.former.get(name, [])[-1:] or asking
     return found
 
 
@@ -195,12 +186,11 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
     left: set[str] = set()
     if any(operation.verb == "delete" for operation in outcome.failed):
         left = {name for name, holders in ground.holders.items() if not holders}
-    left |= {f"device {one.subject.name}" for one in outcome.failed if isinstance(one.subject, Link)}
-    # what was to stand beside a route that has gone with its device by now
-    beside = [one.subject for one in outcome.failed if one.action == "route prepend"]
-    left |= {key_of(route) for route in beside if isinstance(route, Route)}
-    for name in {key_of(operation.subject) for operation in outcome.failed if not isinstance(operation.subject, Link)}:
-        if all(holder.claim.key != ground.newest for holder in ground.holders.get(name, [])):
+    for one in outcome.failed:
+        name = f"device {one.subject.name}" if isinstance(one.subject, Link) else key_of(one.subject)
+        others = all(holder.claim.key != ground.newest for holder in ground.holders.get(name, []))
+        # `prepend`: what was to stand beside a route that has gone with its device by now
+        if isinstance(one.subject, Link) or one.action == "route prepend" or others:
             left.add(name)
     for name in plan.made.keys() - left:
         value = plan.made[name]
@@ -212,16 +202,12 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
 def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Plan, ledger: Ledger) -> None:
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
-    if newest and newest not in before:
-        ledger.end(newest)
+    for key in {newest, *before}:
+        ledger.end(key)  # it may have lost its place
     for claim in before.values():
-        ledger.end(claim.key)  # it may have lost its place
         ledger.put(claim)
-    anew = {
-        f"device {operation.subject.name}"
-        for operation in plan.operations
-        if isinstance(operation.subject, Link) and operation.action == "link delete"
-    }
+    links = [one.subject.name for one in plan.operations if one.action == "link delete"]
+    anew = {f"device {name}" for name in links}
     for name in plan.made:
         earlier = ground.made.get(name)
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)

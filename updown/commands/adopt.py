@@ -46,38 +46,33 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
 def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Mark the device as ours, and note it, so that it goes by the deletion table. Raises Refused for what cannot be ours."""
     mended = finish_pending(ledger, netlink, dry)
-    link = netlink.link(name)
+    link, held = netlink.link(name), list(ledger.claims("device = ?", name))
     if link is None:
         raise Refused(f"{name}: no such device here", "`ip -d link` lists devices; another namespace: ip netns exec")
     if link.kind not in TUNNELS:
-        raise Refused(
-            f"{name} is no tunnel device of ours ({link.kind or 'hardware'})", "adopt takes vti, vti6 and xfrm"
-        )
+        why = f"{name} is no tunnel device of ours ({link.kind or 'hardware'})"
+        raise Refused(why, "adopt takes vti, vti6 and xfrm")
     if device.is_fallback(link):
-        raise Refused(
-            f"{name} is the kernel's fallback device (local any, remote any)", "it can be neither adopted nor deleted"
-        )
-    held = list(ledger.claims("device = ?", name))
+        why = f"{name} is the kernel's fallback device (local any, remote any)"
+        raise Refused(why, "it can be neither adopted nor deleted")
     if any(isinstance(want, Device) and want.by_daemon for claim in held for want in claim.resources):
         raise Refused(f"{name} is the IKE daemon's own (ipsec-interface=)", "the daemon makes and deletes it; leave it")
     made = ledger.made(f"device {name}")
     if link.alias == OUR_ALIAS and made == link.ifindex:
         return mended._replace(remarks=(f"{name} is ours already",))
-    remarks: tuple[str, ...] = (
-        f"{name} is ours now, with {len(held)} claims: it goes by the table in docs/deletion.md",
-    )
+    remarks = [f"{name} is ours now, with {len(held)} claims: it goes by the table in docs/deletion.md"]
     if link.alias and link.alias != OUR_ALIAS:
-        remarks += (f"its alias was {link.alias}",)
+        remarks.append(f"its alias was {link.alias}")
     if not held:
-        remarks += ("no claim holds it: `vti-updown reconcile` removes it, unless its remote is any",)
+        remarks.append("no claim holds it: `vti-updown reconcile` removes it, unless its remote is any")
     former = [FormerHolder(ADOPT, Device(link, shared=False, with_last=False))]
-    return mended.plus(change_ownership(former, (), ledger, netlink, dry))._replace(remarks=remarks)
+    return mended.plus(change_ownership(former, (), ledger, netlink, dry))._replace(remarks=tuple(remarks))
 
 
 def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Take our mark off the device and its routes, and forget it and its addresses. Raises Refused where it is not ours."""
     begun = [
-        old for old in ledger.unfinished().values() if (old.connection, device_of(old.resource)) == (RELEASE, name)
+        old for old in ledger.unfinished().values() if old.connection == RELEASE and device_of(old.resource) == name
     ]
     mended = finish_pending(ledger, netlink, dry)
     if begun:
@@ -94,14 +89,14 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     wants = [*addresses, *(as_route(seen, [name]) for seen in routes), Device(link, shared=False, with_last=False)]
     held = list(ledger.claims("device = ?", name))
     made_here = tuple(claim for claim in held if claim.kind == MADE)
-    remarks: tuple[str, ...] = (f"{name}, its addresses and its routes are yours now; they stay when their tunnels go",)
+    remarks = [f"{name}, its addresses and its routes are yours now; they stay when their tunnels go"]
     if alone:
-        remarks += (f"by {name} alone, no more by others too: {', '.join(alone)}; a metric orders it and theirs",)
-    if len(held) > len(made_here):
-        theirs = len(held) - len(made_here)
-        remarks += (f"{theirs} claims hold it as a device of others; `vti-updown status` lists them",)
+        remarks.append(f"by {name} alone, no more by others too: {', '.join(alone)}; a metric orders it and theirs")
+    theirs = len(held) - len(made_here)
+    if theirs:
+        remarks.append(f"{theirs} claims hold it as a device of others; `vti-updown status` lists them")
     former = [FormerHolder(RELEASE, want) for want in wants]
-    return mended.plus(change_ownership(former, made_here, ledger, netlink, dry))._replace(remarks=remarks)
+    return mended.plus(change_ownership(former, made_here, ledger, netlink, dry))._replace(remarks=tuple(remarks))
 
 
 def change_ownership(

@@ -72,7 +72,7 @@ def make_device(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Net
         return Made(name, lacks=lacks)
     try:
         claim, remarks = claim_of(device_asked(name), settings, now, netlink.vrf_table)
-        report = converge(Request(MAKER, Change(put=(claim,))), ledger, netlink, dry)
+        report = converge(Request(MAKE, Change(put=(claim,))), ledger, netlink, dry)
     except UpdownError as error:
         return Made(name, error=error)
     return Made(name, report._replace(remarks=remarks + report.remarks))
@@ -101,9 +101,6 @@ def as_json(earlier: Report, made: list[Made]) -> dict[str, object]:
     ]
     whole = reduce(Report.plus, (each.report for each in made), earlier)
     return {**report_fields(whole), "devices": devices}
-
-
-MAKER = "make"
 
 
 def kind_of(settings: Settings) -> str:
@@ -137,7 +134,7 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
     remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
     key, on, about = dumps([MADE, name]), placed(name, settings.netns), NO_SA._replace(daemon=MAKE)
-    return Claim(key, MADE, MAKER, key, key, on, row, since=now, resources=wants, about=about), remarks
+    return Claim(key, MADE, MAKE, key, key, on, row, since=now, resources=wants, about=about), remarks
 
 
 def sa_of(settings: Settings) -> SaInfo:
@@ -147,7 +144,7 @@ def sa_of(settings: Settings) -> SaInfo:
         daemon=MAKE,
         me=me,
         peer=ANYWHERE[family(me)] if remote in ("", ANY) else remote,
-        connection=MAKER,
+        connection=MAKE,
         mark_in=settings.mark_in,
         mark_out=settings.mark_out,
         if_id_in=settings.if_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 from updown.commands.arguments import Arguments
 from updown.kernel import ping
@@ -25,7 +26,6 @@ from updown.ledger.liveness import (
 )
 from updown.ledger.store import Ledger
 from updown.model import errors
-from updown.model.errors import Refused
 from updown.model.objects import bare
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
@@ -45,12 +45,8 @@ class ProbeResult(NamedTuple):
     why: str = ""
 
 
-def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
+def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
     """The sub-command: ask first, without the lock, and lock only to note what came of it."""
-    if "PLUTO_VERB" in environ:
-        raise Refused(
-            "probe cannot run inside a hook: the daemon would wait for the answers", "run it from a timer or a shell"
-        )
     lines = settings_lines(arguments.config)
     with present_state(arguments.state_dir) as place:
         with opened(place, lines, dry=True) as copy:
@@ -77,16 +73,10 @@ def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
 
 
 def count_answers(
-    heard: Mapping[str, str],
-    asked: Mapping[str, str],
-    ledger: Ledger,
-    netlink: Netlink,
-    now: int,
-    dry: bool,
+    heard: Mapping[str, str], asked: Mapping[str, str], ledger: Ledger, netlink: Netlink, now: int, dry: bool
 ) -> tuple[list[ProbeResult], Report]:
-    """Count what was not answered, and plan the routes of those devices anew for which that changes anything.
-
-    `heard`: by device empty where it answered, else why not."""
+    """Count what was not answered; where a device crosses the line by that, routes go or come back. `heard`: by device empty
+    where it answered, else why not."""
     report = finish_pending(ledger, netlink, dry)
     answers: list[ProbeResult] = []
     before = missed_probes(ledger)
@@ -96,18 +86,13 @@ def count_answers(
         count = count + 1 if there and heard[device] else 0
         if there:
             answers.append(ProbeResult(device, asked[device], count, heard[device]))
-        report = report.plus(count_device(device, count, ledger, netlink, now, dry))
+        crosses = is_silent(ledger, device) != (count >= MISSES)
+        request = Request(
+            also=ledger.keys_on(device) if crosses else [],
+            note=partial(set_missed_probes, device=device, probes=count, now=now),
+        )
+        report = report.plus(converge_or_warn(request, ledger, netlink, dry, f"{device}: "))
     return answers, report
-
-
-def count_device(device: str, count: int, ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
-    """Note the count of one device; routes go or come back where it crosses the line."""
-    crosses = is_silent(ledger, device) != (count >= MISSES)
-    request = Request(
-        also=ledger.keys_on(device) if crosses else [],
-        note=lambda ledger: set_missed_probes(ledger, device, count, now),
-    )
-    return converge_or_warn(request, ledger, netlink, dry, f"{device}: ")
 
 
 def print_answers(arguments: Arguments, answers: list[ProbeResult], report: Report) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from updown.commands.arguments import Arguments
+from updown.model.errors import Refused
 
 COMMANDS = {
     "status": "status",
@@ -21,9 +22,20 @@ COMMANDS = {
 }
 """By sub-command the module whose `run` it is; --dry-run alone is `replay` too."""
 
+WAITS = {
+    "reconcile": "the daemon it would ask waits for the hook's end",
+    "check": "the daemon it would ask waits for the hook's end",
+    "probe": "the daemon would wait for the answers",
+}
+"""Why a sub-command cannot run inside a hook."""
+
 
 def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
-    """The sub-command, or an event by hand; its exit status."""
-    module = import_module(f"updown.commands.{COMMANDS[arguments.command or 'replay']}")
+    """The sub-command, or an event by hand; its exit status. Raises Refused where a hook may not call it."""
+    command = arguments.command or "replay"
+    if "PLUTO_VERB" in environ and command in WAITS:
+        why = f"{command} cannot run inside a hook: {WAITS[command]}"
+        raise Refused(why, "run it from a shell, a timer or the units in contrib/")
+    module = import_module(f"updown.commands.{COMMANDS[command]}")
     status: int = module.run(arguments, environ)
     return status

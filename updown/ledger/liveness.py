@@ -21,14 +21,12 @@ class Missed(NamedTuple):
 
 def is_up(ledger: Ledger, device: str) -> bool:
     """Whether a tunnel with an SA is on the device."""
-    row = ledger.base.execute("SELECT EXISTS (SELECT 1 FROM carries WHERE device = ?)", (device,)).fetchone()
-    return bool(row[0])
+    return bool(ledger.column("SELECT EXISTS (SELECT 1 FROM carries WHERE device = ?)", device)[0])
 
 
 def is_silent(ledger: Ledger, device: str) -> bool:
     """Whether the far end of a device has missed so many probes that nothing is to be routed to it."""
-    row = ledger.base.execute("SELECT misses >= ? FROM probe WHERE device = ?", (MISSES, device)).fetchone()
-    return bool(row and row[0])
+    return any(misses >= MISSES for misses in ledger.column("SELECT misses FROM probe WHERE device = ?", device))
 
 
 def devices_with_sa(ledger: Ledger) -> dict[str, str]:

@@ -79,17 +79,8 @@ def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
 
 def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
     """A claim from its row; raises ValueError or TypeError for one that we did not write."""
-    return Claim(
-        order=row[0],
-        key=row[1],
-        kind=row[2],
-        connection=loads(row[3]),
-        tunnel=row[4],
-        group=row[5],
-        device=row[6],
-        deletion=DeletionRule(*loads(row[7])),
-        routed=bool(row[8]),
-        since=row[9],
-        about=about_in(row[10]),
-        resources=tuple(load(loads(value)) for value in wants),
-    )
+    order, key, kind, connection, tunnel, group, device, rule, routed, since, about = row
+    resources = tuple(load(loads(value)) for value in wants)
+    deletion, told = DeletionRule(*loads(rule)), about_in(about)
+    by = (loads(connection), tunnel, group, device)
+    return Claim(key, kind, *by, deletion, bool(routed), since, resources, told, order)

@@ -26,6 +26,7 @@ ASIDE = "spool-aside"
 FAILED = "spool-failed"  # what became of events whose callers still run, and may ask
 CONFIG = "VTI_UPDOWN_CONFIG"  # the path given by --config; empty: the default file
 END = b"VTI_UPDOWN_END=1\0"  # without it a file is a part of one
+UTF8 = ("utf-8", "surrogateescape")
 LARGEST = 1 << 20  # bytes; an environment has less
 ABANDONED = 60  # seconds after which a file that is still being written has lost its writer
 
@@ -76,14 +77,15 @@ def write_event(place: str, name: str, environ: Mapping[str, str], config: str) 
     folder = os.path.join(place, FOLDER)
     os.makedirs(folder, 0o700, exist_ok=True)
     pairs = {**environ, CONFIG: os.path.abspath(config) if config else ""}
-    data = b"".join(f"{key}={value}\0".encode("utf-8", "surrogateescape") for key, value in pairs.items()) + END
+    data = b"".join(f"{key}={value}\0".encode(*UTF8) for key, value in pairs.items()) + END
     unfinished = os.path.join(folder, f".{name}")
     try:
         write_file(unfinished, data)
         with suppress(FileNotFoundError):  # somebody looked, and renamed it already
             os.rename(unfinished, os.path.join(folder, name))
     except OSError:
-        remove(unfinished)
+        with suppress(OSError):
+            os.unlink(unfinished)
         raise
     for path in (folder, place):
         sync_folder(path)
@@ -107,14 +109,6 @@ def sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove(path: str) -> None:
-    """Take a file away, if it is there and can be."""
-    try:
-        os.unlink(path)
-    except OSError:
-        return
 
 
 def waiting_events(place: str) -> list[str]:
@@ -166,16 +160,13 @@ def read_event(path: str) -> SpooledEvent:
         if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
             raise ValueError("no event")
         data = b""
-        while len(data) < about.st_size:
-            piece = os.read(file, LARGEST)
-            if not piece:
-                break
+        while len(data) < about.st_size and (piece := os.read(file, LARGEST)):
             data += piece
     finally:
         os.close(file)
     if not data.endswith(b"\0" + END):
         raise ValueError("no event, or a part of one")
-    pairs = [pair.decode("utf-8", "surrogateescape") for pair in data[: -len(END)].split(b"\0")]
+    pairs = [pair.decode(*UTF8) for pair in data[: -len(END)].split(b"\0")]
     environ = dict(pair.partition("=")[::2] for pair in pairs if pair)
     return SpooledEvent(environ, environ.pop(CONFIG, ""), arrival_time(os.path.basename(path)))
 
@@ -212,9 +203,10 @@ def leave_failure(place: str, served: SpoolResult) -> None:
         os.makedirs(folder, 0o700, exist_ok=True)
         for name in os.listdir(folder):
             if is_abandoned(os.path.join(folder, name)):
-                remove(os.path.join(folder, name))
+                with suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
         words = "\0".join((str(served.error.status), served.error.text, served.error.hint))
-        write_file(os.path.join(folder, served.name), words.encode("utf-8", "surrogateescape"))
+        write_file(os.path.join(folder, served.name), words.encode(*UTF8))
 
 
 def take_failure(place: str, name: str) -> UpdownError | None:
@@ -222,10 +214,11 @@ def take_failure(place: str, name: str) -> UpdownError | None:
     path = os.path.join(place, FAILED, name)
     try:
         with open(path, "rb") as file:
-            status, text, hint = file.read().decode("utf-8", "surrogateescape").split("\0")
+            status, text, hint = file.read().decode(*UTF8).split("\0")
     except (OSError, ValueError):
         return None
-    remove(path)
+    with suppress(OSError):
+        os.unlink(path)
     error = UpdownError(text, hint)
     error.status = int(status)
     return error
@@ -236,30 +229,21 @@ def apply_one(place: str, name: str, path: str, serve: Serve) -> SpoolResult:
     try:
         kept = read_event(path)
     except ValueError as error:
-        foreign = UpdownError(f"{quarantine(place, name)} lay in the spool and is {error}; look at it, then delete it")
-        return SpoolResult(name, failure_report("", foreign.text), foreign)
+        text = f"{quarantine(place, name)} lay in the spool and is {error}; look at it, then delete it"
+        return SpoolResult(name, Report("", warnings=(Notice("applied late", text),)), UpdownError(text))
     connection, verb = (kept.environ.get(f"PLUTO_{word}", "") for word in ("CONNECTION", "VERB"))
+    late = f"{verb} of {connection}, applied late"
     try:
         return SpoolResult(name, serve(kept))
     except (LedgerError, StateError):
         raise
     except UpdownError as error:
-        return SpoolResult(
-            name, failure_report(connection, f"{verb} of {connection}, applied late, failed: {error.text}"), error
-        )
+        failure, text = error, f"{late}, failed: {error.text}"
     except Exception as error:  # a defect of ours must not come again at each event
         where = quarantine(place, name)
-        defect = UpdownError(f"defect: {type(error).__name__}: {error}", f"please report it with {where}")
-        return SpoolResult(
-            name,
-            failure_report(connection, f"{verb} of {connection}, applied late: {defect.text}; see {where}"),
-            defect,
-        )
-
-
-def failure_report(connection: str, text: str) -> Report:
-    """A report of a failure."""
-    return Report(connection, warnings=(Notice("applied late", text),))
+        failure = UpdownError(f"defect: {type(error).__name__}: {error}", f"please report it with {where}")
+        text = f"{late}: {failure.text}; see {where}"
+    return SpoolResult(name, Report(connection, warnings=(Notice("applied late", text),)), failure)
 
 
 def quarantine(place: str, name: str) -> str:

@@ -43,8 +43,7 @@ def settings(facts: CheckFacts) -> Iterator[Finding]:
 
 def state(facts: CheckFacts) -> Iterator[Finding]:
     """The ledger, the spool, daemons that do not answer, tunnels that nobody counts."""
-    for text, mend in facts.notes:
-        yield Finding("state", "-", text, mend)
+    yield from (Finding("state", "-", *said) for said in facts.notes)
 
 
 def claims(facts: CheckFacts) -> Iterator[Finding]:
@@ -78,8 +77,8 @@ def difference(operation: Operation, have: Link | None) -> str:
     if operation.action == "link add":
         return f"{operation.subject.name} is {'another than asked for' if have else 'missing'}"
     if operation.action == "link delete":
-        text = f"{operation.subject.name} is ours, and no claim asks for it"
-        return text if operation.reason.code == "orphan" else ""
+        is_orphan = operation.reason.code == "orphan"
+        return f"{operation.subject.name} is ours, and no claim asks for it" if is_orphan else ""
     return concern_of(operation).told(operation)
 
 
@@ -90,7 +89,7 @@ def sysctls(facts: CheckFacts) -> Iterator[Finding]:
         path = conf("ipv4", link.name, "rp_filter")
         own = facts.sysctls.get(path) or "0"
         if max(own, everyone) == "1":
-            says = f"all.rp_filter is {everyone}" if everyone == "1" else "rp_filter is 1"
+            says = "all.rp_filter is 1" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
             mend = f"{write_command(link.name, path)}=2, or `rp_filter = auto` in the settings"
             yield Finding("rp_filter", link.name, text, mend)
@@ -148,8 +147,7 @@ def probes(facts: CheckFacts) -> Iterator[Finding]:
 
 def missing_parts(facts: CheckFacts) -> Iterator[Finding]:
     """Kernel modules and programs that settings or claims need and this machine lacks."""
-    for subject, text, mend in facts.lacking:
-        yield Finding("needs", subject, text, mend)
+    yield from (Finding("needs", *said) for said in facts.lacking)
 
 
 CHECKS: tuple[Check, ...] = (

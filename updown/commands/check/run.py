@@ -24,7 +24,7 @@ from updown.kernel.netlink import dumps
 from updown.ledger import clock, spool
 from updown.ledger.liveness import missed_probes
 from updown.model import errors
-from updown.model.errors import Refused, UpdownError
+from updown.model.errors import UpdownError
 from updown.model.objects import VTIS, Link, family
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, print_answer
@@ -38,11 +38,8 @@ PROGRAMS = {"mss": "nft"}
 SEE = "docs/troubleshooting.md has this line"
 
 
-def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
+def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
     """The sub-command: each finding, and status 5 if there is one."""
-    if "PLUTO_VERB" in environ:
-        why = "check cannot run inside a hook: the daemon it would ask waits for the hook's end"
-        raise Refused(why, "run it from a shell")
     checked = read_settings(arguments)
     if arguments.settings:
         found = tuple(settings(CheckFacts(mistakes=checked.mistakes)))

@@ -15,6 +15,8 @@ from updown.model.values import device_name, escaped
 from updown.settings.file import UNKNOWN, Line, effective_lines, is_glob, matches, read_all, resolve
 from updown.settings.keys import PLACEHOLDERS, Settings
 
+Clash = dict[str, tuple[str, str]]
+
 
 class CheckedSettings(NamedTuple):
     """The lines that are good, and each mistake: what is wrong, with file and line, and what to do."""
@@ -25,14 +27,9 @@ class CheckedSettings(NamedTuple):
 
 def check_files(path: str) -> CheckedSettings:
     """Read `path` and conf.d/*.conf beside it, however many mistakes there are."""
-    lines: list[Line] = []
-    mistakes: list[tuple[str, str]] = []
-    for said in read_all(path):
-        if isinstance(said, Refused):
-            mistakes.append((said.text, said.hint))
-        elif said.kind != UNKNOWN:
-            lines.append(said)
-    good = tuple(lines)
+    said = list(read_all(path))
+    good = tuple(line for line in said if isinstance(line, Line) and line.kind != UNKNOWN)
+    mistakes = [(mistake.text, mistake.hint) for mistake in said if isinstance(mistake, Refused)]
     return CheckedSettings(good, (*mistakes, *contradictions(good), *dict.fromkeys(clashes(good))))
 
 
@@ -70,9 +67,6 @@ def devices_of(lines: tuple[Line, ...], connection: str, devices: list[str]) -> 
     for placeholder in PLACEHOLDERS:
         pattern = pattern.replace("{" + placeholder + "}", "*")
     return ["", *(name for name in devices if is_glob(name) or matches(pattern, [name]))]
-
-
-Clash = dict[str, tuple[str, str]]
 
 
 def in_every(found: list[Clash]) -> Iterator[tuple[str, str]]:
@@ -114,14 +108,14 @@ def clash_of(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
 
 def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
     """What the sections of named devices say that cannot be together."""
-    names = dict.fromkeys(line.pattern for line in lines if line.kind == "device" and not is_glob(line.pattern))
     taken: dict[object, str] = {}
-    for name in names:
+    for name in [name for name in sections(lines, "device") if not is_glob(name)]:
         said = resolve(lines, "", name)
         remote = said.remote if said.remote != "any" else ""
         if said.local and remote and family(said.local) != family(remote):
             continue  # see `clash`
-        for key in idle_keys(said):
+        idle = {"vti": ("if_id",), "xfrm": ("local", "remote", "mark_in", "mark_out")}.get(said.kind or "", ())
+        for key in [key for key in idle if getattr(said, key)]:
             text = f"{key} says nothing of {name}: a device of kind {said.kind} has none"
             yield f"{line_of(lines, name, key)}: {text}", "remove the line, or `kind`"
         if missing_keys(said):
@@ -133,12 +127,6 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
             text = f"{name} and {taken[mine]} would have {same}"
             yield f"{line_of(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
         taken.setdefault(mine, name)
-
-
-def idle_keys(said: Settings) -> tuple[str, ...]:
-    """Keys that are given and mean nothing for the kind that is given."""
-    others = {"vti": ("if_id",), "xfrm": ("local", "remote", "mark_in", "mark_out")}.get(said.kind or "", ())
-    return tuple(key for key in others if getattr(said, key))
 
 
 def identity(said: Settings) -> object:

@@ -25,18 +25,9 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "name": ("interface", "netns"),
-    "kind": ("kind",),
-    "local": ("local",),
     "remote": ("remote", "local"),
-    "vrf": ("vrf",),
-    "external": ("external",),
-    "shared": ("shared",),
     "follow": ("link",),
     "table": ("table", "vrf"),
-    "metric": ("metric",),
-    "gateway": ("route",),
-    "accept_ra": ("accept_ra", "forwarding"),
-    "mtu": ("mtu",),
     "size": ("mtu",),
     "six": ("address",),
     "joins": ("multipath",),
@@ -45,7 +36,7 @@ FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "keep_addr_on_down": ("link",),
     "addr_gen_mode": ("address",),
 }
-"""The same for one field of a resource, and for sysctls that have no key of their own."""
+"""The same for fields of a resource, and for sysctls, that are not named as their keys are."""
 
 
 class Edit(NamedTuple):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from updown.commands.reconcile.renewed import device_in
 from updown.daemons.answer import ABSENT, ChildSa, DaemonAnswer
 from updown.model.claims import SA, STRONGSWAN, TRAP, Claim, with_ends
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID, Database, IpsecIndex, policies_of, reqids_of
 from updown.model.record import NamedTuple, dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _One = TypeVar("_One")
+    _Key = TypeVar("_Key")
 
 
 class Evidence(NamedTuple):
@@ -34,9 +41,7 @@ def match_children(
     found: dict[str, ChildSa] = {}
     sure: set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
-    libreswan: dict[str, list[ChildSa]] = {}
-    for child in facts.answer("libreswan").children:
-        libreswan.setdefault(child.connection, []).append(child)
+    libreswan = grouped(facts.answer("libreswan").children, lambda child: child.connection)
     owners = {
         (claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in claims if claim.about.spi_in
     }
@@ -82,24 +87,18 @@ def match_rank(claim: Claim, child: ChildSa, reqids: dict[tuple[str, int], int],
 def match_charon(claims: Sequence[Claim], children: Sequence[ChildSa]) -> dict[str, ChildSa]:
     """By child name, marks and if_ids; in these as `matched` says."""
     found: dict[str, ChildSa] = {}
-    groups: dict[tuple[object, ...], list[Claim]] = {}
-    for claim in claims:
-        if claim.about.daemon == "strongswan" and claim.kind == SA:
-            groups.setdefault((claim.connection, *keys_of(claim)), []).append(claim)
-    named: dict[object, list[ChildSa]] = {}
-    for child in children:
-        named.setdefault(child.connection, []).append(child)
-    for group, members in groups.items():
-        theirs: dict[int, ChildSa] = {}
-        for child in named.get(group[0], ()):
+    theirs = [claim for claim in claims if claim.about.daemon == STRONGSWAN and claim.kind == SA]
+    named = grouped(children, lambda child: child.connection)
+    for group, members in grouped(theirs, lambda claim: (claim.connection, *keys_of(claim))).items():
+        numbered: dict[int, ChildSa] = {}
+        for child in named.get(str(group[0]), ()):
             if (
                 child_group(child, len(group)) == group
             ):  # an IKE SA may have several of one name, each with its selectors
-                other = theirs.get(child.unique_id)
-                theirs[child.unique_id] = (
-                    child._replace(remote_ts=(*other.remote_ts, *child.remote_ts)) if other else child
-                )
-        found.update(match_selectors(sorted(members, key=lambda claim: claim.order), theirs))
+                other = numbered.get(child.unique_id)
+                more = other.remote_ts if other else ()
+                numbered[child.unique_id] = child._replace(remote_ts=(*more, *child.remote_ts))
+        found.update(match_selectors(sorted(members, key=lambda claim: claim.order), numbered))
     return found
 
 
@@ -108,42 +107,38 @@ def match_selectors(claims: Sequence[Claim], children: dict[int, ChildSa]) -> di
     peer of which a selector is left: selectors move with an end, and ranges are not told alike. A selector may be another
     peer's by now, as a pool's address is: a child with the identities of claims is theirs, one with others may be anyone's."""
     found: dict[str, ChildSa] = {}
-    pairs_of: dict[tuple[str, str], list[Claim]] = {}
-    for claim in claims:
-        pairs_of.setdefault((claim.about.my_client, claim.about.peer_client), []).append(claim)
+    pairs_of = grouped(claims, lambda claim: (claim.about.my_client, claim.about.peer_client))
     left = {number: set(child.remote_ts) for number, child in children.items()}
     groups = {claim.group for claim in claims}
     for (_, selector), mine in pairs_of.items():
         network = selector.split(" ")[0]
-        having = {n: child for n, child in children.items() if network in child.remote_ts}
-        for group, members in by_group(mine).items():
-            found.update(
-                match_unique_ids(members, {n: child for n, child in having.items() if hosts_of(child) == group})
-            )
-        strangers = {n: child for n, child in having.items() if hosts_of(child) not in groups}
+        having = {number: child for number, child in children.items() if network in child.remote_ts}
+        for group, members in grouped(mine, lambda claim: claim.group).items():
+            own = {number: child for number, child in having.items() if hosts_of(child) == group}
+            found.update(match_unique_ids(members, own))
+        strangers = {number: child for number, child in having.items() if hosts_of(child) not in groups}
         found.update(match_unique_ids([claim for claim in mine if claim.key not in found], strangers))
         for number in having:
             left[number].discard(network)
     for (_, selector), mine in pairs_of.items():
         network = selector.split(" ")[0]
-        # a child that has this network had its turn above
-        theirs = {
-            n: child
-            for n, child in children.items()
-            if network not in child.remote_ts and (left[n] or not child.remote_ts)
+        rest = {
+            number: child
+            for number, child in children.items()  # one that has this network had its turn above
+            if network not in child.remote_ts and (left[number] or not child.remote_ts)
         }
-        for group, members in by_group(claim for claim in mine if claim.key not in found).items():
-            found.update(
-                match_unique_ids(members, {n: child for n, child in theirs.items() if same_peer(group, child)})
-            )
+        waiting = [claim for claim in mine if claim.key not in found]
+        for group, members in grouped(waiting, lambda claim: claim.group).items():
+            own = {number: child for number, child in rest.items() if same_peer(group, child)}
+            found.update(match_unique_ids(members, own))
     return found
 
 
-def by_group(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
-    """Claims by their two hosts."""
-    found: dict[str, list[Claim]] = {}
-    for claim in claims:
-        found.setdefault(claim.group, []).append(claim)
+def grouped(each: Iterable[_One], key: Callable[[_One], _Key]) -> dict[_Key, list[_One]]:
+    """What has one key, together and in order."""
+    found: dict[_Key, list[_One]] = {}
+    for one in each:
+        found.setdefault(key(one), []).append(one)
     return found
 
 
@@ -160,20 +155,13 @@ def hosts_of(child: ChildSa) -> str:
 def match_unique_ids(claims: Sequence[Claim], children: dict[int, ChildSa]) -> dict[str, ChildSa]:
     """By the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids that stand on one side only belong together
     newest to newest; the oldest claims beyond their number have no child. Claims in order of arrival."""
-    mine: dict[int, list[Claim]] = {}
-    for claim in claims:
-        mine.setdefault(unique_id(claim), []).append(claim)
+    mine = grouped(claims, lambda claim: claim.about.unique_id)
     found = {number: children[number] for number in mine if number in children}
     left = [children[number] for number in sorted(children.keys() - mine.keys())]
     for number in reversed([number for number in mine if number not in found]):
         if left:
             found[number] = left.pop()
     return {claim.key: child for number, child in found.items() for claim in mine[number]}
-
-
-def unique_id(claim: Claim) -> int:
-    """The IKE SA's id when the claim was made; 0 where claims do not tell."""
-    return int(getattr(claim.about, "unique_id", 0) or 0)
 
 
 def keys_of(claim: Claim) -> tuple[object, ...]:
@@ -186,9 +174,6 @@ def keys_of(claim: Claim) -> tuple[object, ...]:
 
 def child_group(child: ChildSa, length: int) -> tuple[object, ...]:
     """A child's name and keys, in the form of a group of claims with `length` parts."""
-    keys: dict[int, tuple[object, ...]] = {
-        1: (),
-        2: (child.if_id_out or child.if_id_in,),
-        3: (child.mark_in, child.mark_out),
-    }
+    marks = (child.mark_in, child.mark_out)
+    keys: dict[int, tuple[object, ...]] = {1: (), 2: (child.if_id_out or child.if_id_in,), 3: marks}
     return (child.connection, *keys[length])

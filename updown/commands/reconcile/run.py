@@ -25,7 +25,7 @@ from updown.ledger import clock
 from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.claims import SA, Change, Claim
-from updown.model.errors import Notice, Refused, UpdownError
+from updown.model.errors import Notice, UpdownError
 from updown.model.ipsec import Database
 from updown.model.operations import Report
 from updown.model.resources import device_of
@@ -44,13 +44,8 @@ CHARON_PAUSE = 0.4  # seconds between
 UNREAD = Notice("policies not read", "the kernel's IPsec policies and states cannot be read; run it as root")
 
 
-def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
+def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
     """The sub-command: bring ledger and kernel in line with the tunnels there are, and print what that took."""
-    if "PLUTO_VERB" in environ:
-        raise Refused(
-            "reconcile cannot run inside a hook: the daemon it would ask waits for the hook's end",
-            "run it from a shell, a timer or the units in contrib/",
-        )
     outcome = reconcile_now(arguments)
     print_answer(arguments.json, outcome_json(outcome, clock.booted()), outcome_lines(outcome, arguments.verbose))
     return errors.FAILED if outcome.report.warnings else errors.DONE
