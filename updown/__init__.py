@@ -31,16 +31,7 @@ _FACE = {
     "run_event": ("updown.event", "run"),
 }
 
-__all__: tuple[str, ...] = (
-    "Conflict",
-    "Context",
-    "Refused",
-    "Report",
-    "UpdownError",
-    "__version__",
-    "read_context",
-    "run_event",
-)
+__all__ = ("Conflict", "Context", "Refused", "Report", "UpdownError", "__version__", "read_context", "run_event")
 
 
 def __getattr__(name: str) -> Any:

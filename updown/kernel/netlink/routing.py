@@ -61,12 +61,8 @@ class Lookup(NetlinkSocket):
 
     def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> list[RouteSeen]:
         """A dump of the routes of family 4 or 6 that agree with what is not 0; none if the table does not exist."""
-        try:
-            payloads = self._all(routing.routes_get(family, table, oif, protocol), routing.NEW_ROUTE, "routes")
-        except KernelError as error:
-            if error.errno == errno.ENOENT:
-                return []
-            raise
+        request = routing.routes_get(family, table, oif, protocol)
+        payloads = self._all(request, routing.NEW_ROUTE, "routes", (errno.ENOENT,))
         return [
             route
             for route in map(routing.decode_route, payloads)
@@ -78,12 +74,8 @@ class Lookup(NetlinkSocket):
 
     def rules(self, family: int) -> list[Rule]:
         """The policy rules of family 4 or 6 that lead to a table, their `device` empty; [] without that family."""
-        try:
-            payloads = self._all(policy.rules_get(family), policy.NEW_RULE, "rules")
-        except KernelError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
-                return []
-            raise
+        without = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
+        payloads = self._all(policy.rules_get(family), policy.NEW_RULE, "rules", without)
         found = [policy.decode_rule(payload) for payload in payloads]
         return [rule for rule in found if rule is not None and rule.family == family]
 

@@ -82,8 +82,14 @@ class NetlinkSocket:
     def _one(self, request: Request, what: str) -> bytes:
         return self._read(request, what)[0].payload
 
-    def _all(self, request: Request, kind: int, what: str) -> list[bytes]:
-        return [message.payload for message in self._read(request, what) if message.type == kind]
+    def _all(self, request: Request, kind: int, what: str, absent: tuple[int, ...] = ()) -> list[bytes]:
+        """The payloads of one kind; none where the kernel refuses with an error of `absent`."""
+        try:
+            return [message.payload for message in self._read(request, what) if message.type == kind]
+        except KernelError as error:
+            if error.errno in absent:
+                return []
+            raise
 
     def _read(self, request: Request, what: str) -> list[Message]:
         for _ in range(ATTEMPTS):
