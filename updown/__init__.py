@@ -2,8 +2,7 @@
 
     from updown import read_context, run_event
 
-Importing the package imports nothing else: the hook pays for every module, and the daemon waits meanwhile.
-"""
+Importing the package imports nothing else: the hook pays for every module, and the daemon waits meanwhile."""
 
 from __future__ import annotations
 

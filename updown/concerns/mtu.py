@@ -1,8 +1,7 @@
 """The largest packet a tunnel carries without fragments: from its SA and the underlay, to the byte. Pure.
 
 The arithmetic is the kernel's own (net/xfrm/xfrm_state.c xfrm_state_mtu; header lengths from esp4.c, esp6.c and ah4.c, ah6.c),
-written as the sum that a person reads. docs/mtu.md says what it cannot know.
-"""
+written as the sum that a person reads. docs/mtu.md says what it cannot know."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What each of libreswan's verbs does to the claims. Pure: the ledger's content in, the change out.
 
-The rules are those of docs/deletion.md; docs/claims.md gives the reason for each variable that identifies a claim.
-"""
+The rules are those of docs/deletion.md; docs/claims.md gives the reason for each variable that identifies a claim."""
 
 from __future__ import annotations
 

@@ -21,8 +21,7 @@ class Match(NamedTuple):
 
     `errno` is 0 with a route; ENETUNREACH: no route; EOPNOTSUPP: no IPv6 at all (ipv6.disable=1); EHOSTUNREACH,
     EACCES, EINVAL: a route of type unreachable, prohibit or blackhole, of which the kernel tells no more; ENODEV: no
-    device with the index asked for.
-    """
+    device with the index asked for."""
 
     route: RouteSeen | None = None
     errno: int = 0
@@ -45,8 +44,7 @@ class Lookup(NetlinkSocket):
         """The route to one address under the rules in force; with `fib` its entry, else the outcome (source, gateway).
 
         With `oif` only through that device, or a slave of it if it is a VRF. Without `fib` IPv4 then assumes a way
-        where there is no route (ip_route_output_key_hash_rcu).
-        """
+        where there is no route (ip_route_output_key_hash_rcu)."""
         request = routing.route_match(address, oif, fib, mark)
         try:
             seen = routing.decode_route(self._one(request, f"route get {address}"))

@@ -1,8 +1,7 @@
 """The kernel's XFRM database: IPsec policies and states of this network namespace.
 
 An event reads a few states, `reconcile` and `check` everything. pyroute2 has no XFRM. Layouts: include/uapi/linux/xfrm.h.
-Reading needs CAP_NET_ADMIN. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG).
-"""
+Reading needs CAP_NET_ADMIN. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG)."""
 
 from __future__ import annotations
 
