@@ -2,8 +2,7 @@
 
     from updown import read_context, run_event
 
-Importing the package imports nothing else: the hook pays for every module, and the daemon waits meanwhile.
-"""
+Importing the package imports nothing else: the hook pays for every module, and the daemon waits meanwhile."""
 
 from __future__ import annotations
 
@@ -31,16 +30,7 @@ _FACE = {
     "run_event": ("updown.event", "run"),
 }
 
-__all__: tuple[str, ...] = (
-    "Conflict",
-    "Context",
-    "Refused",
-    "Report",
-    "UpdownError",
-    "__version__",
-    "read_context",
-    "run_event",
-)
+__all__ = ("Conflict", "Context", "Refused", "Report", "UpdownError", "__version__", "read_context", "run_event")
 
 
 def __getattr__(name: str) -> Any:

@@ -23,8 +23,7 @@ def wants(sa: SaInfo, settings: Settings, device: str) -> tuple[Address, ...]:
 def source_wants(sa: SaInfo, device: str, by_daemon: bool, addresses: tuple[Address, ...]) -> tuple[SourceAddress, ...]:
     """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
 
-    On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook.
-    """
+    On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook."""
     if not sa.source_address or (by_daemon and sa.generation >= 5):
         return ()
     if any(host(address.address) == sa.source_address for address in addresses):

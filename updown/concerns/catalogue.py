@@ -98,7 +98,8 @@ def resources_of(
     name = placed(found.name or "", found.settings.netns)
     devices = device_request.wants(sa, found, row)
     sizes = mtu.wants(sa, found.settings, devices, row.any_remote)
-    settings = found.settings._replace(mtu=mtu.route_mtu(sa, found.settings))
+    found = found._replace(settings=found.settings._replace(mtu=mtu.route_mtu(sa, found.settings)))
+    settings = found.settings
     wants: list[Resource] = [*devices, *sizes, *mss.wants(settings, devices)]
     for link in [wanted.link for wanted in devices if not found.by_daemon]:
         wants += sysctls.wants(settings, link.name, link.kind)

@@ -1,8 +1,7 @@
 """TCP segments that fit the tunnel: one nftables table of our own for each device, `inet vti-updown-DEV`.
 
 A SYN that leaves by the device is clamped to what its route carries; one that comes out of it, to the device's own MTU, since
-the answer has to go back that way. The kernel only ever lowers a segment size (net/netfilter/nft_exthdr.c).
-"""
+the answer has to go back that way. The kernel only ever lowers a segment size (net/netfilter/nft_exthdr.c)."""
 
 from __future__ import annotations
 

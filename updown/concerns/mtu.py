@@ -1,8 +1,7 @@
 """The largest packet a tunnel carries without fragments: from its SA and the underlay, to the byte. Pure.
 
 The arithmetic is the kernel's own (net/xfrm/xfrm_state.c xfrm_state_mtu; header lengths from esp4.c, esp6.c and ah4.c, ah6.c),
-written as the sum that a person reads. docs/mtu.md says what it cannot know.
-"""
+written as the sum that a person reads. docs/mtu.md says what it cannot know."""
 
 from __future__ import annotations
 
@@ -42,12 +41,8 @@ CIPHERS: dict[str, tuple[int, int]] = {
     **{f"cbc({name})": (8, 8) for name in ("des3_ede", "des", "cast5", "blowfish")},
     **{f"rfc3686(ctr({name}))": (1, 8) for name in ("aes", "sm4")},
     "ecb(cipher_null)": (1, 0),
-    "rfc4106(gcm(aes))": (1, 8),
-    "rfc4106(gcm(sm4))": (1, 8),
-    "rfc4309(ccm(aes))": (1, 8),
-    "rfc4309(ccm(sm4))": (1, 8),
-    "rfc4543(gcm(aes))": (1, 8),
-    "rfc7539esp(chacha20,poly1305)": (1, 8),
+    **dict.fromkeys(("rfc4106(gcm(aes))", "rfc4106(gcm(sm4))", "rfc4309(ccm(aes))", "rfc4309(ccm(sm4))"), (1, 8)),
+    **dict.fromkeys(("rfc4543(gcm(aes))", "rfc7539esp(chacha20,poly1305)"), (1, 8)),
 }
 """Block and IV, in bytes, of each cipher by the name the kernel gives it (net/xfrm/xfrm_algo.c)."""
 

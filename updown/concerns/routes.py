@@ -35,8 +35,7 @@ class Routing(NamedTuple):
 def wants(sa: SaInfo, settings: Settings, found: DeviceRequest) -> Routing:
     """One route for each prefix of the remote selector, if routing is asked for; and those of the settings.
 
-    The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF.
-    """
+    The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF."""
     device = placed(found.name or "", settings.netns)
     static = [route(sa, settings, found, asked.destination, asked.gateway) for asked in settings.route]
     asked_for, remarks = selector_routes(sa, settings, found, device)

@@ -1,7 +1,6 @@
 """Per-device sysctls: what libreswan's users count on, on devices we made, written only where they differ.
 
-disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-and-field 5.6). IPv6 has no rp_filter.
-"""
+disable_xfrm is never touched: on a VTI it stops all traffic (contracts: peers-and-field 5.6). IPv6 has no rp_filter."""
 
 from __future__ import annotations
 

@@ -161,8 +161,7 @@ def route_at(netlink: Netlink, want: Route, names: Names) -> Route | None:
     """The route that stands in `want`'s place (destination, table and metric), whoever made it.
 
     A lookup tells the best match for one address. As long as the prefix or longer and in the main table, it leaves a doubt
-    only if it is another route; then our table is dumped once, filtered by the kernel.
-    """
+    only if it is another route; then our table is dumped once, filtered by the kernel."""
     netns = netns_of(want.device)
     there = netlink.at(want.device)
     if want.table == MAIN_TABLE:

@@ -1,7 +1,6 @@
 """The one SA that a tunnel's packets leave by, and the way its ESP takes: what `mtu = auto` is worked out from.
 
-An event never reads all SAs. libreswan tells the SPI; for strongSwan the kernel gives those between our two ends alone.
-"""
+An event never reads all SAs. libreswan tells the SPI; for strongSwan the kernel gives those between our two ends alone."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class SaInfo(NamedTuple):
 
     @property
     def outer_family(self) -> int:
-        """4 or 6: the family of the tunnel's ends."""
+        """4 or 6: the family of the tunnel's ends, independent of what is inside."""
         return family(self.me)
 
     @property

@@ -99,16 +99,6 @@ class Context(NamedTuple):
     bytes_out: int = 0
     debug: bool = False
 
-    @property
-    def outer_family(self) -> int:
-        """4 or 6: the family of the tunnel's ends, independent of what is inside."""
-        return family(self.me)
-
-    @property
-    def inner_family(self) -> int:
-        """4 or 6: the family of what the tunnel carries."""
-        return self.peer_client.family
-
 
 MAKING = ("prepare", "route", "up")
 ENDING = ("down", "unroute")

@@ -1,7 +1,6 @@
 """What a claim asks for: one record a resource, and the key under which tunnels share it.
 
-Two claims share a resource when their keys are equal; it goes with the last of them (promise P4).
-"""
+Two claims share a resource when their keys are equal; it goes with the last of them (promise P4)."""
 
 from __future__ import annotations
 

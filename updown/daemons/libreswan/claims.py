@@ -1,7 +1,6 @@
 """What each of libreswan's verbs does to the claims. Pure: the ledger's content in, the change out.
 
-The rules are those of docs/deletion.md; docs/claims.md gives the reason for each variable that identifies a claim.
-"""
+The rules are those of docs/deletion.md; docs/claims.md gives the reason for each variable that identifies a claim."""
 
 from __future__ import annotations
 
@@ -45,15 +44,9 @@ def key_of(context: Context, kind: str) -> str:
 def group_of(context: Context) -> str:
     """Whose `unroute` comes once for all: connections with one remote selector, marks and local address share the kernel's
     trap policy and route, and the last one's `unroute` ends them all (programs/pluto/kernel.c, bare route owner). The local
-    address is not in here: see `in_group`."""
+    address is not in here: see `unroute`."""
     marks = [mark.value if mark else 0 for mark in (context.mark_in, context.mark_out)]
     return dumps([context.peer_client.text, *marks, context.daemon_device or ""])
-
-
-def in_group(context: Context, claim: Claim, devices: set[str]) -> bool:
-    """Whether a claim of the same group has the local address too, or had it before a move that it was not told of: then it is
-    on one of the tunnel's `devices`, which have but one."""
-    return claim.about.me == context.me or claim.device in devices
 
 
 def query(context: Context) -> ClaimQuery:
@@ -128,8 +121,10 @@ def unroute(context: Context, held: CandidateClaims) -> Change:
     mine = [
         claim for claim in held.tunnel if same_selector(claim.about.peer_client, claim.about.peer, theirs, context.peer)
     ]
+    # one without the local address had it before a move that it was not told of, where it is on the tunnel's device
     devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
-    group = [claim for claim in held.group if in_group(context, claim, devices) and not (failed and claim.kind == SA)]
+    near = [claim for claim in held.group if claim.about.me == context.me or claim.device in devices]
+    group = [claim for claim in near if not (failed and claim.kind == SA)]
     return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
 

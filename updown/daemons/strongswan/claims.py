@@ -1,8 +1,7 @@
 """Claims by strongSwan's two verbs, up and down. Pure: the ledger's content in, the change out.
 
 charon calls for each pair of selectors of a child SA, never at a rekeying or a move (MOBIKE), and sometimes once too often.
-docs/claims.md has the reason for each variable, and the recordings that show it.
-"""
+docs/claims.md has the reason for each variable, and the recordings that show it."""
 
 from __future__ import annotations
 

@@ -21,8 +21,7 @@ class Match(NamedTuple):
 
     `errno` is 0 with a route; ENETUNREACH: no route; EOPNOTSUPP: no IPv6 at all (ipv6.disable=1); EHOSTUNREACH,
     EACCES, EINVAL: a route of type unreachable, prohibit or blackhole, of which the kernel tells no more; ENODEV: no
-    device with the index asked for.
-    """
+    device with the index asked for."""
 
     route: RouteSeen | None = None
     errno: int = 0
@@ -45,8 +44,7 @@ class Lookup(NetlinkSocket):
         """The route to one address under the rules in force; with `fib` its entry, else the outcome (source, gateway).
 
         With `oif` only through that device, or a slave of it if it is a VRF. Without `fib` IPv4 then assumes a way
-        where there is no route (ip_route_output_key_hash_rcu).
-        """
+        where there is no route (ip_route_output_key_hash_rcu)."""
         request = routing.route_match(address, oif, fib, mark)
         try:
             seen = routing.decode_route(self._one(request, f"route get {address}"))
@@ -61,12 +59,8 @@ class Lookup(NetlinkSocket):
 
     def routes(self, family: int, table: int = 0, oif: int = 0, protocol: int = 0) -> list[RouteSeen]:
         """A dump of the routes of family 4 or 6 that agree with what is not 0; none if the table does not exist."""
-        try:
-            payloads = self._all(routing.routes_get(family, table, oif, protocol), routing.NEW_ROUTE, "routes")
-        except KernelError as error:
-            if error.errno == errno.ENOENT:
-                return []
-            raise
+        request = routing.routes_get(family, table, oif, protocol)
+        payloads = self._all(request, routing.NEW_ROUTE, "routes", (errno.ENOENT,))
         return [
             route
             for route in map(routing.decode_route, payloads)
@@ -78,12 +72,8 @@ class Lookup(NetlinkSocket):
 
     def rules(self, family: int) -> list[Rule]:
         """The policy rules of family 4 or 6 that lead to a table, their `device` empty; [] without that family."""
-        try:
-            payloads = self._all(policy.rules_get(family), policy.NEW_RULE, "rules")
-        except KernelError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT):
-                return []
-            raise
+        without = (errno.EOPNOTSUPP, errno.EAFNOSUPPORT)
+        payloads = self._all(policy.rules_get(family), policy.NEW_RULE, "rules", without)
         found = [policy.decode_rule(payload) for payload in payloads]
         return [rule for rule in found if rule is not None and rule.family == family]
 

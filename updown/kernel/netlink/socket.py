@@ -2,8 +2,7 @@
 
 Made for a daemon that stands still meanwhile: no pyroute2, no `socket`. A waiting answer is bounded by ANSWER_SECONDS; the
 send itself waits for the kernel's locks, which nothing can bound.
-Every refusal is a `KernelError`: what was asked, the extended-ack text if there is one, the error; and a hint.
-"""
+Every refusal is a `KernelError`: what was asked, the extended-ack text if there is one, the error; and a hint."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ class _Again(Exception):
 class NetlinkSocket:
     """A socket of one netlink protocol, for one thread; a context manager. Opening and reading need no privilege.
 
-    Raises KernelError, here and in every method.
-    """
+    Raises KernelError, here and in every method."""
 
     def __init__(self, protocol: int = ROUTE) -> None:
         self._sequence = 0
@@ -82,8 +80,14 @@ class NetlinkSocket:
     def _one(self, request: Request, what: str) -> bytes:
         return self._read(request, what)[0].payload
 
-    def _all(self, request: Request, kind: int, what: str) -> list[bytes]:
-        return [message.payload for message in self._read(request, what) if message.type == kind]
+    def _all(self, request: Request, kind: int, what: str, absent: tuple[int, ...] = ()) -> list[bytes]:
+        """The payloads of one kind; none where the kernel refuses with an error of `absent`."""
+        try:
+            return [message.payload for message in self._read(request, what) if message.type == kind]
+        except KernelError as error:
+            if error.errno in absent:
+                return []
+            raise
 
     def _read(self, request: Request, what: str) -> list[Message]:
         for _ in range(ATTEMPTS):

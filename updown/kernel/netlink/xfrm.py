@@ -1,8 +1,7 @@
 """The kernel's XFRM database: IPsec policies and states of this network namespace.
 
 An event reads a few states, `reconcile` and `check` everything. pyroute2 has no XFRM. Layouts: include/uapi/linux/xfrm.h.
-Reading needs CAP_NET_ADMIN. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG).
-"""
+Reading needs CAP_NET_ADMIN. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG)."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ import struct
 from updown.kernel.netlink import wire
 from updown.kernel.netlink.socket import NetlinkSocket
 from updown.kernel.netlink.wire import Attributes, Request, attribute, malformed, u32
-from updown.model.errors import KernelError
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 
 NETLINK_XFRM = 6
@@ -55,12 +53,8 @@ class Xfrm(NetlinkSocket):
         packed = wire.pack_address(destination)
         payload = _ID.pack(packed, spi.to_bytes(4, "big"), wire.family_of(packed), protocol)
         payload += attribute(MARK, _MARKS.pack(mark, _ALL)) if mark else b""
-        try:
-            return [decode_state(self._one(Request(GET_STATE, wire.REQUEST, payload), "XFRM state"))]
-        except KernelError as error:
-            if error.errno == errno.ESRCH:
-                return []
-            raise
+        found = self._all(Request(GET_STATE, wire.REQUEST, payload), NEW_STATE, "XFRM state", (errno.ESRCH,))
+        return [decode_state(state) for state in found]
 
     def policies(self) -> list[Policy]:
         """A dump of all policies, without those of single sockets, such as an IKE daemon's own."""

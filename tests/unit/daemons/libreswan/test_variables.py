@@ -11,6 +11,7 @@ from tests.kit.machine import Tunnel, call
 from updown import daemons
 from updown.daemons.libreswan.variables import TABLE
 from updown.daemons.table import NEEDED, OPTIONAL, STRICT
+from updown.model.claims import sa_info
 from updown.model.context import Context
 from updown.model.errors import Refused
 from updown.model.values import Mark
@@ -224,8 +225,8 @@ def test_the_families_come_from_the_addresses_and_not_from_the_suffix(
 ) -> None:
     peer, mine = "2001:db8::2" if outer == 6 else "198.51.100.2", "fd00:1::/64" if inner == 6 else "10.1.0.0/24"
     ends = {"PLUTO_ME": me, "PLUTO_PEER": peer, "PLUTO_MY_CLIENT": mine, "PLUTO_PEER_CLIENT": theirs}
-    context = read(MAIN, PLUTO_VERB=verb, **ends)
-    assert (context.outer_family, context.inner_family) == (outer, inner)
+    told = sa_info(read(MAIN, PLUTO_VERB=verb, **ends))
+    assert (told.outer_family, told.inner_family) == (outer, inner)
 
 
 @pytest.mark.parametrize(
