@@ -380,7 +380,7 @@ class Reader:
         if kind == "address":
             given = Address(on.name, " ".join(words))
             generated = (
-                sysctls.address_wants([given]) if any(isinstance(one, Sysctl) for one in claim.resources) else ()
+                sysctls.address_sysctls([given]) if any(isinstance(one, Sysctl) for one in claim.resources) else ()
             )
             return [given, *generated]
         if kind == "source":
@@ -398,7 +398,7 @@ class Reader:
         said = [one.partition(" = ") for one in text.partition(" ")[2].split(", ") if one]
         settings = Settings()._replace(**{key: KEYS[key](value) for key, _, value in said})
         follow = any(isinstance(want, Device) and want.follow for want in claim.resources)
-        return list(sysctls.wants(settings._replace(link="follow" if follow else "keep"), on.name, on.kind))
+        return list(sysctls.device_sysctls(settings._replace(link="follow" if follow else "keep"), on.name, on.kind))
 
     def stands(self, text: str) -> None:
         """A line of what is there."""

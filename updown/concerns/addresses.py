@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.model.claims import SaInfo
+from updown.concerns.device_request import Tunnel
 from updown.model.concern import Concern, ip, told_as, verb
 from updown.model.objects import Address, Link, bare, family, host
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, SourceAddress
-from updown.settings.keys import Settings
 
 SOURCE = "source"
 
 
-def wants(sa: SaInfo, settings: Settings, device: str) -> tuple[Address, ...]:
+def wants(tunnel: Tunnel) -> tuple[Address, ...]:
     """What the daemon says and what the settings say, each once."""
-    both = dict.fromkeys((*sa.interface_addresses, *settings.address))
-    return tuple(Address(device, address) for address in both)
+    both = dict.fromkeys((*tunnel.sa.interface_addresses, *tunnel.settings.address))
+    return tuple(Address(tunnel.device, address) for address in both)
 
 
-def source_wants(sa: SaInfo, device: str, by_daemon: bool, addresses: tuple[Address, ...]) -> tuple[SourceAddress, ...]:
+def wants_source(tunnel: Tunnel) -> tuple[SourceAddress, ...]:
     """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
 
     On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook."""
-    if not sa.source_address or (by_daemon and sa.generation >= 5):
+    sa = tunnel.sa
+    if not sa.source_address or (tunnel.request.by_daemon and sa.generation >= 5):
         return ()
-    if any(host(address.address) == sa.source_address for address in addresses):
+    if any(host(address.address) == sa.source_address for address in wants(tunnel)):
         return ()
-    return (SourceAddress(device, sa.source_address),)
+    return (SourceAddress(tunnel.device, sa.source_address),)
 
 
 def as_address(want: Address | SourceAddress) -> Address:
@@ -91,5 +91,5 @@ def command(operation: Operation) -> str:
 
 told = told_as(lambda address: f"address {address.address}")
 
-CONCERN = Concern("address", Address, key, diff=diff, remove=remove, command=command, told=told, owner="ledger")
-SOURCES = CONCERN._replace(kind=SOURCE, record=SourceAddress, thing=needed_source, diff=diff_source)
+CONCERN = Concern("address", Address, key, wants, diff=diff, remove=remove, command=command, told=told, owner="ledger")
+SOURCES = CONCERN._replace(kind=SOURCE, record=SourceAddress, wants=wants_source, thing=needed_source, diff=diff_source)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from updown.concerns import addresses, device, device_request, mss, mtu, peer_routes, routes, rules, sysctls
-from updown.concerns.device_request import DeviceRequest, name_kept, request_device
+from updown.concerns.device_request import DeviceRequest, Tunnel, name_kept, request_device
 from updown.model.claims import Claim, SaInfo
 from updown.model.concern import Concern
 from updown.model.errors import Refused
@@ -95,19 +95,11 @@ def resources_of(
     sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bool
 ) -> tuple[Resources, tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; and remarks."""
-    name = placed(found.name or "", found.settings.netns)
-    devices = device_request.wants(sa, found, row)
-    sizes = mtu.wants(sa, found.settings, devices, row.any_remote)
-    found = found._replace(settings=found.settings._replace(mtu=mtu.route_mtu(sa, found.settings)))
-    settings = found.settings
-    wants: list[Resource] = [*devices, *sizes, *mss.wants(settings, devices)]
-    for link in [wanted.link for wanted in devices if not found.by_daemon]:
-        wants += sysctls.wants(settings, link.name, link.kind)
-    own = addresses.wants(sa, settings, name)
-    wants += [*sysctls.address_wants(own), *own, *addresses.source_wants(sa, name, found.by_daemon, own)]
-    routing = routes.wants(sa, settings, found) if routed else routes.Routing()
-    wants += [*routing.peers, *routing.routes, *rules.wants(sa, settings, name)]
-    return tuple(dict.fromkeys(wants)), routing.remarks
+    tunnel = Tunnel(sa, found, row, device_request.devices(sa, found, row))
+    if routed:
+        tunnel = tunnel._replace(routing=routes.routing_of(tunnel))
+    wants = [want for concern in CONCERNS for want in concern.wants(tunnel)]
+    return tuple(dict.fromkeys(wants)), tunnel.routing.remarks
 
 
 def derive(

@@ -174,4 +174,6 @@ def told(operation: Operation) -> str:
     return f"{link.name} lost its alias {link.alias}"
 
 
-CONCERN = Concern("device", Device, attrgetter("link.name"), command=command, told=told, load=load)
+CONCERN = Concern(
+    "device", Device, attrgetter("link.name"), attrgetter("devices"), command=command, told=told, load=load
+)

@@ -1,4 +1,5 @@
-"""Which device a tunnel asks for, and with which ends and keys: the daemon's words, and the settings against them."""
+"""What a tunnel is to the concerns; which device it asks for, with which ends and keys: the daemon's words, and the settings
+against them."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from updown.daemons.terms import words_of
 from updown.model.claims import STRONGSWAN, SaInfo
 from updown.model.context import Context
 from updown.model.errors import Refused
-from updown.model.objects import Link, bare, family, placed
+from updown.model.objects import Link, Route, bare, family, placed
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, Device
+from updown.model.resources import DeletionRule, Device, PeerRoute
 from updown.model.values import device_name
 from updown.settings.keys import Settings
 from updown.settings.parsers import ANY
@@ -27,6 +28,35 @@ class DeviceRequest(NamedTuple):
     kind: str = "vti"  # vti (over IPv6 a vti6) or xfrm
     incoming: str = ""  # an XFRM interface more, where packets come in by another if_id
     settings: Settings = Settings()  # that hold for it
+
+
+class Routing(NamedTuple):
+    """The routes a tunnel wants, the ways to its peer, and remarks for people."""
+
+    routes: tuple[Route, ...] = ()
+    peers: tuple[PeerRoute, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+class Tunnel(NamedTuple):
+    """`sa` is what the daemon told of it, `request` which device it asks for. `devices` and `routing` are found before concerns
+    are asked, as several of them look there: the device that packets leave by comes first."""
+
+    sa: SaInfo
+    request: DeviceRequest
+    deletion: DeletionRule
+    devices: tuple[Device, ...] = ()
+    routing: Routing = Routing()
+
+    @property
+    def device(self) -> str:
+        """The name of the device that packets leave by."""
+        return placed(self.request.name or "", self.settings.netns)
+
+    @property
+    def settings(self) -> Settings:
+        """Those that hold for the device."""
+        return self.request.settings
 
 
 def request_device(sa: SaInfo, resolved: Callable[[str], Settings]) -> DeviceRequest:
@@ -122,7 +152,7 @@ def deletion_rule(context: Context, settings: Settings) -> DeletionRule:
     return DeletionRule(any_remote=remote == ANY if remote else stays, with_last=goes)
 
 
-def wants(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
+def devices(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> tuple[Device, ...]:
     """The device that `found` names; the one that packets leave by comes first."""
     if found.by_daemon:
         link = Link(found.name or "", "xfrm", if_id=sa.if_id_out)

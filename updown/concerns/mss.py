@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from updown.concerns.device_request import Tunnel
 from updown.model.concern import Concern, told_as
 from updown.model.objects import Link, bare, netns_of
 from updown.model.operations import Operation, Reason
 from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Device, Left
+from updown.model.resources import Clamp, Left
 from updown.model.values import device_name
-from updown.settings.keys import Settings
 
 KIND = "firewall"
 PREFIX = "vti-updown-"
@@ -34,10 +34,10 @@ class SynRule(NamedTuple):
     comment: str
 
 
-def wants(settings: Settings, devices: tuple[Device, ...]) -> tuple[Clamp, ...]:
+def wants(tunnel: Tunnel) -> tuple[Clamp, ...]:
     """A table for each device of the tunnel."""
-    clamps = settings.mss == "clamp"
-    return tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in devices if clamps)
+    clamps = tunnel.settings.mss == "clamp"
+    return tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in tunnel.devices if clamps)
 
 
 def rules(clamp: Clamp) -> tuple[SynRule, ...]:
@@ -131,4 +131,4 @@ def rule_text(rule: SynRule) -> str:
 
 told = told_as(lambda clamp: f"nftables table {table(clamp.device)}")
 
-CONCERN = Concern(KIND, Clamp, attrgetter("device"), with_device_mtu, diff, remove, command, told, owner="name")
+CONCERN = Concern(KIND, Clamp, attrgetter("device"), wants, with_device_mtu, diff, remove, command, told, owner="name")

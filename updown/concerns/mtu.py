@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from updown.concerns.device_request import Tunnel
 from updown.model.claims import SaInfo
 from updown.model.concern import Concern
 from updown.model.errors import Notice
 from updown.model.ipsec import Sa
 from updown.model.objects import family
-from updown.model.resources import Device, Mtu, MtuSum, Resource, load_sum
+from updown.model.resources import Mtu, MtuSum, Resource, load_sum
 from updown.model.values import AUTO
 from updown.settings.keys import Settings
 
@@ -80,12 +81,12 @@ def sum_text(total: MtuSum) -> str:
     return f"{text} = {total.size}" + ("" if total.tunnel else " (not tunnel mode: a packet's own header stays)")
 
 
-def wants(sa: SaInfo, settings: Settings, devices: tuple[Device, ...], several: bool) -> tuple[Mtu, ...]:
-    """From a number, the daemon's mtu=, or the SA's sum. `several`: the device serves several peers, for which the mtu= of one
-    says nothing."""
+def wants(tunnel: Tunnel) -> tuple[Mtu, ...]:
+    """From a number, the daemon's mtu=, or the SA's sum. On a device that serves several peers the mtu= of one says nothing."""
+    sa, settings, devices = tunnel.sa, tunnel.settings, tunnel.devices
     names = [wanted.link.name for wanted in devices if not wanted.by_daemon]
     if settings.mtu != AUTO:
-        of_daemon = 0 if several or any(wanted.link.kind == "xfrm" for wanted in devices) else sa.mtu
+        of_daemon = 0 if tunnel.deletion.any_remote or any(wanted.link.kind == "xfrm" for wanted in devices) else sa.mtu
         fixed = settings.mtu or of_daemon
         return tuple(Mtu(name, fixed) for name in names if fixed)
     total, six = sa.mtu_sum, has_ipv6(sa, settings)
@@ -142,4 +143,4 @@ def load(fields: list[Any]) -> Mtu:
     return asked._replace(total=load_sum(fields[-1]))
 
 
-CONCERN = Concern("mtu", Mtu, key, load=load)
+CONCERN = Concern("mtu", Mtu, key, wants, load=load)

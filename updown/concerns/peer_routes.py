@@ -83,5 +83,15 @@ def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
     return any(peer in lost and ipaddress.ip_address(peer) in network for peer in peers)
 
 
-CONCERN = Concern(PEER, PeerRoute, attrgetter("peer"), needed_route, diff, remove, routes.command, routes.told)
+CONCERN = Concern(
+    PEER,
+    PeerRoute,
+    attrgetter("peer"),
+    attrgetter("routing.peers"),
+    needed_route,
+    diff,
+    remove,
+    routes.command,
+    routes.told,
+)
 """All tunnels to a peer share the way to it."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+from operator import attrgetter
 
-from updown.concerns.device_request import DeviceRequest
-from updown.model.claims import SaInfo
+from updown.concerns.device_request import Routing, Tunnel
+from updown.concerns.mtu import route_mtu
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Notice
-from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, placed
+from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family
 from updown.model.operations import Operation, Reason
-from updown.model.record import NamedTuple
 from updown.model.resources import Left, PeerRoute, route_key
-from updown.settings.keys import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,21 +23,13 @@ HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1"
 IPV6_DEFAULT_METRIC = 1024  # what the kernel makes of 0 (net/ipv6/route.c IP6_RT_PRIO_USER)
 
 
-class Routing(NamedTuple):
-    """The routes a tunnel wants, the ways to its peer, and remarks for people."""
-
-    routes: tuple[Route, ...] = ()
-    peers: tuple[PeerRoute, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-def wants(sa: SaInfo, settings: Settings, found: DeviceRequest) -> Routing:
+def routing_of(tunnel: Tunnel) -> Routing:
     """One route for each prefix of the remote selector, if routing is asked for; and those of the settings.
 
     The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF."""
-    device = placed(found.name or "", settings.netns)
-    static = [route(sa, settings, found, asked.destination, asked.gateway) for asked in settings.route]
-    asked_for, remarks = selector_routes(sa, settings, found, device)
+    sa, settings, device = tunnel.sa, tunnel.settings, tunnel.device
+    static = [route(tunnel, asked.destination, asked.gateway) for asked in settings.route]
+    asked_for, remarks = selector_routes(tunnel)
     peer = ipaddress.ip_address(sa.peer)
     routes: list[Route] = []
     peers: list[PeerRoute] = []
@@ -54,28 +45,32 @@ def wants(sa: SaInfo, settings: Settings, found: DeviceRequest) -> Routing:
     return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)))
 
 
-def selector_routes(sa: SaInfo, settings: Settings, found: DeviceRequest, device: str) -> tuple[list[Route], list[str]]:
+def selector_routes(tunnel: Tunnel) -> tuple[list[Route], list[str]]:
     """Those for the remote selector, and remarks."""
+    sa, settings = tunnel.sa, tunnel.settings
     if not (sa.routing if sa.routing is not None else settings.routing):
         return [], []
-    if found.by_daemon and sa.my_client.split(" ")[0] == sa.peer_client.split(" ")[0] and not settings.routing:
+    if tunnel.request.by_daemon and sa.my_client.split(" ")[0] == sa.peer_client.split(" ")[0] and not settings.routing:
         # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
-        return [], [f"both ends are {sa.peer_client}: nothing routed into {device}; `routing = yes` in settings does"]
-    return [route(sa, settings, found, prefix) for prefix in sa.prefixes], []
+        return [], [
+            f"both ends are {sa.peer_client}: nothing routed into {tunnel.device}; `routing = yes` in settings does"
+        ]
+    return [route(tunnel, prefix) for prefix in sa.prefixes], []
 
 
-def route(sa: SaInfo, settings: Settings, found: DeviceRequest, destination: str, gateway: str = "") -> Route:
+def route(tunnel: Tunnel, destination: str, gateway: str = "") -> Route:
     """The route to one prefix."""
+    sa, settings = tunnel.sa, tunnel.settings
     six = family(destination) == 6
     source = sa.source_address
-    if_id = sa.if_id_out if found.kind == "xfrm" and settings.external else 0
+    if_id = sa.if_id_out if tunnel.request.kind == "xfrm" and settings.external else 0
     return Route(
         destination,
-        placed(found.name or "", settings.netns),
+        tunnel.device,
         gateway,
         table=settings.table,
         metric=settings.metric or sa.metric or (IPV6_DEFAULT_METRIC if six else 0),
-        mtu=sa.mtu or settings.mtu,
+        mtu=sa.mtu or route_mtu(sa, settings),
         source=source if source and family(source) == family(destination) else "",
         if_id=if_id,
         joins=settings.multipath and not (if_id or gateway),
@@ -158,4 +153,6 @@ def load(fields: list[Any]) -> Route:
     return route._replace(hops=tuple(route.hops))
 
 
-CONCERN = Concern("route", Route, key, diff=diff, remove=remove, command=command, told=told, load=load)
+CONCERN = Concern(
+    "route", Route, key, attrgetter("routing.routes"), diff=diff, remove=remove, command=command, told=told, load=load
+)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from updown.model.claims import SaInfo
+from updown.concerns.device_request import Tunnel
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left
-from updown.settings.keys import Settings
 
 
-def wants(sa: SaInfo, settings: Settings, device: str) -> tuple[Rule, ...]:
+def wants(tunnel: Tunnel) -> tuple[Rule, ...]:
     """Each `rule` of the settings: of its source's family, else of that which the tunnel carries. Raises Refused for rules that
     lead nowhere else."""
+    settings = tunnel.settings
     if settings.rule and settings.table == MAIN_TABLE:
         raise Refused("rule needs table = NUMBER: the main table is where every packet looks", "set table, or vrf")
     return tuple(
         Rule(
-            family=family(asked.source) if asked.source else sa.inner_family,
-            device=device,
+            family=family(asked.source) if asked.source else tunnel.sa.inner_family,
+            device=tunnel.device,
             table=settings.table,
             **asked._asdict(),
         )
@@ -61,4 +61,4 @@ def command(operation: Operation) -> str:
 
 told = told_as(lambda rule: f"rule {rule.priority} for table {rule.table}")
 
-CONCERN = Concern("rule", Rule, key, diff=diff, remove=remove, command=command, told=told)
+CONCERN = Concern("rule", Rule, key, wants, diff=diff, remove=remove, command=command, told=told)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 
-from updown.concerns.addresses import is_link_local
+from updown.concerns import addresses
+from updown.concerns.device_request import Tunnel
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.concern import Concern
 from updown.model.objects import Address, netns_of, placed
@@ -16,7 +17,14 @@ from updown.model.resources import FOLLOW_ALL, Left, Sysctl
 from updown.settings.keys import BY_KIND, Settings
 
 
-def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
+def wants(tunnel: Tunnel) -> tuple[Sysctl, ...]:
+    """Those of the devices we make, and of any device for its addresses."""
+    made = [want.link for want in tunnel.devices if not want.by_daemon]
+    each = [want for link in made for want in device_sysctls(tunnel.settings, link.name, link.kind)]
+    return (*each, *address_sysctls(addresses.wants(tunnel)))
+
+
+def device_sysctls(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
     """disable_policy and forwarding for both families, rp_filter for IPv4, accept_ra for IPv6; a setting of `keep` wants
     nothing. keep_addr_on_down where the device is set down at times. A VTI checks what comes in against its policy by itself
     (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so
@@ -37,9 +45,9 @@ def wants(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
     return tuple(Sysctl(device, path, str(value)) for path, value in each)
 
 
-def address_wants(addresses: Iterable[Address]) -> tuple[Sysctl, ...]:
+def address_sysctls(given: Iterable[Address]) -> tuple[Sysctl, ...]:
     """addr_gen_mode 1 (none) where a link-local address is given, so that the device has that one alone."""
-    devices = dict.fromkeys(address.device for address in addresses if is_link_local(address))
+    devices = dict.fromkeys(address.device for address in given if addresses.is_link_local(address))
     return tuple(Sysctl(device, conf("ipv6", device, "addr_gen_mode"), "1") for device in devices)
 
 
@@ -117,4 +125,4 @@ def told(operation: Operation) -> str:
     return f"{want.device}: {want.path} is {had.value if had else ''}, wanted {want.value}"
 
 
-CONCERN = Concern("sysctl", Sysctl, attrgetter("path"), diff=diff, command=command, told=told)
+CONCERN = Concern("sysctl", Sysctl, attrgetter("path"), wants, diff=diff, command=command, told=told)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from updown.model.objects import Link, netns_of
 from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
-from updown.model.resources import Left, Resource
+from updown.model.resources import Left, Resource, Resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,14 +35,15 @@ def no_command(operation: Operation) -> str:
 
 class Concern(NamedTuple):
     """`kind` is the first word of a resource's key, `record` what a claim asks for, `key` the rest of its key: claims share
-    what has one key. `thing`: what should stand in the kernel for it, given what there is and the device's link; None where
-    nothing is needed. `diff`: the operations that bring a thing about; `remove`: those that end what the last claim asked for.
-    `command`: an operation as a person would type it, `told`: what it mends, for `check`. `owner` says who notes that the thing
-    is ours: the kernel (protocol, alias), the ledger, or its name."""
+    what has one key. `wants`: what a tunnel (device_request.py) asks for. `thing`: what should stand in the kernel for it,
+    given what there is and the device's link; None where nothing is needed. `diff`: the operations that bring a thing about;
+    `remove`: those that end what the last claim asked for. `command`: an operation as a person would type it, `told`: what it
+    mends, for `check`. `owner` says who notes that the thing is ours: the kernel (protocol, alias), the ledger, or its name."""
 
     kind: str
     record: type[Any]
     key: Callable[[Any], str]
+    wants: Callable[[Any], Resources]
     thing: Callable[[Any, Left, Link | None], Thing | None] = itself
     diff: Callable[[Any, str, Left], list[Operation]] = no_change
     remove: Callable[[Any, Reason, Left], list[Operation]] = no_change
