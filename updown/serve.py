@@ -86,8 +86,7 @@ def present_state(state_dir: str, files: Files | None = None) -> Iterator[StateD
 def serve_event(
     context: Context, environ: Mapping[str, str], state_dir: str = "", config: str = "", dry: bool = False
 ) -> Report:
-    """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had. Empty
-    paths are the default ones."""
+    """One event; `dry`, without any effect. `environ` is kept where the lock is not to be had. Empty paths: the default."""
     name = spool.new_name()
     files: Files = {}
     now = clock.now()
@@ -150,7 +149,7 @@ def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
 @contextmanager
 def locked(place: StateDir, wait: float, late: list[SpoolResult]) -> Iterator[Ledger]:
     """The ledger, locked. What waits in the spool is applied before, after, and once more when the lock was let go: an event
-    that was kept after the last look found the lock still held. Raises Locked; Stuck, where what waits cannot be applied."""
+    that was kept after the last look found the lock still held. Raises Locked; SpoolBlocked where that cannot be applied."""
     stopped = True
     try:
         with open_ledger(place.state_dir, place.namespace, wait) as ledger:
@@ -169,7 +168,7 @@ def locked(place: StateDir, wait: float, late: list[SpoolResult]) -> Iterator[Le
 
 
 def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before: bool = False) -> bool:
-    """Serve all that waits; whether something goes on waiting. Raises Stuck, where it is to come `before` another event."""
+    """Serve all that waits; whether something goes on waiting. Raises SpoolBlocked where it has to come `before` another."""
 
     def serve_kept(kept: SpooledEvent) -> Report:
         context = daemons.read(kept.environ)

@@ -53,10 +53,8 @@ def folder(state_dir: str, namespace: str) -> str:
 
 
 def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledger:
-    """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then).
-
-    Raises Locked after `wait` seconds, StateError where the state directory cannot be used.
-    """
+    """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then). Raises
+    Locked after `wait` seconds, StateError where the state directory cannot be used."""
     where = folder(state_dir, namespace)
     path = os.path.join(where, "ledger")
     try:
@@ -99,8 +97,7 @@ def connect_file(ledger: Ledger, path: str) -> None:
 
 
 def prepare_tables(base: sqlite3.Connection) -> bool:
-    """Give a new file its tables; whether it was one. Raises LedgerError for a file that another version of ours, or somebody
-    else, wrote."""
+    """Give a new file its tables; whether it was one. Raises LedgerError for another version's file, or somebody else's."""
     version: int = base.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -32,8 +32,7 @@ ABANDONED = 60  # seconds after which a file that is still being written has los
 
 
 class SpooledEvent(NamedTuple):
-    """An event from the spool: its variables, the settings file it was given, and when it came (seconds since
-    boot)."""
+    """An event from the spool: its variables, the settings file it was given, and when it came (seconds since boot)."""
 
     environ: dict[str, str]
     config: str

@@ -1,4 +1,4 @@
-"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace (ledger_file.py).
+"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace (file.py).
 
 SQLite because it is the standard library's own crash-safe, indexed store: an event reads and writes its own claims, however
 many there are. `synchronous` is off: a killed process loses nothing that way, and what a power cut takes, the kernel's devices

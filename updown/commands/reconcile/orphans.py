@@ -1,5 +1,4 @@
-"""What is ours and no claim asks for any more: devices, routes, addresses. For `reconcile`, and for `clean`,
-which leaves nothing."""
+"""What is ours and no claim asks for any more. For `reconcile`, and for `clean`, which leaves nothing."""
 
 from __future__ import annotations
 
