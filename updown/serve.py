@@ -69,11 +69,9 @@ def settings_lines(config: str, needed: bool = True, files: Files | None = None)
         except Refused as error:
             files[path] = error
     found = files[path]
-    if not isinstance(found, Refused):
-        return found
-    if needed:
+    if isinstance(found, Refused) and needed:
         raise found
-    return ()
+    return () if isinstance(found, Refused) else found
 
 
 @contextmanager

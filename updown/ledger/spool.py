@@ -126,10 +126,9 @@ def is_abandoned(path: str) -> bool:
     try:
         if time.time() - os.lstat(path).st_mtime <= ABANDONED:
             return False
+        return clock.now() - arrival_time(os.path.basename(path)) > ABANDONED
     except OSError:
         return False
-    try:
-        return clock.now() - arrival_time(os.path.basename(path)) > ABANDONED
     except ValueError:
         return True
 

@@ -221,17 +221,13 @@ class Ledger:
             yield
             self.commit()
         finally:
-            self.rollback()
+            self.seen.clear()
+            if self.base.in_transaction:
+                self.base.execute("ROLLBACK")
 
     def commit(self) -> None:
         """Make all that was written since begin() durable."""
         self.base.execute("COMMIT")
-
-    def rollback(self) -> None:
-        """Forget what was written since begin()."""
-        self.seen.clear()
-        if self.base.in_transaction:
-            self.base.execute("ROLLBACK")
 
     def put(self, claim: Claim) -> None:
         """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""
