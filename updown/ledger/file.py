@@ -7,7 +7,7 @@ import os
 import time
 
 from updown.ledger.lock import take_lock
-from updown.ledger.schema import CHILDREN, PLACES, SIGNALS, TABLES, VERSION
+from updown.ledger.schema import TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import StateError
 from updown.settings.keys import LOCK_WAIT
@@ -103,7 +103,7 @@ def prepare_tables(base: sqlite3.Connection) -> bool:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables:
             raise LedgerError("not a database of ours")
-        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {PLACES} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
+        base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
     return version == 0
