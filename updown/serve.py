@@ -218,9 +218,8 @@ def spool_event(
         with locked(place, 0, late):
             pass
     except Locked:
-        raise Locked(
-            f"{busy.text}; the event is kept, and applied by that process or with the next event", busy.hint
-        ) from None
+        why = f"{busy.text}; the event is kept, and applied by that process or with the next event"
+        raise Locked(why, busy.hint) from None
     except SpoolBlocked as error:
         stopped.append(error)
     for served in late:
@@ -233,9 +232,8 @@ def spool_event(
     failed = spool.take_failure(place.path, name)
     if failed:
         raise failed
-    return Report(
-        environ.get("PLUTO_CONNECTION", ""), remarks=("applied by the call that held the lock; see the journal",)
-    )
+    remark = "applied by the call that held the lock; see the journal"
+    return Report(environ.get("PLUTO_CONNECTION", ""), remarks=(remark,))
 
 
 @contextmanager

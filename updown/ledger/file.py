@@ -80,10 +80,8 @@ def make_private(place: str) -> None:
     os.makedirs(place, 0o700, exist_ok=True)
     owner = os.stat(place).st_uid
     if owner not in (0, os.geteuid()):
-        raise StateError(
-            f"{place} belongs to user {owner}, who could write what we believe",
-            f"chown root {place}, or name another place by --state-dir",
-        )
+        why = f"{place} belongs to user {owner}, who could write what we believe"
+        raise StateError(why, f"chown root {place}, or name another place by --state-dir")
 
 
 def connect_file(ledger: Ledger, path: str) -> None:

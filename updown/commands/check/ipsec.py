@@ -89,10 +89,8 @@ def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
 
 def between(policy: Policy, source: str, destination: str) -> bool:
     """Whether a policy's tunnel goes from one end to the other; an end that is any fits all."""
-    return any(
-        (is_any(source) or pair[0] == source) and (is_any(destination) or pair[1] == destination)
-        for pair in policy.ends
-    )
+    ends = (source, destination)
+    return any(all(is_any(end) or end == has for end, has in zip(ends, pair)) for pair in policy.ends)
 
 
 def marked(key: Key, mark: int) -> bool:
