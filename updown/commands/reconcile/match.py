@@ -92,9 +92,8 @@ def match_charon(claims: Sequence[Claim], children: Sequence[ChildSa]) -> dict[s
     for group, members in grouped(theirs, lambda claim: (claim.connection, *keys_of(claim))).items():
         numbered: dict[int, ChildSa] = {}
         for child in named.get(str(group[0]), ()):
-            if (
-                child_group(child, len(group)) == group
-            ):  # an IKE SA may have several of one name, each with its selectors
+            if child_group(child, len(group)) == group:
+                # an IKE SA may have several of one name, each with its selectors
                 other = numbered.get(child.unique_id)
                 more = other.remote_ts if other else ()
                 numbered[child.unique_id] = child._replace(remote_ts=(*more, *child.remote_ts))
