@@ -69,11 +69,9 @@ def settings_lines(config: str, needed: bool = True, files: Files | None = None)
         except Refused as error:
             files[path] = error
     found = files[path]
-    if not isinstance(found, Refused):
-        return found
-    if needed:
+    if isinstance(found, Refused) and needed:
         raise found
-    return ()
+    return () if isinstance(found, Refused) else found
 
 
 @contextmanager
@@ -86,8 +84,7 @@ def present_state(state_dir: str, files: Files | None = None) -> Iterator[StateD
 def serve_event(
     context: Context, environ: Mapping[str, str], state_dir: str = "", config: str = "", dry: bool = False
 ) -> Report:
-    """One event; with `dry` the same without any effect. `environ` is what is kept of it where the lock is not to be had. Empty
-    paths are the default ones."""
+    """One event; `dry`, without any effect. `environ` is kept where the lock is not to be had. Empty paths: the default."""
     name = spool.new_name()
     files: Files = {}
     now = clock.now()
@@ -150,7 +147,7 @@ def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
 @contextmanager
 def locked(place: StateDir, wait: float, late: list[SpoolResult]) -> Iterator[Ledger]:
     """The ledger, locked. What waits in the spool is applied before, after, and once more when the lock was let go: an event
-    that was kept after the last look found the lock still held. Raises Locked; Stuck, where what waits cannot be applied."""
+    that was kept after the last look found the lock still held. Raises Locked; SpoolBlocked where that cannot be applied."""
     stopped = True
     try:
         with open_ledger(place.state_dir, place.namespace, wait) as ledger:
@@ -169,7 +166,7 @@ def locked(place: StateDir, wait: float, late: list[SpoolResult]) -> Iterator[Le
 
 
 def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before: bool = False) -> bool:
-    """Serve all that waits; whether something goes on waiting. Raises Stuck, where it is to come `before` another event."""
+    """Serve all that waits; whether something goes on waiting. Raises SpoolBlocked where it has to come `before` another."""
 
     def serve_kept(kept: SpooledEvent) -> Report:
         context = daemons.read(kept.environ)
@@ -221,9 +218,8 @@ def spool_event(
         with locked(place, 0, late):
             pass
     except Locked:
-        raise Locked(
-            f"{busy.text}; the event is kept, and applied by that process or with the next event", busy.hint
-        ) from None
+        why = f"{busy.text}; the event is kept, and applied by that process or with the next event"
+        raise Locked(why, busy.hint) from None
     except SpoolBlocked as error:
         stopped.append(error)
     for served in late:
@@ -236,9 +232,8 @@ def spool_event(
     failed = spool.take_failure(place.path, name)
     if failed:
         raise failed
-    return Report(
-        environ.get("PLUTO_CONNECTION", ""), remarks=("applied by the call that held the lock; see the journal",)
-    )
+    remark = "applied by the call that held the lock; see the journal"
+    return Report(environ.get("PLUTO_CONNECTION", ""), remarks=(remark,))
 
 
 @contextmanager

@@ -50,10 +50,8 @@ class Request(NamedTuple):
 
 def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Write the request, plan what it touches, and make the kernel follow; `dry`, with a copy of the ledger, it is written as
-    if the kernel had. Nobody else changes the kernel, and the caller has no transaction open.
-
-    Raises Conflict or KernelError; ledger and kernel are then as before.
-    """
+    if the kernel had. Nobody else changes the kernel, and the caller has no transaction open. Raises Conflict or KernelError;
+    ledger and kernel are then as before."""
     with ledger.transaction():
         before = write_change(request, ledger)
         inputs, plan = plan_touched(request, before, ledger, netlink)
@@ -144,8 +142,7 @@ def plan_touched(
 
 
 def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
-    """Resources whose claims change. A claim that only begins to wait touches nothing, but for a device that
-    follows its tunnels."""
+    """Resources whose claims change. A claim that only begins to wait touches nothing, but a device that follows tunnels."""
     names: list[str] = []
     for claim in change.put:
         old = before.get(claim.key)

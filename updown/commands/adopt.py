@@ -71,11 +71,9 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
 
 def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     """Take our mark off the device and its routes, and forget it and its addresses. Raises Refused where it is not ours."""
-    begun = [
-        old for old in ledger.unfinished().values() if old.connection == RELEASE and device_of(old.resource) == name
-    ]
+    begun = [device_of(old.resource) for old in ledger.unfinished().values() if old.connection == RELEASE]
     mended = finish_pending(ledger, netlink, dry)
-    if begun:
+    if name in begun:
         return mended._replace(remarks=(f"{name}: an earlier release, which was cut off, is finished by this",))
     link = netlink.link(name)
     made = ledger.made(f"device {name}")

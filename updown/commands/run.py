@@ -8,19 +8,8 @@ from importlib import import_module
 from updown.commands.arguments import Arguments
 from updown.model.errors import Refused
 
-COMMANDS = {
-    "status": "status",
-    "clean": "clean",
-    "reconcile": "reconcile.run",
-    "make": "make",
-    "check": "check.run",
-    "probe": "probe",
-    "adopt": "adopt",
-    "release": "adopt",
-    "explain": "replay",
-    "replay": "replay",
-}
-"""By sub-command the module whose `run` it is; --dry-run alone is `replay` too."""
+MODULES = {"reconcile": "reconcile.run", "check": "check.run", "release": "adopt", "explain": "replay"}
+"""By sub-command the module whose `run` it is, where that has another name; --dry-run alone is `replay` too."""
 
 WAITS = {
     "reconcile": "the daemon it would ask waits for the hook's end",
@@ -36,6 +25,6 @@ def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
     if "PLUTO_VERB" in environ and command in WAITS:
         why = f"{command} cannot run inside a hook: {WAITS[command]}"
         raise Refused(why, "run it from a shell, a timer or the units in contrib/")
-    module = import_module(f"updown.commands.{COMMANDS[command]}")
+    module = import_module(f"updown.commands.{MODULES.get(command, command)}")
     status: int = module.run(arguments, environ)
     return status

@@ -47,9 +47,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     fields = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
     lines = [f"# {note}"] if note else []
     if waiting:
-        lines.append(
-            f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them"
-        )
+        who = "the holder of the lock or the next event applies them"
+        lines.append(f"# events that got no lock and wait: {waiting}; {who}")
     if devices or held:
         lines += [*table(DEVICE_HEADS, [device_cells(row) for row in devices]), ""]
         lines += table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])

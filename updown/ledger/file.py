@@ -7,7 +7,7 @@ import os
 import time
 
 from updown.ledger.lock import take_lock
-from updown.ledger.schema import CHILDREN, PLACES, SIGNALS, TABLES, VERSION
+from updown.ledger.schema import TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import StateError
 from updown.settings.keys import LOCK_WAIT
@@ -53,10 +53,8 @@ def folder(state_dir: str, namespace: str) -> str:
 
 
 def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledger:
-    """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then).
-
-    Raises Locked after `wait` seconds, StateError where the state directory cannot be used.
-    """
+    """The ledger, locked for us; made where it is missing, and begun anew where it is damaged (`note` says so then). Raises
+    Locked after `wait` seconds, StateError where the state directory cannot be used."""
     where = folder(state_dir, namespace)
     path = os.path.join(where, "ledger")
     try:
@@ -82,10 +80,8 @@ def make_private(place: str) -> None:
     os.makedirs(place, 0o700, exist_ok=True)
     owner = os.stat(place).st_uid
     if owner not in (0, os.geteuid()):
-        raise StateError(
-            f"{place} belongs to user {owner}, who could write what we believe",
-            f"chown root {place}, or name another place by --state-dir",
-        )
+        why = f"{place} belongs to user {owner}, who could write what we believe"
+        raise StateError(why, f"chown root {place}, or name another place by --state-dir")
 
 
 def connect_file(ledger: Ledger, path: str) -> None:
@@ -99,14 +95,13 @@ def connect_file(ledger: Ledger, path: str) -> None:
 
 
 def prepare_tables(base: sqlite3.Connection) -> bool:
-    """Give a new file its tables; whether it was one. Raises LedgerError for a file that another version of ours, or somebody
-    else, wrote."""
+    """Give a new file its tables; whether it was one. Raises LedgerError for another version's file, or somebody else's."""
     version: int = base.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables:
             raise LedgerError("not a database of ours")
-        base.executescript(f"BEGIN; {TABLES} {SIGNALS} {PLACES} {CHILDREN} PRAGMA user_version = {VERSION}; COMMIT")
+        base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
     return version == 0

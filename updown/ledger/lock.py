@@ -35,9 +35,8 @@ def wait_for_lock(lock: int, path: str, wait: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= end:
                 holder = os.pread(lock, HOLDER, 0).decode("ascii", "replace").strip() or "another process"
-                raise Locked(
-                    f"{path} is held by {holder}; waited {wait:g} s", "see what that process waits for, or end it"
-                ) from None
+                why = f"{path} is held by {holder}; waited {wait:g} s"
+                raise Locked(why, "see what that process waits for, or end it") from None
             time.sleep(LOOK)
     # one write of one length: who reads meanwhile sees a whole holder
     os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".ljust(HOLDER).encode(), 0)

@@ -30,24 +30,12 @@ CREATE TABLE made (resource TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT RO
 CREATE TABLE unfinished (resource TEXT PRIMARY KEY, connection TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE taken (spis TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX taken_at ON taken (at);
-"""
-
-SIGNALS = """
 CREATE TABLE carries (device TEXT NOT NULL, claim INTEGER NOT NULL, PRIMARY KEY (device, claim)) WITHOUT ROWID;
 CREATE INDEX carries_claim ON carries (claim);
 CREATE INDEX want_place ON want (resource, device, claim);
 CREATE TABLE probe (device TEXT PRIMARY KEY, misses INTEGER NOT NULL, since INTEGER NOT NULL) WITHOUT ROWID;
-"""
-"""What decides over link and routes of a device: the `sa` claims on it, whether its far end answers, who else asks for a
-route."""
-
-PLACES = """
 CREATE INDEX claim_connection ON claim (connection, device);
 CREATE INDEX claim_sharer ON claim (device, tunnel);
-"""
-"""To find one claim of a connection on a device, and of another tunnel on it."""
-
-CHILDREN = """
 CREATE TABLE child (claim INTEGER PRIMARY KEY, child TEXT NOT NULL, number INTEGER NOT NULL, pair TEXT NOT NULL,
     place TEXT NOT NULL, tunnel TEXT NOT NULL, ends TEXT NOT NULL);
 CREATE INDEX child_number ON child (child, number);
@@ -56,7 +44,10 @@ CREATE INDEX child_place ON child (child, place);
 CREATE INDEX child_ends ON child (tunnel, ends);
 CREATE INDEX claim_place ON claim (tunnel, device);
 """
-"""What finds one of strongSwan's child SAs (SaQuery), and a VTI by its ends, in a tunnel of thousands of claims."""
+"""`carries` and `probe` decide over link and routes of a device: the `sa` claims on it, whether its far end answers. An event
+finds by an index each: who else asks for a route (`want_place`), a connection's claim on a device, another tunnel's on it
+(`claim_connection`, `claim_sharer`), and in a tunnel of thousands of claims one of strongSwan's child SAs (SaQuery) or a VTI by
+its ends (`child`)."""
 
 
 def about_in(stored: str) -> SaInfo:

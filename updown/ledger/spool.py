@@ -32,8 +32,7 @@ ABANDONED = 60  # seconds after which a file that is still being written has los
 
 
 class SpooledEvent(NamedTuple):
-    """An event from the spool: its variables, the settings file it was given, and when it came (seconds since
-    boot)."""
+    """An event from the spool: its variables, the settings file it was given, and when it came (seconds since boot)."""
 
     environ: dict[str, str]
     config: str
@@ -127,10 +126,9 @@ def is_abandoned(path: str) -> bool:
     try:
         if time.time() - os.lstat(path).st_mtime <= ABANDONED:
             return False
+        return clock.now() - arrival_time(os.path.basename(path)) > ABANDONED
     except OSError:
         return False
-    try:
-        return clock.now() - arrival_time(os.path.basename(path)) > ABANDONED
     except ValueError:
         return True
 

@@ -1,4 +1,4 @@
-"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace (ledger_file.py).
+"""The ledger: the durable set of claims, and what we made. One SQLite file for each network namespace (file.py).
 
 SQLite because it is the standard library's own crash-safe, indexed store: an event reads and writes its own claims, however
 many there are. `synchronous` is off: a killed process loses nothing that way, and what a power cut takes, the kernel's devices
@@ -61,9 +61,8 @@ class Ledger:
     def held(self, sought: ClaimQuery) -> CandidateClaims:
         """The claims one context may speak of: its tunnel's (found by its keys too), and its group's."""
         if sought.sa:
-            return CandidateClaims(
-                tuple(claim for order in sorted(self.places(sought)) for claim in self.claim_at(order))
-            )
+            places = sorted(self.places(sought))
+            return CandidateClaims(tuple(claim for order in places for claim in self.claim_at(order)))
         keys = ", ".join("?" * len(sought.keys))
         mine = tuple(self.claims(f"tunnel = ? OR key IN ({keys})", sought.tunnel, *sought.keys))
         return CandidateClaims(mine, tuple(self.claims("grp = ?", sought.group)))
@@ -92,9 +91,8 @@ class Ledger:
     def claims(self, condition: str = "1", *values: object) -> Iterator[Claim]:
         """Claims in order of arrival, all or those that meet an SQL condition."""
         names = "ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about"
-        for row in self.base.execute(
-            f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering", values
-        ).fetchall():
+        query = f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering"
+        for row in self.base.execute(query, values).fetchall():
             try:
                 yield claim_in(row, self.column("SELECT value FROM want WHERE claim = ? ORDER BY position", row[0]))
             except (ValueError, TypeError) as error:
@@ -196,7 +194,7 @@ class Ledger:
         """Resources of events that were begun and not finished (killed, or failed in their undoing), as they were asked for."""
         rows = self.base.execute("SELECT resource, connection, value FROM unfinished")
         try:
-            return {name: FormerHolder(loads(connection), load(loads(value))) for name, connection, value in rows}
+            return {name: FormerHolder(loads(who), load(loads(value))) for name, who, value in rows}
         except (ValueError, TypeError) as error:
             raise LedgerError(f"malformed note of an event: {error}") from None
 
@@ -219,17 +217,13 @@ class Ledger:
             yield
             self.commit()
         finally:
-            self.rollback()
+            self.seen.clear()
+            if self.base.in_transaction:
+                self.base.execute("ROLLBACK")
 
     def commit(self) -> None:
         """Make all that was written since begin() durable."""
         self.base.execute("COMMIT")
-
-    def rollback(self) -> None:
-        """Forget what was written since begin()."""
-        self.seen.clear()
-        if self.base.in_transaction:
-            self.base.execute("ROLLBACK")
 
     def put(self, claim: Claim) -> None:
         """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""

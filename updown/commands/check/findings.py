@@ -1,7 +1,7 @@
 """What `vti-updown check` finds, from what was gathered: facts in, findings out. Pure.
 
-Each check is one function of `Facts`; CHECKS is the list. A finding says in one line what is wrong, and in another how to mend
-it. What claims ask for is not looked at here: `reconcile` reads that, and its plan is one of the facts.
+A finding says in one line what is wrong, and in another how to mend it. What claims ask for is not looked at here: `reconcile`
+reads that, and its plan is one of the facts.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
 
 def between(policy: Policy, source: str, destination: str) -> bool:
     """Whether a policy's tunnel goes from one end to the other; an end that is any fits all."""
-    wanted = (source, destination)
-    return any(all(is_any(end) or end == has for end, has in zip(wanted, pair)) for pair in policy.ends)
+    ends = (source, destination)
+    return any(all(is_any(end) or end == has for end, has in zip(ends, pair)) for pair in policy.ends)
 
 
 def marked(key: Key, mark: int) -> bool:

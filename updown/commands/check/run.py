@@ -92,10 +92,8 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             mend = "the next event applies them; more and more of them: docs/troubleshooting.md, the lock"
             notes.append((f"{waiting} events got no lock and wait", mend))
         table = tuple(netlink.routes(4, CHARON_TABLE) + netlink.routes(6, CHARON_TABLE))
-    lacking = (*modules(facts), *programs(checked.lines))
-    return facts._replace(
-        sysctls=sysctl_values(facts.tunnels), charon_routes=table, lacking=lacking, notes=tuple(notes)
-    )
+    lacking, sysctls = (*modules(facts), *programs(checked.lines)), sysctl_values(facts.tunnels)
+    return facts._replace(sysctls=sysctls, charon_routes=table, lacking=lacking, notes=tuple(notes))
 
 
 def sysctl_values(links: Iterable[Link]) -> dict[str, str | None]:

@@ -58,8 +58,7 @@ def narrowest(patterns: list[str]) -> list[str]:
 
 
 def devices_of(lines: tuple[Line, ...], connection: str, devices: list[str]) -> list[str]:
-    """The devices that a connection may have: the one that `interface` names, or those that a template may give; without
-    `interface` the daemon names it."""
+    """The devices that a connection may have, by name or by what its template may give; else the daemon names it."""
     template = resolve(lines, connection).interface
     if template and "{" not in template:
         return [template]

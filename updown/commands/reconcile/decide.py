@@ -65,9 +65,8 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
         if child is not None and claim.key in sure:
             there = with_current_ends(claim, child.me, child.peer)
         else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
-            waits = child is None and is_permanent(
-                claim
-            )  # no hook is told when its end moves; a template's is that of all
+            # no hook is told when the end of a tunnel that is not up moves; a template's is that of all instances
+            waits = child is None and is_permanent(claim)
             mine = here.get(claim.device) or (said.ends.get(claim.connection, "") if waits else "")
             there = with_current_ends(claim, mine, claim.about.peer)
         reason = "" if child else why_it_ends(claim, said, xfrm)

@@ -42,9 +42,8 @@ def match_children(
     sure: set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
     libreswan = grouped(facts.answer("libreswan").children, lambda child: child.connection)
-    owners = {
-        (claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in claims if claim.about.spi_in
-    }
+    with_spi = [claim for claim in claims if claim.about.spi_in]
+    owners = {(claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in with_spi}
     for claim in claims:
         if claim.about.daemon == "libreswan":
             mine = [
@@ -52,10 +51,10 @@ def match_children(
                 for child in libreswan.get(claim.connection, [])
                 if owners.get((child.connection, child.spi_in, pair_in(claim)), claim.key) == claim.key
             ]
-            alike = max((rank for rank, _ in mine), default=0)
-            if alike:
-                found[claim.key] = next(child for rank, child in mine if rank == alike)
-                sure |= {claim.key} if alike > 1 else set()
+            rank, child = max(mine, key=lambda one: one[0], default=(0, None))
+            if child is not None and rank:
+                found[claim.key] = child
+                sure |= {claim.key} if rank > 1 else set()
     charons = match_charon(claims, facts.answer("strongswan").children)
     return {**found, **charons}, sure | set(charons)
 
@@ -92,9 +91,8 @@ def match_charon(claims: Sequence[Claim], children: Sequence[ChildSa]) -> dict[s
     for group, members in grouped(theirs, lambda claim: (claim.connection, *keys_of(claim))).items():
         numbered: dict[int, ChildSa] = {}
         for child in named.get(str(group[0]), ()):
-            if (
-                child_group(child, len(group)) == group
-            ):  # an IKE SA may have several of one name, each with its selectors
+            if child_group(child, len(group)) == group:
+                # an IKE SA may have several of one name, each with its selectors
                 other = numbered.get(child.unique_id)
                 more = other.remote_ts if other else ()
                 numbered[child.unique_id] = child._replace(remote_ts=(*more, *child.remote_ts))

@@ -1,5 +1,4 @@
-"""What is ours and no claim asks for any more: devices, routes, addresses. For `reconcile`, and for `clean`,
-which leaves nothing."""
+"""What is ours and no claim asks for any more. For `reconcile`, and for `clean`, which leaves nothing."""
 
 from __future__ import annotations
 
@@ -104,9 +103,8 @@ def find_orphans(
         goes = ours and (every or is_deleted(link, lines))
         if goes and used:
             why = "the kernel has IPsec policies with its key" if xfrm else "the kernel's IPsec policies cannot be read"
-            remarks.append(
-                f"{link.name} is ours and no claim holds it, but {why}: it stays; its tunnel's next up counts it"
-            )
+            told = "it stays; its tunnel's next up counts it"
+            remarks.append(f"{link.name} is ours and no claim holds it, but {why}: {told}")
         elif goes or (ours and not used and link.up and resolve(lines, "", bare(link.name)).link == "follow"):
             asked = Device(link, shared=False, with_last=goes, follow=not goes)
             gone.setdefault(link.name, []).append(FormerHolder(ORPHAN, asked))

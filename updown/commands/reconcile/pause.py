@@ -19,8 +19,7 @@ AGAIN = 60.0  # seconds that we wait for it then
 
 
 def lock_yielder(ledger: Ledger, path: str) -> Callable[[], bool]:
-    """What `run` calls between two devices: others get the lock where we had it for long. It returns whether one of them wrote
-    into the ledger."""
+    """What lets others have the lock where we had it for long, and returns whether one of them wrote into the ledger."""
     since = time.monotonic()
 
     def taken_over() -> bool:
@@ -51,8 +50,7 @@ def changed_claims(before: Sequence[Claim], now: Sequence[Claim], facts: Evidenc
     without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
     same = set(before) & set(now)
     silent = [claim for claim in now if claim.about.daemon == vici.DAEMON or claim.kind != SA]
-    started = {daemon: said.since for daemon, said in facts.said.items()}
-    older = {claim.key for claim in silent if claim.since < started.get(claim.about.daemon, 0)}
+    older = {claim.key for claim in silent if claim.since < facts.answer(claim.about.daemon).since}
     return frozenset({claim.key for claim in now if claim not in same} | older)
 
 

@@ -67,9 +67,8 @@ def renew(before: Claim, now: Claim, child: ChildSa | None, ground: Ground) -> R
         hint = f"; {error.hint}" if error.hint else ""
         text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}{hint}"
         return Renewed(before._replace(kind=now.kind), warning=Notice("settings do not fit", text))
-    return Renewed(
-        claim, tuple(edits(before, by_settings, ground.lines)), counted.about.mtu_sum != before.about.mtu_sum
-    )
+    differs = counted.about.mtu_sum != before.about.mtu_sum
+    return Renewed(claim, tuple(edits(before, by_settings, ground.lines)), differs)
 
 
 def recount(claim: Claim, name: str, child: ChildSa | None, ground: Ground) -> Claim:

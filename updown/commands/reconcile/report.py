@@ -31,9 +31,8 @@ def unclaimed_tunnels(decision: Audit) -> tuple[tuple[str, ...], tuple[Notice, .
     told: dict[str, str] = {}
     for child in decision.unclaimed:
         name = DAEMONS.get(child.daemon, child.daemon)
-        told[child.connection] = (
-            f"{name} has {child.connection} up ({child.me} - {child.peer}) and no claim counts it; take it down and up again"
-        )
+        up = f"{name} has {child.connection} up ({child.me} - {child.peer})"
+        told[child.connection] = f"{up} and no claim counts it; take it down and up again"
     ours = {child.connection for child in decision.unclaimed if child.daemon == status.DAEMON}
     return (
         tuple(line for connection, line in told.items() if connection not in ours),
@@ -46,12 +45,10 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     audit = outcome.decision
     told: list[tuple[Claim, str]] = []
     for claim, reason in audit.ended:
-        told.append(
-            (claim, f"claim {claim.kind} ({claim.about.my_client} <-> {claim.about.peer_client}) ends: {reason}")
-        )
-    told += [
-        (claim, "claim sa is revive now: it is not up, and the way is kept open for it") for claim in audit.to_revive
-    ]
+        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+        told.append((claim, f"claim {claim.kind} ({selectors}) ends: {reason}"))
+    revived = "claim sa is revive now: it is not up, and the way is kept open for it"
+    told += [(claim, revived) for claim in audit.to_revive]
     why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
     told += [(claim, f"claim {claim.kind}: {why}") for claim in audit.in_grace]
     told += [(claim, f"its ends are now {claim.about.me} - {claim.about.peer}") for claim in audit.moved]

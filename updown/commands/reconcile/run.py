@@ -1,4 +1,4 @@
-"""`vti-updown reconcile`: facts, decision (reconcile.py), and carrying it out by the same plans as an event's."""
+"""`vti-updown reconcile`: facts, decision (decide.py), and carrying it out by the same plans as an event's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache, reduce
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.match import Evidence, grouped
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
 from updown.commands.reconcile.renewed import Ground, Renewed, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
@@ -117,7 +117,7 @@ def reconcile_ledger(
     taken_over: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Decide and carry out against an open ledger. What fails for one device is told, and keeps no other from its due. Claims
-    with `spared` keys are left as they are, and so are those that events changed while they had the lock (see `turns`)."""
+    with `spared` keys are left as they are, and so are those that events changed meanwhile (see `lock_yielder`)."""
     claims = list(ledger.claims())
     decision = without_keys(decide(claims, facts, now, before_start), spared)
     states = facts.xfrm.states if facts.xfrm else ()
@@ -146,21 +146,16 @@ def reconcile_ledger(
     if spared:
         told += (f"events came while this was at work: claims left to the next run: {len(spared)}",)
     whole = reduce(Report.plus, reports)
-    report = Report(
-        "",
-        dedupe(whole.operations),
-        decision.warnings + warnings + whole.warnings + urgent,
-        remarks + rest.remarks + told,
-        tuple(end.claim for end in decision.ended),
-    )
+    warnings = decision.warnings + warnings + whole.warnings + urgent
+    ended = tuple(end.claim for end in decision.ended)
+    report = Report("", dedupe(whole.operations), warnings, remarks + rest.remarks + told, ended)
     return Outcome(decision, report, facts)
 
 
 def renew_claims(
     decision: Audit, staying: Sequence[Claim], ground: Ground, taken_over: Callable[[], bool]
 ) -> tuple[Audit, bool]:
-    """The decision with what the claims that stay ask for by their tunnels and the settings as they are now; and whether events
-    came meanwhile."""
+    """The decision with what claims ask for by their tunnels and the settings of now; whether events came meanwhile."""
     now = {claim.key: claim for claim in (*decision.moved, *decision.to_revive)}
     found: dict[str, Renewed] = {}
     events = False
@@ -192,21 +187,16 @@ def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
 
 def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:
     """What changes on each device that a claim asks for something on."""
-    found = {device_of(want): Change() for claim in claims for want in claim.resources}
     edited = (claim for claim, _ in decision.edited)
-    changed = (*decision.moved, *decision.to_revive, *decision.recounted, *edited)
-    for claim in {claim.key: claim for claim in changed}.values():
-        change = found.get(claim.device, Change())
-        found[claim.device] = change._replace(put=(*change.put, claim))
-    for claim, _ in decision.ended:
-        change = found.get(claim.device, Change())
-        found[claim.device] = change._replace(end=(*change.end, claim))
-    return found
+    changed = {one.key: one for one in (*decision.moved, *decision.to_revive, *decision.recounted, *edited)}
+    put = grouped(changed.values(), lambda claim: claim.device)
+    end = grouped((end.claim for end in decision.ended), lambda claim: claim.device)
+    names = dict.fromkeys([*(device_of(want) for claim in claims for want in claim.resources), *put, *end])
+    return {name: Change(tuple(put.get(name, ())), tuple(end.get(name, ()))) for name in names}
 
 
 def on_device(name: str, change: Change, edited: frozenset[str], ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
-    """End and move the claims on one device, and plan everything on it anew; where that fails, without what `edited` settings
-    would change."""
+    """Change claims on a device, and plan everything on it anew; where that fails, without what `edited` settings change."""
     also, rest = ledger.keys_on(name), excluding(change, edited)
     try:
         return converge(Request(change=change, also=also, anew=True), ledger, netlink, dry)
