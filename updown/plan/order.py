@@ -15,7 +15,7 @@ ORDER = (
     "rule delete",
     "early route",  # a multipath route leaves a device before that goes
     "route delete",
-    "firewall delete",
+    "other delete",
     "address delete",
     "route prepend",
     "device delete",
@@ -25,14 +25,15 @@ ORDER = (
     "address add",
     "device set",
     "device state",
-    "firewall add",
+    "other add",
     "source add",
     "peer add",
     "route add",
     "rule add",
     "device down",  # last: what the kernel takes along cannot be undone
 )
-"""Steps of a plan: the concern's kind, and the verb; a change or replacement comes where its addition would."""
+"""Steps of a plan: the concern's kind, and the verb; a change or replacement comes where its addition would. What no step names
+comes where its device is there: tables of the firewall do."""
 
 VERBS = {"replace": "add", "change": "add"}
 
@@ -43,7 +44,8 @@ def step(operation: Operation) -> str:
     verb = operation.verb
     if verb == "set" and operation.subject.vrf != operation.before.vrf:
         verb = "add"  # to its VRF before it has addresses
-    return f"{kind} {VERBS.get(verb, verb)}".rstrip()
+    found = f"{kind} {VERBS.get(verb, verb)}".rstrip()
+    return found if found in ORDER else f"other {verb if verb == 'delete' else 'add'}"
 
 
 def ordered(operations: Iterable[Operation], early: Iterable[Operation] = ()) -> tuple[Operation, ...]:
