@@ -76,11 +76,10 @@ def is_kept(want: Link, have: Link) -> bool:
 def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
     """What makes `have`, which is ours, into `want`; one that cannot be changed is deleted and made again. `total`: the sum
     behind the MTU, where there is one."""
-    if have is None:
-        return [*added(want, by), *operstate(want, False, by)]
-    differs = Reason("differs", by, differences=differences(want, have))
-    if not is_kept(want, have):
-        return [Operation("link delete", have, reason=differs), *added(want, by), *operstate(want, False, by)]
+    differs = Reason("differs", by, differences=differences(want, have) if have else ())
+    if have is None or not is_kept(want, have):
+        gone = [Operation("link delete", have, reason=differs)] if have else []
+        return [*gone, *added(want, by), *operstate(want, False, by)]
     found: list[Operation] = []
     there = want._replace(ifindex=have.ifindex, mtu=want.mtu or have.mtu, up=have.up, alias=have.alias)
     there = there._replace(dormant=have.dormant)
@@ -93,7 +92,8 @@ def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
         why = Reason("fits", by, total) if ready.mtu != have.mtu and total else Reason("as it should be", by)
         found.append(Operation("link set", ready, have, why))
     if have.up and not want.up:
-        found.append(set_down(ready._replace(dormant=want.dormant), by))
+        down = ready._replace(up=False, dormant=want.dormant)  # the kernel takes its routes along
+        found.append(Operation("link down", down, down._replace(up=True), Reason("no tunnel is up", by)))
     return [*found, *operstate(want, have.dormant, by)]
 
 
@@ -110,11 +110,6 @@ def added(want: Link, by: str) -> list[Operation]:
 def set_up(want: Link, by: str) -> list[Operation]:
     """Set a device up that is not ours, and nothing else."""
     return [Operation("link set", want, want._replace(up=False), Reason("needs it up", by))]
-
-
-def set_down(link: Link, by: str) -> Operation:
-    """Set the device down; the kernel takes its routes along."""
-    return Operation("link down", link._replace(up=False), link._replace(up=True), Reason("no tunnel is up", by))
 
 
 def operstate(want: Link, was: bool, by: str) -> list[Operation]:

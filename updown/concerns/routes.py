@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from updown.concerns.device_request import Routing, Tunnel
 from updown.concerns.mtu import route_mtu
+from updown.model import values
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Notice
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family
@@ -52,10 +53,9 @@ def selector_routes(tunnel: Tunnel) -> tuple[list[Route], list[str]]:
         return [], []
     if tunnel.request.by_daemon and sa.my_client.split(" ")[0] == sa.peer_client.split(" ")[0] and not settings.routing:
         # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
-        return [], [
-            f"both ends are {sa.peer_client}: nothing routed into {tunnel.device}; `routing = yes` in settings does"
-        ]
-    return [route(tunnel, prefix) for prefix in sa.prefixes], []
+        said = f"both ends are {sa.peer_client}: nothing routed into {tunnel.device}; `routing = yes` in settings does"
+        return [], [said]
+    return [route(tunnel, prefix) for prefix in values.network(sa.peer_client.partition(" ")[0]).prefixes], []
 
 
 def route(tunnel: Tunnel, destination: str, gateway: str = "") -> Route:

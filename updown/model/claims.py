@@ -9,7 +9,7 @@ from updown.model.context import Context
 from updown.model.objects import family
 from updown.model.record import NamedTuple, dumps
 from updown.model.resources import DeletionRule, MtuSum, Resource, Resources
-from updown.model.values import Mark, network
+from updown.model.values import Mark
 
 SA = "sa"
 TRAP = "trap"
@@ -59,11 +59,6 @@ class SaInfo(NamedTuple):
     def inner_family(self) -> int:
         """4 or 6: the family of what the tunnel carries."""
         return family(self.peer_client)
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """The remote selector's networks."""
-        return network(self.peer_client.partition(" ")[0]).prefixes
 
 
 NO_SA = SaInfo("", "", "", "", "", 0, 0, 0)
