@@ -140,15 +140,7 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
 def sa_of(settings: Settings) -> SaInfo:
     """What every concern is asked with: there is no tunnel, and no route of one."""
     me, remote = settings.local or ANYWHERE[4], configured_remote(settings)
-    return NO_SA._replace(
-        daemon=MAKE,
-        me=me,
-        peer=ANYWHERE[family(me)] if remote in ("", ANY) else remote,
-        connection=MAKE,
-        mark_in=settings.mark_in,
-        mark_out=settings.mark_out,
-        if_id_in=settings.if_id,
-        if_id_out=settings.if_id,
-        routing=False,
-        shared=settings.shared,
-    )
+    peer = ANYWHERE[family(me)] if remote in ("", ANY) else remote
+    about = NO_SA._replace(daemon=MAKE, me=me, peer=peer, connection=MAKE, routing=False, shared=settings.shared)
+    marked = about._replace(mark_in=settings.mark_in, mark_out=settings.mark_out)
+    return marked._replace(if_id_in=settings.if_id, if_id_out=settings.if_id)

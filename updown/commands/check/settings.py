@@ -112,7 +112,7 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
         said = resolve(lines, "", name)
         remote = said.remote if said.remote != "any" else ""
         if said.local and remote and family(said.local) != family(remote):
-            continue  # see `clash`
+            continue  # see `clash_of`
         idle = {"vti": ("if_id",), "xfrm": ("local", "remote", "mark_in", "mark_out")}.get(said.kind or "", ())
         for key in [key for key in idle if getattr(said, key)]:
             text = f"{key} says nothing of {name}: a device of kind {said.kind} has none"
@@ -121,18 +121,17 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[tuple[str, str]]:
             continue
         mine = identity(said)
         if mine in taken:
-            key = "external" if said.external else "if_id" if kind_of(said) == "xfrm" else "local"
-            same = {"if_id": "the same if_id", "local": "the same two ends", "external": "every if_id"}[key]
+            same = {"if_id": "the same if_id", "local": "the same two ends", "external": "every if_id"}[mine[0]]
             text = f"{name} and {taken[mine]} would have {same}"
-            yield f"{line_of(lines, name, key)}: {text}", "the kernel has one of these, whatever its name and key"
+            yield f"{line_of(lines, name, mine[0])}: {text}", "the kernel has one of these, whatever its name and key"
         taken.setdefault(mine, name)
 
 
-def identity(said: Settings) -> object:
-    """What the kernel has once: the ends of a VTI, the if_id of an XFRM interface."""
+def identity(said: Settings) -> tuple[str, object]:
+    """What the kernel has once, after the key that says it: the ends of a VTI, the if_id of an XFRM interface."""
     if said.external:
-        return "external"
-    return said.if_id if kind_of(said) == "xfrm" else (said.local, configured_remote(said))
+        return "external", True
+    return ("if_id", said.if_id) if kind_of(said) == "xfrm" else ("local", (said.local, configured_remote(said)))
 
 
 def line_of(lines: tuple[Line, ...], name: str, key: str) -> str:
