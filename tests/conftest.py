@@ -25,13 +25,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--among",
-        metavar="FOLDER",
-        help="run what no other pytest with this FOLDER has taken, a file or a piece of one",
+        "--among", metavar="FOLDER", help="run what no other pytest with this FOLDER has taken, a file or a piece of one"
     )
-    parser.addoption(
-        "--fork", action="store_true", help="recorded calls by forks of pytest, not as processes of their own"
-    )
+    parser.addoption("--fork", action="store_true", help="recorded calls by forks of pytest, not as processes of their own")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -63,9 +63,7 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
         raise
 
 
-def apply_event(
-    context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool
-) -> Report:
+def apply_event(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """The event, as far as it gets."""
     rules = daemons.rules_of(context)
     sa = rules.remembered(context)
@@ -76,9 +74,7 @@ def apply_event(
     held = ledger.held(sought)._replace(served=served or (bool(sa.refused) and ledger.was_ended(sa.refused, now)))
     between, mtu_sum = partial(ledger.vti_between, sought.tunnel), partial(path_mtu.mtu_sum, netlink)
     vrf_table = lru_cache(netlink.vrf_table)
-    change, remarks, warnings = decide(
-        Event(context, rules, lines, held, now, vrf_table, between, ledger.rule_on, mtu_sum)
-    )
+    change, remarks, warnings = decide(Event(context, rules, lines, held, now, vrf_table, between, ledger.rule_on, mtu_sum))
     mended = finish_pending(ledger, netlink, dry)
 
     def note(ledger: Ledger) -> None:

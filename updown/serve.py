@@ -1,8 +1,7 @@
 """Events against this machine: settings file, ledger on disk, kernel, spool. What is pure stays in event.py.
 
 Everything is read and imported before the lock is taken; events from the spool are the exception, since they come while it is
-held.
-"""
+held."""
 
 from __future__ import annotations
 
@@ -116,12 +115,7 @@ def remember_refused(state_dir: str, context: Context, now: int) -> None:
     """Of an event whose settings cannot be read: the daemon has the SA all the same, and its end is not another one's. Where
     the ledger is not to be had it stays unknown, as after a rekeying; the settings are what has to be told."""
     late: list[SpoolResult] = []
-    with (
-        reported(late),
-        suppress(UpdownError),
-        present_state(state_dir) as place,
-        locked(place, lock_wait(()), late) as ledger,
-    ):
+    with reported(late), suppress(UpdownError), present_state(state_dir) as place, locked(place, lock_wait(()), late) as ledger:
         event.remember_refused(ledger, context, now)
         if ledger.note:  # no later call has it to tell
             late.append(SpoolResult("-", Report(context.connection, warnings=(Notice("ledger", ledger.note),))))

@@ -2,8 +2,7 @@
 `converge`.
 
 What is touched is written to the ledger as unfinished before the kernel is, and cleared after: a call killed in between
-leaves a note from which the next event mends everything.
-"""
+leaves a note from which the next event mends everything."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ class Request(NamedTuple):
     before, which nobody may ask for now. `note` is written in the same transaction.
 
     `ends`: the event makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not say so again.
-    `anew`: the machine's own routes may have changed, and no claim is the newest.
-    """
+    `anew`: the machine's own routes may have changed, and no claim is the newest."""
 
     connection: str = ""
     change: Change = Change()
@@ -127,9 +125,7 @@ def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
     return before
 
 
-def plan_touched(
-    request: Request, before: dict[str, Claim], ledger: Ledger, netlink: Netlink
-) -> tuple[PlanInput, Plan]:
+def plan_touched(request: Request, before: dict[str, Claim], ledger: Ledger, netlink: Netlink) -> tuple[PlanInput, Plan]:
     """The plan for everything that the request touches, and what it was made from. Raises Conflict or KernelError."""
     former = former_holders(request, before)
     asked = (key_of(old.resource) for old in request.former)

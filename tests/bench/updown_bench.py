@@ -56,9 +56,7 @@ def main() -> int:
     recorded = environment()
     plain = {name: value for name, value in recorded.items() if name not in DEVICE}
     if has_vti():
-        table(
-            "a tunnel with a VTI: every verb in turn", recorded, {"ours": OURS, "stock": STOCK, "bare": BARE}, seconds
-        )
+        table("a tunnel with a VTI: every verb in turn", recorded, {"ours": OURS, "stock": STOCK, "bare": BARE}, seconds)
     else:
         print("This kernel has no VTI: a tunnel without a device, which both hooks can do here.")
         table("a tunnel without a device", plain, {"ours": OURS, "stock": STOCK, "bare": BARE}, seconds)

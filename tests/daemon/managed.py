@@ -38,9 +38,7 @@ class Managed(Gateway):
         if self._process is None:
             self._private_files()
             self._install()
-            self._launch(
-                "unshare", "--pid", "--fork", "--kill-child", "--cgroup", "--mount-proc", "sh", "-e", "-c", INIT
-            )
+            self._launch("unshare", "--pid", "--fork", "--kill-child", "--cgroup", "--mount-proc", "sh", "-e", "-c", INIT)
             wait_for(lambda: self._children(), "a process 1")
             wait_for(lambda: self.systemctl("is-system-running", check=False) == "running", "systemd")
         self.systemctl("start", "ipsec")

@@ -128,9 +128,7 @@ class Node:
 
     def addresses(self, device: str) -> set[str]:
         """Without link-local ones."""
-        infos = [
-            info for link in self.json("addr", "show") if link.get("ifname") == device for info in link["addr_info"]
-        ]
+        infos = [info for link in self.json("addr", "show") if link.get("ifname") == device for info in link["addr_info"]]
         return {f"{info['local']}/{info['prefixlen']}" for info in infos if info["scope"] != "link"}
 
     def routes(self, *words: str) -> list[Any]:
@@ -245,9 +243,7 @@ class Ground:
 
     def _ip(self, *lines: str) -> None:
         enter = ["nsenter", "-t", str(self._holder.pid), "-n", "--"]
-        subprocess.run(
-            [*enter, "ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines), text=True, check=True
-        )
+        subprocess.run([*enter, "ip", "-batch", "-"], input="".join(f"{line}\n" for line in lines), text=True, check=True)
 
     def close(self) -> None:
         for node in self.nodes:

@@ -31,9 +31,7 @@ class Rekeyed(NamedTuple):
     dropped: dict[str, int]
 
 
-def rekeyed(
-    ground: Ground, west: Gateway | Charon, east: Gateway | Charon, seconds: float, child: str = "t"
-) -> Rekeyed:
+def rekeyed(ground: Ground, west: Gateway | Charon, east: Gateway | Charon, seconds: float, child: str = "t") -> Rekeyed:
     """Replace child and IKE SA of connection t, from both ends in turn, under a ping; nothing leaves in clear."""
     wait_for(lambda: west.ping("10.2.0.1", "10.1.0.1", count=1), "a tunnel that is up at both ends")
     encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")

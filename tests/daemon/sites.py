@@ -57,16 +57,12 @@ class SiteGateway(Charon):
             self.ip(f"link set eth1 netns {PRIVATE}")
             self.privately("sh", "-e", "-c", FORWARDING)
         else:
-            self.ip(
-                f"link add {PRIVATE} type vrf table 1000", f"link set {PRIVATE} up", f"link set eth1 master {PRIVATE}"
-            )
+            self.ip(f"link add {PRIVATE} type vrf table 1000", f"link set {PRIVATE} up", f"link set eth1 master {PRIVATE}")
         for address in (f"2001:db8:a{site}::{which}/64 nodad", f"10.{site}.0.{which}/24"):
             self.privately("ip", "addr", "add", *address.split()[:1], "dev", "eth1", *address.split()[1:])
         self.privately("ip", "link", "set", "eth1", "up")
         self.ip("route add 2001:db8::/32 dev eth0")
-        subprocess.run(
-            [sys.executable, str(CONFIGURE), *HOLD, *options, str(site), str(which), str(self.folder)], check=True
-        )
+        subprocess.run([sys.executable, str(CONFIGURE), *HOLD, *options, str(site), str(which), str(self.folder)], check=True)
         self.bird = Bird(self, self.folder / "bird.conf", self.place)
         swanctl = (self.folder / "swanctl.conf").read_text().replace("/usr/libexec/vti-updown", HOOK)
         self.load((self.folder / "vti-updown.conf").read_text(), swanctl)

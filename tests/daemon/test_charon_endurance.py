@@ -22,10 +22,7 @@ def test_rekeying_for_two_minutes_loses_nothing(
     with unchanged(moon, "vti5"), unchanged(sun, "vti5"):
         found = rekeyed(ground, moon, sun, REKEYING, child="net")
     with capsys.disabled():
-        print(
-            f"\n{found.children} child and IKE SAs replaced; lost {found.lost}; dropped {found.dropped or 'none'}",
-            end=" ",
-        )
+        print(f"\n{found.children} child and IKE SAs replaced; lost {found.lost}; dropped {found.dropped or 'none'}", end=" ")
     assert found.lost == 0, found
     moon.terminate("net")
     for node in (moon, sun):

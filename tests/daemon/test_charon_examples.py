@@ -6,18 +6,7 @@ import pytest
 
 from tests import TOP
 from tests.daemon.charon import Charon
-from tests.daemon.children import (
-    IPSEC_SECRETS,
-    MARK5,
-    MOON,
-    SUN,
-    THIRD,
-    End,
-    child,
-    configuration,
-    connection,
-    initiated,
-)
+from tests.daemon.children import IPSEC_SECRETS, MARK5, MOON, SUN, THIRD, End, child, configuration, connection, initiated
 from tests.daemon.connections import encrypted_ping, without_device, without_trace
 from tests.daemon.endpoint import HOOK, WORTHLESS
 from tests.daemon.nodes import Ground, wait_for

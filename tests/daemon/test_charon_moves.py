@@ -27,16 +27,11 @@ NOTHING = ["# nothing to do"]
 BY_NAME = "[connection vti]\ninterface = vti5\nrouting = yes\n[connection xfrm]\ninterface = ipsec42\nrouting = yes\n"
 
 
-def test_a_vti_follows_a_move_by_reconcile_and_an_xfrm_interface_by_itself(
-    ground: Ground, moon: Charon, sun: Charon
-) -> None:
+def test_a_vti_follows_a_move_by_reconcile_and_an_xfrm_interface_by_itself(ground: Ground, moon: Charon, sun: Charon) -> None:
     """MOBIKE. Moon loses its address and goes on from another one; nobody calls a hook, at either end."""
     for node, (here, there) in ((sun, (SUN, MOON)), (moon, (MOON, SUN))):
         more = {"local_ts": here.net.replace(".0.0/", ".1.0/"), "remote_ts": there.net.replace(".0.0/", ".1.0/")}
-        children = {
-            "vti": child(here, there, **MARK5),
-            "xfrm": child(here, there, **more, if_id_in="42", if_id_out="42"),
-        }
+        children = {"vti": child(here, there, **MARK5), "xfrm": child(here, there, **more, if_id_in="42", if_id_out="42")}
         node.load(BY_NAME, configuration({"t": connection(here, there, children)}))
     initiated(moon, "vti")
     initiated(moon, "xfrm", "10.2.1.0/24", "ipsec42")
@@ -158,11 +153,7 @@ def test_a_shutdown_with_many_tunnels_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("mine", "theirs"),
-    [
-        ("C=CH, O=Moon & Co, CN=moon", "sun@example.org"),
-        ("moon.example", "C=CH, O=strongSwan, CN=sun"),
-    ],
+    ("mine", "theirs"), [("C=CH, O=Moon & Co, CN=moon", "sun@example.org"), ("moon.example", "C=CH, O=strongSwan, CN=sun")]
 )
 def test_vici_and_the_hook_write_identities_alike(moon: Charon, sun: Charon, mine: str, theirs: str) -> None:
     """By them reconcile tells clients apart that have one selector."""
@@ -172,9 +163,7 @@ def test_vici_and_the_hook_write_identities_alike(moon: Charon, sun: Charon, min
     initiated(moon, "net")
     library = f"import json, sys; sys.path.insert(0, {str(TOP)!r}); from updown.daemons.strongswan import vici"
     for node, ids in ((moon, [mine, theirs]), (sun, [theirs, mine])):
-        said = json.loads(
-            node.run(sys.executable, "-I", "-c", f"{library}; print(json.dumps(vici.ask().children))").stdout
-        )
+        said = json.loads(node.run(sys.executable, "-I", "-c", f"{library}; print(json.dumps(vici.ask().children))").stdout)
         assert [list(ChildSa(*told).ids) for told in said] == [ids]
         assert [json.loads(group)[1:] for group in groups(node)] == [ids]
     moon.terminate("net")

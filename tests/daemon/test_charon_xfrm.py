@@ -52,9 +52,7 @@ def test_an_if_id_and_two_lines_of_settings_are_enough(ground: Ground, moon: Cha
         without_trace(node, "ipsec42")
 
 
-def test_different_if_ids_make_an_interface_to_send_by_and_one_to_receive_by(
-    ground: Ground, moon: Charon, sun: Charon
-) -> None:
+def test_different_if_ids_make_an_interface_to_send_by_and_one_to_receive_by(ground: Ground, moon: Charon, sun: Charon) -> None:
     """Routes lead into the first; what arrives is counted on the second, an answer to `probe` too; both go."""
     sun.load(IPSEC, one_child(SUN, MOON, **ID42))
     probed = f"[device ipsec44]\naddress = 10.1.0.9/32\nprobe = {SUN.host}\n"

@@ -51,9 +51,7 @@ def load(client: Gateway, number: int) -> None:
 
 
 @pytest.mark.parametrize("events", [30, pytest.param(100, marks=pytest.mark.slow)])
-def test_three_clients_that_come_and_go_at_random(
-    ground: Ground, hub: Gateway, clients: list[Gateway], events: int
-) -> None:
+def test_three_clients_that_come_and_go_at_random(ground: Ground, hub: Gateway, clients: list[Gateway], events: int) -> None:
     """After each event the hub has exactly the live clients' routes; with delete = last its device while there is one."""
     config = hub.folder / "vti-updown.conf"
     config.write_text("[defaults]\ndelete = last\n")

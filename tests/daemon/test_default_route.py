@@ -14,9 +14,7 @@ FAR_WEST, FAR_EAST = "192.0.2.1", "203.0.113.1"
 BEYOND = "192.88.99.7"
 
 
-def test_with_routing_off_only_the_administrators_routes_lead_there(
-    ground: Ground, west: Gateway, east: Gateway
-) -> None:
+def test_with_routing_off_only_the_administrators_routes_lead_there(ground: Ground, west: Gateway, east: Gateway) -> None:
     everything = {"leftsubnet": "0.0.0.0/0", "rightsubnet": "0.0.0.0/0", "vti-routing": "no"}
     for node in (east, west):
         node.add(t={**PERMANENT, **everything})

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.daemon.connections import (
-    EAST,
-    EAST6,
-    ENDS,
-    ENDS6,
-    NETS,
-    NETS6,
-    VTI5,
-    WEST,
-    WEST6,
-    encrypted_ping,
-    without_trace,
-)
+from tests.daemon.connections import EAST, EAST6, ENDS, ENDS6, NETS, NETS6, VTI5, WEST, WEST6, encrypted_ping, without_trace
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, wait_for
 

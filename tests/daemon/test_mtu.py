@@ -65,9 +65,7 @@ def test_reconcile_counts_anew_where_the_underlay_became_narrower(ground: Ground
     west.ip("link set eth0 mtu 1400")
     try:
         told = west.run(*OURS.split(), "check", check=False)
-        assert (told.returncode, "vti5 has mtu 1446, wanted 1346" in told.stdout) == (5, True), (
-            told.stdout + told.stderr
-        )
+        assert (told.returncode, "vti5 has mtu 1446, wanted 1346" in told.stdout) == (5, True), told.stdout + told.stderr
         assert west.reconcile()[0] == "# t: mtu vti5: eth0 1400 - IPv4 20 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1346"
         assert west.links()["vti5"]["mtu"] == 1346
         is_edge(ground, west, "10.2.0.1", 1346, source="10.1.0.1")

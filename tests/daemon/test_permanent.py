@@ -27,9 +27,7 @@ def everything(node: Gateway) -> tuple[Any, ...]:
 
 
 @pytest.mark.usefixtures("tunnel")
-def test_up_makes_device_address_and_route_and_traffic_is_encrypted(
-    ground: Ground, west: Gateway, east: Gateway
-) -> None:
+def test_up_makes_device_address_and_route_and_traffic_is_encrypted(ground: Ground, west: Gateway, east: Gateway) -> None:
     assert west.device("vti5") == {"kind": "vti", "local": WEST, "remote": EAST, "ikey": 5, "okey": 5, "up": True}
     assert east.device("vti5") == {"kind": "vti", "local": EAST, "remote": WEST, "ikey": 5, "okey": 5, "up": True}
     assert west.addresses("vti5") == {"10.99.0.1/30"}

@@ -76,9 +76,7 @@ def test_a_device_for_all_and_a_route_for_each(ground: Ground, hub: Gateway, cli
     assert hub.claims() == []
 
 
-def test_a_device_made_beforehand_is_used_and_never_deleted(
-    ground: Ground, hub: Gateway, clients: list[Gateway]
-) -> None:
+def test_a_device_made_beforehand_is_used_and_never_deleted(ground: Ground, hub: Gateway, clients: list[Gateway]) -> None:
     first, second = clients
     hub.ip(f"link add vti5 type vti local {WEST} remote 0.0.0.0 key 5", "link set vti5 mtu 1400 up")
     before = hub.links()["vti5"]

@@ -24,9 +24,7 @@ def third(ground: Ground) -> Gateway:
     return node
 
 
-def test_one_going_down_leaves_the_others_traffic_alone(
-    ground: Ground, west: Gateway, east: Gateway, third: Gateway
-) -> None:
+def test_one_going_down_leaves_the_others_traffic_alone(ground: Ground, west: Gateway, east: Gateway, third: Gateway) -> None:
     west.add(t={**TO_EAST, **SHARED}, t3={**TO_THIRD, **SHARED})
     east.add(t=TO_EAST)
     third.add(t3=TO_THIRD)

@@ -84,9 +84,7 @@ def test_the_timers_reconcile_puts_back_what_was_lost(ground: Ground, west: Mana
 
 def test_a_described_device_is_there_before_pluto(west: Managed) -> None:
     west.systemctl("stop", "ipsec")
-    (west.folder / "settings/vti-updown.conf").write_text(
-        f"[device vti9]\nlocal = {WEST}\nmark = 9\naddress = 10.99.9.1/30\n"
-    )
+    (west.folder / "settings/vti-updown.conf").write_text(f"[device vti9]\nlocal = {WEST}\nmark = 9\naddress = 10.99.9.1/30\n")
     west.systemctl("start", "vti-updown-make")
     assert west.addresses("vti9") == {"10.99.9.1/30"}
     west.systemctl("start", "ipsec")

@@ -147,9 +147,7 @@ def _socket_inside(pid: int) -> socket.socket:
     def make() -> None:
         with open(f"/proc/{pid}/ns/net") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
-                raise OSError(
-                    ctypes.get_errno(), f"cannot enter the namespace of {pid}: " + os.strerror(ctypes.get_errno())
-                )
+                raise OSError(ctypes.get_errno(), f"cannot enter the namespace of {pid}: " + os.strerror(ctypes.get_errno()))
         made.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)))
 
     thread = threading.Thread(target=make)

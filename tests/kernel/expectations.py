@@ -213,11 +213,7 @@ def _route(text: str, device: str) -> Route:
         raise ValueError(f"no route: {text}")
     extra = dict(pair.split("=") for pair in (match[3] or "").split(",") if pair)
     route = Route(
-        match[1],
-        OUTSIDE if match[2] else device,
-        extra.pop("src", ""),
-        int(extra.pop("metric", 0)),
-        extra.pop("via", ""),
+        match[1], OUTSIDE if match[2] else device, extra.pop("src", ""), int(extra.pop("metric", 0)), extra.pop("via", "")
     )
     assert not extra, text
     return route

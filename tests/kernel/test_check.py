@@ -183,9 +183,7 @@ def test_a_claim_with_no_tunnel(node: CheckedNode) -> None:
     node.clock("t", -100)
     found = node.only()
     assert found["kind"] == "claims"
-    assert found["text"].startswith(
-        "t: claim sa holds vti5, but pluto is not running, and the kernel has no IPsec policy"
-    )
+    assert found["text"].startswith("t: claim sa holds vti5, but pluto is not running, and the kernel has no IPsec policy")
     assert found["mend"] == "vti-updown reconcile"
     node.run("reconcile")
     assert node.check() == []
@@ -237,10 +235,7 @@ def test_a_made_device_whose_section_was_changed(node: CheckedNode) -> None:
     assert node.check() == []
     node.config.write_text(text + "mtu = 1400\n")
     found = node.only()
-    assert (found["text"], found["mend"]) == (
-        "[device made] was changed after `make` made it",
-        "vti-updown make made",
-    )
+    assert (found["text"], found["mend"]) == ("[device made] was changed after `make` made it", "vti-updown make made")
     node.run("make", "made")
     assert node.check() == []
     node.config.write_text("")

@@ -149,9 +149,7 @@ def two(tmp_path: Path) -> Iterator[ProbedNode]:
             ipsec([], WEST, EAST)
             ipsec(inside, EAST, WEST)
             node = ProbedNode(tmp_path)
-            node.config.write_text(
-                "[device vti5]\naddress = 10.6.106.1/30 fd00:6::3/127\nprobe = 10.6.106.2\nlink = follow\n"
-            )
+            node.config.write_text("[device vti5]\naddress = 10.6.106.1/30 fd00:6::3/127\nprobe = 10.6.106.2\nlink = follow\n")
             node.inside = inside
             yield node
         finally:

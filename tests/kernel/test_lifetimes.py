@@ -57,17 +57,10 @@ def node() -> Node:
     tunnels = [link for link in links if link.get("linkinfo", {}).get("info_kind") in ("vti", "vti6") and _made(link)]
     routes: list[dict[str, Any]] = []
     for family in ("-4", "-6"):
-        routes += json.loads(
-            ip("-j", "-N", family, "route", "show", "table", "all", "proto", str(OUR_PROTOCOL)) or "[]"
-        )
+        routes += json.loads(ip("-j", "-N", family, "route", "show", "table", "all", "proto", str(OUR_PROTOCOL)) or "[]")
     return Node(
         frozenset(
-            (
-                link["ifname"],
-                link["linkinfo"]["info_kind"],
-                link["linkinfo"]["info_data"]["ikey"],
-                "UP" in link["flags"],
-            )
+            (link["ifname"], link["linkinfo"]["info_kind"], link["linkinfo"]["info_data"]["ikey"], "UP" in link["flags"])
             for link in tunnels
         ),
         frozenset(
@@ -185,23 +178,13 @@ def test_many_recorded_tunnels_up_and_down(state: Path, count: int) -> None:
         for what in ("comes", "goes"):
             assert asked[what, late] == asked[what, early]
             assert sum(asked[what, late]) > 0
-    assert (
-        node(),
-        ip("-j", "route", "show", "table", "all"),
-        ip("-j", "-6", "route", "show", "table", "all"),
-    ) == before
+    assert (node(), ip("-j", "route", "show", "table", "all"), ip("-j", "-6", "route", "show", "table", "all")) == before
 
 
 # -- clients that come and go
 
 ROADS = [
-    Tunnel(
-        "rw",
-        peer=f"198.51.100.{10 + number}",
-        theirs=f"10.1{number}.0.0/24",
-        kind="CK_INSTANCE",
-        reqid=16400 + 4 * number,
-    )
+    Tunnel("rw", peer=f"198.51.100.{10 + number}", theirs=f"10.1{number}.0.0/24", kind="CK_INSTANCE", reqid=16400 + 4 * number)
     for number in (1, 2, 3)
 ]
 ALL = {("10.11.0.0/24", "vti5"), ("10.12.0.0/24", "vti5"), ("10.13.0.0/24", "vti5")}
@@ -230,22 +213,16 @@ def test_three_instances_with_staggered_downs(state: Path, tmp_path: Path, rule:
 
 # -- calls that are killed
 
-FULL = Tunnel(
-    theirs="0.0.0.0/0", peer="203.0.113.9", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254"
-)
+FULL = Tunnel(theirs="0.0.0.0/0", peer="203.0.113.9", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254")
 FULL_UP = Node(
     frozenset({("vti5", "vti", "0.0.0.5", True)}),
     frozenset({("vti5", "10.99.0.1/30"), ("vti5", "10.1.0.1/32")}),
     frozenset({("0.0.0.0/1", "vti5"), ("128.0.0.0/1", "vti5"), ("203.0.113.9", "eth0")}),
 )
 FULL_MADE = FULL_UP._replace(routes=frozenset())
-SIX = Tunnel(
-    me="2001:db8:0:1::1", peer="2001:db8:0:1::2", mine="fd00:1::/64", theirs="fd00:2::/64", address="fd00:99::1/64"
-)
+SIX = Tunnel(me="2001:db8:0:1::1", peer="2001:db8:0:1::2", mine="fd00:1::/64", theirs="fd00:2::/64", address="fd00:99::1/64")
 SIX_UP = Node(
-    frozenset({("vti5", "vti6", "0.0.0.5", True)}),
-    frozenset({("vti5", "fd00:99::1/64")}),
-    frozenset({("fd00:2::/64", "vti5")}),
+    frozenset({("vti5", "vti6", "0.0.0.5", True)}), frozenset({("vti5", "fd00:99::1/64")}), frozenset({("fd00:2::/64", "vti5")})
 )
 TRAP = [call(FULL, verb, child=False, wishes=("ROUTE",)) for verb in ("prepare", "route")]
 JOINED = 0x5000  # an SPI that no `down` here has: a joined call for an SA that was taken down does nothing
@@ -287,13 +264,9 @@ EVENTS = {
     ),
     "joined": Case([], call(FULL, "prepare-route-up", spi=JOINED), FULL_UP),
     "joined, of an on-demand connection": Case(TRAP, call(FULL, "prepare-up", spi=JOINED), FULL_UP, "sa trap"),
-    "joined, after its down": Case(
-        [call(FULL, "down", spi=JOINED)], call(FULL, "prepare-route-up", spi=JOINED), NOTHING, ""
-    ),
+    "joined, after its down": Case([call(FULL, "down", spi=JOINED)], call(FULL, "prepare-route-up", spi=JOINED), NOTHING, ""),
     "a down that revives": Case(establish(FULL), call(FULL, "down", wishes=("UP",)), FULL_UP, "revive"),
-    "an up that was waited for": Case(
-        [*establish(FULL), call(FULL, "down", wishes=("UP",))], call(FULL, "up"), FULL_UP
-    ),
+    "an up that was waited for": Case([*establish(FULL), call(FULL, "down", wishes=("UP",))], call(FULL, "up"), FULL_UP),
     "charon's up": Case([charon_call(NET, "up")], charon_call(NET, "up", pair=1), NET_UP, "sa sa", CHARON),
     "charon's down": Case(charon_calls(NET, "up"), charon_call(NET, "down"), HALF_UP, "sa", CHARON),
     "charon's last down": Case(
@@ -360,9 +333,7 @@ def test_killed_at_a_random_moment_and_sent_again(state: Path, tmp_path: Path, c
 
 @pytest.mark.parametrize("kills", KILLS)
 @pytest.mark.parametrize("case", ["up alone", "joined", "charon's up"])
-def test_killed_at_a_random_moment_another_tunnels_event_mends_it(
-    state: Path, tmp_path: Path, case: str, kills: int
-) -> None:
+def test_killed_at_a_random_moment_another_tunnels_event_mends_it(state: Path, tmp_path: Path, case: str, kills: int) -> None:
     """The daemon may never send the killed event again."""
     other = Tunnel("u", peer="198.51.100.77", theirs="10.7.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff")
     other = other._replace(reqid=16500)

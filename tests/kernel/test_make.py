@@ -16,9 +16,7 @@ from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6, Tunnel, establish
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 
-FOUR = (
-    f"[device vti5]\nlocal = {WEST}\nremote = {EAST}\nmark = 0x5\naddress = 10.99.0.1/30 fd00:99::1/127\nmtu = 1400\n"
-)
+FOUR = f"[device vti5]\nlocal = {WEST}\nremote = {EAST}\nmark = 0x5\naddress = 10.99.0.1/30 fd00:99::1/127\nmtu = 1400\n"
 WIDE = f"[device wide]\nlocal = {WEST}\nmark_in = 7\nmark_out = 8/0xffffffff\nlink = follow\n"
 SIX = f"[device vti6]\nlocal = {WEST6}\nremote = {EAST6}\nmark = 6\n"
 XFRM = "[device ipsec9]\nif_id = 9\naddress = 10.9.0.1/31\nrp_filter = 2\n"
@@ -40,12 +38,8 @@ def addresses(name: str) -> list[str]:
     return [f"{a['local']}/{a['prefixlen']}" for a in device(name)["addr_info"] if not a["local"].startswith("fe80")]
 
 
-@pytest.mark.parametrize(
-    ("default", "said", "wanted"), [("1", "", "1"), ("2", "", "0"), ("1", "forwarding = no\n", "0")]
-)
-def test_no_router_advertisement_makes_a_tunnel_the_default_route(
-    node: Node, default: str, said: str, wanted: str
-) -> None:
+@pytest.mark.parametrize(("default", "said", "wanted"), [("1", "", "1"), ("2", "", "0"), ("1", "forwarding = no\n", "0")])
+def test_no_router_advertisement_makes_a_tunnel_the_default_route(node: Node, default: str, said: str, wanted: str) -> None:
     Path("/proc/sys/net/ipv6/conf/default/accept_ra").write_text(default)
     node.config.write_text(FOUR + said + XFRM + said)
     assert node.run("make", "--boot").status == 0

@@ -163,9 +163,7 @@ def test_a_route_put_beside_another_one_leads_on_when_the_others_device_goes(des
             found = room.match(inside).route
             assert found is not None
             assert found.oif == (old if ":" in destination else new)
-            assert {
-                seen.oif for seen in room.routes(6 if ":" in destination else 4) if seen.destination == destination
-            } == {
+            assert {seen.oif for seen in room.routes(6 if ":" in destination else 4) if seen.destination == destination} == {
                 old,
                 new,
             }

@@ -19,15 +19,7 @@ from tests.kit.machine import Environment, Tunnel, call
 
 pytestmark = pytest.mark.kernel
 
-HOOK = [
-    sys.executable,
-    "-I",
-    str(TOP / "hooks/vti-updown"),
-    "--state-dir",
-    "/run/vti-updown",
-    "--config",
-    "/run/s.conf",
-]
+HOOK = [sys.executable, "-I", str(TOP / "hooks/vti-updown"), "--state-dir", "/run/vti-updown", "--config", "/run/s.conf"]
 WEST, EAST = "198.51.100.1", "198.51.100.2"
 WEST6, EAST6 = "2001:db8:0:1::1", "2001:db8:0:1::2"
 CLIENT, SERVER = "10.1.0.9", "10.2.0.9"
@@ -149,9 +141,7 @@ class Ends(NamedTuple):
     encapsulated: bool = False
 
 
-def associate(
-    west: Node, east: Node, ends: Ends, words: str, how: str = "mode tunnel", key_words: str = "mark 5"
-) -> None:
+def associate(west: Node, east: Node, ends: Ends, words: str, how: str = "mode tunnel", key_words: str = "mark 5") -> None:
     """SAs both ways at both ends, by our own hand, and policies for both families inside."""
     in_udp = " encap espinudp 4500 4500 0.0.0.0" if ends.encapsulated else ""
     if ends.encapsulated and ":" in ends.west:
@@ -391,9 +381,7 @@ def segments(ground: Ground, host: Node, source: str, address: str) -> list[int]
     return [sent[0], came[0]]
 
 
-@pytest.mark.parametrize(
-    ("fixed", "mtu"), [("", 1438), ("[device vti5]\nmtu = 1400\n", 1400)], ids=["auto", "a number"]
-)
+@pytest.mark.parametrize(("fixed", "mtu"), [("", 1438), ("[device vti5]\nmtu = 1400\n", 1400)], ids=["auto", "a number"])
 def test_segments_fit_the_tunnel_both_ways(
     ground: Ground, west: Node, east: Node, hosts: tuple[Node, Node], fixed: str, mtu: int
 ) -> None:
@@ -418,9 +406,7 @@ def test_segments_fit_the_tunnel_both_ways(
     assert segments(ground, server, SERVER, CLIENT) == [1460, mtu - 40]
     assert segments(ground, client, CLIENT6, SERVER6) == [1440, mtu - 60]
     assert segments(ground, server, SERVER6, CLIENT6) == [1440, mtu - 60]
-    settings(
-        west, west_text.replace("mtu = auto", "mtu = 1300") + "[connection t]\nmss = clamp\n[device vti5]\nmtu = 1300\n"
-    )
+    settings(west, west_text.replace("mtu = auto", "mtu = 1300") + "[connection t]\nmss = clamp\n[device vti5]\nmtu = 1300\n")
     hook(west, event(west, Ends()))
     assert segments(ground, server, SERVER, CLIENT) == [1460, 1260]
     assert hook(west, event(west, Ends())) == ""
@@ -429,9 +415,7 @@ def test_segments_fit_the_tunnel_both_ways(
     assert tables(west) == ["theirs", "vti-updown"]
 
 
-def test_segments_that_come_out_of_a_vrf_fit_too(
-    ground: Ground, west: Node, east: Node, hosts: tuple[Node, Node]
-) -> None:
+def test_segments_that_come_out_of_a_vrf_fit_too(ground: Ground, west: Node, east: Node, hosts: tuple[Node, Node]) -> None:
     """Forwarded, they have the VRF as the device they came in by."""
     client, server = hosts
     associate(west, east, Ends(), ALGORITHMS["cbc, sha256-128"].words)
@@ -496,9 +480,7 @@ def test_a_table_that_was_changed_is_put_right_and_the_shown_command_does_the_sa
 def rules(node: Node) -> list[Any]:
     """What is in our table, without what the kernel numbers."""
     found = json.loads(node.run("nft", "-j", "list", "table", "inet", "vti-updown-vti5").stdout)["nftables"]
-    inside = [
-        {key: value for key, value in one.items() if key != "handle"} for thing in found for one in thing.values()
-    ]
+    inside = [{key: value for key, value in one.items() if key != "handle"} for thing in found for one in thing.values()]
     return [one for one in inside if "json_schema_version" not in one]
 
 

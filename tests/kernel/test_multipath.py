@@ -27,9 +27,7 @@ class Hub:
         self.six = "-6" if family == "IPv6" else "-4"
         self.folder = folder
         self.a = Tunnel("a", mine=mine, theirs=self.prefix)
-        self.b = Tunnel(
-            "b", peer=THIRD, mine=mine, theirs=self.prefix, device="vti6", mark_in="6", mark_out="6", reqid=16392
-        )
+        self.b = Tunnel("b", peer=THIRD, mine=mine, theirs=self.prefix, device="vti6", mark_in="6", mark_out="6", reqid=16392)
         (folder / "conf").write_text("[defaults]\nmultipath = yes\n")
 
     def send(self, tunnel: Tunnel, *verbs: str) -> Said:

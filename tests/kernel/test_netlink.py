@@ -150,8 +150,7 @@ def test_a_device_that_reads_back_otherwise_is_taken_away(netlink: Netlink, monk
 
 
 @pytest.mark.parametrize(
-    ("kind", "option"),
-    [("vti", "CONFIG_NET_IPVTI"), ("vti6", "CONFIG_IPV6_VTI"), ("xfrm", "CONFIG_XFRM_INTERFACE")],
+    ("kind", "option"), [("vti", "CONFIG_NET_IPVTI"), ("vti6", "CONFIG_IPV6_VTI"), ("xfrm", "CONFIG_XFRM_INTERFACE")]
 )
 def test_a_missing_module_is_named(netlink: Netlink, monkeypatch: pytest.MonkeyPatch, kind: str, option: str) -> None:
     add = rt.link_add
@@ -264,11 +263,7 @@ def test_without_root_reading_works_and_changing_says_how(netlink: Netlink) -> N
             mine.delete_link(index, "vti5")
         return "done"
 
-    assert as_nobody(change) == [
-        errno.EPERM,
-        "link delete vti5: Operation not permitted",
-        "run as root or with CAP_NET_ADMIN",
-    ]
+    assert as_nobody(change) == [errno.EPERM, "link delete vti5: Operation not permitted", "run as root or with CAP_NET_ADMIN"]
     assert netlink.link("vti5") is not None
 
 
@@ -339,15 +334,7 @@ def tunnel(netlink: Netlink) -> int:
 def seen(route: Route, oif: int) -> RouteSeen:
     metric = route.metric or (1024 if ":" in route.destination else 0)
     return RouteSeen(
-        route.destination,
-        oif,
-        route.gateway,
-        route.table,
-        metric,
-        route.mtu,
-        route.source,
-        route.protocol,
-        routing.UNICAST,
+        route.destination, oif, route.gateway, route.table, metric, route.mtu, route.source, route.protocol, routing.UNICAST
     )
 
 
@@ -471,15 +458,9 @@ def test_a_mark_decides(netlink: Netlink, tunnel: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "kind_number", "number"),
-    [
-        ("unreachable", 7, errno.EHOSTUNREACH),
-        ("prohibit", 8, errno.EACCES),
-        ("blackhole", 6, errno.EINVAL),
-    ],
+    [("unreachable", 7, errno.EHOSTUNREACH), ("prohibit", 8, errno.EACCES), ("blackhole", 6, errno.EINVAL)],
 )
-def test_a_route_of_an_error_type_is_not_the_same_as_none(
-    netlink: Netlink, kind: str, kind_number: int, number: int
-) -> None:
+def test_a_route_of_an_error_type_is_not_the_same_as_none(netlink: Netlink, kind: str, kind_number: int, number: int) -> None:
     run("route", "add", kind, "10.2.0.0/24")
     run("-6", "route", "add", kind, "fd02::/48")
     for address in ("10.2.0.1", "fd02::1"):
@@ -616,9 +597,7 @@ def test_an_interrupted_dump_is_repeated(netlink: Netlink, monkeypatch: pytest.M
 
 def test_a_dump_interrupted_for_ever_ends(netlink: Netlink, monkeypatch: pytest.MonkeyPatch) -> None:
     receive = netlink._receive
-    monkeypatch.setattr(
-        netlink, "_receive", lambda: [message._replace(flags=message.flags | 0x10) for message in receive()]
-    )
+    monkeypatch.setattr(netlink, "_receive", lambda: [message._replace(flags=message.flags | 0x10) for message in receive()])
     with pytest.raises(KernelError, match="incomplete 5 times"):
         netlink.addresses(1)
 

@@ -114,9 +114,7 @@ def _device(link: Mapping[str, Any]) -> Device:
     if kind == "xfrm":
         return Device(link["ifname"], kind, if_id=int(str(data["if_id"]), 0), addresses=addresses)
     remote = "any" if _any(data["remote"]) else data["remote"]
-    return Device(
-        link["ifname"], kind, data["local"], remote, _key(data["ikey"]), _key(data["okey"]), addresses=addresses
-    )
+    return Device(link["ifname"], kind, data["local"], remote, _key(data["ikey"]), _key(data["okey"]), addresses=addresses)
 
 
 def _linklocal(address: Mapping[str, Any]) -> bool:

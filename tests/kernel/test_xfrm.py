@@ -51,25 +51,8 @@ def test_policies_are_read_back() -> None:
     xfrm("policy", "add", *chosen, "if_id", "0xfffffff7", *six)
     xfrm("policy", "add", "src", "10.3.0.0/16", "dst", "0.0.0.0/0", "dir", "in")
     assert set(read().policies) == {
-        Policy(
-            "out",
-            "10.1.0.0/24",
-            "10.2.0.0/24",
-            reqids=(16389,),
-            ends=(("192.0.2.1", "192.0.2.2"),),
-            key=Key(5, ALL),
-        ),
-        Policy(
-            "fwd",
-            "fd00:1::/64",
-            "fd00:2::/64",
-            6,
-            0,
-            443,
-            (8,),
-            (("2001:db8::1", "2001:db8::2"),),
-            Key(if_id=0xFFFFFFF7),
-        ),
+        Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), ends=(("192.0.2.1", "192.0.2.2"),), key=Key(5, ALL)),
+        Policy("fwd", "fd00:1::/64", "fd00:2::/64", 6, 0, 443, (8,), (("2001:db8::1", "2001:db8::2"),), Key(if_id=0xFFFFFFF7)),
         Policy("in", "10.3.0.0/16", "0.0.0.0/0"),
     }
 

@@ -379,9 +379,7 @@ class Reader:
             return [route([half, *words[1:]], on.name, 160)._replace(joins=shared) for half in halves]
         if kind == "address":
             given = Address(on.name, " ".join(words))
-            generated = (
-                sysctls.address_sysctls([given]) if any(isinstance(one, Sysctl) for one in claim.resources) else ()
-            )
+            generated = sysctls.address_sysctls([given]) if any(isinstance(one, Sysctl) for one in claim.resources) else ()
             return [given, *generated]
         if kind == "source":
             return [SourceAddress(on.name, words[0])]

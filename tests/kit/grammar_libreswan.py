@@ -112,9 +112,7 @@ CONNECTIONS: tuple[Connection, ...] = (
         ),
         joined=True,
     ),
-    Connection(
-        (tunnel("host", 19, mine=f"{WEST}/32", theirs="198.51.100.119/32", address="10.99.19.1/30"),), mobile=True
-    ),
+    Connection((tunnel("host", 19, mine=f"{WEST}/32", theirs="198.51.100.119/32", address="10.99.19.1/30"),), mobile=True),
     Connection((tunnel("kept", 20, address="10.99.20.1/30"),), keep=True),
     Connection((tunnel("adopting", 21, address="10.77.0.1/24", source="10.99.21.1"),)),
     Connection((tunnel("unfit", 22),)),
@@ -158,8 +156,7 @@ class Libreswan:
     oracle = Oracle
     connections = CONNECTIONS
     together = tuple(
-        tuple(number for number, one in enumerate(CONNECTIONS) if one.pairs[0].connection in names)
-        for names in TOGETHER
+        tuple(number for number, one in enumerate(CONNECTIONS) if one.pairs[0].connection in names) for names in TOGETHER
     )
     world = FOREIGN
     files: ClassVar[dict[str, str]] = {}
@@ -377,9 +374,7 @@ class Libreswan:
             self.now[one] = self.now[one]._replace(wished=True)
             yield from self.each(one, "down")
             if not self.sibling_is_there(one):
-                yield from (
-                    Call(pair, "unroute", True, self.wishes(one), self.now[one].spi) for pair in self.now[one].pairs
-                )
+                yield from (Call(pair, "unroute", True, self.wishes(one), self.now[one].spi) for pair in self.now[one].pairs)
         for one in there:
             now = self.now[one]
             self.now[one] = now._replace(pairs=tuple(moved(pair, me=new) for pair in now.pairs))
@@ -391,9 +386,7 @@ class Libreswan:
         """Somebody takes away what we made; the next `up` of a tunnel brings it back."""
         now = self.now[who]
         device = now.pairs[0].device
-        unknown = (
-            now.pairs[0].reqid == 100 and now.pairs[0].peer != CONNECTIONS[who].pairs[0].peer
-        )  # as after a rekeying
+        unknown = now.pairs[0].reqid == 100 and now.pairs[0].peer != CONNECTIONS[who].pairs[0].peer  # as after a rekeying
         if now.state == "up" and not now.pending and device not in FOREIGN.adopted | FOREIGN.unfit and not unknown:
             alone = len(now.pairs) == 1 and now.pairs[0].shared == "no" and now.pairs[0].kind == "CK_PERMANENT"
             yield Meddling("delete" if initiator else "unroute" if alone else "set down", device)
@@ -430,8 +423,7 @@ class Libreswan:
         """SIGKILL, or --leave-state: nothing is called. The next pluto counts reqids of instances from the beginning."""
         here = self.now[NUMBERS["shared-1"]].pairs[0].me
         self.now = [
-            Now(tuple(pair._replace(me=here) if pair.me == SIXTH_END else pair for pair in one.pairs))
-            for one in CONNECTIONS
+            Now(tuple(pair._replace(me=here) if pair.me == SIXTH_END else pair for pair in one.pairs)) for one in CONNECTIONS
         ]
         self.reqid = 20000
         yield Meddling("restart", "pluto")

@@ -119,9 +119,7 @@ class StrongSwanOracle(Oracle):
         for child in {key[:-1] for key in before}:
             mine = [key for key in sorted(before, key=lambda key: before[key].since) if key[:-1] == child]
             theirs = [
-                alive
-                for alive in truth.up
-                if any((*named(alive), *marks(p), p.mine, p.theirs) == child for p in alive.pairs)
+                alive for alive in truth.up if any((*named(alive), *marks(p), p.mine, p.theirs) == child for p in alive.pairs)
             ]
             numbers = {alive.unique_id for alive in theirs}
             known = [key for key in mine if int(key[-1]) in numbers]
@@ -266,8 +264,7 @@ class StrongSwan:
             mark = str(self.marks)
         text = f"{mark}/0xffffffff"
         pairs = tuple(
-            p._replace(mark_in=text, mark_out=text, device=p.device.replace(EACH, mark))
-            for p in self.connections[who].pairs
+            p._replace(mark_in=text, mark_out=text, device=p.device.replace(EACH, mark)) for p in self.connections[who].pairs
         )
         sa = Sa(who, unique_id, pairs)
         self.up.append(sa)

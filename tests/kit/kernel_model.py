@@ -231,9 +231,7 @@ class Kernel:
             self.table = [entry for entry in self.table if entry.more or entry.oif != index]  # such a hop only rests
             self._flush_ipv6(index, have.name)
         self.by_index[index] = have._replace(
-            up=have.up if up is None else up,
-            mtu=mtu or have.mtu,
-            alias=have.alias if alias is None else alias,
+            up=have.up if up is None else up, mtu=mtu or have.mtu, alias=have.alias if alias is None else alias
         )
 
     def delete_link(self, index: int, device: str = "") -> None:
@@ -296,9 +294,7 @@ class Kernel:
             return
         if slot and not replace:
             refuse(what, errno.EEXIST)
-        self.table = [entry for entry in self.table if entry not in slot[:1]] + [
-            Entry(asked, link.ifindex, tuple(hops))
-        ]
+        self.table = [entry for entry in self.table if entry not in slot[:1]] + [Entry(asked, link.ifindex, tuple(hops))]
 
     def delete_route(self, route: Route, oif: int = 0) -> None:
         what = f"route delete {route.destination}"
@@ -478,9 +474,7 @@ class Kernel:
                     subnets.add(network)
                     metric = 256 if ":" in host else 0
                     source = "" if ":" in host else host
-                    yield RouteSeen(
-                        network, index, table=MAIN_TABLE, metric=metric, source=source, protocol=KERNEL_PROTOCOL
-                    )
+                    yield RouteSeen(network, index, table=MAIN_TABLE, metric=metric, source=source, protocol=KERNEL_PROTOCOL)
         for route, oif, more in self.table:
             yield RouteSeen(
                 route.destination,

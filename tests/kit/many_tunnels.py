@@ -108,9 +108,7 @@ class LargeKernel(Kernel):
         for shorter in range(length, -1, -1):
             for route, index, _ in self.prefixes.get((version, shorter, bits >> (length - shorter)), []):
                 if oif in (0, index):
-                    return RouteSeen(
-                        route.destination, index, route.gateway, MAIN_TABLE, route.metric, protocol=route.protocol
-                    )
+                    return RouteSeen(route.destination, index, route.gateway, MAIN_TABLE, route.metric, protocol=route.protocol)
         return None
 
     def everything(self) -> tuple[object, ...]:
@@ -122,11 +120,7 @@ class LargeKernel(Kernel):
 def prefix(destination: str) -> Prefix:
     """Version, length, and the bits that count."""
     network = ipaddress.ip_interface(destination).network
-    return (
-        network.version,
-        network.prefixlen,
-        int(network.network_address) >> (network.max_prefixlen - network.prefixlen),
-    )
+    return (network.version, network.prefixlen, int(network.network_address) >> (network.max_prefixlen - network.prefixlen))
 
 
 class Meter:

@@ -227,9 +227,7 @@ class Oracle:
         for key, hold in before.items():
             one = hold.tunnel
             key_now = key_of(one, hold.kind)
-            pair = next(
-                (pair for alive in truth.up for pair in alive.pairs if key_of(pair, hold.kind) == key_now), None
-            )
+            pair = next((pair for alive in truth.up for pair in alive.pairs if key_of(pair, hold.kind) == key_now), None)
             if pair:
                 self.follow(key, pair)
             elif one.connection not in truth.open or (hold.kind == "sa" and one.kind != "CK_PERMANENT"):

@@ -19,9 +19,7 @@ LATER = NOW + GRACE
 
 def child(tunnel: Tunnel, **more: Any) -> ChildSa:
     """What pluto tells of a tunnel that is up."""
-    return ChildSa("libreswan", tunnel.connection, tunnel.me, tunnel.peer, tunnel.reqid, wants_device=True)._replace(
-        **more
-    )
+    return ChildSa("libreswan", tunnel.connection, tunnel.me, tunnel.peer, tunnel.reqid, wants_device=True)._replace(**more)
 
 
 def said(*children: ChildSa, held: tuple[str, ...] = ()) -> DaemonAnswer:

@@ -97,9 +97,7 @@ class SpooledMachine(SwiftMachine):
     def waiting(self) -> list[str]:
         """Complete files in the spool, whatever their names."""
         place = self.folder / "net-1" / spool.FOLDER
-        return (
-            [path.name for path in place.iterdir() if path.read_bytes().endswith(spool.END)] if place.exists() else []
-        )
+        return [path.name for path in place.iterdir() if path.read_bytes().endswith(spool.END)] if place.exists() else []
 
     def moment(self, text: str) -> None:
         if text in MOMENTS:

@@ -7,9 +7,7 @@ import pytest
 
 from tests.kit.machine import EAST6, THIRD, WEST6, Environment, Machine, Tunnel, call, establish
 
-FULL = Tunnel(
-    peer="203.0.113.9", theirs="0.0.0.0/0", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254"
-)
+FULL = Tunnel(peer="203.0.113.9", theirs="0.0.0.0/0", address="10.99.0.1/30", source="10.1.0.1", next_hop="198.51.100.254")
 SHARED = Tunnel(shared="yes", address="10.99.0.1/30")
 OTHER = Tunnel("u", peer=THIRD, theirs="10.3.0.0/24", shared="yes", address="10.99.1.1/30", reqid=16392)
 
@@ -17,10 +15,7 @@ STARTS: dict[str, tuple[list[Environment], Environment]] = {
     "making all": ([], call(FULL, "up")),
     "a second connection": (establish(SHARED), call(OTHER, "up")),
     "re-pointing": (establish(SHARED._replace(shared="no")), call(SHARED._replace(shared="no", peer=THIRD), "up")),
-    "making anew": (
-        establish(FULL),
-        call(FULL._replace(me=WEST6, peer=EAST6), "up"),
-    ),
+    "making anew": (establish(FULL), call(FULL._replace(me=WEST6, peer=EAST6), "up")),
     "taking all down": (establish(FULL), call(FULL, "down")),
     "taking one of two down": (establish(SHARED) + establish(OTHER), call(SHARED, "down")),
 }

@@ -115,9 +115,7 @@ class Both:
         """What the daemon of this connection does then; a reconcile is told of both."""
         first = len(Libreswan.connections)
         daemon: Any = self.pluto if who < first else self.charon
-        doings = daemon.thing(
-            daemon.things[int(what) % len(daemon.things)], who if who < first else who - first, initiator
-        )
+        doings = daemon.thing(daemon.things[int(what) % len(daemon.things)], who if who < first else who - first, initiator)
         try:
             doing = next(doings)
             while True:

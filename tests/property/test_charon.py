@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 from tests.kit.charon import Child, charon_calls
 from tests.kit.machine import EAST, EAST6, THIRD, WEST, WEST6, Machine
 
-PAIRS = {
-    "east": (("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.3.0.0/24")),
-    "third": (("10.1.0.0/24", "10.4.0.0/24"),),
-}
+PAIRS = {"east": (("10.1.0.0/24", "10.2.0.0/24"), ("10.1.0.0/24", "10.3.0.0/24")), "third": (("10.1.0.0/24", "10.4.0.0/24"),)}
 ADDRESSES = {"east": (EAST, EAST6), "third": (THIRD, "2001:db8:0:1::3")}
 KEPT, UNIQUE = "5", "%unique"
 

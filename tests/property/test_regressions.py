@@ -12,20 +12,7 @@ from tests.kit.charon import Child, charon_call
 from tests.kit.grammar_libreswan import NUMBERS, Libreswan
 from tests.kit.grammar_strongswan import StrongSwan
 from tests.kit.kernel_model import Kernel
-from tests.kit.machine import (
-    EAST,
-    EAST6,
-    GATEWAY,
-    THIRD,
-    WEST,
-    WEST6,
-    Environment,
-    Machine,
-    Tunnel,
-    call,
-    establish,
-    withdraw,
-)
+from tests.kit.machine import EAST, EAST6, GATEWAY, THIRD, WEST, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
 from tests.kit.sequences import Daemon, Mishap, Step, Steps, check
 from updown.model.errors import Conflict, KernelError
 from updown.model.objects import OUR_ALIAS, Link, Route
@@ -228,9 +215,7 @@ def test_a_route_whose_source_goes_with_its_subnets_first_address_stays(machine:
     """The kernel takes the subnet's second address along, and with it the route that prefers it; others on the device stay."""
     first = SHARED._replace(address="10.99.0.1/24")
     second = OTHER._replace(address="10.99.0.2/24")
-    third = OTHER._replace(
-        connection="v", theirs="10.4.0.0/24", address="10.98.0.1/24", source="10.99.0.2", reqid=16396
-    )
+    third = OTHER._replace(connection="v", theirs="10.4.0.0/24", address="10.98.0.1/24", source="10.99.0.2", reqid=16396)
     machine.send_all([*establish(first), *establish(second), *establish(third)])
     machine.send_all(withdraw(first))
     assert sorted(machine.addresses("vti5")) == ["10.98.0.1/24", "10.99.0.2/24"]
@@ -429,10 +414,7 @@ def test_a_trap_beside_a_tunnel_that_moved_has_its_new_ends_at_once(machine: Mac
     machine.send_all([call(T, verb, child=False, wishes=("ROUTE",)) for verb in ("prepare", "route")])
     machine.send(call(T, "up", wishes=UP))
     machine.send_all(moved(T, T._replace(me="198.51.100.9")))
-    assert {(claim.kind, claim.about.me) for claim in machine.claims()} == {
-        ("trap", "198.51.100.9"),
-        ("sa", "198.51.100.9"),
-    }
+    assert {(claim.kind, claim.about.me) for claim in machine.claims()} == {("trap", "198.51.100.9"), ("sa", "198.51.100.9")}
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["never told before", "told before"])

@@ -56,9 +56,7 @@ def test_reconcile_has_nothing_to_do_where_the_daemon_told_everything(daemon: Da
     for _ in range(100):
         who = chance.sample(told, 3)
         steps = [
-            Step(
-                thing, chance.choice(who), chance.random() < 0.6 or thing == "moves"
-            )  # and comes up there, which is told
+            Step(thing, chance.choice(who), chance.random() < 0.6 or thing == "moves")  # and comes up there, which is told
             for thing in chance.choices(TOLD[daemon].split(), k=8)
         ]
         with pytest.MonkeyPatch.context() as patch:

@@ -36,12 +36,7 @@ def own(number: int) -> Tunnel:
 def shared(number: int) -> Tunnel:
     """One of many on a device, with its one address."""
     return own(number)._replace(
-        connection=f"shared{number}",
-        device="vti5",
-        mark_in="5/0xff",
-        mark_out="5/0xff",
-        shared="yes",
-        address="10.99.0.1/24",
+        connection=f"shared{number}", device="vti5", mark_in="5/0xff", mark_out="5/0xff", shared="yes", address="10.99.0.1/24"
     )
 
 

@@ -87,11 +87,7 @@ def test_a_bad_variable_ends_with_status_2_and_names_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_failure_is_a_status_and_printable_lines_of_at_most_120_bytes(
-    machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    journalled: list[str],
-    case: str,
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str], case: str
 ) -> None:
     changes, status, said = FAILURES[case]
     before = machine.kernel.picture()

@@ -47,10 +47,7 @@ def test_every_recorded_call_is_read_without_a_warning(recording: Recording) -> 
         context = daemons.read(call.environment)
         assert (context.daemon, context.warnings) == ("strongswan", ())
         assert context.verb.text == call.verb
-        assert (context.my_id, context.peer_id) == (
-            call.environment["PLUTO_MY_ID"],
-            call.environment["PLUTO_PEER_ID"],
-        )
+        assert (context.my_id, context.peer_id) == (call.environment["PLUTO_MY_ID"], call.environment["PLUTO_PEER_ID"])
 
 
 OPEN: dict[str, tuple[str, ...]] = {"peer-down/east": ("003-up-client",)}
@@ -61,9 +58,7 @@ DEVICELESS = ("policy-only", "host-host", "transport")
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=str)
-def test_played_in_order_it_ends_with_nothing_where_each_up_has_its_down(
-    recording: Recording, machine: Machine
-) -> None:
+def test_played_in_order_it_ends_with_nothing_where_each_up_has_its_down(recording: Recording, machine: Machine) -> None:
     machine.kernel.fallback()
     before = machine.kernel.picture(indexes=False)
     name = f"{recording.scenario}/{recording.node}"

@@ -49,9 +49,7 @@ def test_many_wait_and_are_applied_in_the_order_of_their_arrival(machine: Machin
     assert machine.kinds() == {("u", "sa")}
 
 
-def test_the_holder_applies_what_came_meanwhile_before_it_lets_go(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_holder_applies_what_came_meanwhile_before_it_lets_go(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = event.run
 
     def run(context: Any, *rest: Any) -> Report:
@@ -76,9 +74,7 @@ def test_the_holder_applies_what_came_meanwhile_before_it_lets_go(
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["served", "failed"])
-def test_the_holder_looks_once_more_after_it_let_go(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, fails: bool
-) -> None:
+def test_the_holder_looks_once_more_after_it_let_go(machine: Machine, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     """An event comes between the holder's last look and its unlocking."""
     real = Ledger.close
 
@@ -119,9 +115,7 @@ def test_an_event_kept_as_the_holder_lets_go_is_served_by_its_own_call(
     assert [claim.connection for claim in machine.claims()] == ["u", "t"]
 
 
-def test_an_event_kept_as_the_holder_lets_go_fails_as_its_own(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_event_kept_as_the_holder_lets_go_fails_as_its_own(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.send(call(TWO, "up"))
     holder = machine.ledger()
     real = spool.write_event
@@ -136,9 +130,7 @@ def test_an_event_kept_as_the_holder_lets_go_fails_as_its_own(
     assert waiting(machine) == []
 
 
-def test_an_event_that_the_holder_applied_as_it_let_go_is_done(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_event_that_the_holder_applied_as_it_let_go_is_done(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     real = spool.write_event
 
     def keep(*arguments: Any) -> None:
@@ -183,8 +175,7 @@ def test_an_event_that_failed_at_another_one_s_hands_fails_for_its_own_call(
 def test_a_second_call_after_a_hung_holder_waits_no_longer_than_the_first(machine: Machine) -> None:
     """However many wait: each is kept and ends, and all of them are applied once the holder is gone."""
     tunnels = [
-        Tunnel(f"c{number}", theirs=f"10.{number}.0.0/24", shared="yes", reqid=20000 + 4 * number)
-        for number in range(20)
+        Tunnel(f"c{number}", theirs=f"10.{number}.0.0/24", shared="yes", reqid=20000 + 4 * number) for number in range(20)
     ]
     held_up(machine, *(call(tunnel, "up") for tunnel in tunnels))
     machine.serve(call(ONE._replace(theirs="10.200.0.0/24"), "up"))
@@ -221,9 +212,7 @@ def test_a_defect_over_a_kept_event_does_not_come_again(machine: Machine, monkey
     assert machine.serve(call(TWO, "up")).warnings == ()
 
 
-def test_killed_while_it_drains_the_next_event_applies_it_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_while_it_drains_the_next_event_applies_it_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before and after the event's own work: the file goes last."""
     held_up(machine, call(ONE, "up"), call(TWO, "up"))
     real = event.run
@@ -373,9 +362,7 @@ def test_the_end_of_an_sa_whose_settings_could_not_be_read_ends_no_older_one(mac
     assert [claim.about.unique_id for claim in machine.claims()] == [1]
 
 
-def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(
-    machine: Machine, journalled: list[str]
-) -> None:
+def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(machine: Machine, journalled: list[str]) -> None:
     """To the journal: the call has something else to say, and no later one knows of it."""
     machine.serve(call(ONE, "up"))
     ledger = machine.folder / "net-1" / "ledger"

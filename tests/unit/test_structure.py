@@ -116,9 +116,7 @@ def crowded_folders(folder: Path) -> list[str]:
         most = ENTRIES_AT_THE_TOP if one == folder else ENTRIES_BELOW
         entries = [path.name for path in one.iterdir() if path.name not in NO_ENTRIES]
         if len(entries) > most:
-            found.append(
-                f"{one.relative_to(folder.parent)}/ has {len(entries)} entries, {most} at most: give some a folder"
-            )
+            found.append(f"{one.relative_to(folder.parent)}/ has {len(entries)} entries, {most} at most: give some a folder")
     return found
 
 
@@ -238,11 +236,7 @@ BAD: dict[str, tuple[Check, dict[str, str], str]] = {
         {f"kernel/netlink/a{number}.py": "" for number in range(11)},
         "updown/kernel/netlink/ has 11 entries, 10 at most: give some a folder",
     ),
-    "a long module": (
-        long_modules,
-        {"hook.py": "\n" * 301},
-        "updown/hook.py:301 is its last line, 300 at most: split it",
-    ),
+    "a long module": (long_modules, {"hook.py": "\n" * 301}, "updown/hook.py:301 is its last line, 300 at most: split it"),
     "too much of everything": (
         too_many_lines,
         {f"model/a{number}.py": "\n" * 300 for number in range(10)}

@@ -17,22 +17,13 @@ NEXT: dict[str, Callable[[Environment], list[Environment]]] = {
     "an unrelated tunnel": lambda last: [
         call(
             Tunnel(
-                "z",
-                peer="198.51.100.8",
-                theirs="10.8.0.0/24",
-                device="vti8",
-                mark_in="8/0xff",
-                mark_out="8/0xff",
-                reqid=16400,
+                "z", peer="198.51.100.8", theirs="10.8.0.0/24", device="vti8", mark_in="8/0xff", mark_out="8/0xff", reqid=16400
             ),
             "up",
         ),
         last,
     ],
-    "nothing but the end": lambda last: [
-        {**last, "PLUTO_VERB": "down-client"},
-        {**last, "PLUTO_VERB": "unroute-client"},
-    ],
+    "nothing but the end": lambda last: [{**last, "PLUTO_VERB": "down-client"}, {**last, "PLUTO_VERB": "unroute-client"}],
 }
 T = Tunnel(address="10.99.0.1/30")
 

@@ -52,9 +52,7 @@ def update() -> None:
 
 def dependency(package: str, prefix: str) -> str | None:
     """The package beginning with prefix that `package` depends on, by apt's lists; None where apt knows none."""
-    text = subprocess.run(
-        ["apt-cache", "depends", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    text = subprocess.run(["apt-cache", "depends", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     for line in text.stdout.splitlines():
         word, _, name = line.strip().partition("Depends: ")
         if not word and name.startswith(prefix):
@@ -64,9 +62,7 @@ def dependency(package: str, prefix: str) -> str | None:
 
 def candidate(package: str) -> str | None:
     """The version that apt would install; None where its lists have none."""
-    said = subprocess.run(
-        ["apt-cache", "policy", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    said = subprocess.run(["apt-cache", "policy", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     for line in said.stdout.splitlines():
         word, _, version = line.strip().partition("Candidate: ")
         if not word and version not in ("", "(none)"):

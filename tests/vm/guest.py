@@ -127,11 +127,7 @@ def _boot(settings: Settings, ready: parts.Parts, work: Path, out: Sink, err: Si
         command = ["setpriv", "--pdeathsig", "KILL", *command]
     with open(work / "errors", "wb") as errors:
         qemu = subprocess.Popen(
-            command,
-            pass_fds=tuple(writers.values()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
+            command, pass_fds=tuple(writers.values()), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
         )
     for writer in writers.values():
         os.close(writer)

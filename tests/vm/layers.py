@@ -61,9 +61,7 @@ class Job:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/run", description=f"Set up and run the layers: {', '.join(LAYERS)}.")
     parser.add_argument("--full", action="store_true", help="longer variants: slow tests, every Python at hand")
-    parser.add_argument(
-        "layer", nargs="*", metavar="LAYER", help="only these (all); daemon/shared: only that file of it"
-    )
+    parser.add_argument("layer", nargs="*", metavar="LAYER", help="only these (all); daemon/shared: only that file of it")
     given = parser.parse_args()
     wanted = {layer.partition("/")[0] for layer in given.layer or LAYERS}
     files = {layer for layer in given.layer if "/" in layer}
@@ -89,9 +87,7 @@ def main() -> int:
 def prepare(layers: Sequence[str]) -> str:
     """Have the packages, the virtual environment and the virtual machine; the interpreter of .venv."""
     if os.geteuid() != 0 and set(layers) & set(REAL):
-        raise Missing(
-            "not root, which the kernel, daemon and bench layers need: run as root, or only `tests/run lint unit`"
-        )
+        raise Missing("not root, which the kernel, daemon and bench layers need: run as root, or only `tests/run lint unit`")
     debian.install(sorted({package for layer in layers for package in PACKAGES[layer]}))
     python = pythons.environment(TOP / ".venv", pythons.default(), pythons.requirements("test", "lint"))
     if "daemon" in layers:
@@ -196,9 +192,7 @@ def _collect(python: str, layer: str, full: bool) -> dict[str, list[str]]:
     """The tests of each file of a layer; its name for one that cannot be read, which its own run will tell.
 
     Collecting natively also leaves behind what pytest compiles, which takes a guest 20 times as long."""
-    found: dict[str, list[str]] = {
-        str(path.relative_to(TOP)): [] for path in sorted(TOP.glob(f"tests/{layer}/test_*.py"))
-    }
+    found: dict[str, list[str]] = {str(path.relative_to(TOP)): [] for path in sorted(TOP.glob(f"tests/{layer}/test_*.py"))}
     command = [python, *_pytest(full), "-q", "--collect-only", f"tests/{layer}"]
     said = subprocess.run(command, env=dict(os.environ, **LEAN), stdout=subprocess.PIPE, text=True)
     for line in said.stdout.splitlines():

@@ -122,9 +122,7 @@ def _setup() -> configparser.ConfigParser:
 
 
 def _call(command: Sequence[str], question: str) -> None:
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         print(done.stdout, flush=True)
         raise Missing(f"`{' '.join(command)}` ended with status {done.returncode} (its output is above): {question}")

@@ -32,8 +32,7 @@ Flags:
   --before-start      reconcile: a daemon that is not running has no event under way (for its unit's ExecStartPre, ExecStopPost)
 Exit status: 0 done, 1 failed, 2 wrong usage, setting or variable, 3 conflict with something not ours, 4 lock not obtained,
   5 check found something.
-A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value.
-"""
+A saved environment is `env -0` output, /proc/PID/environ, or lines NAME=value."""
 
 COMMANDS = ("explain", "status", "replay", "clean", "reconcile", "make", "check", "probe", "adopt", "release")
 LATER = ("capture", "graph", "worker")

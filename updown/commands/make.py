@@ -1,7 +1,6 @@
 """`vti-updown make DEV` and `make --boot`: devices that the settings describe, before firewall and daemon.
 
-Each is held by a claim of its own, so that it stays however many tunnels come and go.
-"""
+Each is held by a claim of its own, so that it stays however many tunnels come and go."""
 
 from __future__ import annotations
 

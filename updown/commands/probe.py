@@ -2,8 +2,7 @@
 
 Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device go (traffic
 takes others), and it becomes dormant; with the first answer both are undone. The device stays up, since the kernel takes
-nothing in through one that is down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons.
-"""
+nothing in through one that is down, so that no probe could ever be answered. docs/settings.md has the rest of the reasons."""
 
 from __future__ import annotations
 

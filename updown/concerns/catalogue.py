@@ -91,9 +91,7 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
     return settings._replace(table=own) if settings.table == MAIN_TABLE else settings
 
 
-def resources_of(
-    sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bool
-) -> tuple[Resources, tuple[str, ...]]:
+def resources_of(sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bool) -> tuple[Resources, tuple[str, ...]]:
     """The list of concerns, in the order in which a person reads them; and remarks."""
     tunnel = Tunnel(sa, found, row, device_request.devices(sa, found, row))
     if routed:
@@ -102,9 +100,7 @@ def resources_of(
     return tuple(dict.fromkeys(wants)), tunnel.routing.remarks
 
 
-def derive(
-    claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_table: VrfTable, between: VtiBetween
-) -> Derivation:
+def derive(claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_table: VrfTable, between: VtiBetween) -> Derivation:
     """What a claim asks for by its facts and the device `found`, or, by `lines`, that whose name it keeps. Raises Refused or
     KernelError for settings that do not fit."""
     name = name_kept(found, claim.about, claim.deletion, between)

@@ -169,6 +169,4 @@ def told(operation: Operation) -> str:
     return f"{link.name} lost its alias {link.alias}"
 
 
-CONCERN = Concern(
-    "device", Device, attrgetter("link.name"), attrgetter("devices"), command=command, told=told, load=load
-)
+CONCERN = Concern("device", Device, attrgetter("link.name"), attrgetter("devices"), command=command, told=told, load=load)

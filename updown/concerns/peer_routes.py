@@ -84,14 +84,6 @@ def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
 
 
 CONCERN = Concern(
-    PEER,
-    PeerRoute,
-    attrgetter("peer"),
-    attrgetter("routing.peers"),
-    needed_route,
-    diff,
-    remove,
-    routes.command,
-    routes.told,
+    PEER, PeerRoute, attrgetter("peer"), attrgetter("routing.peers"), needed_route, diff, remove, routes.command, routes.told
 )
 """All tunnels to a peer share the way to it."""

@@ -1,8 +1,7 @@
 """Who reads and who changes what in the kernel: one actor for each effect, by the first word of an operation's action.
 
 The only effects of the program are here and in what this calls. A new subsystem is one more file in this folder, and its line
-in ACTORS.
-"""
+in ACTORS."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The one place that speaks to nft: tables of ours, in the text of concerns/mss.py, without a shell.
 
-What is done is one transaction of the kernel's. What is there is read as JSON. Nobody else's tables are touched.
-"""
+What is done is one transaction of the kernel's. What is there is read as JSON. Nobody else's tables are touched."""
 
 from __future__ import annotations
 

@@ -11,16 +11,7 @@ from updown.concerns.catalogue import BY_RECORD
 from updown.kernel.actors import ACTORS
 from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, TUNNELS, Address, Link, Path, Route, family, netns_of, placed
-from updown.model.resources import (
-    Device,
-    Observed,
-    PeerRoute,
-    Resource,
-    RouteKey,
-    SourceAddress,
-    device_of,
-    route_key,
-)
+from updown.model.resources import Device, Observed, PeerRoute, Resource, RouteKey, SourceAddress, device_of, route_key
 
 KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
 

@@ -2,8 +2,7 @@
 
 Raw sockets bound to a device (CAP_NET_RAW), so that neither routes nor rules of others decide the way. A reply counts where
 it comes in by the same device, or by the one that the same tunnel receives by, from the address that was asked, and brings back
-what was sent.
-"""
+what was sent."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The one place that reads and writes /proc/sys, of the hook's own network namespace or of one named in the path.
 
 Paths, never dotted keys: a device's name may hold a dot (`net/ipv4/conf/vti0.5/rp_filter`). One in another namespace is placed
-there (`net/ipv4/conf/vti5@red/rp_filter`).
-"""
+there (`net/ipv4/conf/vti5@red/rp_filter`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """What decides whether a device is up and routes lead into it: the tunnels with an SA on it, and whether its far end answers.
 
-Facts of the ledger, each found by one look into an index, however many claims there are.
-"""
+Facts of the ledger, each found by one look into an index, however many claims there are."""
 
 from __future__ import annotations
 
@@ -63,6 +62,5 @@ def set_missed_probes(ledger: Ledger, device: str, probes: int, now: int) -> Non
         ledger.base.execute("DELETE FROM probe WHERE device = ?", (device,))
         return
     ledger.base.execute(
-        "INSERT INTO probe VALUES (?, ?, ?) ON CONFLICT (device) DO UPDATE SET misses = excluded.misses",
-        (device, probes, now),
+        "INSERT INTO probe VALUES (?, ?, ?) ON CONFLICT (device) DO UPDATE SET misses = excluded.misses", (device, probes, now)
     )

@@ -42,8 +42,7 @@ CREATE INDEX child_number ON child (child, number);
 CREATE INDEX child_pair ON child (child, pair);
 CREATE INDEX child_place ON child (child, place);
 CREATE INDEX child_ends ON child (tunnel, ends);
-CREATE INDEX claim_place ON claim (tunnel, device);
-"""
+CREATE INDEX claim_place ON claim (tunnel, device);"""
 """`carries` and `probe` decide over link and routes of a device: the `sa` claims on it, whether its far end answers. An event
 finds by an index each: who else asks for a route (`want_place`), a connection's claim on a device, another tunnel's on it
 (`claim_connection`, `claim_sharer`), and in a tunnel of thousands of claims one of strongSwan's child SAs (SaQuery) or a VTI by

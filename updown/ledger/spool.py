@@ -3,8 +3,7 @@ them in the order in which they arrived, and removes each when it is complete (p
 
 A file is complete or not there: it is written under another name and renamed; where its writer dies in between, whoever looks
 next renames it. A process may die while it applies one: then it is applied again, as events may be. What lies here and is no
-event is set aside, never deleted.
-"""
+event is set aside, never deleted."""
 
 from __future__ import annotations
 

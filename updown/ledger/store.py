@@ -2,8 +2,7 @@
 
 SQLite because it is the standard library's own crash-safe, indexed store: an event reads and writes its own claims, however
 many there are. `synchronous` is off: a killed process loses nothing that way, and what a power cut takes, the kernel's devices
-and routes go with.
-"""
+and routes go with."""
 
 from __future__ import annotations
 
@@ -240,8 +239,7 @@ class Ledger:
         (order,) = self.column("SELECT ordering FROM claim WHERE key = ?", claim.key)
         self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
         rows = [
-            (order, key_of(want), device_of(want), position, dumps(dump(want)))
-            for position, want in enumerate(claim.resources)
+            (order, key_of(want), device_of(want), position, dumps(dump(want))) for position, want in enumerate(claim.resources)
         ]
         self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
         self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))

@@ -1,8 +1,7 @@
 """A concern: one kind of thing that tunnels ask for, with everything the rest of the program has to know of it.
 
 Each module in concerns/ ends with its own; concerns/catalogue.py lists them. Ledger, plan, kernel, renderer, `reconcile` and
-`check` loop over that list, so that another concern is one file and one line there.
-"""
+`check` loop over that list, so that another concern is one file and one line there."""
 
 from __future__ import annotations
 

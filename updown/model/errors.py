@@ -1,7 +1,6 @@
 """What can end an invocation, and the exit status each end has: the only such map.
 
-Every failure names the thing, the reason and the next step (promise P10).
-"""
+Every failure names the thing, the reason and the next step (promise P10)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 Records are NamedTuples: `dataclasses` costs a hook 8 ms of start-up (it imports `inspect`).
 Addresses are canonical text (`ipaddress` form), numbers are host-order integers. A device in another network namespace than
-the hook's own is named with it, `vti5@red`: `@` is in no device name, so the two never mix.
-"""
+the hook's own is named with it, `vti5@red`: `@` is in no device name, so the two never mix."""
 
 from __future__ import annotations
 

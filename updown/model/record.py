@@ -4,8 +4,7 @@ To a type checker this is typing.NamedTuple. At run time a class is made from th
 that namedtuple uses too; tests/unit/model/test_record.py holds it against the original.
 
 Nothing of ours imports `typing` at run time, which would be a tenth of a hook's start: type checkers also know a module's own
-TYPE_CHECKING.
-"""
+TYPE_CHECKING."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """From the text of one variable or setting to a value; anything else is a ValueError that says what was expected.
 
-Each function is one accepted form. Who names the variable and decides what a refusal means is the caller.
-"""
+Each function is one accepted form. Who names the variable and decides what a refusal means is the caller."""
 
 from __future__ import annotations
 

@@ -61,8 +61,6 @@ def without_addresses(left: Left, removed: Iterable[Address]) -> Left:
             if have.source in sources or (flushed and family(have.destination) == 4):
                 doubtful.setdefault(have, one.address)
         if flushed:  # the kernel takes no source that is no address of its own any more
-            others[one.device] = tuple(
-                other for other in left.others.get(one.device, ()) if other.source not in sources
-            )
+            others[one.device] = tuple(other for other in left.others.get(one.device, ()) if other.source not in sources)
     paths = {end: None if end in {host(one.address) for one in gone} else way for end, way in left.paths.items()}
     return left._replace(addresses=kept, paths=paths, others=others, doubtful=doubtful)

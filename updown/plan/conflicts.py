@@ -67,9 +67,7 @@ def check_foreign(want: Link, have: Link, words: Words) -> None:
     )
 
 
-def conflict_between(
-    want: Link, claim: Claim, other: Link, others: Claim, different: tuple[Difference, ...]
-) -> Conflict:
+def conflict_between(want: Link, claim: Claim, other: Link, others: Claim, different: tuple[Difference, ...]) -> Conflict:
     """Two claims of different tunnels on one device that ask for something else: what, and how both can be served."""
     fields, name, words = {one.field for one in different}, want.name, words_of(claim.about.daemon)
     if "local" in fields and is_any(want.remote):

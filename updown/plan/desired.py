@@ -1,7 +1,6 @@
 """The desired state: who of the claims on each touched resource has the word, and what should be there then. Pure.
 
-What is here is all that knows of claims; plan/diff.py compares the result with what is left of what is there.
-"""
+What is here is all that knows of claims; plan/diff.py compares the result with what is left of what is there."""
 
 from __future__ import annotations
 

@@ -99,9 +99,7 @@ def least_mtu(holders: list[Holder], least: int) -> int:
     return min(filter(None, [*asked, least]), default=0)
 
 
-def keep_local_end(
-    want: Device, have: Link | None, holder: Holder, holders: list[Holder], observed: Observed
-) -> Device:
+def keep_local_end(want: Device, have: Link | None, holder: Holder, holders: list[Holder], observed: Observed) -> Device:
     """A device is not re-pointed to an address that this machine lost: MOBIKE told another connection of the new one. Nor away
     from one that it has and at which another tunnel has the device: MOBIKE was not told of to `holder` then."""
     if have is None or have.local == want.link.local or family(have.local) != family(want.link.local):

@@ -1,7 +1,6 @@
 """The plan: ordered operations that take what is there to what is desired. Pure.
 
-First what goes is decided, then what the kernel leaves then, and the desired state is compared with that.
-"""
+First what goes is decided, then what the kernel leaves then, and the desired state is compared with that."""
 
 from __future__ import annotations
 

@@ -57,9 +57,7 @@ def ordered(operations: Iterable[Operation], early: Iterable[Operation] = ()) ->
     return tuple(dict.fromkeys(operation for name in ORDER for operation in steps[name]))
 
 
-def make_before_break(
-    operations: list[Operation], observed: Observed, fates: Fates
-) -> tuple[list[Operation], list[Operation]]:
+def make_before_break(operations: list[Operation], observed: Observed, fates: Fates) -> tuple[list[Operation], list[Operation]]:
     """The operations, with routes put beside the old ones before whose devices are deleted, which takes milliseconds, since the
     kernel waits for every processor; and what has to be done to multipath routes before one of their devices is: with that the
     kernel takes all of an IPv4 route, and of an IPv6 route the one hop."""

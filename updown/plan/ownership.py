@@ -1,8 +1,7 @@
 """Whose a device is: our marks on it and on its routes, and what the ledger says we made, whatever claims ask for. Pure.
 
 `adopt` and `release` are noted as unfinished in the place of a connection, so that one that is killed is finished by the next
-event as it was begun.
-"""
+event as it was begun."""
 
 from __future__ import annotations
 

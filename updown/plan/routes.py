@@ -88,9 +88,7 @@ def merge_multipath(holders: list[Holder]) -> Route:
     return want._replace(device=names[0], hops=tuple(names[1:]), mtu=least, joins=False)
 
 
-def withdraw_route(
-    holders: list[Holder], inputs: PlanInput, left: Left, lost: Lost
-) -> tuple[tuple[Resource, Reason], ...]:
+def withdraw_route(holders: list[Holder], inputs: PlanInput, left: Left, lost: Lost) -> tuple[tuple[Resource, Reason], ...]:
     """A route that leads to a silent far end, or a tunnel's own packets into it, goes; those of a device that is set down go
     with that."""
     have = left.routes.get(route_key(holders[0].resource)) if isinstance(holders[0].resource, Route) else None

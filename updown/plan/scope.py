@@ -1,7 +1,6 @@
 """What a plan has to look at: who asks for what an event touches, and what the kernel shows of it.
 
-Everything else of the plan is pure; this reads the ledger and the kernel, by what the pure functions say that they need.
-"""
+Everything else of the plan is pure; this reads the ledger and the kernel, by what the pure functions say that they need."""
 
 from __future__ import annotations
 

@@ -2,8 +2,7 @@
 
 /etc/vti-updown/vti-updown.conf and conf.d/*.conf; INI with [defaults], [connection NAME-or-glob], [device NAME-or-glob].
 Device beats connection beats defaults, exact beats glob, later beats earlier. Read without `configparser`: it costs 5 ms and
-does not tell the line of a wrong key. docs/settings.md is this table for people.
-"""
+does not tell the line of a wrong key. docs/settings.md is this table for people."""
 
 from __future__ import annotations
 

@@ -18,9 +18,7 @@ T = Tunnel()
 U = T._replace(connection="u", mine="10.1.1.0/24", theirs="10.3.0.0/24", reqid=16392)
 
 
-def test_an_adopted_device_goes_by_the_table(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_adopted_device_goes_by_the_table(machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     machine.kernel.add_link(Link("vti5", "vti", local=WEST, remote=EAST, ikey=5, okey=5, up=True))
     machine.send_all(establish(T))
     assert machine.kernel.named("vti5").alias == ""
@@ -163,9 +161,7 @@ def test_what_took_the_place_of_a_device_that_was_being_adopted_is_not_ours(
         (("release", "a", "b"), "release needs the name of one device"),
     ],
 )
-def test_what_cannot_be_adopted_or_released(
-    machine: Machine, command: Command, words: tuple[str, ...], text: str
-) -> None:
+def test_what_cannot_be_adopted_or_released(machine: Machine, command: Command, words: tuple[str, ...], text: str) -> None:
     machine.kernel.fallback()
     foreign(machine, alias="")
     before = machine.kernel.picture()

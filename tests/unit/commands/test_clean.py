@@ -33,9 +33,7 @@ def test_clean_shows_each_command_once_and_does_just_those(
     """Of a device that claims hold, of one that is not ours but has routes and addresses of ours, and of one nobody holds."""
     machine.settings("[device vti5]\nmss = clamp\n[device vti7]\ndelete = never\n")
     machine.kernel.add_link(MADE._replace(name="vti6", remote="198.51.100.66", ikey=6, okey=6))
-    foreign = OTHER._replace(
-        device="vti6", mark_in="6/0xffffffff", mark_out="6/0xffffffff", peer="198.51.100.66", shared="no"
-    )
+    foreign = OTHER._replace(device="vti6", mark_in="6/0xffffffff", mark_out="6/0xffffffff", peer="198.51.100.66", shared="no")
     lone = foreign._replace(connection="v", device="vti7", mark_in="7/0xff", mark_out="7/0xff", theirs="10.7.0.0/24")
     lone = lone._replace(peer="198.51.100.67", reqid=16404, address="10.77.0.1/30")
     for tunnel in (FULL, foreign, lone):

@@ -43,9 +43,7 @@ def test_a_described_device_is_made_with_all_that_its_section_says(machine: Mach
     assert machine.kinds() == {("make", "made")}
 
 
-def test_made_again_it_is_as_it_should_be(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_made_again_it_is_as_it_should_be(machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     machine.settings(ONE)
     command("make", "vti5")
     before, changes = machine.kernel.picture(), len(machine.kernel.changes)

@@ -259,9 +259,7 @@ def test_who_is_asked(machine: Machine, dead: set[str], text: str, asked: dict[s
     assert dead == set()
 
 
-def test_a_dry_run_asks_and_changes_nothing(
-    machine: Machine, dead: set[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_asks_and_changes_nothing(machine: Machine, dead: set[str], capsys: pytest.CaptureFixture[str]) -> None:
     machine.settings(ON)
     machine.send_all(establish(T))
     dead.add("10.6.106.2")

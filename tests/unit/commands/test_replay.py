@@ -22,11 +22,7 @@ def test_explain_gives_a_reason_for_each_command_and_the_claim(
 
 @pytest.mark.parametrize("separator", ["\0", "\n"], ids=["NUL", "lines"])
 def test_replay_runs_saved_environments_in_order(
-    machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    separator: str,
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, separator: str
 ) -> None:
     names = []
     for number, environment in enumerate(establish(SHARED)):

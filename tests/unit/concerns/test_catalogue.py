@@ -14,6 +14,7 @@ from updown.commands.check.findings import find
 from updown.concerns import catalogue
 from updown.concerns import device_request as asking
 from updown.kernel.actors import ACTORS, Actor
+from updown.model import values
 from updown.model.concern import Concern, told_as, verb
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left
@@ -30,7 +31,7 @@ class Answered(NamedTuple):
 
 
 def wants(tunnel: asking.Tunnel) -> tuple[Answered, ...]:
-    return tuple(Answered(tunnel.device, prefix) for prefix in tunnel.sa.prefixes)
+    return tuple(Answered(tunnel.device, prefix) for prefix in values.network(tunnel.sa.peer_client).prefixes)
 
 
 def diff(want: Answered, by: str, left: Left) -> list[Operation]:
@@ -100,6 +101,4 @@ def test_check_tells_what_of_it_is_missing(machine: Machine, kernel: set[Answere
     kernel.clear()
     lost = machine.send(call(T, "up"), dry=True)
     facts = CheckFacts(True, tuple(machine.claims()), operations=lost.operations)
-    assert [found.text for found in find(facts) if found.kind == "resources"] == [
-        "vti5: answer for 10.2.0.0/24 is missing"
-    ]
+    assert [found.text for found in find(facts) if found.kind == "resources"] == ["vti5: answer for 10.2.0.0/24 is missing"]

@@ -161,14 +161,7 @@ def test_a_table_is_recognised_by_its_rules(mtu: int) -> None:
     clamp = Clamp("vti5", mtu)
     comments = [rule.comment for rule in rules(clamp)]
     assert clamp_of("vti5", comments) == clamp
-    for changed in (
-        comments[:-1],
-        [*comments, "x"],
-        comments[::-1],
-        [],
-        ["None"],
-        ["leaving: route", "entering: mtu x"],
-    ):
+    for changed in (comments[:-1], [*comments, "x"], comments[::-1], [], ["None"], ["leaving: route", "entering: mtu x"]):
         assert clamp_of("vti5", changed) == Clamp("vti5", -1)
 
 
@@ -258,6 +251,4 @@ def test_an_answer_that_is_not_known_is_no_table_of_ours(script: Path, said: str
 
 
 def test_check_names_a_table_that_is_not_there() -> None:
-    assert difference(Operation("firewall add", Clamp("vti5")), None) == (
-        "vti5: nftables table vti-updown-vti5 is missing"
-    )
+    assert difference(Operation("firewall add", Clamp("vti5")), None) == ("vti5: nftables table vti-updown-vti5 is missing")

@@ -119,14 +119,8 @@ def test_what_is_not_known_is_named(sa: Sa, said: str) -> None:
 @pytest.mark.parametrize(
     ("sa", "text"),
     [
-        (
-            GCM._replace(encapsulation=2),
-            "eth0 1500 - IPv4 20 - UDP 8 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1438",
-        ),
-        (
-            CBC._replace(outer=6),
-            "eth0 1500 - IPv6 40 - ESP 8 - IV 16 - ICV 16 - padding 12 - trailer 2 = 1406",
-        ),
+        (GCM._replace(encapsulation=2), "eth0 1500 - IPv4 20 - UDP 8 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1438"),
+        (CBC._replace(outer=6), "eth0 1500 - IPv6 40 - ESP 8 - IV 16 - ICV 16 - padding 12 - trailer 2 = 1406"),
         (
             GCM._replace(mode=TRANSPORT),
             "eth0 1500 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1466 (not tunnel mode: a packet's own header stays)",

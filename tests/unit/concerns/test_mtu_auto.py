@@ -72,9 +72,7 @@ def test_an_event_without_an_sa_leaves_the_mtu_as_it_is(machine: Machine, sas: S
     sas.found = None
     operations, warnings = texts(machine, T)
     assert operations == []
-    assert warnings == (
-        "vti5: mtu = auto cannot count its SA: the kernel shows none. It stays 1446; `mtu = NUMBER` sets it",
-    )
+    assert warnings == ("vti5: mtu = auto cannot count its SA: the kernel shows none. It stays 1446; `mtu = NUMBER` sets it",)
     assert texts(machine, T, "route") == ([], ())
 
 
@@ -102,9 +100,7 @@ def test_the_floor_of_ipv6(machine: Machine, sas: Sas, tunnel: Tunnel, mtu: int,
     machine.kernel.by_index[eth0.ifindex] = eth0._replace(mtu=1200)
     _, warnings = texts(machine, tunnel)
     assert machine.kernel.named("vti5").mtu == mtu
-    assert [word for word in warnings if "1146 fit" in word and "IPv6 needs 1280" in word] == (
-        list(warnings) if warned else []
-    )
+    assert [word for word in warnings if "1146 fit" in word and "IPv6 needs 1280" in word] == (list(warnings) if warned else [])
     assert bool(warnings) == warned
 
 
@@ -112,9 +108,7 @@ def test_the_floor_of_ipv6(machine: Machine, sas: Sas, tunnel: Tunnel, mtu: int,
 def test_a_device_too_small_for_ipv6_has_no_sysctls_of_it(machine: Machine, mtu: int, written: bool) -> None:
     machine.settings(f"[defaults]\nmtu = {mtu}\n")
     report = machine.send(call(T, "up"))
-    found = [
-        text for text in (operation_json(operation)["command"] for operation in report.operations) if "net/ipv6" in text
-    ]
+    found = [text for text in (operation_json(operation)["command"] for operation in report.operations) if "net/ipv6" in text]
     assert bool(found) is written
 
 
@@ -123,11 +117,7 @@ def test_of_many_tunnels_on_a_device_the_least_counts_and_goes(machine: Machine,
     machine.settings(AUTO)
     tunnels = [
         Tunnel(
-            f"t{number}",
-            peer=f"198.51.100.{number + 10}",
-            theirs=f"10.{number}.0.0/24",
-            shared="yes",
-            reqid=16388 + 4 * number,
+            f"t{number}", peer=f"198.51.100.{number + 10}", theirs=f"10.{number}.0.0/24", shared="yes", reqid=16388 + 4 * number
         )
         for number in range(8)
     ]

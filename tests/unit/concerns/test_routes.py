@@ -58,9 +58,7 @@ def test_a_route_carries_source_metric_mtu_and_our_mark(machine: Machine) -> Non
 def test_host_to_host_has_no_route_and_one_line_says_why(machine: Machine) -> None:
     tunnel = T._replace(mine=f"{WEST}/32", theirs=f"{T.peer}/32")
     report = machine.send(call(tunnel, "up"))
-    assert report.remarks == (
-        "198.51.100.2 is not routed into vti5, its IKE and ESP would loop: packets to it go outside",
-    )
+    assert report.remarks == ("198.51.100.2 is not routed into vti5, its IKE and ESP would loop: packets to it go outside",)
     assert machine.devices() == {"vti5"}
 
 
@@ -70,9 +68,7 @@ def test_host_to_host_in_a_table_of_its_own_has_its_route(machine: Machine) -> N
     tunnel = T._replace(mine=f"{WEST}/32", theirs=f"{T.peer}/32")
     report = machine.send(call(tunnel, "up"))
     assert report.remarks == ()
-    found = {
-        (entry.route.destination, entry.route.table) for entry in machine.kernel.table if entry.route.protocol == 160
-    }
+    found = {(entry.route.destination, entry.route.table) for entry in machine.kernel.table if entry.route.protocol == 160}
     assert found == {("198.51.100.2/32", 100), ("198.51.100.2/32", 254)}
     assert machine.send(call(tunnel, "up")).operations == ()
     path = machine.kernel.path(T.peer)

@@ -72,9 +72,7 @@ def test_a_read_only_proc_sys_is_a_warning_and_no_failure(machine: Machine) -> N
     machine.kernel.read_only_sysctls = True
     report = machine.send(call(T, "up"))
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
-    assert [warning for warning in report.warnings if "Read-only file system (and 3 more)" in warning] == [
-        *report.warnings
-    ]
+    assert [warning for warning in report.warnings if "Read-only file system (and 3 more)" in warning] == [*report.warnings]
 
 
 def test_a_sysctl_that_cannot_be_read_is_taken_as_different(monkeypatch: pytest.MonkeyPatch) -> None:

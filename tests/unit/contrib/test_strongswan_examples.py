@@ -19,11 +19,7 @@ def children(name: str) -> dict[str, str]:
     """Each child of a swanctl.conf by its name: what stands in its braces."""
     text = (FOLDER / name / "swanctl.conf").read_text()
     inside = re.findall(r"children \{(.*?)\n        \}", text, re.DOTALL)
-    return {
-        child: body
-        for block in inside
-        for child, body in re.findall(r"(\w+) \{(.*?)\n            \}", block, re.DOTALL)
-    }
+    return {child: body for block in inside for child, body in re.findall(r"(\w+) \{(.*?)\n            \}", block, re.DOTALL)}
 
 
 def value(body: str, key: str) -> str:
@@ -32,9 +28,7 @@ def value(body: str, key: str) -> str:
     return found[1] if found else ""
 
 
-def child(
-    name: str, connection: str, pairs: tuple[tuple[str, str], ...], peer: str = EAST, peer_id: str = "east"
-) -> Child:
+def child(name: str, connection: str, pairs: tuple[tuple[str, str], ...], peer: str = EAST, peer_id: str = "east") -> Child:
     """The child as charon would tell of it."""
     body = children(name)[connection]
     marks = [f"{found}/0xffffffff" if found else "" for found in (value(body, "mark_in"), value(body, "mark_out"))]

@@ -69,8 +69,7 @@ def test_a_namespace_we_may_not_see_may_be_ours(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted"),
-    [("198.51.100.1", "198.51.100.1"), ("2001:DB8::1", "2001:db8::1"), ("%any", ""), ("", ""), (None, "")],
+    ("told", "wanted"), [("198.51.100.1", "198.51.100.1"), ("2001:DB8::1", "2001:db8::1"), ("%any", ""), ("", ""), (None, "")]
 )
 def test_ends(told: object, wanted: str) -> None:
     assert end_address(told) == wanted

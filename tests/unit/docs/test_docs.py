@@ -11,12 +11,7 @@ from tests.kit.grammar_strongswan import StrongSwan
 from tests.kit.structure import FLOORS
 
 PAGES = sorted([TOP / "README.md", *TOP.glob("docs/*.md"), *TOP.glob("contrib/*/README.md")])
-RECORDINGS = {
-    "main": "libreswan-main",
-    "4.10": "libreswan-4.10",
-    "charon": "strongswan-5.9.8",
-    "by-hand": "by-hand-*",
-}
+RECORDINGS = {"main": "libreswan-main", "4.10": "libreswan-4.10", "charon": "strongswan-5.9.8", "by-hand": "by-hand-*"}
 
 
 def names_of_tests() -> set[str]:
@@ -35,9 +30,7 @@ def rows() -> list[list[str]]:
 
 def test_every_order_has_a_test() -> None:
     assert len(rows()) > 55
-    without = [
-        row[0] for row in rows() if not re.search(r"\btest_\w|\b(?:main|4\.10|charon|by-hand)/\w|random: \w", row[-1])
-    ]
+    without = [row[0] for row in rows() if not re.search(r"\btest_\w|\b(?:main|4\.10|charon|by-hand)/\w|random: \w", row[-1])]
     assert without == []
 
 
@@ -75,10 +68,7 @@ def test_every_case_of_reconcile_has_a_test() -> None:
     files = [re.split(r", ", line.strip("| ").rpartition("|")[2].strip()) for line in cases]
     assert len(cases) > 15
     assert [
-        f"{where}"
-        for row in files
-        for where in row
-        if not list(TOP.glob(f"tests/{'/test_'.join(where.rsplit('/', 1))}.py"))
+        f"{where}" for row in files for where in row if not list(TOP.glob(f"tests/{'/test_'.join(where.rsplit('/', 1))}.py"))
     ] == []
 
 

@@ -41,9 +41,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "cut to 50 bytes": lambda data: data[:50],
     "cut to 1 byte": lambda data: data[:1],
     "cut to nothing": lambda _: b"",
-    "another version's": lambda data: (
-        data[:60] + bytes([0, 0, 0, 9]) + data[64:]
-    ),  # user_version, sqlite.org/fileformat
+    "another version's": lambda data: data[:60] + bytes([0, 0, 0, 9]) + data[64:],  # user_version, sqlite.org/fileformat
     "another program's": foreign,
     "a flipped byte in a want": flipped(b"10.2.0.0/24"),
     "a flipped byte in a selector": flipped(b"10.1.0.0/24"),

@@ -122,13 +122,7 @@ def test_nor_for_strongswan(tmp_path: Path, verb: str) -> None:
 
 
 TUNNELS = [
-    Tunnel(
-        f"c{number}",
-        peer=f"198.51.100.{10 + number}",
-        theirs=f"10.{number}.0.0/24",
-        shared="yes",
-        reqid=20000 + 4 * number,
-    )
+    Tunnel(f"c{number}", peer=f"198.51.100.{10 + number}", theirs=f"10.{number}.0.0/24", shared="yes", reqid=20000 + 4 * number)
     for number in range(1, 9)
 ]
 

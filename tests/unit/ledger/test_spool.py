@@ -124,9 +124,7 @@ def test_a_writer_that_was_killed_over_its_file(machine: Machine, complete: bool
     assert unnamed.exists() == (not complete)
 
 
-def test_a_writer_whose_file_was_taken_before_it_had_its_name(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writer_whose_file_was_taken_before_it_had_its_name(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody looks between writing and renaming."""
     machine.send(call(TWO, "up"))
     real = spool.write_file

@@ -139,9 +139,7 @@ def test_what_the_kernel_refuses_for_now_is_undone_and_done_later(
     raise AssertionError("too many operations")
 
 
-def test_a_ledger_that_fails_while_an_event_is_undone_says_both(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_that_fails_while_an_event_is_undone_says_both(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel refused, and the disk was full as the claims were to be written back."""
     machine.send_all(establish(OTHER))
     before = machine.kernel.picture()

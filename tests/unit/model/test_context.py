@@ -14,10 +14,7 @@ SINGLE: list[Case] = [
     for scope in ("host", "client")
     for suffix, family in (("", 4), ("-v6", 6))
 ]
-JOINED: list[Case] = [
-    ("prepare-route-up", ("prepare", "route", "up"), "", 0),
-    ("prepare-up", ("prepare", "up"), "", 0),
-]
+JOINED: list[Case] = [("prepare-route-up", ("prepare", "route", "up"), "", 0), ("prepare-up", ("prepare", "up"), "", 0)]
 
 
 @pytest.mark.parametrize(("text", "steps", "scope", "family"), SINGLE + JOINED, ids=[row[0] for row in SINGLE + JOINED])
@@ -39,9 +36,7 @@ def test_each_verb_has_steps_scope_and_family(text: str, steps: tuple[str, ...],
     ],
     ids=lambda value: str(value),
 )
-def test_prepare_makes_the_device_and_route_or_up_make_routes_too(
-    text: str, makes: bool, routes: bool, joined: bool
-) -> None:
+def test_prepare_makes_the_device_and_route_or_up_make_routes_too(text: str, makes: bool, routes: bool, joined: bool) -> None:
     verb = parse_verb(text)
     assert (verb.makes, verb.routes, verb.joined) == (makes, routes, joined)
 

@@ -38,9 +38,7 @@ def claim_and_policies(machine: Machine, count: int) -> tuple[list[Claim], list[
     return claims, policies
 
 
-def test_however_many_claims_end_the_policies_are_indexed_once(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_however_many_claims_end_the_policies_are_indexed_once(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     claims, policies = claim_and_policies(machine, CLAIMS)
     stranger = Policy("out", "10.1.0.0/24", "10.200.0.0/24", key=Key(5, 0xFFFFFFFF))
     indexes = Indexes(monkeypatch)

@@ -73,10 +73,7 @@ MISUSES: dict[str, tuple[Callable[[Any], object], Any]] = {
     "too many": (lambda kind: kind("a", 1, (), 4), TypeError),
     "twice": (lambda kind: kind("a", name="b"), TypeError),
     "unknown": (lambda kind: kind("a", other=1), TypeError),
-    "unknown to replace": (
-        lambda kind: kind("a")._replace(other=1),
-        (TypeError, ValueError),
-    ),  # the former since Python 3.13
+    "unknown to replace": (lambda kind: kind("a")._replace(other=1), (TypeError, ValueError)),  # the former since Python 3.13
     "changed": (lambda kind: setattr(kind("a"), "name", "b"), AttributeError),
     "another attribute": (lambda kind: setattr(kind("a"), "other", "b"), AttributeError),
     "too few to make it of": (lambda kind: kind._make([]), TypeError),
@@ -97,9 +94,7 @@ def test_it_refuses_what_the_original_refuses(use: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [[1, "\u00e9\udc80", None, True, ["x", []]], {"a": 1}, "plain", [], 5, 2**70, [Ours("q"), ()]],
-    ids=repr,
+    "value", [[1, "\u00e9\udc80", None, True, ["x", []]], {"a": 1}, "plain", [], 5, 2**70, [Ours("q"), ()]], ids=repr
 )
 def test_a_text_is_that_of_the_json_package_and_reads_back(value: object) -> None:
     assert dumps(value) == json.dumps(value)

@@ -14,15 +14,9 @@ MOVED = MADE._replace(local="198.51.100.9")
 OPERATIONS: list[tuple[Operation, str]] = [
     (Operation("link down", MADE._replace(up=False), MADE._replace(up=True)), "ip link set vti5 down"),
     (Operation("link up", MADE._replace(up=True), MADE._replace(up=False)), "ip link set vti5 up"),
-    (
-        Operation("link state", MADE._replace(name="vti5@red", dormant=True), MADE),
-        "ip -n red link set vti5 state dormant",
-    ),
+    (Operation("link state", MADE._replace(name="vti5@red", dormant=True), MADE), "ip -n red link set vti5 state dormant"),
     (Operation("link state", MADE, MADE._replace(dormant=True)), "ip link set vti5 state up"),
-    (
-        Operation("link add", MADE),
-        "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5",
-    ),
+    (Operation("link add", MADE), "ip link add vti5 type vti local 198.51.100.1 remote 198.51.100.2 key 5"),
     (
         Operation("link add", MADE._replace(remote="0.0.0.0", ikey=21, okey=22, mtu=1400)),
         "ip link add vti5 mtu 1400 type vti local 198.51.100.1 remote any ikey 21 okey 22",
@@ -31,10 +25,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
         Operation("link add", Link("v6", "vti6", local=WEST6, remote=EAST6, ikey=1, okey=1)),
         "ip link add v6 type vti6 local 2001:db8:0:1::1 remote 2001:db8:0:1::2 key 1",
     ),
-    (
-        Operation("link change", MOVED, MADE),
-        "ip link change vti5 type vti local 198.51.100.9 remote 198.51.100.2 key 5",
-    ),
+    (Operation("link change", MOVED, MADE), "ip link change vti5 type vti local 198.51.100.9 remote 198.51.100.2 key 5"),
     (
         Operation("link set", MADE._replace(up=True, alias="vti-updown", mtu=1400), MADE),
         "ip link set vti5 mtu 1400 alias vti-updown up",
@@ -51,10 +42,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
         Operation("route add", Route("198.51.100.2/32", "eth0", "198.51.100.254", table=100)),
         "ip route add 198.51.100.2/32 via 198.51.100.254 dev eth0 table 100 proto 160",
     ),
-    (
-        Operation("route add", Route("fd00:2::/64", "vti5", metric=1024)),
-        "ip route add fd00:2::/64 dev vti5 proto 160",
-    ),
+    (Operation("route add", Route("fd00:2::/64", "vti5", metric=1024)), "ip route add fd00:2::/64 dev vti5 proto 160"),
     (Operation("route delete", Route("10.2.0.0/24", "vti5")), "ip route del 10.2.0.0/24 dev vti5 proto 160"),
     (Operation("route replace", Route("10.2.0.0/24", "vti6")), "ip route replace 10.2.0.0/24 dev vti6 proto 160"),
     (Operation("route prepend", Route("10.2.0.0/24", "vti6")), "ip route prepend 10.2.0.0/24 dev vti6 proto 160"),
@@ -66,10 +54,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
         Operation("rule delete", Rule(6, "vti5@red", 100, 1600, fwmark=5, fwmask=0xFFFFFFFF)),
         "ip -n red -6 rule del priority 1600 fwmark 0x5 lookup 100 protocol 160",
     ),
-    (
-        Operation("link add", Link("ipsec0", "xfrm", external=True)),
-        "ip link add ipsec0 type xfrm external",
-    ),
+    (Operation("link add", Link("ipsec0", "xfrm", external=True)), "ip link add ipsec0 type xfrm external"),
     (
         Operation("route add", Route("10.2.0.0/24", "ipsec0", if_id=42)),
         "ip route add 10.2.0.0/24 encap xfrm if_id 42 dev ipsec0 proto 160",
@@ -95,10 +80,7 @@ OPERATIONS: list[tuple[Operation, str]] = [
         Operation("sysctl", Sysctl("vti5@red", "net/ipv4/conf/vti5@red/rp_filter", "2")),
         "ip netns exec red sysctl -w net/ipv4/conf/vti5/rp_filter=2",
     ),
-    (
-        Operation("sysctl", Sysctl("vti5", "net/ipv4/conf/vti5/rp_filter", "2")),
-        "sysctl -w net/ipv4/conf/vti5/rp_filter=2",
-    ),
+    (Operation("sysctl", Sysctl("vti5", "net/ipv4/conf/vti5/rp_filter", "2")), "sysctl -w net/ipv4/conf/vti5/rp_filter=2"),
     (
         Operation("firewall add", Clamp("vti5", 1438)),
         "nft 'table inet vti-updown-vti5 { chain forward { type filter hook forward priority -150; policy accept; "
@@ -151,9 +133,7 @@ def test_undoing_twice_is_doing(operation: Operation, text: str) -> None:
 @pytest.mark.parametrize("width", [40, 60, 74, 118])
 def test_a_long_command_is_broken_at_blanks_and_loses_no_word(width: int) -> None:
     text = command(
-        Operation(
-            "route add", Route("2001:db8:aaaa:bbbb::/64", "fifteen-chars.x", "2001:db8::1", 100, 7, 1400, "2001:db8::2")
-        )
+        Operation("route add", Route("2001:db8:aaaa:bbbb::/64", "fifteen-chars.x", "2001:db8::1", 100, 7, 1400, "2001:db8::2"))
     )
     lines = wrapped(text, width)
     assert all(len(line) <= width for line in lines)

@@ -49,11 +49,7 @@ def test_no_line_of_an_ipv6_conflict_is_longer_than_120_bytes(machine: Machine) 
 
 @pytest.mark.parametrize("verb", ["prepare-route-up", "prepare-up"])
 def test_a_joined_verb_prints_nothing_and_the_journal_has_the_lines(
-    machine: Machine,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    journalled: list[str],
-    verb: str,
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str], verb: str
 ) -> None:
     assert called(machine, call(SHARED, verb), monkeypatch) == 0
     assert capsys.readouterr() == ("", "")

@@ -25,12 +25,9 @@ def test_removing_a_subnets_primary_address_keeps_the_secondary_one(machine: Mac
 
 
 @pytest.mark.parametrize(
-    ("source", "first", "second"),
-    [("10.77.0.1", "10.2.0.0/24", "10.3.0.0/24"), ("fd00:77::1", "fd00:2::/64", "fd00:3::/64")],
+    ("source", "first", "second"), [("10.77.0.1", "10.2.0.0/24", "10.3.0.0/24"), ("fd00:77::1", "fd00:2::/64", "fd00:3::/64")]
 )
-def test_a_source_address_of_two_tunnels_outlives_the_first(
-    machine: Machine, source: str, first: str, second: str
-) -> None:
+def test_a_source_address_of_two_tunnels_outlives_the_first(machine: Machine, source: str, first: str, second: str) -> None:
     """Each device has it: with a device the kernel takes its addresses, and with an address the routes that prefer it."""
     both = Tunnel(mine="fd00:1::/64" if ":" in source else "10.1.0.0/24", source=source)
     one = both._replace(connection="one", device="vti1", mark_in="1", mark_out="1", theirs=first)

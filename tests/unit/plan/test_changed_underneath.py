@@ -83,14 +83,11 @@ def test_two_peers_of_one_identity_behind_one_mark_are_told(machine: Machine) ->
     (second,) = machine.send_all(charon_calls(bob, "up", 3))
     assert first.warnings == successor.warnings == ()
     assert second.warnings == (
-        f"vti5 leads to {EAST} now, and no more to {THIRD}, of the same identity. Are they two peers? They need"
-        " `shared = yes`",
+        f"vti5 leads to {EAST} now, and no more to {THIRD}, of the same identity. Are they two peers? They need `shared = yes`",
     )
     machine.settings(ALL)
     machine.send_all(charon_calls(alice, "down", 2) + charon_calls(bob, "down", 3))
-    assert [
-        report.warnings for report in machine.send_all([*charon_calls(alice, "up", 4), *charon_calls(bob, "up", 5)])
-    ] == [
+    assert [report.warnings for report in machine.send_all([*charon_calls(alice, "up", 4), *charon_calls(bob, "up", 5)])] == [
         (),
         (),
     ]
@@ -140,9 +137,7 @@ def test_what_ends_ends_though_the_device_is_someone_elses_by_now(machine: Machi
     reports = machine.send_all(charon_calls(child, "down", 1))
     warnings = [warning for report in reports for warning in report.warnings]
     assert len(warnings) == pairs - 1, "the last one has nothing to do with the device any more"
-    assert all(
-        warning.startswith("vti5 is not ours and has key 77, wanted 5: it stays as it is.") for warning in warnings
-    )
+    assert all(warning.startswith("vti5 is not ours and has key 77, wanted 5: it stays as it is.") for warning in warnings)
     assert machine.kinds() == set()
     assert machine.kernel.named("vti5").ikey == 77
 
@@ -165,9 +160,7 @@ def test_a_lost_address_that_comes_back_is_no_conflict_and_takes_no_device_away(
     assert machine.routes() == {("10.3.0.0/24", "vti5"), ("10.4.0.0/24", "vti5")}
 
 
-def test_a_sibling_on_plutos_device_that_waited_while_the_machine_moved_goes_with_the_last_unroute(
-    machine: Machine,
-) -> None:
+def test_a_sibling_on_plutos_device_that_waited_while_the_machine_moved_goes_with_the_last_unroute(machine: Machine) -> None:
     """`ipsec-interface=`: pluto names the device by another variable."""
     machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True))
     up = ("UP",)

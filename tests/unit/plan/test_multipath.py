@@ -80,9 +80,7 @@ def test_a_plan_shows_the_command_of_all_hops(machine: Machine) -> None:
         shown = [operation for operation in report.operations if operation.action.startswith("route")]
         if shown:
             break
-    assert [command(one) for one in shown] == [
-        "ip route replace 10.2.0.0/24 proto 160 nexthop dev vti5 nexthop dev vti6"
-    ]
+    assert [command(one) for one in shown] == ["ip route replace 10.2.0.0/24 proto 160 nexthop dev vti5 nexthop dev vti6"]
     assert operation_json(shown[0])["hops"] == ("vti6",)
     assert "joins" not in operation_json(shown[0])
 
@@ -149,9 +147,7 @@ def test_a_silent_far_end_loses_its_hop(machine: Machine) -> None:
 
 @pytest.mark.parametrize("prefix", ["10.2.0.0/24", "fd00:2::/64"])
 @pytest.mark.parametrize("last", ["join", "leave"])
-def test_a_death_at_any_moment_is_made_up_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str, last: str
-) -> None:
+def test_a_death_at_any_moment_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str, last: str) -> None:
     for at in range(60):
         one = Machine(tmp_path / str(at), monkeypatch)
         (tmp_path / str(at)).mkdir()
@@ -192,9 +188,7 @@ def test_the_order_of_the_hops_says_nothing(machine: Machine) -> None:
 
 
 def test_a_hop_is_made_anew_where_the_last_address_of_its_device_goes(machine: Machine) -> None:
-    other = tunnel("a")._replace(
-        connection="other", theirs="10.4.0.0/24", shared="yes", address="10.99.0.1/30", reqid=7
-    )
+    other = tunnel("a")._replace(connection="other", theirs="10.4.0.0/24", shared="yes", address="10.99.0.1/30", reqid=7)
     machine.send_all(establish(tunnel("a")._replace(shared="yes")))
     up(machine, "b")
     machine.send_all(establish(other))

@@ -2,19 +2,7 @@
 
 import pytest
 
-from tests.kit.machine import (
-    EAST6,
-    GATEWAY,
-    THIRD,
-    WEST,
-    WEST6,
-    Environment,
-    Machine,
-    Tunnel,
-    call,
-    establish,
-    withdraw,
-)
+from tests.kit.machine import EAST6, GATEWAY, THIRD, WEST, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
 from updown.model.errors import Conflict, UpdownError
 from updown.model.objects import Link, Route
 from updown.output.lines import folded
@@ -109,9 +97,7 @@ def test_ends_that_another_connection_of_ours_holds_are_named_with_it(machine: M
         machine.send(call(T, "up"))
 
 
-def test_ends_that_a_moved_device_holds_are_searched_elsewhere(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ends_that_a_moved_device_holds_are_searched_elsewhere(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     foreign(machine, name="office")
     monkeypatch.setattr("updown.kernel.netlink.dumps.links", lambda _netns="": [])
     with pytest.raises(Conflict, match="moved to another namespace"):
@@ -174,9 +160,7 @@ def test_a_route_of_someone_elses_is_never_replaced(machine: Machine) -> None:
     theirs = Route("10.2.0.0/24", "eth0", GATEWAY, protocol=4)
     machine.kernel.add_route(theirs, machine.kernel.named("eth0").ifindex)
     report = machine.send_all(establish(T))[-1]
-    assert report.warnings == (
-        "10.2.0.0/24 has a route dev eth0 that is not ours; it stays. Set a metric to have both",
-    )
+    assert report.warnings == ("10.2.0.0/24 has a route dev eth0 that is not ours; it stays. Set a metric to have both",)
     assert machine.routes() == set()
     machine.send_all(withdraw(T))
     assert "10.2.0.0/24" in machine.kernel.routes_by("eth0")

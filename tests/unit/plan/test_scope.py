@@ -58,9 +58,7 @@ def copies(ledger: Ledger, claims: int) -> None:
     with ledger.transaction():
         for number in range(2, claims + 1):
             theirs = of(number, False).theirs
-            routes = tuple(
-                one._replace(destination=theirs) if isinstance(one, Route) else one for one in first.resources
-            )
+            routes = tuple(one._replace(destination=theirs) if isinstance(one, Route) else one for one in first.resources)
             key = first.key.replace('"t1"', f'"t{number}"').replace("10.0.1.0/24", theirs)
             tunnel = first.tunnel.replace('"t1"', f'"t{number}"')
             ledger.put(first._replace(key=key, connection=f"t{number}", tunnel=tunnel, resources=routes, order=0))

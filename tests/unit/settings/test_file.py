@@ -77,9 +77,7 @@ def test_mark_is_both_of_its_directions_and_the_later_line_counts() -> None:
 def test_every_mistake_is_found_in_its_place(tmp_path: Path) -> None:
     """Not only the first: of two files, below a bad head, and before any section."""
     (tmp_path / "conf.d").mkdir()
-    (tmp_path / "a.conf").write_text(
-        "mtu = 1400\nmtu = 1401\n[conection t]\nmtu = big\nlock_wait = 1\n[device d]\nmark = 5\n"
-    )
+    (tmp_path / "a.conf").write_text("mtu = 1400\nmtu = 1401\n[conection t]\nmtu = big\nlock_wait = 1\n[device d]\nmark = 5\n")
     (tmp_path / "conf.d" / "b.conf").write_text("[defaults]\nroutng = yes\nmtu = 1402\n[device e\n")
     (tmp_path / "conf.d" / "c.conf").mkdir()
     found = list(read_all(str(tmp_path / "a.conf")))

@@ -39,18 +39,11 @@ ACCEPTED: dict[str, Any] = {
     "rp_filter = keep": "keep",
     "rp_filter = auto": "auto",
     "address = 10.0.0.1 peer 10.0.0.2": ("10.0.0.1 peer 10.0.0.2/32",),
-    "address = fe80::1/64 10.0.0.1 peer 10.0.0.2/31, 10.3.0.1/30": (
-        "fe80::1/64",
-        "10.0.0.1 peer 10.0.0.2/31",
-        "10.3.0.1/30",
-    ),
+    "address = fe80::1/64 10.0.0.1 peer 10.0.0.2/31, 10.3.0.1/30": ("fe80::1/64", "10.0.0.1 peer 10.0.0.2/31", "10.3.0.1/30"),
     "vrf = red": "red",
     "netns = private-1": "private-1",
     "route = 10.9.0.0/16": (StaticRoute("10.9.0.0/16"),),
-    "route = 10.9.0.0/16 via 10.6.106.2, fd00:9::/48": (
-        StaticRoute("10.9.0.0/16", "10.6.106.2"),
-        StaticRoute("fd00:9::/48"),
-    ),
+    "route = 10.9.0.0/16 via 10.6.106.2, fd00:9::/48": (StaticRoute("10.9.0.0/16", "10.6.106.2"), StaticRoute("fd00:9::/48")),
     "route = default": (StaticRoute("0.0.0.0/0"), StaticRoute("::/0")),
     "interface = ip_vti{mark}": "ip_vti{mark}",
     "route = 0.0.0.0/1": (StaticRoute("0.0.0.0/1"),),
@@ -136,20 +129,14 @@ REFUSED_VALUES = {
     ),
     "an address that lacks its peer": ("[defaults]\naddress = 10.0.0.1 peer\n", "f:2: address = 10.0.0.1 peer: "),
     "a route with host bits": ("[defaults]\nroute = 10.9.0.1/16\n", "f:2: route = 10.9.0.1/16: 10.9.0.1/16 has host"),
-    "a route that lacks its gateway": (
-        "[defaults]\nroute = 10.9.0.0/16 via\n",
-        "f:2: route = 10.9.0.0/16 via: networks",
-    ),
+    "a route that lacks its gateway": ("[defaults]\nroute = 10.9.0.0/16 via\n", "f:2: route = 10.9.0.0/16 via: networks"),
     "a route by the other family": (
         "[defaults]\nroute = 10.9.0.0/16 via fe80::2\n",
         "f:2: route = 10.9.0.0/16 via fe80::2: 10.9.0.0/16 and its gateway fe80::2 are of two families",
     ),
     "no route at all": ("[defaults]\nroute =\n", "f:2: route = : networks such as"),
     "a rule for every packet": ("[defaults]\nrule = priority 5\n", "f:2: rule = priority 5: a rule needs from, iif or"),
-    "a rule with another word": (
-        "[defaults]\nrule = to 10.0.0.0/8\n",
-        "f:2: rule = to 10.0.0.0/8: to is none of from,",
-    ),
+    "a rule with another word": ("[defaults]\nrule = to 10.0.0.0/8\n", "f:2: rule = to 10.0.0.0/8: to is none of from,"),
     "a rule with an empty mask": ("[defaults]\nrule = fwmark 5/0\n", "f:2: rule = fwmark 5/0: a mark with mask 0"),
     "a rule from everywhere": (
         "[defaults]\nrule = from 0.0.0.0/0\n",

@@ -1,8 +1,7 @@
 """What `vti-updown check` finds, from what was gathered: facts in, findings out. Pure.
 
 A finding says in one line what is wrong, and in another how to mend it. What claims ask for is not looked at here: `reconcile`
-reads that, and its plan is one of the facts.
-"""
+reads that, and its plan is one of the facts."""
 
 from __future__ import annotations
 
@@ -51,9 +50,7 @@ def claims(facts: CheckFacts) -> Iterator[Finding]:
     found = [(claim, f"{claim.kind} holds {claim.device or 'nothing'}, but {why}") for claim, why in facts.audit.ended]
     waiting = "sa, but it is not up; its daemon waits for it to come back"
     found += [(claim, waiting) for claim in facts.audit.to_revive]
-    for claim, edits in (
-        facts.audit.edited if not facts.mistakes else ()
-    ):  # what is wrong in the files counts for nothing yet
+    for claim, edits in facts.audit.edited if not facts.mistakes else ():  # what is wrong in the files counts for nothing yet
         found += [(claim, f"{claim.kind} was made under other settings: {edit.text}") for edit in edits]
     for claim, text in found:
         yield Finding("claims", claim.connection, f"{claim.connection}: claim {text}", RECONCILE)

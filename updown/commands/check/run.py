@@ -1,7 +1,6 @@
 """`vti-updown check`: what is wrong on this machine and how to mend it. This gathers facts; findings.py judges them.
 
-What claims ask for is read by a dry run of `reconcile` on a copy of the ledger. Nothing is changed, and no lock is taken.
-"""
+What claims ask for is read by a dry run of `reconcile` on a copy of the ledger. Nothing is changed, and no lock is taken."""
 
 from __future__ import annotations
 
@@ -81,9 +80,7 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             facts = facts._replace(links=tuple(link for netns in netnses for link in dumps.links(netns)))
             outcome = reconciling.reconcile_ledger(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
             facts = facts._replace(audit=outcome.decision, operations=outcome.report.operations)
-            told = [
-                text for text in outcome.report.warnings if text.kind != UNREAD.kind
-            ]  # that is a finding of its own
+            told = [text for text in outcome.report.warnings if text.kind != UNREAD.kind]  # that is a finding of its own
             notes += [(warning, SEE) for warning in told]
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))

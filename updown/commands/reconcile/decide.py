@@ -1,8 +1,7 @@
 """Which claims have a tunnel behind them: the ledger against what the daemons say and the kernel's XFRM database has. Pure.
 
 The rules, with their reasons, are docs/reconcile.md. In short: a daemon that answers has the last word; where none runs the
-XFRM database has it; where one runs and is silent, only a claim of which the kernel has nothing at all ends.
-"""
+XFRM database has it; where one runs and is silent, only a claim of which the kernel has nothing at all ends."""
 
 from __future__ import annotations
 

@@ -34,9 +34,7 @@ def is_permanent(claim: Claim) -> bool:
     return claim.tunnel == dumps([claim.connection])
 
 
-def match_children(
-    claims: Sequence[Claim], facts: Evidence, xfrm: IpsecIndex | None
-) -> tuple[dict[str, ChildSa], set[str]]:
+def match_children(claims: Sequence[Claim], facts: Evidence, xfrm: IpsecIndex | None) -> tuple[dict[str, ChildSa], set[str]]:
     """The child behind each claim that has one, by the claim's key; and the keys of those where that is certain."""
     found: dict[str, ChildSa] = {}
     sure: set[str] = set()

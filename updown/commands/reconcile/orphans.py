@@ -78,12 +78,7 @@ def removed_by(reports: Sequence[Report]) -> set[str]:
 
 
 def find_orphans(
-    ledger: Ledger,
-    netlink: Netlink,
-    lines: tuple[Line, ...],
-    xfrm: Database | None,
-    removed: set[str],
-    every: bool = False,
+    ledger: Ledger, netlink: Netlink, lines: tuple[Line, ...], xfrm: Database | None, removed: set[str], every: bool = False
 ) -> Orphans:
     """What is there now, but for what is about to be `removed`. A device whose key is in the kernel's IPsec policies stays,
     with everything on it: a tunnel that the ledger lost uses it. With `every` no row of the deletion table keeps a device."""

@@ -118,9 +118,7 @@ def unroute(context: Context, held: CandidateClaims) -> Change:
         return Change()
     theirs = context.peer_client.text
     failed = context.initiates and not context.child
-    mine = [
-        claim for claim in held.tunnel if same_selector(claim.about.peer_client, claim.about.peer, theirs, context.peer)
-    ]
+    mine = [claim for claim in held.tunnel if same_selector(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
     # one without the local address had it before a move that it was not told of, where it is on the tunnel's device
     devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
     near = [claim for claim in held.group if claim.about.me == context.me or claim.device in devices]
@@ -133,9 +131,7 @@ def matching_claim(context: Context, held: CandidateClaims, kind: str) -> Claim 
     itself. Never a sibling's: a repeated `down` finds nothing."""
     exact = same_key(held.tunnel, key_of(context, kind))
     moved = [
-        claim
-        for claim in held.tunnel
-        if (claim.kind == TRAP) == (kind == TRAP) and is_same_or_moved(context, claim.about)
+        claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and is_same_or_moved(context, claim.about)
     ]
     return exact or (moved[0] if len(moved) == 1 else None) or moved_instance_claim(context, held, kind)
 

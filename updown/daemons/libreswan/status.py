@@ -9,8 +9,7 @@ Formats as printed by libreswan 4.10 (each line behind `000 `) and by 5.x (witho
     000 IPsec SAs: total(1), authenticated(1), anonymous(0)
 
 A line with SPIs stands for an installed child SA; the first SPI is that of packets to the peer. Both totals are held against
-what was read: a status that we do not understand is a silence, never a word that nothing is up.
-"""
+what was read: a status that we do not understand is a silence, never a word that nothing is up."""
 
 from __future__ import annotations
 

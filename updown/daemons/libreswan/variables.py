@@ -1,8 +1,7 @@
 """libreswan: variables -> context, for 4.10 (and 3.x) and for 5.x and main.
 
 Sources: programs/pluto/updown.c build_updown_environ (5.x), programs/pluto/kernel.c fmt_common_shell_out (4.10), and recordings
-of live daemons (tests/recordings). The quirks undone here are listed in docs/libreswan.md.
-"""
+of live daemons (tests/recordings). The quirks undone here are listed in docs/libreswan.md."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """strongSwan: variables -> context, for 5.9.8 and 6, which send the same.
 
 Sources: src/libcharon/plugins/updown/updown_listener.c, and recordings of a live charon (tests/recordings). The quirks undone
-here are listed in docs/strongswan.md.
-"""
+here are listed in docs/strongswan.md."""
 
 from __future__ import annotations
 

@@ -4,8 +4,7 @@ Packets: strongSwan's src/libcharon/plugins/vici/README.md. A packet is its leng
 requests, events and their registration a name; then comes a message (vici_message.py).
 
 `noblock` leaves out every IKE SA that charon is at work with in that moment. Therefore an answer proves that a tunnel is up;
-that it is not, only where `stats` counts no more IKE SAs than were listed: the caller asks several times.
-"""
+that it is not, only where `stats` counts no more IKE SAs than were listed: the caller asks several times."""
 
 from __future__ import annotations
 

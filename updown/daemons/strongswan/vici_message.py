@@ -1,7 +1,6 @@
 """Messages of strongSwan's vici, as bytes and as dictionaries (its src/libcharon/plugins/vici/README.md). Pure.
 
-A message is a row of elements: sections, key-values and lists.
-"""
+A message is a row of elements: sections, key-values and lists."""
 
 from __future__ import annotations
 

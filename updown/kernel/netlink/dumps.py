@@ -1,7 +1,6 @@
 """Whole tables of the kernel, through pyroute2: for `status`, `check`, `reconcile` and conflicts, never in an event.
 
-The only module that imports pyroute2 (0.7.2 to 0.9.x), and only when called: the import costs 110 to 150 ms.
-"""
+The only module that imports pyroute2 (0.7.2 to 0.9.x), and only when called: the import costs 110 to 150 ms."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """rtnetlink requests and answers: links and addresses as the bytes of their messages. No I/O.
 
 Layouts and numbers: include/uapi/linux/if_link.h, if_addr.h, if_tunnel.h, rtnetlink.h. Functions that take text
-raise `KernelError` (EINVAL) for text that is no address, decoders raise it (EBADMSG) for bytes that are no message.
-"""
+raise `KernelError` (EINVAL) for text that is no address, decoders raise it (EBADMSG) for bytes that are no message."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """rtnetlink requests and answers: routes as the bytes of their messages. No I/O.
 
-Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see link_messages.py.
-"""
+Layouts and numbers: include/uapi/linux/rtnetlink.h. What is raised: see link_messages.py."""
 
 from __future__ import annotations
 
@@ -84,9 +83,7 @@ def table_number(table: int) -> int:
 def _route(route: Route, oif: int, scope: int) -> bytes:
     """Header and key."""
     packed, length = wire.split_prefix(route.destination)
-    key = _ROUTE.pack(
-        wire.family_of(packed), length, 0, 0, table_number(route.table), route.protocol, scope, UNICAST, 0
-    )
+    key = _ROUTE.pack(wire.family_of(packed), length, 0, 0, table_number(route.table), route.protocol, scope, UNICAST, 0)
     key += wire.attribute(_RTA_DST, packed) if length else b""
     key += wire.attribute_u32(_RTA_TABLE, route.table) + wire.given_u32(_RTA_OIF, oif)
     if route.gateway:
@@ -103,9 +100,7 @@ def route_match(address: str, oif: int = 0, fib: bool = False, mark: int = 0) ->
     RTM_F_LOOKUP_TABLE (refused with strict checking) and always tells the table."""
     packed = wire.pack_address(address)
     flags = (_FIB_MATCH if fib else 0) | (_LOOKUP_TABLE if len(packed) == 4 else 0)
-    payload = _ROUTE.pack(wire.family_of(packed), len(packed) * 8, 0, 0, 0, 0, 0, 0, flags) + wire.attribute(
-        _RTA_DST, packed
-    )
+    payload = _ROUTE.pack(wire.family_of(packed), len(packed) * 8, 0, 0, 0, 0, 0, 0, flags) + wire.attribute(_RTA_DST, packed)
     return Request(GET_ROUTE, wire.REQUEST, payload + wire.given_u32(_RTA_OIF, oif) + wire.given_u32(_RTA_MARK, mark))
 
 

@@ -1,7 +1,6 @@
 """The kernel's rtnetlink, one request at a time: links, addresses and routes of the network namespace of the opener.
 
-Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in socket.py.
-"""
+Point queries instead of dumps, since a daemon stands still meanwhile; how a request goes and fails is in socket.py."""
 
 from __future__ import annotations
 
@@ -156,9 +155,7 @@ class Netlink(Lookup):
             raise _gone(what)
         return link
 
-    def set_link(
-        self, index: int, up: bool | None = None, mtu: int = 0, alias: str | None = None, master: int = 0
-    ) -> None:
+    def set_link(self, index: int, up: bool | None = None, mtu: int = 0, alias: str | None = None, master: int = 0) -> None:
         """Admin state, MTU in bytes, alias ("" removes it), index of its VRF. Down flushes routes and IPv6 addresses."""
         self._change(rt.link_set(index, up, mtu, alias, master), f"link set {index}")
 

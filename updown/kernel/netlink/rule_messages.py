@@ -1,7 +1,6 @@
 """rtnetlink requests and answers: policy rules as the bytes of their messages. No I/O.
 
-Layouts and numbers: include/uapi/linux/fib_rules.h. What is raised: see link_messages.py.
-"""
+Layouts and numbers: include/uapi/linux/fib_rules.h. What is raised: see link_messages.py."""
 
 from __future__ import annotations
 

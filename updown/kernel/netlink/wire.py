@@ -1,8 +1,7 @@
 """Netlink framing: messages and attributes as bytes, and addresses as text. No I/O.
 
 Written by ourselves because `import pyroute2` costs 110 to 150 ms, and the daemon stands still meanwhile.
-Layouts: include/uapi/linux/netlink.h. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG).
-"""
+Layouts: include/uapi/linux/netlink.h. Whatever the bytes, a decoder raises only `KernelError` (EBADMSG)."""
 
 from __future__ import annotations
 

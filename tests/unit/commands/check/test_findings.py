@@ -52,11 +52,7 @@ GOOD = CheckFacts(
     sysctls={"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/vti5/rp_filter": "0"},
     xfrm=policies(5, 5),
 )
-SHARED = GOOD._replace(
-    claims=(held(WIDE, peer=THIRD),),
-    links=(FALLBACK, WIDE),
-    xfrm=policies(9, 9, THIRD),
-)
+SHARED = GOOD._replace(claims=(held(WIDE, peer=THIRD),), links=(FALLBACK, WIDE), xfrm=policies(9, 9, THIRD))
 NARROW = Link("narrow", "vti", 11, WEST, THIRD, 3, 3, up=True)
 
 
@@ -69,9 +65,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     "a shared device in order": (SHARED, []),
     "a trap's policy has no ends": (
         GOOD._replace(
-            xfrm=Database(
-                (Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=(("0.0.0.0", "0.0.0.0"),), key=Key(5, M32)),)
-            )
+            xfrm=Database((Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=(("0.0.0.0", "0.0.0.0"),), key=Key(5, M32)),))
         ),
         [],
     ),
@@ -82,10 +76,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     "not root": (GOOD._replace(root=False, xfrm=None), ["not run as root"]),
     "no capability": (GOOD._replace(xfrm=None), ["the kernel's IPsec policies cannot be read"]),
     "a mistake": (GOOD._replace(mistakes=(("f:2: unknown key x", ""),)), ["f:2: unknown key x"]),
-    "stale remote": (
-        GOOD._replace(xfrm=policies(5, 5, THIRD)),
-        ["vti5 has ends 198.51.100.1 - 198.51.100.2, its IPsec"],
-    ),
+    "stale remote": (GOOD._replace(xfrm=policies(5, 5, THIRD)), ["vti5 has ends 198.51.100.1 - 198.51.100.2, its IPsec"]),
     "stale local": (GOOD._replace(xfrm=policies(5, 5, me=THIRD)), ["vti5 has ends"]),
     "stale local of a shared device": (SHARED._replace(xfrm=policies(9, 9, THIRD, "198.51.100.9")), ["wide has ends"]),
     "one of two peers on a key has the device's ends": (
@@ -105,15 +96,11 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ["vti5 sends with key 5", "vti5 takes in with key 5"],
     ),
     "no marks at all": (
-        GOOD._replace(
-            xfrm=Database((Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((WEST, EAST),)),)),
-        ),
+        GOOD._replace(xfrm=Database((Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((WEST, EAST),)),))),
         ["vti5 sends with key 5, but the IPsec policies (out) between its ends have no mark"],
     ),
     "a masked mark that fits": (
-        GOOD._replace(
-            xfrm=Database((Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((WEST, EAST),), key=Key(5, 0xF)),))
-        ),
+        GOOD._replace(xfrm=Database((Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((WEST, EAST),), key=Key(5, 0xF)),))),
         [],
     ),
     "half of a shared device": (SHARED._replace(xfrm=policies(9, 8, THIRD)), ["wide takes in with key 9"]),
@@ -121,10 +108,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         SHARED._replace(xfrm=Database(policies(9, 9, THIRD).policies + policies(4, 4).policies)),
         [],
     ),
-    "a shared device without policies, beside another tunnel from its address": (
-        SHARED._replace(xfrm=policies(4, 4)),
-        [],
-    ),
+    "a shared device without policies, beside another tunnel from its address": (SHARED._replace(xfrm=policies(4, 4)), []),
     "an if_id without interface": (
         GOOD._replace(xfrm=Database((Policy("out", "10.1.0.0/24", "10.3.0.0/24", key=Key(if_id=7)),))),
         ["IPsec policies have if_id 7"],
@@ -136,10 +120,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ),
         [],
     ),
-    "strict by the device": (
-        GOOD._replace(sysctls={"net/ipv4/conf/vti5/rp_filter": "1"}),
-        ["vti5: rp_filter is 1 (strict)"],
-    ),
+    "strict by the device": (GOOD._replace(sysctls={"net/ipv4/conf/vti5/rp_filter": "1"}), ["vti5: rp_filter is 1 (strict)"]),
     "strict by all": (
         GOOD._replace(sysctls={"net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/vti5/rp_filter": "0"}),
         ["vti5: all.rp_filter is 1 (strict)"],
@@ -148,10 +129,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(sysctls={"net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/vti5/rp_filter": "2"}),
         [],
     ),
-    "disable_xfrm": (
-        GOOD._replace(sysctls={"net/ipv4/conf/vti5/disable_xfrm": "1"}),
-        ["vti5: disable_xfrm is 1"],
-    ),
+    "disable_xfrm": (GOOD._replace(sysctls={"net/ipv4/conf/vti5/disable_xfrm": "1"}), ["vti5: disable_xfrm is 1"]),
     "charon's route": (
         GOOD._replace(charon_routes=(RouteSeen("10.2.0.0/24", 1, table=220),)),
         ["table 220 has a route to 10.2.0.0/24 (dev lo)"],
@@ -172,10 +150,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     ),
     "a shadow": (SHARED._replace(links=(WIDE, NARROW)), ["narrow (remote 198.51.100.3, key 3) takes in what wide"]),
     "a shadow that is down": (SHARED._replace(links=(WIDE, NARROW._replace(up=False))), []),
-    "a device for a peer that the wide one does not serve": (
-        SHARED._replace(links=(WIDE, NARROW._replace(remote=EAST))),
-        [],
-    ),
+    "a device for a peer that the wide one does not serve": (SHARED._replace(links=(WIDE, NARROW._replace(remote=EAST))), []),
     "a device from another address": (SHARED._replace(links=(WIDE, NARROW._replace(local=EAST))), []),
     "a silent far end": (
         GOOD._replace(missed={"vti5": Missed(3, 0), "vti6": Missed(2, 0)}),
@@ -186,9 +161,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ["t: claim sa holds vti5, but pluto has no child SA of it"],
     ),
     "a claim made under other settings": (
-        GOOD._replace(
-            audit=Audit(edited=((GOOD.claims[0], (Edit("no address", "address vti5 10.99.0.5/30", ("f:4",)),)),))
-        ),
+        GOOD._replace(audit=Audit(edited=((GOOD.claims[0], (Edit("no address", "address vti5 10.99.0.5/30", ("f:4",)),)),))),
         ["t: claim sa was made under other settings: no address -> address vti5 10.99.0.5/30 (f:4)"],
     ),
     "the same, with a mistake in the files": (
@@ -206,10 +179,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(xfrm=policies(5, 5, THIRD), audit=Audit(moved=(GOOD.claims[0],))),
         ["vti5 has ends"],
     ),
-    "something is lacking": (
-        GOOD._replace(lacking=(("nft", "f:2: mss needs nft", "install"),)),
-        ["f:2: mss needs nft"],
-    ),
+    "something is lacking": (GOOD._replace(lacking=(("nft", "f:2: mss needs nft", "install"),)), ["f:2: mss needs nft"]),
     "made, and not described any more": (
         GOOD._replace(claims=(held(VTI)._replace(kind=MADE),)),
         ["vti5 was made by `make`, and [device vti5] does not describe it any more: a VTI needs"],

@@ -46,9 +46,7 @@ def database() -> Database:
 T = Tunnel(address="10.99.0.1/30")
 
 
-def test_a_machine_in_order_has_one_line(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_machine_in_order_has_one_line(machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     machine.send_all(establish(T))
     assert command() == 0
     assert capsys.readouterr().out == "vti-updown check: nothing found (1 devices, 1 claims)\n"

@@ -28,10 +28,7 @@ CONTRADICTIONS = {
         "[device d]\nlocal = 192.0.2.1\nmark = 5\n[device e]\nlocal = 192.0.2.1\nremote = any\nmark = 6\n",
         ["f.conf:5: e and d would have the same two ends"],
     ),
-    "the same if_id": (
-        "[device d]\nif_id = 5\n[device e]\nif_id = 0x5\n",
-        ["f.conf:4: e and d would have the same if_id"],
-    ),
+    "the same if_id": ("[device d]\nif_id = 5\n[device e]\nif_id = 0x5\n", ["f.conf:4: e and d would have the same if_id"]),
     "two external interfaces": (
         "[device d]\nexternal = yes\n[device e]\nexternal = yes\n",
         ["f.conf:4: e and d would have every if_id"],
@@ -54,10 +51,7 @@ CONTRADICTIONS = {
         "[connection *]\nrule = fwmark 5\n[connection t]\ntable = 4\n[connection u]\ntable = 5\n",
         [],
     ),
-    "a rule whose table the device has": (
-        "[connection t]\ninterface = d\nrule = fwmark 5\n[device d]\ntable = 5\n",
-        [],
-    ),
+    "a rule whose table the device has": ("[connection t]\ninterface = d\nrule = fwmark 5\n[device d]\ntable = 5\n", []),
     "a rule whose table a device may have": ("[connection t]\nrule = fwmark 5\n[device d]\ntable = 5\n", []),
     "a rule whose table another device has": (
         "[connection t]\ninterface = e{mark}\nrule = fwmark 5\n[device d]\ntable = 5\n",
@@ -96,10 +90,7 @@ CONTRADICTIONS = {
         "[connection thirteen-long]\nmtu = 1400\n[connection twelve-long.]\nmtu = 1400\n",
         ["f.conf:2: interface = v{connection}.{mark} gives vthirteen-long.1, where the daemon names none: a"],
     ),
-    "one pair of a connection's subnets": (
-        "[defaults]\ninterface = {connection}\n[connection net/1x1]\nmtu = 1400\n",
-        [],
-    ),
+    "one pair of a connection's subnets": ("[defaults]\ninterface = {connection}\n[connection net/1x1]\nmtu = 1400\n", []),
     "a connection that is none of a device's letters": (
         "[connection a/b*c]\nmtu = 1400\n[connection a:b]\ninterface = {connection}\n",
         ["f.conf:4: interface = {connection} gives a:b, where the daemon names none: a device name is letters, digits"],

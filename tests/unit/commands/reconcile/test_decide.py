@@ -141,9 +141,7 @@ def test_of_a_template_s_instances_no_one_end_is_told() -> None:
 
 
 @pytest.mark.parametrize(("kind", "said", "records", "reason"), TABLE)
-def test_a_young_claim_is_left_alone(
-    kind: str, said: DaemonAnswer | None, records: tuple[Any, ...], reason: str
-) -> None:
+def test_a_young_claim_is_left_alone(kind: str, said: DaemonAnswer | None, records: tuple[Any, ...], reason: str) -> None:
     young = claim(kind, since=NOW - GRACE + 1)
     assert ends(young, facts(said, *records)) == ""
     absent = said is None
@@ -199,10 +197,7 @@ def test_with_a_configured_reqid_the_peer_tells_instances_apart(peer: str, any_r
 
 
 def test_one_of_three_clients_left() -> None:
-    claims = [
-        claim(key=str(number), reqid=16388 + 4 * number, spi_in=number, tunnel=f'["t", {number}]')
-        for number in range(3)
-    ]
+    claims = [claim(key=str(number), reqid=16388 + 4 * number, spi_in=number, tunnel=f'["t", {number}]') for number in range(3)]
     children = [CHILD._replace(spi_in=0x2000 + number) for number in (0, 2)]
     states = [STATE._replace(spi=0x2000 + number, reqid=16389 + 4 * number) for number in range(3)]
     found = decide(claims, facts(ANSWER._replace(children=tuple(children)), *states), NOW)
@@ -255,8 +250,7 @@ def charon_claim(key: str, unique: int, **more: Any) -> Claim:
 
 def charon(*unique: int, **more: Any) -> Evidence:
     children = [
-        ChildSa("strongswan", "t", WEST, EAST, unique_id=number, mark_in=5, mark_out=5)._replace(**more)
-        for number in unique
+        ChildSa("strongswan", "t", WEST, EAST, unique_id=number, mark_in=5, mark_out=5)._replace(**more) for number in unique
     ]
     return facts(DaemonAnswer(ANSWERED, since=1, children=tuple(children)), daemon="strongswan")
 
@@ -382,9 +376,7 @@ def test_a_tunnel_without_a_claim_is_told_where_it_should_have_one(ours: bool, c
 
 
 def test_a_rekeyed_child_s_other_half_is_no_second_tunnel() -> None:
-    what = facts(
-        ANSWER._replace(children=(CHILD._replace(wants_device=True), CHILD._replace(spi_in=7, wants_device=True)))
-    )
+    what = facts(ANSWER._replace(children=(CHILD._replace(wants_device=True), CHILD._replace(spi_in=7, wants_device=True))))
     assert decide([claim()], what, NOW).unclaimed == ()
 
 
@@ -459,7 +451,5 @@ def test_who_could_not_be_asked_is_told() -> None:
         "pluto runs but says nothing (no answer): only claims that the kernel knows nothing of end; run it again later",
     )
     assert remarks == ("charon runs but says nothing (no vici); no claim is of it",)
-    assert notes([claim()], facts(None))[0] == (
-        "pluto is not running here: the kernel's IPsec policies and states decide",
-    )
+    assert notes([claim()], facts(None))[0] == ("pluto is not running here: the kernel's IPsec policies and states decide",)
     assert notes([], facts(None)) == ((), ())

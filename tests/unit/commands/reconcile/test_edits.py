@@ -49,21 +49,9 @@ EDITS: dict[str, tuple[str, str, list[str]]] = {
         f"{ROUTED}route = 10.9.0.0/16\n",
         ["route 10.8.0.0/16 -> route 10.9.0.0/16 (f:4, f:3)"],
     ),
-    "routing": (
-        "[defaults]\ninterface = vti5\n",
-        ROUTED,
-        ["no route -> route 10.2.0.0/24 (f:3)"],
-    ),
-    "the table": (
-        ROUTED,
-        f"{ROUTED}table = 5\n",
-        ["route 10.2.0.0/24: table 254 -> table 5 (f:4)"],
-    ),
-    "the metric": (
-        f"{ROUTED}metric = 50\n",
-        ROUTED,
-        ["route 10.2.0.0/24: metric 50 -> metric 0 (no line says it any more)"],
-    ),
+    "routing": ("[defaults]\ninterface = vti5\n", ROUTED, ["no route -> route 10.2.0.0/24 (f:3)"]),
+    "the table": (ROUTED, f"{ROUTED}table = 5\n", ["route 10.2.0.0/24: table 254 -> table 5 (f:4)"]),
+    "the metric": (f"{ROUTED}metric = 50\n", ROUTED, ["route 10.2.0.0/24: metric 50 -> metric 0 (no line says it any more)"]),
     "the mtu": (
         f"{ROUTED}mtu = 1400\n",
         f"{ROUTED}mtu = 1300\n",
@@ -80,11 +68,7 @@ EDITS: dict[str, tuple[str, str, list[str]]] = {
         ["sysctl net/ipv4/conf/vti5/rp_filter: rp_filter auto -> rp_filter 2 (f:4)"],
     ),
     "mss": (ROUTED, f"{ROUTED}mss = clamp\n", ["no firewall -> firewall vti5 (f:4)"]),
-    "the far end": (
-        ROUTED,
-        f"{ROUTED}remote = {THIRD}\n",
-        [f"device vti5: remote {EAST} -> remote {THIRD} (f:4)"],
-    ),
+    "the far end": (ROUTED, f"{ROUTED}remote = {THIRD}\n", [f"device vti5: remote {EAST} -> remote {THIRD} (f:4)"]),
     "our end": (
         ROUTED,
         f"{ROUTED}local = 192.0.2.7\nremote = {EAST}\n",
@@ -143,14 +127,9 @@ def test_json_names_the_lines(machine: Machine) -> None:
     machine.lines = tuple(parse(before, "f"))
     machine.send_all(establish(T))
     machine.lines = tuple(parse(after, "f"))
-    told = cast(
-        "list[dict[str, Any]]", outcome_json(reconcile(machine, said(child(T)), database(T)), 0)["claims_edited"]
-    )
+    told = cast("list[dict[str, Any]]", outcome_json(reconcile(machine, said(child(T)), database(T)), 0)["claims_edited"])
     assert [(claim["connection"], claim["edits"]) for claim in told] == [
-        (
-            "t",
-            [{"before": "address vti5 10.99.0.1/30", "after": "address vti5 10.99.0.5/30", "lines": ("f:4",)}],
-        )
+        ("t", [{"before": "address vti5 10.99.0.1/30", "after": "address vti5 10.99.0.5/30", "lines": ("f:4",)}])
     ]
 
 

@@ -78,17 +78,13 @@ def test_a_lost_ledger_costs_no_live_tunnel(machine: Machine, lost: str) -> None
     outcome = reconcile(machine, said(child(T)), database(T))
     assert machine.kernel.picture() == before
     assert [line for line in outcome.report.remarks if line.startswith("vti5 is ours and no claim holds it, but")]
-    assert outcome.report.warnings == (
-        f"pluto has t up ({WEST} - {EAST}) and no claim counts it; take it down and up again",
-    )
+    assert outcome.report.warnings == (f"pluto has t up ({WEST} - {EAST}) and no claim counts it; take it down and up again",)
     reconcile(machine, said())
     assert machine.devices() == set()
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["", "shared, delete = last"])
-def test_after_a_lost_ledger_one_tunnel_takes_nothing_from_the_others_on_its_device(
-    machine: Machine, shared: bool
-) -> None:
+def test_after_a_lost_ledger_one_tunnel_takes_nothing_from_the_others_on_its_device(machine: Machine, shared: bool) -> None:
     """Their claims are unknown until they come up again: the kernel's policies tell of them."""
     machine.settings("[defaults]\ndelete = last\n" if shared else "")
     one = T._replace(shared="yes") if shared else T

@@ -25,15 +25,12 @@ from updown.model.errors import Locked, StateError
 from updown.model.ipsec import Database
 
 FIRST = Tunnel()
-SECOND = Tunnel(
-    "u", peer="198.51.100.3", theirs="10.3.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff", reqid=16392
-)
+SECOND = Tunnel("u", peer="198.51.100.3", theirs="10.3.0.0/24", device="vti7", mark_in="7/0xff", mark_out="7/0xff", reqid=16392)
 GONE = Evidence({"libreswan": DaemonAnswer(ABSENT)}, Database())
 MOVED = Evidence(
     {
         "libreswan": DaemonAnswer(
-            ANSWERED,
-            children=tuple(ChildSa("libreswan", one.connection, "198.51.100.9", one.peer) for one in (FIRST, SECOND)),
+            ANSWERED, children=tuple(ChildSa("libreswan", one.connection, "198.51.100.9", one.peer) for one in (FIRST, SECOND))
         )
     },
     Database(),
@@ -96,9 +93,7 @@ def test_an_event_that_touched_no_claim_of_it_changes_nothing(machine: Machine) 
     assert machine.routes() == {("10.4.0.0/24", "vti8")}
 
 
-def test_who_waits_has_the_lock_meanwhile_and_what_it_wrote_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waits_has_the_lock_meanwhile_and_what_it_wrote_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pause, "HELD", 0.0)
     path = tmp_path / "net-1" / "ledger"
     with open_ledger(str(tmp_path), "1") as ledger:
@@ -120,9 +115,7 @@ def test_who_waits_has_the_lock_meanwhile_and_what_it_wrote_is_told(
             assert not other.is_alive()
 
 
-def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_that_another_process_set_aside_meanwhile_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pause, "HELD", 0.0)
     path = tmp_path / "net-1" / "ledger"
     with open_ledger(str(tmp_path), "1") as ledger:

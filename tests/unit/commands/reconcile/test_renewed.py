@@ -22,10 +22,7 @@ from updown.output.report import operation_json
 
 T = Tunnel()
 SPI = 0x1001
-TUNNELS = {
-    "IPv4 inside": (T, 1446, 1438),
-    "IPv6 inside": (T._replace(mine="fd00:1::/64", theirs="fd00:2::/64"), 1446, 1438),
-}
+TUNNELS = {"IPv4 inside": (T, 1446, 1438), "IPv6 inside": (T._replace(mine="fd00:1::/64", theirs="fd00:2::/64"), 1446, 1438)}
 
 
 @pytest.fixture
@@ -69,10 +66,7 @@ def test_a_dry_run_shows_it_and_changes_nothing(machine: Machine, sas: Sas) -> N
     machine.send_all(establish(T))
     outcome = reconcile(machine, CBC, dry=True)
     commands = [operation_json(operation)["command"] for operation in outcome.report.operations]
-    assert commands == [
-        "ip link set vti5 mtu 1438",
-        "ip route replace 10.2.0.0/24 dev vti5 proto 160 mtu 1438",
-    ]
+    assert commands == ["ip link set vti5 mtu 1438", "ip route replace 10.2.0.0/24 dev vti5 proto 160 mtu 1438"]
     assert sizes(machine, T) == (1446, [1446])
     (told,) = cast("list[dict[str, object]]", outcome_json(outcome, 0)["claims_recounted"])
     assert told["connection"] == "t"
@@ -142,9 +136,7 @@ def test_ipcomp_over_an_xfrm_interface_counts_as_it_did(
     mode = {"PLUTO_IPCOMP": "1"} if compressed else {"PLUTO_MODE": "transport"}
     machine.send({**charon_call(one, "up"), **mode})
     assert machine.kernel.named("ipsec42").mtu == size
-    told = ChildSa(
-        "strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, remote_ts=("10.2.0.0/24",)
-    )
+    told = ChildSa("strongswan", "c", one.me, one.peer, 1, SPI, 1, 1, if_id_in=42, if_id_out=42, remote_ts=("10.2.0.0/24",))
     facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=(told,))}, Database(states=(outgoing,)))
     outcome = reconcile_with(machine, facts)
     assert outcome.report.operations == ()

@@ -109,9 +109,7 @@ def test_a_stale_claim_goes_with_its_device(machine: Machine) -> None:
     assert machine.kernel.picture(indexes=False) == bare
     assert machine.claims() == []
     assert machine.made() == {}
-    assert outcome_lines(outcome, False)[0] == (
-        "# t: claim sa (10.1.0.0/24 <-> 10.2.0.0/24) ends: pluto has no child SA of it"
-    )
+    assert outcome_lines(outcome, False)[0] == ("# t: claim sa (10.1.0.0/24 <-> 10.2.0.0/24) ends: pluto has no child SA of it")
     settled(machine, said())
 
 
@@ -185,9 +183,7 @@ def test_a_young_claim_s_device_stays(machine: Machine) -> None:
     assert outcome.report.operations == ()
     assert machine.kinds() == {("t", "sa")}
     (line,) = outcome_lines(outcome, False)
-    assert line == (
-        "# t: claim sa: no tunnel is behind it, but younger than 60 s it is left alone: its event may be under way"
-    )
+    assert line == ("# t: claim sa: no tunnel is behind it, but younger than 60 s it is left alone: its event may be under way")
     told: Any = outcome_json(outcome, 0)["claims_young"]
     assert [claim["connection"] for claim in told] == ["t"]
     assert outcome_lines(reconcile(machine, said(), now=NOW + GRACE), False)[0].startswith("# t: claim sa (10.1.0.0/24")
@@ -229,9 +225,7 @@ def test_a_device_follows_our_own_address(machine: Machine) -> None:
 
 
 def test_killed_at_any_moment_the_next_one_ends_right(machine: Machine) -> None:
-    machine.send_all(
-        establish(T) + establish(U._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff", peer=THIRD))
-    )
+    machine.send_all(establish(T) + establish(U._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff", peer=THIRD)))
     machine.kernel.remove(machine.kernel.named("vti6").ifindex)
     foreign(machine, "vti8", "198.51.100.77")
     word = said(child(U))
@@ -301,9 +295,7 @@ def test_of_two_sas_of_one_child_the_newer_one_s_mark_stays(machine: Machine) ->
     new = old._replace(mark_in="102/0xffffffff", mark_out="102/0xffffffff")
     machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
     both = tuple(
-        ChildSa(
-            "strongswan", "u", WEST, EAST, unique_id=number, mark_in=mark, mark_out=mark, remote_ts=("10.2.0.0/24",)
-        )
+        ChildSa("strongswan", "u", WEST, EAST, unique_id=number, mark_in=mark, mark_out=mark, remote_ts=("10.2.0.0/24",))
         for number, mark in ((1, 101), (2, 102))
     )
     found = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=both)}, Database())
@@ -365,9 +357,7 @@ def test_where_events_never_cease_the_claims_that_stayed_are_served(
     assert "claims left to the next run: 1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("kind", "since", "ends"), [("trap", NOW - 1, True), ("trap", NOW + 1, False), ("sa", NOW + 1, True)]
-)
+@pytest.mark.parametrize(("kind", "since", "ends"), [("trap", NOW - 1, True), ("trap", NOW + 1, False), ("sa", NOW + 1, True)])
 def test_a_claim_that_may_have_been_renewed_without_a_trace_is_left(
     machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, kind: str, since: int, ends: bool
 ) -> None:

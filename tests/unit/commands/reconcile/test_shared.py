@@ -31,9 +31,9 @@ SECOND = Charon("net", peer_id="p2", peer="203.0.113.2")
 def charons(machine: Machine, *children: tuple[Charon, int]) -> None:
     """reconcile, where charon has these children, by IKE SAs with these numbers."""
     told = [
-        ChildSa(
-            "strongswan", one.name, one.me, one.peer, unique_id=number, mark_in=5, mark_out=5, wants_device=True
-        )._replace(remote_ts=(one.pairs[0][1],), ids=(one.my_id, one.peer_id))
+        ChildSa("strongswan", one.name, one.me, one.peer, unique_id=number, mark_in=5, mark_out=5, wants_device=True)._replace(
+            remote_ts=(one.pairs[0][1],), ids=(one.my_id, one.peer_id)
+        )
         for one, number in children
     ]
     reconcile_with(machine, Evidence({"strongswan": said(*told)}, Database()))
@@ -41,9 +41,7 @@ def charons(machine: Machine, *children: tuple[Charon, int]) -> None:
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("alive", [FIRST, SECOND], ids=["the older", "the newer"])
-def test_of_two_clients_with_one_selector_the_one_with_the_identity_lives(
-    machine: Machine, alive: Charon, number: int
-) -> None:
+def test_of_two_clients_with_one_selector_the_one_with_the_identity_lives(machine: Machine, alive: Charon, number: int) -> None:
     """A pool gave the lease to another, or charon was killed and counts from 1 again: the number does not say who it is."""
     machine.settings(CLIENTS)
     machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 2))
@@ -72,9 +70,7 @@ def test_two_clients_with_one_selector_and_one_number_of_two_charons_are_two(mac
 
 def test_a_lost_ledger_costs_no_live_tunnel_its_rule(machine: Machine) -> None:
     """Traffic finds the tunnel's table by it; the rule of a tunnel that is gone goes."""
-    machine.settings(
-        "[connection t]\ntable = 77\nrule = from 10.1.0.0/24\n[connection u]\ntable = 78\nrule = iif lan0\n"
-    )
+    machine.settings("[connection t]\ntable = 77\nrule = from 10.1.0.0/24\n[connection u]\ntable = 78\nrule = iif lan0\n")
     machine.send_all(establish(T) + establish(U))
     shutil.rmtree(machine.folder)
     reconcile(machine, said(child(T)), database(T))

@@ -45,20 +45,14 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
         [*establish(V5), call(V5, "down", wishes=UP), call(V5, "prepare", wishes=UP), call(V5, "up", wishes=UP)],
         SA_OF_T,
     ),
-    "a second down without a wish ends what waits": (
-        [*establish(V5), call(V5, "down", wishes=UP), call(V5, "down")],
-        NOTHING,
-    ),
+    "a second down without a wish ends what waits": ([*establish(V5), call(V5, "down", wishes=UP), call(V5, "down")], NOTHING),
     "unroute without a child ends what waits": (
         [*establish(V5), call(V5, "down", wishes=UP), call(V5, "unroute", child=False)],
         NOTHING,
     ),
     "5.x: down without a wish ends the trap too": ([*trap(V5), call(V5, "up"), call(V5, "down")], NOTHING),
     "4.10: down leaves the trap": ([*trap(V4), call(V4, "up"), call(V4, "down")], TRAP_OF_T),
-    "4.10: unroute ends the trap": (
-        [*trap(V4), call(V4, "up"), call(V4, "down"), call(V4, "unroute", child=False)],
-        NOTHING,
-    ),
+    "4.10: unroute ends the trap": ([*trap(V4), call(V4, "up"), call(V4, "down"), call(V4, "unroute", child=False)], NOTHING),
     "5.x: ondemand goes back to waiting": (
         [*trap(V5), call(V5, "up", wishes=ROUTE), call(V5, "down", wishes=ROUTE)],
         REVIVE_OF_T | TRAP_OF_T,
@@ -74,10 +68,7 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
     "unroute without down ends all": ([*establish(V5), call(V5, "unroute")], NOTHING),
     "down twice is down once": ([*establish(V5), call(V5, "down"), call(V5, "down")], NOTHING),
     "5.x: an aborted install leaves nothing": ([*establish(V5), call(V5, "down"), call(V5, "down")], NOTHING),
-    "a refused negotiation with UP ends all": (
-        [*establish(V5), call(V5, "unroute", wishes=UP, sa_type="unknown?")],
-        NOTHING,
-    ),
+    "a refused negotiation with UP ends all": ([*establish(V5), call(V5, "unroute", wishes=UP, sa_type="unknown?")], NOTHING),
     "MOBIKE: unroute with UP and a child ends nothing": (
         [*establish(V5), call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP)],
         REVIVE_OF_T,
@@ -96,12 +87,7 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
         REVIVE_OF_T | TRAP_OF_T,
     ),
     "a peer whose name is resolved anew while it waits": (
-        [
-            *establish(V5),
-            call(V5, "down", wishes=UP),
-            call(V5, "unroute", child=False, wishes=UP),
-            *establish(V5, wishes=UP),
-        ],
+        [*establish(V5), call(V5, "down", wishes=UP), call(V5, "unroute", child=False, wishes=UP), *establish(V5, wishes=UP)],
         SA_OF_T,
     ),
     "an install that failed, and its delete": (
@@ -121,15 +107,9 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
         [*WAITING, call(V5, "prepare", wishes=UP), call(V5, "up", wishes=UP), call(V5, "down", wishes=UP)],
         REVIVE_OF_T,
     ),
-    "of two pairs one waits, and its trap stays": (
-        [*WAITING, *trap(PAIR), call(V5, "up"), call(V5, "down")],
-        TRAP_OF_T,
-    ),
+    "of two pairs one waits, and its trap stays": ([*WAITING, *trap(PAIR), call(V5, "up"), call(V5, "down")], TRAP_OF_T),
     "4.10: up alone after a down": ([*establish(V4), call(V4, "down"), call(V4, "up")], SA_OF_T),
-    "the peer moved before the down": (
-        [*establish(V5), call(V5._replace(peer="198.51.100.77"), "down")],
-        NOTHING,
-    ),
+    "the peer moved before the down": ([*establish(V5), call(V5._replace(peer="198.51.100.77"), "down")], NOTHING),
     "a configured reqid and a peer that moved": (
         [*establish(V5._replace(reqid=100)), call(V5._replace(reqid=100, peer="198.51.100.77"), "down")],
         NOTHING,
@@ -177,9 +157,7 @@ def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, 
     suspend = [call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP, mobike=mobike)]
     machine.send_all([*suspend, late])
     assert machine.kinds() == set()
-    machine.send_all(
-        [*establish(V5, spi=0x2000), *suspend, call(moved, "route", wishes=UP), call(moved, "up", wishes=UP)]
-    )
+    machine.send_all([*establish(V5, spi=0x2000), *suspend, call(moved, "route", wishes=UP), call(moved, "up", wishes=UP)])
     assert machine.send(late).operations == ()
     assert machine.kernel.named("vti5").local == "192.0.2.7"
     machine.send_all([*suspend, late])
@@ -224,9 +202,7 @@ def test_unroute_of_the_last_sibling_ends_the_claims_of_all(machine: Machine, la
 
 STRANGERS = {
     "another remote selector": SIBLING._replace(theirs="10.3.0.0/24"),
-    "another mark": SIBLING._replace(
-        mark_in="6/0xffffffff", mark_out="6/0xffffffff", device="vti6", peer="198.51.100.3"
-    ),
+    "another mark": SIBLING._replace(mark_in="6/0xffffffff", mark_out="6/0xffffffff", device="vti6", peer="198.51.100.3"),
     "another local address": SIBLING._replace(me="198.51.100.9", device="vti6"),
 }
 
@@ -264,15 +240,7 @@ def test_instances_with_a_configured_reqid_are_told_apart_by_peer_and_selectors(
 
 
 TWINS = [
-    Tunnel(
-        "road",
-        peer=f"198.51.100.{n}",
-        kind="CK_INSTANCE",
-        reqid=100,
-        device="vti11",
-        mark_in="11/0xff",
-        mark_out="11/0xff",
-    )
+    Tunnel("road", peer=f"198.51.100.{n}", kind="CK_INSTANCE", reqid=100, device="vti11", mark_in="11/0xff", mark_out="11/0xff")
     for n in (11, 12)
 ]
 AWAY = TWINS[0]._replace(peer="198.51.100.77")
@@ -288,12 +256,7 @@ TWIN_CALLS: dict[str, tuple[list[Environment], set[str]]] = {
     "which of the two moved and was rekeyed?": ([*FIRST, *SECOND, call(AWAY, "down", spi=0x1300)], {ONE, OTHER}),
     "the first moved, and is called up again": ([*FIRST, *SECOND, call(AWAY, "up", spi=0x1100)], {AWAY.peer, OTHER}),
     "the last one's unroute": (
-        [
-            *FIRST,
-            *SECOND,
-            call(TWINS[0], "down", spi=0x1100),
-            *(call(TWINS[1], v, spi=0x1200) for v in ("down", "unroute")),
-        ],
+        [*FIRST, *SECOND, call(TWINS[0], "down", spi=0x1100), *(call(TWINS[1], v, spi=0x1200) for v in ("down", "unroute"))],
         set(),
     ),
 }
@@ -402,11 +365,7 @@ def test_a_down_whose_selector_is_an_end_that_moved_ends_its_claim(machine: Mach
 
 
 LATER_WORDS = {
-    "4.10's CK_GOING_AWAY": (
-        ROADS[0]._replace(release=4),
-        ROADS[0]._replace(release=4, kind="CK_GOING_AWAY"),
-        {"vti5"},
-    ),
+    "4.10's CK_GOING_AWAY": (ROADS[0]._replace(release=4), ROADS[0]._replace(release=4, kind="CK_GOING_AWAY"), {"vti5"}),
     "a shared that is forgotten": (V5._replace(shared="yes"), V5, {"vti5"}),
     "a shared that comes late": (V5, V5._replace(shared="yes"), set()),
     "an instance that says UP later": (ROADS[0], ROADS[0], {"vti5"}),

@@ -113,11 +113,7 @@ QUIRKS: dict[str, tuple[dict[str, str], str, Any]] = {
     "mask 0 has no 0x": ({"CONNMARK_IN": "5/00000000"}, "mark_in", Mark(5, 0)),
     "the next hop that is the peer is none": ({"PLUTO_NEXT_HOP": "198.51.100.2"}, "next_hop", None),
     "another next hop is a gateway": ({"PLUTO_NEXT_HOP": "198.51.100.254"}, "next_hop", "198.51.100.254"),
-    "DNS servers come once": (
-        {"PLUTO_PEER_DNS_INFO": "1.2.3.4 1.2.3.4 5.6.7.8"},
-        "dns_servers",
-        ("1.2.3.4", "5.6.7.8"),
-    ),
+    "DNS servers come once": ({"PLUTO_PEER_DNS_INFO": "1.2.3.4 1.2.3.4 5.6.7.8"}, "dns_servers", ("1.2.3.4", "5.6.7.8")),
     "DNS domains come once": ({"PLUTO_PEER_DOMAIN_INFO": "a.example a.example b"}, "dns_domains", ("a.example", "b")),
     "without a resolver's name it is the file": ({"PLUTO_DNS_RESOLVER": ""}, "dns_resolver", "file"),
     "systemd's resolver is named": ({"PLUTO_DNS_RESOLVER": "systemd"}, "dns_resolver", "systemd"),
@@ -159,9 +155,7 @@ def test_a_quirk_is_undone(quirk: str) -> None:
 @pytest.mark.parametrize(
     ("environment", "generation", "down_ends_trap"), [(MAIN, 5, True), (OLD, 4, False)], ids=["main", "4.10"]
 )
-def test_the_client_family_tells_the_generation(
-    environment: dict[str, str], generation: int, down_ends_trap: bool
-) -> None:
+def test_the_client_family_tells_the_generation(environment: dict[str, str], generation: int, down_ends_trap: bool) -> None:
     context = read(environment)
     assert (context.generation, context.down_ends_trap) == (generation, down_ends_trap)
 
@@ -429,9 +423,7 @@ def test_a_kind_of_a_later_release_is_served_and_named() -> None:
 SELECTORS = ("PLUTO_MY_CLIENT", "PLUTO_PEER_CLIENT")  # which must be there in one of their two forms
 
 
-@pytest.mark.parametrize(
-    "variable", [row.variable for row in TABLE if row.weight != NEEDED and row.variable not in SELECTORS]
-)
+@pytest.mark.parametrize("variable", [row.variable for row in TABLE if row.weight != NEEDED and row.variable not in SELECTORS])
 def test_an_empty_variable_is_an_absent_one(variable: str) -> None:
     assert read(MAIN, **{variable: ""}) == read(without(MAIN, variable))
 

@@ -266,9 +266,7 @@ def test_if_ids_alone_make_an_xfrm_interface(machine: Machine) -> None:
     assert (link.kind, link.if_id, link.local, link.remote, link.up) == ("xfrm", 42, "", "", True)
     assert machine.routes() == {("10.2.0.0/24", "ipsec42")}
     assert machine.kernel.files["net/ipv4/conf/ipsec42/forwarding"] == "1"
-    assert machine.kernel.files["net/ipv4/conf/ipsec42/disable_policy"] == "0", (
-        "its policy is checked by the stack alone"
-    )
+    assert machine.kernel.files["net/ipv4/conf/ipsec42/disable_policy"] == "0", "its policy is checked by the stack alone"
     machine.send(down(X, 2))
     assert machine.devices() == set() and machine.claims() == []
 
@@ -297,9 +295,7 @@ def client(number: int, peer: str, by_mark: bool) -> Child:
     """A client of the pool, with a mark or an if_id of its own."""
     mark, if_id = (f"{number}/0xffffffff", "") if by_mark else ("", str(number))
     selectors = (("10.1.0.0/24", f"10.3.0.{number}/32"),)
-    return C._replace(
-        peer=peer, peer_id=peer, pairs=selectors, mark_in=mark, mark_out=mark, if_id_in=if_id, if_id_out=if_id
-    )
+    return C._replace(peer=peer, peer_id=peer, pairs=selectors, mark_in=mark, mark_out=mark, if_id_in=if_id, if_id_out=if_id)
 
 
 @pytest.mark.parametrize(
@@ -378,11 +374,7 @@ def test_two_if_ids_under_one_name_are_refused(machine: Machine, name: str) -> N
 
 NO_DEVICE: dict[str, tuple[Child, str, str]] = {
     "no interface": (C, "", "no device: no setting `interface` for this connection, the child's name"),
-    "no mark for its name": (
-        X,
-        "interface = vti{mark}\n",
-        "no device: vti{mark} needs a value this connection does not have",
-    ),
+    "no mark for its name": (X, "interface = vti{mark}\n", "no device: vti{mark} needs a value this connection does not have"),
     "one mark": (
         C._replace(mark_in=""),
         "interface = vti5\n",

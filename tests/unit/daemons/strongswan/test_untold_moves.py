@@ -165,9 +165,7 @@ def test_a_route_of_ipv6_with_a_gateway_is_not_put_beside_another(machine: Machi
     machine.send_all([charon_call(old, "up", 1), charon_call(new, "up", 2)])
     done = [command(operation) for operation in machine.send(charon_call(old, "down", 1)).operations]
     assert "ip route prepend 10.55.0.0/24 via 10.99.0.2 dev ipsec2 proto 160" in done
-    assert done.index("ip link del ipsec1") < done.index(
-        "ip route add fd00:55::/64 via fd00:99::2 dev ipsec2 proto 160"
-    )
+    assert done.index("ip link del ipsec1") < done.index("ip route add fd00:55::/64 via fd00:99::2 dev ipsec2 proto 160")
 
 
 def test_a_route_that_could_not_be_put_beside_the_old_one_is_tried_again(

@@ -163,10 +163,7 @@ SELECTORS = {
 def test_protocols_and_ports_are_part_of_the_selectors(case: str) -> None:
     my_protocol, my_port, peer_protocol, peer_port, mine, theirs = SELECTORS[case]
     context = read(
-        PLUTO_MY_PROTOCOL=my_protocol,
-        PLUTO_MY_PORT=my_port,
-        PLUTO_PEER_PROTOCOL=peer_protocol,
-        PLUTO_PEER_PORT=peer_port,
+        PLUTO_MY_PROTOCOL=my_protocol, PLUTO_MY_PORT=my_port, PLUTO_PEER_PROTOCOL=peer_protocol, PLUTO_PEER_PORT=peer_port
     )
     assert (context.my_client.text, context.peer_client.text) == (mine, theirs)
 

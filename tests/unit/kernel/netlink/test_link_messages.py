@@ -215,9 +215,7 @@ def test_an_address_with_a_peer_goes_as_both(text: str) -> None:
 @given(v6, st.integers(0, 128), index)
 def test_an_ipv6_address_is_read(ours: str, length: int, number: int) -> None:
     payload = pyroute2_bytes(
-        ifaddrmsg,
-        {"family": 10, "prefixlen": length, "index": number},
-        [("IFA_ADDRESS", ours), ("IFA_FLAGS", 0x82)],
+        ifaddrmsg, {"family": 10, "prefixlen": length, "index": number}, [("IFA_ADDRESS", ours), ("IFA_FLAGS", 0x82)]
     )
     assert rt.decode_address(payload) == (number, f"{ours}/{length}")
 

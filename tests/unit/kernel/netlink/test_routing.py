@@ -24,9 +24,7 @@ class Refusing(Lookup):
 
 
 @pytest.mark.parametrize(
-    "number",
-    [errno.ENETUNREACH, errno.EOPNOTSUPP, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL],
-    ids=errno.errorcode.get,
+    "number", [errno.ENETUNREACH, errno.EOPNOTSUPP, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL], ids=errno.errorcode.get
 )
 def test_a_bare_number_is_the_answer_and_one_with_a_reason_is_about_the_question(number: int) -> None:
     assert Refusing(number).match("10.2.0.1") == Match(None, number)

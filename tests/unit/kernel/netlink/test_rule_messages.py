@@ -7,16 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
-from tests.kit.pyroute2_messages import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    name,
-    prefix,
-    pyroute2_bytes,
-    quick,
-    theirs,
-    u32,
-)
+from tests.kit.pyroute2_messages import NLM_F_CREATE, NLM_F_EXCL, name, prefix, pyroute2_bytes, quick, theirs, u32
 from updown.kernel.netlink import rule_messages as policy
 from updown.model.objects import Rule
 

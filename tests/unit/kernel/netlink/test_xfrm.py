@@ -62,8 +62,7 @@ def test_a_socket_s_policy_is_known_by_its_direction() -> None:
 
 
 @pytest.mark.parametrize(
-    "packed",
-    [policy()[:167], policy(3), policy(1, b"", attribute(5, template()[:60])), policy(1, b"", attribute(21, b"1234"))],
+    "packed", [policy()[:167], policy(3), policy(1, b"", attribute(5, template()[:60])), policy(1, b"", attribute(21, b"1234"))]
 )
 def test_malformed_policies_are_refused(packed: bytes) -> None:
     with pytest.raises(KernelError, match="malformed"):
