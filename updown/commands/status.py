@@ -15,14 +15,11 @@ from updown.model import errors
 from updown.model.claims import Claim
 from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
+from updown.model.record import Any
 from updown.model.resources import Device, follows_tunnels, split
 from updown.model.values import escaped
 from updown.output.report import JSON_VERSION, claim_json, print_answer
 from updown.serve import opened, present_state
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
 CLAIM_HEADS = ("CONNECTION", "CLAIM", "DEVICE", "PEER", "SELECTORS", "SINCE")

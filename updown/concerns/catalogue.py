@@ -12,14 +12,10 @@ from updown.model.concern import Concern
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, placed
 from updown.model.operations import Operation
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.model.resources import DeletionRule, Device, Resource, Resources
 from updown.settings.file import Line, resolve
 from updown.settings.keys import Settings
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 CONCERNS: tuple[Concern, ...] = (
     device.CONCERN,

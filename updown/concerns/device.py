@@ -8,12 +8,9 @@ from operator import attrgetter
 from updown.model.concern import Concern, in_row, ip
 from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of
 from updown.model.operations import Difference, Operation, Reason
+from updown.model.record import Any
 from updown.model.resources import Device
 from updown.model.values import escaped
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 EMPTY = "''"
 

@@ -13,13 +13,10 @@ from updown.model.concern import Concern
 from updown.model.errors import Notice
 from updown.model.ipsec import Sa
 from updown.model.objects import family
+from updown.model.record import Any
 from updown.model.resources import Mtu, MtuSum, Resource, load_sum
 from updown.model.values import AUTO
 from updown.settings.keys import Settings
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 IPV6_LEAST = 1280
 """Bytes: below it the kernel takes IPv6 off a device (RFC 8200, net/ipv6/addrconf.c)."""

@@ -12,11 +12,8 @@ from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Notice
 from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family
 from updown.model.operations import Operation, Reason
+from updown.model.record import Any
 from updown.model.resources import Left, PeerRoute, route_key
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""

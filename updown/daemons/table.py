@@ -7,12 +7,8 @@ from collections.abc import Callable, Mapping
 from updown.model.context import Context
 from updown.model.errors import Notice, Refused
 from updown.model.objects import family, is_any
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.model.values import escaped
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 NEEDED = "needed"
 """Without it there is no tunnel to speak of: absent or bad refuses the call."""

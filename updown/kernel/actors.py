@@ -14,12 +14,8 @@ from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
 from updown.model.objects import Address, Link, Route, Rule, bare, netns_of, placed
 from updown.model.operations import Operation
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.model.resources import Clamp, Sysctl
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class Actor(NamedTuple):

@@ -12,15 +12,11 @@ from updown.concerns import mss
 from updown.kernel import namespace
 from updown.model.errors import KernelError
 from updown.model.objects import netns_of, placed
-from updown.model.record import NamedTuple, loads
+from updown.model.record import Any, NamedTuple, loads
 from updown.model.resources import Clamp
 from updown.model.values import escaped
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    Object = dict[str, Any]
+Object = dict[str, Any]
 
 PLACES = ("/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft")
 ANSWER_SECONDS = 5.0

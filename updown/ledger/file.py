@@ -10,11 +10,8 @@ from updown.ledger.lock import take_lock
 from updown.ledger.schema import TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import StateError
+from updown.model.record import Any
 from updown.settings.keys import LOCK_WAIT
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 STATE_DIR = "/run/vti-updown"
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from updown.concerns.catalogue import load
 from updown.model.claims import STRONGSWAN, Claim, SaInfo, sa_query
-from updown.model.record import loads
+from updown.model.record import Any, loads
 from updown.model.resources import DeletionRule, Device, load_sum
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 VERSION = 5  # of the tables below (PRAGMA user_version)
 

@@ -14,15 +14,11 @@ from contextlib import contextmanager
 from updown.concerns.catalogue import dump, key_of, load
 from updown.ledger.schema import child_row, claim_in
 from updown.model.claims import SA, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
-from updown.model.record import dumps, loads
+from updown.model.record import Any, dumps, loads
 from updown.model.resources import DeletionRule, Device, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 LedgerError = sqlite3.Error
 """What any method may raise while it writes: a full disk, a damaged file."""

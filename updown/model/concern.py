@@ -9,12 +9,8 @@ from collections.abc import Callable
 
 from updown.model.objects import Link, netns_of
 from updown.model.operations import Operation, Reason, Thing
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.model.resources import Left, Resource, Resources
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 def itself(asked: Any, _left: Left, _link: Link | None) -> Any:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from updown.model.claims import Claim
 from updown.model.errors import Notice
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    Thing = Any
-    """What stands in the kernel, or should: a Link, Address, Route, Rule, Sysctl or Clamp. Which of them it is, an operation's
-    action tells, which no type checker reads."""
-else:
-    Thing = object
+Thing = Any
+"""What stands in the kernel, or should: a Link, Address, Route, Rule, Sysctl or Clamp. Which of them it is, an operation's
+action tells, which no type checker reads."""
 
 OPPOSITES = {"add": "delete", "delete": "add", "prepend": "delete", "down": "up", "up": "down"}
 """Verbs of actions, and those that take them back; `set`, `change`, `replace` and `state` are their own opposites."""

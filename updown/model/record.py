@@ -3,8 +3,8 @@
 To a type checker this is typing.NamedTuple. At run time a class is made from the names of its annotations and the C getters
 that namedtuple uses too; tests/unit/model/test_record.py holds it against the original.
 
-Nothing of ours imports `typing` at run time, which would be a tenth of a hook's start: type checkers also know a module's own
-TYPE_CHECKING."""
+Nothing of ours imports `typing` at run time, which would be a tenth of a hook's start: `Any` stands here too, and type checkers
+also know a module's own TYPE_CHECKING."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any as Any
+else:
+    Any = object  # of annotations alone, which nothing evaluates
 
 if TYPE_CHECKING or sys.version_info >= (3, 14):  # where annotations are no dictionary any more
     from typing import NamedTuple as NamedTuple

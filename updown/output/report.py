@@ -9,15 +9,11 @@ from updown.concerns.mtu import sum_text
 from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
-from updown.model.record import dumps
+from updown.model.record import Any, dumps
 from updown.model.resources import Device, Mtu
 from updown.output.iproute2 import command, wrapped
 from updown.output.lines import WIDTH, folded, prefix
 from updown.output.reasons import reason_text
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 JSON_VERSION = 1
 

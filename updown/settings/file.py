@@ -11,13 +11,9 @@ from collections.abc import Collection, Iterator
 
 from updown.model import values
 from updown.model.errors import Refused
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.settings import parsers
 from updown.settings.keys import ALIASES, DEFAULTS_ONLY, KEYS, Settings
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from updown.model import values
 from updown.model.objects import MAIN_TABLE
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.settings import parsers
 from updown.settings.parsers import StaticRoute, StaticRule
 
@@ -18,10 +18,6 @@ BY_KIND = -1
 
 LOCK_WAIT = 5.0
 """Seconds that an event waits for the lock; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 
 class Settings(NamedTuple):

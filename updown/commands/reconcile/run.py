@@ -28,15 +28,12 @@ from updown.model.claims import SA, Change, Claim
 from updown.model.errors import Notice, UpdownError
 from updown.model.ipsec import Database
 from updown.model.operations import Report
+from updown.model.record import Any
 from updown.model.resources import device_of
 from updown.output.report import dedupe, print_answer
 from updown.serve import opened, present_state, settings_lines
 from updown.settings.file import Line
 from updown.transaction import Request, as_warning, converge, converge_or_warn, finish_pending
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile
 CHARON_ASKED = 3  # times, as it leaves out what it is at work with in that moment

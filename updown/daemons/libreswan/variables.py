@@ -13,11 +13,8 @@ from updown.model.context import Context, Selector, parse_verb
 from updown.model.errors import Notice, Refused
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID
 from updown.model.objects import is_any
+from updown.model.record import Any
 from updown.model.values import escaped
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 KINDS = ("CK_PERMANENT", "CK_TEMPLATE", "CK_INSTANCE", "CK_GOING_AWAY", "CK_GROUP")
 LABELLED = "CK_LABELED_"

@@ -13,10 +13,7 @@ from updown.model import values
 from updown.model.context import Context, Selector, Verb, parse_verb
 from updown.model.errors import Notice, Refused
 from updown.model.objects import family
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from updown.model.record import Any
 
 
 def verb(value: str) -> Verb:
