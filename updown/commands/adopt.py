@@ -55,7 +55,7 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     if device.is_fallback(link):
         why = f"{name} is the kernel's fallback device (local any, remote any)"
         raise Refused(why, "it can be neither adopted nor deleted")
-    if any(isinstance(want, Device) and want.by_daemon for claim in held for want in claim.resources):
+    if any(want.by_daemon for claim in held for want in claim.devices):
         raise Refused(f"{name} is the IKE daemon's own (ipsec-interface=)", "the daemon makes and deletes it; leave it")
     made = ledger.made(f"device {name}")
     if link.alias == OUR_ALIAS and made == link.ifindex:

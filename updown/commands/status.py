@@ -16,7 +16,7 @@ from updown.model.claims import Claim
 from updown.model.errors import UpdownError
 from updown.model.objects import Link, has_our_alias, is_any
 from updown.model.record import Any
-from updown.model.resources import Device, follows_tunnels, split
+from updown.model.resources import follows_tunnels, split
 from updown.model.values import escaped
 from updown.output.report import JSON_VERSION, claim_json, print_answer
 from updown.serve import opened, present_state
@@ -58,8 +58,7 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
 def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:
     """One device: what the kernel shows, who made it, and when it goes; `signal` is `idle` where it follows its tunnels and has
     none up, `silent` where its far end does not answer, else empty."""
-    asked = [want for claim in held for want in claim.resources if isinstance(want, Device)]
-    wants = [want for want in asked if want.link.name == name]
+    wants = [want for claim in held for want in claim.devices if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.with_last for want in wants) else "last claim"

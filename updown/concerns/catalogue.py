@@ -13,7 +13,7 @@ from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, placed
 from updown.model.operations import Operation
 from updown.model.record import Any, NamedTuple
-from updown.model.resources import DeletionRule, Device, Resource, Resources
+from updown.model.resources import DeletionRule, Resource, Resources
 from updown.settings.file import Line, resolve
 from updown.settings.keys import Settings
 
@@ -105,8 +105,9 @@ def derive(claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_tabl
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     found = found._replace(name=name or found.name, settings=in_vrf(settings, vrf_table))
     wants, remarks = resources_of(claim.about, found, claim.deletion, claim.routed)
-    first = next((want.link.name for want in wants if isinstance(want, Device)), "")
-    return Derivation(claim._replace(resources=wants, device=first), remarks, found.settings)
+    claim = claim._replace(resources=wants)
+    first = next((want.link.name for want in claim.devices), "")
+    return Derivation(claim._replace(device=first), remarks, found.settings)
 
 
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:

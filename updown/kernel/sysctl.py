@@ -37,14 +37,9 @@ def write(path: str, value: str) -> None:
         raise _refused(f"sysctl {path}={value}", error) from None
 
 
-def netns_in(path: str) -> str:
-    """The namespace named in a path; empty is the hook's own."""
-    return path.partition("@")[2].partition("/")[0]
-
-
 def _open(path: str, flags: int) -> int:
     """/proc/sys/net shows the namespace of who opens the file (net/sysctl_net.c)."""
-    name = netns_in(path)
+    name = path.partition("@")[2].partition("/")[0]
     with namespace.inside(name):
         return os.open(_full(path.replace(f"@{name}", "", 1) if name else path), flags | os.O_CLOEXEC)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from updown.concerns.catalogue import load
 from updown.model.claims import STRONGSWAN, Claim, SaInfo, sa_query
 from updown.model.record import Any, loads
-from updown.model.resources import DeletionRule, Device, load_sum
+from updown.model.resources import DeletionRule, load_sum
 
 VERSION = 5  # of the tables below (PRAGMA user_version)
 
@@ -58,7 +58,7 @@ def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
     """The row of a claim in `child`; None for one that is not strongSwan's."""
     if claim.about.daemon != STRONGSWAN:
         return None
-    links = [want.link for want in claim.resources if isinstance(want, Device) and want.link.local]
+    links = [want.link for want in claim.devices if want.link.local]
     ends = f"{links[0].local} {links[0].remote}" if links else ""
     return order, *sa_query(loads(claim.key)[1], claim.about), claim.tunnel, ends
 

@@ -15,7 +15,7 @@ from updown.concerns.catalogue import dump, key_of, load
 from updown.ledger.schema import child_row, claim_in
 from updown.model.claims import SA, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
 from updown.model.record import Any, dumps, loads
-from updown.model.resources import DeletionRule, Device, device_of, split
+from updown.model.resources import DeletionRule, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
@@ -239,7 +239,7 @@ class Ledger:
         ]
         self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
         self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))
-        on = {want.link.name for want in claim.resources if isinstance(want, Device) and claim.kind == SA}
+        on = {want.link.name for want in claim.devices if claim.kind == SA}
         self.base.executemany("INSERT INTO carries VALUES (?, ?)", [(device, order) for device in sorted(on)])
         row = child_row(claim, order)
         if row is not None:

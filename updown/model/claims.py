@@ -8,7 +8,7 @@ from collections.abc import Callable
 from updown.model.context import Context
 from updown.model.objects import family
 from updown.model.record import NamedTuple, dumps
-from updown.model.resources import DeletionRule, MtuSum, Resource, Resources
+from updown.model.resources import DeletionRule, Device, MtuSum, Resource, Resources
 from updown.model.values import Mark
 
 SA = "sa"
@@ -79,6 +79,11 @@ class Claim(NamedTuple):
     resources: Resources = ()
     about: SaInfo = NO_SA
     order: int = 0  # of arrival; the first to hold a resource comes first
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices it asks for; the one that packets leave by comes first."""
+        return [want for want in self.resources if isinstance(want, Device)]
 
 
 Claims = tuple[Claim, ...]

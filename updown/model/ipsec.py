@@ -8,7 +8,6 @@ from updown.model import values
 from updown.model.claims import SA, Claim
 from updown.model.objects import Link
 from updown.model.record import NamedTuple
-from updown.model.resources import Device
 
 WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite: elsewhere ports are types, or nothing
 
@@ -55,7 +54,7 @@ def selector_side(text: str) -> SelectorSide | None:
 def policies_of(claim: Claim, xfrm: IpsecIndex) -> tuple[Policy, ...]:
     """The outbound policies with the claim's selectors and its device's key."""
     mine, theirs = selector_side(claim.about.my_client), selector_side(claim.about.peer_client)
-    link = next((want.link for want in claim.resources if isinstance(want, Device)), None)
+    link = next((want.link for want in claim.devices), None)
     if mine is None or theirs is None:
         return ()
     return tuple(

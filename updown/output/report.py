@@ -10,7 +10,7 @@ from updown.model.claims import Claim
 from updown.model.context import Context
 from updown.model.operations import Operation, Report
 from updown.model.record import Any, dumps
-from updown.model.resources import Device, Mtu
+from updown.model.resources import Mtu
 from updown.output.iproute2 import command, wrapped
 from updown.output.lines import WIDTH, folded, prefix
 from updown.output.reasons import reason_text
@@ -94,10 +94,9 @@ def claim_text(claim: Claim) -> str:
     """What a claim holds, and when its device goes."""
     held = [key_of(want) for want in claim.resources if not key_of(want).startswith(("sysctl", "mtu"))]
     text = ", ".join(held) or "nothing"
-    for want in claim.resources:
-        if isinstance(want, Device):
-            when = "goes with its last claim" if want.with_last else "stays"
-            text += f"; {want.link.name} {'the daemon deletes it' if want.by_daemon else when}"
+    for want in claim.devices:
+        when = "goes with its last claim" if want.with_last else "stays"
+        text += f"; {want.link.name} {'the daemon deletes it' if want.by_daemon else when}"
     return text
 
 

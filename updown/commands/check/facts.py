@@ -48,9 +48,8 @@ class CheckFacts(NamedTuple):
         """What claims ask for of each device, oldest first."""
         found: dict[str, list[Device]] = {}
         for claim in self.claims:
-            for want in claim.resources:
-                if isinstance(want, Device):
-                    found.setdefault(want.link.name, []).append(want)
+            for want in claim.devices:
+                found.setdefault(want.link.name, []).append(want)
         return found
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from updown.commands.reconcile.renewed import device_in
 from updown.daemons.answer import ABSENT, ChildSa, DaemonAnswer
 from updown.model.claims import SA, STRONGSWAN, TRAP, Claim, with_ends
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID, Database, IpsecIndex, policies_of, reqids_of
@@ -162,7 +161,7 @@ def match_unique_ids(claims: Sequence[Claim], children: dict[int, ChildSa]) -> d
 
 def keys_of(claim: Claim) -> tuple[object, ...]:
     """What ties a claim's device to its child: both marks, or the if_id; nothing where the device is for all if_ids."""
-    device = device_in(claim)
+    device = next(iter(claim.devices), None)
     if device is None or device.link.external:
         return ()
     return (device.link.if_id,) if device.link.kind == "xfrm" else (device.link.ikey, device.link.okey)

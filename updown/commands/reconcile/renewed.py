@@ -15,7 +15,6 @@ from updown.model.errors import KernelError, Notice, Refused
 from updown.model.ipsec import State
 from updown.model.objects import bare
 from updown.model.record import NamedTuple
-from updown.model.resources import Device
 from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
 
@@ -42,17 +41,12 @@ class Renewed(NamedTuple):
 
 def with_current_ends(claim: Claim, me: str, peer: str) -> Claim:
     """The claim with the ends its tunnel has now; what it asks for is to be derived anew."""
-    device = device_in(claim)
+    device = next(iter(claim.devices), None)
     if not (me and peer) or device is None or (me, peer) == (claim.about.me, claim.about.peer):
         return claim
     if device.link.kind == "xfrm" and claim.about.daemon != STRONGSWAN:
         return claim  # pluto calls for its own
     return claim._replace(about=with_ends(claim.about, me, peer))
-
-
-def device_in(claim: Claim) -> Device | None:
-    """The device that a claim asks for."""
-    return next((want for want in claim.resources if isinstance(want, Device)), None)
 
 
 def renew(before: Claim, now: Claim, child: ChildSa | None, ground: Ground) -> Renewed:
@@ -75,7 +69,7 @@ def recount(claim: Claim, name: str, child: ChildSa | None, ground: Ground) -> C
     """The claim with the sum of its SA as it is now, where its MTU is worked out from that. One whose SA is not found, or
     cannot be counted, stays as it is: the next event tells of it."""
     outgoing = ground.sas.get((child.peer, child.spi_out)) if child else None
-    device = device_in(claim)
+    device = next(iter(claim.devices), None)
     if child is None or outgoing is None or device is None or claim.kind != SA:
         return claim
     if resolve(ground.lines, claim.connection, bare(claim.device)).mtu != AUTO:

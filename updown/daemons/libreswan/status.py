@@ -136,7 +136,9 @@ def connections(status: str) -> dict[str, Detail]:
             name = routing["name"]
             have = found.get(name, _NOTHING)
             me = have.me if routing["instance"] else our_end(routing["ends"])
-            found[name] = have._replace(routed=have.routed or is_routed(routing["routing"]), me=me)
+            # 4.10: `erouted`, `prospective erouted`, `erouted HOLD`, `fail erouted`; 5.x: `routed-tunnel`, `routed-ondemand`
+            routed = have.routed or "routed" in routing["routing"].replace("unrouted", "")
+            found[name] = have._replace(routed=routed, me=me)
             continue
         detail = DETAIL.match(line)
         if detail and detail["name"] in found:
@@ -164,8 +166,3 @@ def with_detail(have: Detail, text: str) -> Detail:
         elif word.startswith("my_updown=") and "vti-updown" in word:
             have = have._replace(calls_us=True)
     return have
-
-
-def is_routed(word: str) -> bool:
-    """4.10: `erouted`, `prospective erouted`, `erouted HOLD`, `fail erouted`; 5.x: `routed-tunnel`, `routed-ondemand`, ..."""
-    return "routed" in word.replace("unrouted", "")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import partial
 
 from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, context_of, read_table
 from updown.model import values
@@ -29,11 +30,6 @@ def protection(value: str) -> str:
     return values.choice("esp", "ah")(value).upper()
 
 
-def udp_port(value: str) -> int:
-    """A UDP port."""
-    return values.number(value, 65535)
-
-
 TABLE: tuple[Row, ...] = (
     Row("PLUTO_VERB", "verb", verb, NEEDED),
     Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
@@ -53,7 +49,7 @@ TABLE: tuple[Row, ...] = (
     Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
     Row("PLUTO_REQID", "reqid", values.number, OPTIONAL),
     Row("PLUTO_PROTO", "sa_type", protection, OPTIONAL),
-    Row("PLUTO_UDP_ENC", "encapsulation_port", udp_port, OPTIONAL),
+    Row("PLUTO_UDP_ENC", "encapsulation_port", partial(values.number, most=65535), OPTIONAL),
     Row("PLUTO_IPCOMP", "compressed", values.flag, OPTIONAL),
     Row("PLUTO_HOST_ACCESS", "host_access", values.flag, OPTIONAL),
     Row("PLUTO_MY_SOURCEIP", "first_source", values.address, OPTIONAL),
@@ -105,15 +101,11 @@ def read(environ: Mapping[str, str]) -> Context:
 
 def read_series(prefix: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[Notice]]:
     """The addresses of one series in the order of their numbers, and warnings."""
-    names = [name for name in environ if name.startswith(prefix) and is_number(name[len(prefix) :])]
-    names.sort(key=lambda name: int(name[len(prefix) :]))
+    ends = {name: name[len(prefix) :] for name in environ if name.startswith(prefix)}
+    names = [name for name, end in ends.items() if end.isascii() and end.isdigit() and len(end) < 4]
+    names.sort(key=lambda name: int(ends[name]))
     fields, warnings = read_table(tuple(Row(name, name, values.address, OPTIONAL) for name in names), environ)
     return tuple(fields[name] for name in names if name in fields), warnings
-
-
-def is_number(text: str) -> bool:
-    """Whether the end of a variable's name is a number as charon writes it."""
-    return text.isascii() and text.isdigit() and len(text) < 4
 
 
 def source_of(mine: Selector, assigned: tuple[str, ...]) -> str | None:
