@@ -114,7 +114,8 @@ def find_orphans(
         stays = bool(devices & kept) or devices <= going
         if isinstance(one, Rule):  # of the tunnels that stay: where nothing leads by its table, any may be theirs
             stays = table_of(one) in held or (table_of(one) not in led and netns_of(one.device) in places)
-        if keys_of(one) & (wanted | removed):
+        noted = isinstance(one, (Address, SourceAddress))  # by the ledger alone, though it may have gone by now
+        if keys_of(one) & (wanted if noted else wanted | removed):
             continue
         if isinstance(one, Route) and devices & kept:
             parted += without_devices(one, left)
