@@ -137,9 +137,9 @@ def make(event: Event) -> Decision:
         or deletion_rule(context, found.settings)
     )
     total, unknown = event.mtu_sum(context, found)
-    sa = sa._replace(mtu_sum=total or (before.about.mtu_sum if before else None))
+    sa = sa._replace(mtu_sum=total or (before.sa.mtu_sum if before else None))
     routed = context.verb.routes or (before is not None and before.routed)  # `prepare` never takes back what `up` gave
-    claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, about=sa)
+    claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, sa=sa)
     claim, remarks, settings = derive(claim, found, event.lines, event.vrf_table, event.vti_between)
     change = rules.make(context, held, claim)
     put = (*change.put, *derive_siblings(event, change, before))
@@ -152,7 +152,7 @@ def derive_siblings(event: Event, change: Change, before: Claim | None) -> tuple
     """The other claims of the tunnel that ask for something else now; one that the settings do not fit stays as it is. A call
     that changes nothing of its own claim changes nothing of theirs."""
     (new,) = change.put
-    if before and (before.resources, before.about[:3]) == (new.resources, new.about[:3]):
+    if before and (before.resources, before.sa[:3]) == (new.resources, new.sa[:3]):
         return ()
     ended = {claim.key for claim in change.end}
     found: list[Claim] = []

@@ -161,16 +161,16 @@ def former_holders(request: Request, before: dict[str, Claim]) -> dict[str, list
     return found
 
 
-def pending(ground: PlanInput) -> list[FormerHolder]:
+def pending(inputs: PlanInput) -> list[FormerHolder]:
     """Each touched resource with one who asks, or asked, for it."""
     found: list[FormerHolder] = []
-    for name, holders in ground.holders.items():
+    for name, holders in inputs.holders.items():
         asking = [FormerHolder(holder.claim.connection, holder.resource) for holder in holders[:1]]
-        found += ground.former.get(name, [])[-1:] or asking
+        found += inputs.former.get(name, [])[-1:] or asking
     return found
 
 
-def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -> None:
+def mark_done(ledger: Ledger, inputs: PlanInput, plan: Plan, outcome: Outcome) -> None:
     """The event is over: what we made is what we made, its resources are finished. Where something could not be deleted, what
     nobody asks for any more stays unfinished, and so does another tunnel's that could not be put back, and a device that could
     not be set down: the next event tries again."""
@@ -178,10 +178,10 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
     not_made = {operation.makes for operation in plan.operations} - {operation.makes for operation in outcome.done}
     left: set[str] = set()
     if any(operation.verb == "delete" for operation in outcome.failed):
-        left = {name for name, holders in ground.holders.items() if not holders}
+        left = {name for name, holders in inputs.holders.items() if not holders}
     for one in outcome.failed:
         name = f"device {one.subject.name}" if isinstance(one.subject, Link) else key_of(one.subject)
-        others = all(holder.claim.key != ground.newest for holder in ground.holders.get(name, []))
+        others = all(holder.claim.key != inputs.newest for holder in inputs.holders.get(name, []))
         # `prepend`: what was to stand beside a route that has gone with its device by now
         if isinstance(one.subject, Link) or one.action == "route prepend" or others:
             left.add(name)
@@ -189,10 +189,10 @@ def mark_done(ledger: Ledger, ground: PlanInput, plan: Plan, outcome: Outcome) -
         value = plan.made[name]
         index: int | None = indexes.get(split(name)[1], value) if name.startswith("device ") else value
         ledger.set_made(name, None if name in not_made else index)
-    ledger.finish(ground.holders.keys() - left)
+    ledger.finish(inputs.holders.keys() - left)
 
 
-def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Plan, ledger: Ledger) -> None:
+def roll_back(before: dict[str, Claim], newest: str, inputs: PlanInput, plan: Plan, ledger: Ledger) -> None:
     """The claims as they were. The resources stay unfinished, in case something could not be undone; a device that was only to
     be made is not ours, one that was made anew is known by its attributes (see `device.is_ours`)."""
     for key in {newest, *before}:
@@ -202,7 +202,7 @@ def roll_back(before: dict[str, Claim], newest: str, ground: PlanInput, plan: Pl
     links = [one.subject.name for one in plan.operations if one.action == "link delete"]
     anew = {f"device {name}" for name in links}
     for name in plan.made:
-        earlier = ground.made.get(name)
+        earlier = inputs.made.get(name)
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)
     # a device of ours that nobody held before stays as it was: what only the failed claim asked for says nothing of it
-    ledger.finish(name for name in ground.holders if ground.made.get(name) is not None and name not in ground.former)
+    ledger.finish(name for name in inputs.holders if inputs.made.get(name) is not None and name not in inputs.former)

@@ -344,22 +344,22 @@ class Reader:
         name, *words = text.split(", ")
         order = len(self.claims["asked"]) + len(self.claims["ended"])
         one = Claim(f"{order} {name}", SA, name, name, name, "", DeletionRule(False, True), order=order)
-        about = NO_SA._replace(daemon="libreswan")
+        sa = NO_SA._replace(daemon="libreswan")
         for word in words:
             key, _, value = word.partition(" ")
             if word == "new":
                 self.new = one.key
             elif word in ("trap", "revive", "made"):
                 one = one._replace(kind=word)
-                about = about._replace(daemon="make") if word == "made" else about
+                sa = sa._replace(daemon="make") if word == "made" else sa
             elif word == "strongswan":
-                about = about._replace(daemon=word)
+                sa = sa._replace(daemon=word)
             elif key == "between":
                 one = one._replace(group=value)
             else:
                 changed: dict[str, Any] = {WORDS[key]: int(value) if key == "ike" else value}
-                about = about._replace(**changed)
-        return one._replace(about=about)
+                sa = sa._replace(**changed)
+        return one._replace(sa=sa)
 
     def wants(self, text: str, claim: Claim) -> list[Resource]:
         """A line below a claim."""

@@ -344,7 +344,7 @@ class Run:
 
 def ends_of(claims: list[Claim]) -> Iterator[tuple[str, str, str]]:
     """Connection and both ends of each claim."""
-    return ((claim.connection, claim.about.me, claim.about.peer) for claim in claims)
+    return ((claim.connection, claim.sa.me, claim.sa.peer) for claim in claims)
 
 
 def kinds_of(oracle: Oracle) -> Iterator[tuple[str, str, str]]:

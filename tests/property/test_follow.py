@@ -82,7 +82,7 @@ def test_the_claims_themselves_say_what_is_up(lot: int, monkeypatch: pytest.Monk
             continue
         assert link.up == wanted
         seen.add((wanted, bool(claims)))
-        holds = {claim.about.peer_client for claim in claims if claim.routed}
+        holds = {claim.sa.peer_client for claim in claims if claim.routed}
         assert machine.routes() == ({(route, "vti5") for route in holds} if wanted else set())
         assert ("fd00::1/64" in machine.addresses("vti5")) == any(
             isinstance(want, Device) for claim in claims for want in claim.resources

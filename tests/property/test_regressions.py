@@ -414,7 +414,7 @@ def test_a_trap_beside_a_tunnel_that_moved_has_its_new_ends_at_once(machine: Mac
     machine.send_all([call(T, verb, child=False, wishes=("ROUTE",)) for verb in ("prepare", "route")])
     machine.send(call(T, "up", wishes=UP))
     machine.send_all(moved(T, T._replace(me="198.51.100.9")))
-    assert {(claim.kind, claim.about.me) for claim in machine.claims()} == {("trap", "198.51.100.9"), ("sa", "198.51.100.9")}
+    assert {(claim.kind, claim.sa.me) for claim in machine.claims()} == {("trap", "198.51.100.9"), ("sa", "198.51.100.9")}
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["never told before", "told before"])

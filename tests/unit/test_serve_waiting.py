@@ -359,7 +359,7 @@ def test_the_end_of_an_sa_whose_settings_could_not_be_read_ends_no_older_one(mac
         with pytest.raises(Refused):
             machine.serve(charon_call(Child(), "up", 2))
     machine.serve(charon_call(Child(), "down", 2))
-    assert [claim.about.unique_id for claim in machine.claims()] == [1]
+    assert [claim.sa.unique_id for claim in machine.claims()] == [1]
 
 
 def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(machine: Machine, journalled: list[str]) -> None:

@@ -132,14 +132,14 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
     ]
     wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
     remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
-    key, on, about = dumps([MADE, name]), placed(name, settings.netns), NO_SA._replace(daemon=MAKE)
-    return Claim(key, MADE, MAKE, key, key, on, row, since=now, resources=wants, about=about), remarks
+    key, on, sa = dumps([MADE, name]), placed(name, settings.netns), NO_SA._replace(daemon=MAKE)
+    return Claim(key, MADE, MAKE, key, key, on, row, since=now, resources=wants, sa=sa), remarks
 
 
 def sa_of(settings: Settings) -> SaInfo:
     """What every concern is asked with: there is no tunnel, and no route of one."""
     me, remote = settings.local or ANYWHERE[4], configured_remote(settings)
     peer = ANYWHERE[family(me)] if remote in ("", ANY) else remote
-    about = NO_SA._replace(daemon=MAKE, me=me, peer=peer, connection=MAKE, routing=False, shared=settings.shared)
-    marked = about._replace(mark_in=settings.mark_in, mark_out=settings.mark_out)
+    sa = NO_SA._replace(daemon=MAKE, me=me, peer=peer, connection=MAKE, routing=False, shared=settings.shared)
+    marked = sa._replace(mark_in=settings.mark_in, mark_out=settings.mark_out)
     return marked._replace(if_id_in=settings.if_id, if_id_out=settings.if_id)

@@ -85,8 +85,8 @@ def device_cells(row: dict[str, Any]) -> list[str]:
 def claim_cells(claim: Claim, booted: int) -> list[str]:
     """A claim's row of the table; `booted` in seconds since the epoch."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(booted + claim.since))
-    selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}" if claim.about.my_client else "-"
-    ends = (claim.device or "-", claim.about.peer or "-")
+    selectors = f"{claim.sa.my_client} <-> {claim.sa.peer_client}" if claim.sa.my_client else "-"
+    ends = (claim.device or "-", claim.sa.peer or "-")
     return [escaped(claim.connection, 40), claim.kind, *ends, escaped(selectors, 90), since]
 
 

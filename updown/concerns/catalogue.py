@@ -99,12 +99,12 @@ def resources_of(sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bo
 def derive(claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_table: VrfTable, between: VtiBetween) -> Derivation:
     """What a claim asks for by its facts and the device `found`, or, by `lines`, that whose name it keeps. Raises Refused or
     KernelError for settings that do not fit."""
-    name = name_kept(found, claim.about, claim.deletion, between)
+    name = name_kept(found, claim.sa, claim.deletion, between)
     settings = resolve(lines, claim.connection, name) if name not in ("", found.name) else found.settings
     if found.by_daemon:
         settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
     found = found._replace(name=name or found.name, settings=in_vrf(settings, vrf_table))
-    wants, remarks = resources_of(claim.about, found, claim.deletion, claim.routed)
+    wants, remarks = resources_of(claim.sa, found, claim.deletion, claim.routed)
     claim = claim._replace(resources=wants)
     first = next((want.link.name for want in claim.devices), "")
     return Derivation(claim._replace(device=first), remarks, found.settings)
@@ -113,7 +113,7 @@ def derive(claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_tabl
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:
     """A claim with what it asks for by its facts and the settings as they are now; strongSwan's VTI keeps its name. Raises
     Refused or KernelError for settings that do not fit."""
-    found = request_device(claim.about, partial(resolve, lines, claim.connection))
+    found = request_device(claim.sa, partial(resolve, lines, claim.connection))
     if found.name is None:
         raise Refused(found.reason)
     return derive(claim, found, lines, vrf_table, lambda _local, _remote: claim.device).claim

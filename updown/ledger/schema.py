@@ -13,7 +13,7 @@ TABLES = """
 CREATE TABLE claim (
     ordering INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE NOT NULL, kind TEXT NOT NULL, connection TEXT NOT NULL,
     tunnel TEXT NOT NULL, grp TEXT NOT NULL, device TEXT NOT NULL, row TEXT NOT NULL, routed INTEGER NOT NULL,
-    since INTEGER NOT NULL, about TEXT NOT NULL);
+    since INTEGER NOT NULL, sa TEXT NOT NULL);
 CREATE INDEX claim_tunnel ON claim (tunnel);
 CREATE INDEX claim_grp ON claim (grp);
 CREATE INDEX claim_device ON claim (device);
@@ -45,28 +45,28 @@ finds by an index each: who else asks for a route (`want_place`), a connection's
 its ends (`child`)."""
 
 
-def about_in(stored: str) -> SaInfo:
+def sa_in(stored: str) -> SaInfo:
     """What a daemon told, from its column; raises ValueError or TypeError for what we did not write."""
     fields = loads(stored)
-    about = SaInfo(*fields)
-    if len(fields) != len(about):
+    sa = SaInfo(*fields)
+    if len(fields) != len(sa):
         raise ValueError("a claim has other facts")
-    return about._replace(interface_addresses=tuple(about.interface_addresses), mtu_sum=load_sum(fields[-1]))
+    return sa._replace(interface_addresses=tuple(sa.interface_addresses), mtu_sum=load_sum(fields[-1]))
 
 
 def child_row(claim: Claim, order: int) -> tuple[Any, ...] | None:
     """The row of a claim in `child`; None for one that is not strongSwan's."""
-    if claim.about.daemon != STRONGSWAN:
+    if claim.sa.daemon != STRONGSWAN:
         return None
     links = [want.link for want in claim.devices if want.link.local]
     ends = f"{links[0].local} {links[0].remote}" if links else ""
-    return order, *sa_query(loads(claim.key)[1], claim.about), claim.tunnel, ends
+    return order, *sa_query(loads(claim.key)[1], claim.sa), claim.tunnel, ends
 
 
 def claim_in(row: tuple[Any, ...], wants: list[str]) -> Claim:
     """A claim from its row; raises ValueError or TypeError for one that we did not write."""
-    order, key, kind, connection, tunnel, group, device, rule, routed, since, about = row
+    order, key, kind, connection, tunnel, group, device, rule, routed, since, sa = row
     resources = tuple(load(loads(value)) for value in wants)
-    deletion, told = DeletionRule(*loads(rule)), about_in(about)
+    deletion, told = DeletionRule(*loads(rule)), sa_in(sa)
     by = (loads(connection), tunnel, group, device)
     return Claim(key, kind, *by, deletion, bool(routed), since, resources, told, order)

@@ -85,7 +85,7 @@ class Ledger:
 
     def claims(self, condition: str = "1", *values: object) -> Iterator[Claim]:
         """Claims in order of arrival, all or those that meet an SQL condition."""
-        names = "ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about"
+        names = "ordering, key, kind, connection, tunnel, grp, device, row, routed, since, sa"
         query = f"SELECT {names} FROM claim WHERE {condition} ORDER BY ordering"
         for row in self.base.execute(query, values).fetchall():
             try:
@@ -224,12 +224,12 @@ class Ledger:
         """Write a claim, or renew the one with its key; one that was there before keeps its place in the order."""
         self.seen.clear()
         places = (dumps(claim.connection), claim.tunnel, claim.group, claim.device)
-        rest = (dumps(claim.deletion), int(claim.routed), claim.since, dumps(claim.about))
+        rest = (dumps(claim.deletion), int(claim.routed), claim.since, dumps(claim.sa))
         self.base.execute(
-            "INSERT INTO claim (ordering, key, kind, connection, tunnel, grp, device, row, routed, since, about)"
+            "INSERT INTO claim (ordering, key, kind, connection, tunnel, grp, device, row, routed, since, sa)"
             " VALUES (nullif(?, 0), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET kind = excluded.kind,"
             " tunnel = excluded.tunnel, grp = excluded.grp, device = excluded.device, row = excluded.row,"
-            " routed = excluded.routed, about = excluded.about",
+            " routed = excluded.routed, sa = excluded.sa",
             (claim.order, claim.key, claim.kind, *places, *rest),
         )
         (order,) = self.column("SELECT ordering FROM claim WHERE key = ?", claim.key)

@@ -77,7 +77,7 @@ class Claim(NamedTuple):
     routed: bool = False
     since: int = 0
     resources: Resources = ()
-    about: SaInfo = NO_SA
+    sa: SaInfo = NO_SA
     order: int = 0  # of arrival; the first to hold a resource comes first
 
     @property
@@ -160,7 +160,7 @@ def complete(new: Claim, before: Claim | None) -> Claim:
 def same_hosts(one: Claim, other: Claim) -> bool:
     """Whether two claims are strongSwan's and between the same two identities (its group): where their ends differ, one
     moved."""
-    return one.about.daemon == other.about.daemon == STRONGSWAN and one.group == other.group
+    return one.sa.daemon == other.sa.daemon == STRONGSWAN and one.group == other.group
 
 
 def same_key(claims: Claims, key: str) -> Claim | None:

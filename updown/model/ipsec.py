@@ -53,7 +53,7 @@ def selector_side(text: str) -> SelectorSide | None:
 
 def policies_of(claim: Claim, xfrm: IpsecIndex) -> tuple[Policy, ...]:
     """The outbound policies with the claim's selectors and its device's key."""
-    mine, theirs = selector_side(claim.about.my_client), selector_side(claim.about.peer_client)
+    mine, theirs = selector_side(claim.sa.my_client), selector_side(claim.sa.peer_client)
     link = next((want.link for want in claim.devices), None)
     if mine is None or theirs is None:
         return ()
@@ -96,8 +96,8 @@ def without_policies_of(ended: Sequence[Claim], policies: Sequence[Policy]) -> D
 
 def reqids_of(claim: Claim) -> frozenset[int]:
     """The reqids its states may have: libreswan counts ESP and IPCOMP from an automatic base."""
-    reqid = claim.about.reqid
-    if claim.about.daemon == "libreswan" and reqid >= FIRST_AUTOMATIC_REQID:
+    reqid = claim.sa.reqid
+    if claim.sa.daemon == "libreswan" and reqid >= FIRST_AUTOMATIC_REQID:
         return frozenset((reqid, reqid + 1, reqid + 2))
     return frozenset((reqid,)) if reqid else frozenset()
 
@@ -112,7 +112,7 @@ def has_policy_and_state(claim: Claim, xfrm: IpsecIndex) -> bool:
 
 def has_any_trace(claim: Claim, xfrm: IpsecIndex) -> bool:
     """Whether there is anything of the claim: a policy with its selectors, or a state with its SPI or reqid."""
-    spis = {claim.about.spi_in, claim.about.spi_out} - {0}
+    spis = {claim.sa.spi_in, claim.sa.spi_out} - {0}
     return bool(policies_of(claim, xfrm) or reqids_of(claim) & xfrm.reqids or spis & xfrm.spis)
 
 

@@ -118,6 +118,6 @@ def claim_json(claim: Claim, booted: int) -> dict[str, Any]:
         "kind": claim.kind,
         "device": claim.device,
         "since": booted + claim.since,
-        **{field: getattr(claim.about, field) for field in TOLD},
+        **{field: getattr(claim.sa, field) for field in TOLD},
         "holds": list(map(key_of, claim.resources)),
     }

@@ -32,14 +32,14 @@ def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link
 def warn_second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> tuple[Notice, ...]:
     """A warning where the device leaves one peer for another with the same identity: taken for a move, or a successor from
     elsewhere, but without an older SA of these selectors it may be a second client of a group that shares its identity."""
-    mine, link = holder.claim.about, want.link
+    mine, link = holder.claim.sa, want.link
     if holder.claim.key != newest or link.kind == "xfrm" or is_any(link.remote):
         return ()
     mates = [one.claim for one in holders if same_hosts(one.claim, holder.claim) and one.claim.key != newest]
-    mates = [one for one in mates if one.about.unique_id != mine.unique_id and one.about.peer != mine.peer]
-    if not mates or any(one.about.peer_client == mine.peer_client for one in mates):
+    mates = [one for one in mates if one.sa.unique_id != mine.unique_id and one.sa.peer != mine.peer]
+    if not mates or any(one.sa.peer_client == mine.peer_client for one in mates):
         return ()
-    text = f"{link.name} leads to {mine.peer} now, and no more to {mates[0].about.peer}, of the same identity."
+    text = f"{link.name} leads to {mine.peer} now, and no more to {mates[0].sa.peer}, of the same identity."
     return (Notice("second peer", f"{text} Are they two peers? They need {words_of(mine.daemon).shared}"),)
 
 
@@ -69,7 +69,7 @@ def check_foreign(want: Link, have: Link, words: Words) -> None:
 
 def conflict_between(want: Link, claim: Claim, other: Link, others: Claim, different: tuple[Difference, ...]) -> Conflict:
     """Two claims of different tunnels on one device that ask for something else: what, and how both can be served."""
-    fields, name, words = {one.field for one in different}, want.name, words_of(claim.about.daemon)
+    fields, name, words = {one.field for one in different}, want.name, words_of(claim.sa.daemon)
     if "local" in fields and is_any(want.remote):
         return Conflict(
             f"{name} has local {other.local} ({others.connection}); for several use an XFRM interface",

@@ -60,7 +60,7 @@ def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: 
         warnings = warn_second_peer(asked, holder, holders, inputs.newest)
         ours = have is None or device.is_ours(have, made, want)
         if have is not None and not ours:
-            check_foreign(want, have, words_of(holder.claim.about.daemon))
+            check_foreign(want, have, words_of(holder.claim.sa.daemon))
     except Conflict as error:
         if not inputs.only_ends:
             raise

@@ -32,7 +32,7 @@ def claim_and_policies(machine: Machine, count: int) -> tuple[list[Claim], list[
     claims, policies = [], []
     for number in range(count):
         mine, theirs = "10.1.0.0/24", f"10.{2 + number // 256}.{number % 256}.0/24"
-        claims.append(one._replace(key=str(number), about=one.about._replace(my_client=mine, peer_client=theirs)))
+        claims.append(one._replace(key=str(number), sa=one.sa._replace(my_client=mine, peer_client=theirs)))
         policies.append(Policy("out", mine, theirs, key=Key(5, 0xFFFFFFFF)))
         policies.append(Policy("in", theirs, mine, key=Key(5, 0xFFFFFFFF)))
     return claims, policies

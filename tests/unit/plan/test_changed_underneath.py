@@ -57,9 +57,9 @@ def test_the_down_of_an_sa_whose_up_was_refused_ends_no_older_one(machine: Machi
         machine.now += 700
     machine.now += later
     machine.send_all(charon_calls(roamed, "down", 3) + charon_calls(roamed, "down", 4))
-    assert [claim.about.unique_id for claim in machine.claims()] == [1, 2]
+    assert [claim.sa.unique_id for claim in machine.claims()] == [1, 2]
     machine.send_all(charon_calls(C, "up", 3) + charon_calls(C, "down", 3) + charon_calls(C, "down", 7))
-    assert [claim.about.unique_id for claim in machine.claims()] == [2]
+    assert [claim.sa.unique_id for claim in machine.claims()] == [2]
 
 
 def test_a_refusal_makes_no_other_end_forgotten(machine: Machine) -> None:
@@ -70,7 +70,7 @@ def test_a_refusal_makes_no_other_end_forgotten(machine: Machine) -> None:
     with pytest.raises(Conflict):
         machine.send_all(charon_calls(C._replace(me=WLAN), "up", 6))
     machine.send_all(charon_calls(C, "down", 1))
-    assert {claim.about.unique_id for claim in machine.claims()} == {2, 5}
+    assert {claim.sa.unique_id for claim in machine.claims()} == {2, 5}
 
 
 def test_two_peers_of_one_identity_behind_one_mark_are_told(machine: Machine) -> None:
@@ -104,7 +104,7 @@ def test_a_down_of_another_client_with_a_configured_reqid_ends_nobody_elses_clai
             machine.send(call(bob._replace(address="10.99.0.1/30"), "up", wishes=(), spi=0x7000))
         machine.fails_at = None
     machine.send(call(bob, "down", wishes=(), child=case == "refused", spi=0x7000))
-    assert [claim.about.peer for claim in machine.claims()] == [alice.peer]
+    assert [claim.sa.peer for claim in machine.claims()] == [alice.peer]
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 

@@ -25,7 +25,7 @@ def ends(facts: CheckFacts) -> Iterator[Finding]:
             yield Finding("ends", link.name, text, f"{RECONCILE}; or take its tunnel down and up")
     for claim in facts.audit.moved:
         if claim.device not in told:
-            text = f"{claim.device}: the ends of {claim.connection} are now {claim.about.me} - {claim.about.peer}"
+            text = f"{claim.device}: the ends of {claim.connection} are now {claim.sa.me} - {claim.sa.peer}"
             yield Finding("ends", claim.device, text, RECONCILE)
 
 
@@ -105,7 +105,7 @@ def shadows(facts: CheckFacts) -> Iterator[Finding]:
     for wide in own:
         if not is_any(wide.remote) or wide.name not in facts.devices:
             continue
-        peers = {claim.about.peer for claim in facts.claims if claim.device == wide.name and claim.kind != MADE}
+        peers = {claim.sa.peer for claim in facts.claims if claim.device == wide.name and claim.kind != MADE}
         if facts.xfrm is not None:
             peers |= {remote for local, remote in served_ends(wide, facts.xfrm) if local == wide.local}
         for narrow in own:

@@ -60,14 +60,14 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
     for claim in claims:
         if claim.kind == MADE:
             continue  # the administrator's: it needs no tunnel
-        child, said = found.get(claim.key), facts.answer(claim.about.daemon)
+        child, said = found.get(claim.key), facts.answer(claim.sa.daemon)
         if child is not None and claim.key in sure:
             there = with_current_ends(claim, child.me, child.peer)
         else:  # a device has one local end: who waits on it, and was not told of a move, follows those who were
             # no hook is told when the end of a tunnel that is not up moves; a template's is that of all instances
             waits = child is None and is_permanent(claim)
             mine = here.get(claim.device) or (said.ends.get(claim.connection, "") if waits else "")
-            there = with_current_ends(claim, mine, claim.about.peer)
+            there = with_current_ends(claim, mine, claim.sa.peer)
         reason = "" if child else why_it_ends(claim, said, xfrm)
         kept = bool(reason) and in_grace(claim, said, now, before_start)
         young += [there] if kept else []
@@ -91,7 +91,7 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
 
 def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> str:
     """Why a claim for which no daemon reports a child ends; empty where it does not."""
-    name = DAEMONS.get(claim.about.daemon, claim.about.daemon)
+    name = DAEMONS.get(claim.sa.daemon, claim.sa.daemon)
     if said.state == ANSWERED and said.whole:
         if claim.kind == SA:
             return f"{name} has no child SA of it"

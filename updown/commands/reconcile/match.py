@@ -39,10 +39,10 @@ def match_children(claims: Sequence[Claim], facts: Evidence, xfrm: IpsecIndex | 
     sure: set[str] = set()
     reqids = {(state.destination, state.spi): state.reqid for state in facts.xfrm.states} if facts.xfrm else {}
     libreswan = grouped(facts.answer("libreswan").children, lambda child: child.connection)
-    with_spi = [claim for claim in claims if claim.about.spi_in]
-    owners = {(claim.connection, claim.about.spi_in, pair_in(claim)): claim.key for claim in with_spi}
+    with_spi = [claim for claim in claims if claim.sa.spi_in]
+    owners = {(claim.connection, claim.sa.spi_in, pair_in(claim)): claim.key for claim in with_spi}
     for claim in claims:
-        if claim.about.daemon == "libreswan":
+        if claim.sa.daemon == "libreswan":
             mine = [
                 (match_rank(claim, child, reqids, xfrm), child)
                 for child in libreswan.get(claim.connection, [])
@@ -58,32 +58,32 @@ def match_children(claims: Sequence[Claim], facts: Evidence, xfrm: IpsecIndex | 
 
 def pair_in(claim: Claim) -> tuple[str, str, str]:
     """Which of a child's pairs of selectors a claim is for, or its trap: of each there is one."""
-    return claim.about.my_client, claim.about.peer_client, TRAP if claim.kind == TRAP else SA
+    return claim.sa.my_client, claim.sa.peer_client, TRAP if claim.kind == TRAP else SA
 
 
 def match_rank(claim: Claim, child: ChildSa, reqids: dict[tuple[str, int], int], xfrm: IpsecIndex | None) -> int:
     """How surely one of the children with the claim's name is the claim's: 4 by its SPI; of a template's instances, which share
     the name, 3 where the kernel has a policy of the claim that leads to the child's state; 2 by the peer, or since a permanent
     connection has but one; 1 for want of a reqid that could tell; 0 is another's. A configured reqid leads to all of them."""
-    if child.spi_in and child.spi_in == claim.about.spi_in:
+    if child.spi_in and child.spi_in == claim.sa.spi_in:
         return 4
     if is_permanent(claim):
         return 2
-    automatic = claim.about.reqid >= FIRST_AUTOMATIC_REQID
+    automatic = claim.sa.reqid >= FIRST_AUTOMATIC_REQID
     reqid = reqids.get((child.me, child.spi_in))
     if reqid is not None and xfrm is not None and reqid in xfrm.led_to:
-        there = policies_of(claim._replace(about=with_ends(claim.about, child.me, child.peer)), xfrm)
+        there = policies_of(claim._replace(sa=with_ends(claim.sa, child.me, child.peer)), xfrm)
         leading = [policy for policy in there if reqid in policy.reqids]
         return 3 if any(automatic or (child.me, child.peer) in policy.ends for policy in leading) else 0
     if reqid is not None and automatic:
         return 3 if reqid in reqids_of(claim) else 0
-    return 2 if child.peer == claim.about.peer or not (automatic or claim.deletion.any_remote) else int(automatic)
+    return 2 if child.peer == claim.sa.peer or not (automatic or claim.deletion.any_remote) else int(automatic)
 
 
 def match_charon(claims: Sequence[Claim], children: Sequence[ChildSa]) -> dict[str, ChildSa]:
     """By child name, marks and if_ids; in these as `matched` says."""
     found: dict[str, ChildSa] = {}
-    theirs = [claim for claim in claims if claim.about.daemon == STRONGSWAN and claim.kind == SA]
+    theirs = [claim for claim in claims if claim.sa.daemon == STRONGSWAN and claim.kind == SA]
     named = grouped(children, lambda child: child.connection)
     for group, members in grouped(theirs, lambda claim: (claim.connection, *keys_of(claim))).items():
         numbered: dict[int, ChildSa] = {}
@@ -102,7 +102,7 @@ def match_selectors(claims: Sequence[Claim], children: dict[int, ChildSa]) -> di
     peer of which a selector is left: selectors move with an end, and ranges are not told alike. A selector may be another
     peer's by now, as a pool's address is: a child with the identities of claims is theirs, one with others may be anyone's."""
     found: dict[str, ChildSa] = {}
-    pairs_of = grouped(claims, lambda claim: (claim.about.my_client, claim.about.peer_client))
+    pairs_of = grouped(claims, lambda claim: (claim.sa.my_client, claim.sa.peer_client))
     left = {number: set(child.remote_ts) for number, child in children.items()}
     groups = {claim.group for claim in claims}
     for (_, selector), mine in pairs_of.items():
@@ -150,7 +150,7 @@ def hosts_of(child: ChildSa) -> str:
 def match_unique_ids(claims: Sequence[Claim], children: dict[int, ChildSa]) -> dict[str, ChildSa]:
     """By the IKE SA's unique id. Since that changes when the IKE SA is rekeyed, ids that stand on one side only belong together
     newest to newest; the oldest claims beyond their number have no child. Claims in order of arrival."""
-    mine = grouped(claims, lambda claim: claim.about.unique_id)
+    mine = grouped(claims, lambda claim: claim.sa.unique_id)
     found = {number: children[number] for number in mine if number in children}
     left = [children[number] for number in sorted(children.keys() - mine.keys())]
     for number in reversed([number for number in mine if number not in found]):

@@ -49,8 +49,8 @@ def changed_claims(before: Sequence[Claim], now: Sequence[Claim], facts: Evidenc
     """The keys of claims of which the facts may say nothing: new ones, changed ones, and those that an event may have renewed
     without a trace: without SPIs the first one after the daemon's restart can be the old one in every byte."""
     same = set(before) & set(now)
-    silent = [claim for claim in now if claim.about.daemon == vici.DAEMON or claim.kind != SA]
-    older = {claim.key for claim in silent if claim.since < facts.answer(claim.about.daemon).since}
+    silent = [claim for claim in now if claim.sa.daemon == vici.DAEMON or claim.kind != SA]
+    older = {claim.key for claim in silent if claim.since < facts.answer(claim.sa.daemon).since}
     return frozenset({claim.key for claim in now if claim not in same} | older)
 
 

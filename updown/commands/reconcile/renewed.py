@@ -19,7 +19,7 @@ from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
 
 
-class Ground(NamedTuple):
+class Basis(NamedTuple):
     """What claims are derived from anew: the kernel's state SAs by the address that receives them and their SPI, the settings,
     the tables of VRF devices, and the kernel, for the ways to peers."""
 
@@ -42,42 +42,42 @@ class Renewed(NamedTuple):
 def with_current_ends(claim: Claim, me: str, peer: str) -> Claim:
     """The claim with the ends its tunnel has now; what it asks for is to be derived anew."""
     device = next(iter(claim.devices), None)
-    if not (me and peer) or device is None or (me, peer) == (claim.about.me, claim.about.peer):
+    if not (me and peer) or device is None or (me, peer) == (claim.sa.me, claim.sa.peer):
         return claim
-    if device.link.kind == "xfrm" and claim.about.daemon != STRONGSWAN:
+    if device.link.kind == "xfrm" and claim.sa.daemon != STRONGSWAN:
         return claim  # pluto calls for its own
-    return claim._replace(about=with_ends(claim.about, me, peer))
+    return claim._replace(sa=with_ends(claim.sa, me, peer))
 
 
-def renew(before: Claim, now: Claim, child: ChildSa | None, ground: Ground) -> Renewed:
+def renew(before: Claim, now: Claim, child: ChildSa | None, basis: Basis) -> Renewed:
     """A claim as it was `before`, whose ends and kind are as in `now`, with its SA's sum and the settings of this moment."""
     if before.kind == MADE:
         return Renewed(now)
     try:
-        by_settings = derive_again(before, ground.lines, ground.vrf_table)
-        counted = recount(now, by_settings.device, child, ground)
-        claim = by_settings if counted == before else derive_again(counted, ground.lines, ground.vrf_table)
+        by_settings = derive_again(before, basis.lines, basis.vrf_table)
+        counted = recount(now, by_settings.device, child, basis)
+        claim = by_settings if counted == before else derive_again(counted, basis.lines, basis.vrf_table)
     except (Refused, KernelError) as error:
         hint = f"; {error.hint}" if error.hint else ""
         text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}{hint}"
         return Renewed(before._replace(kind=now.kind), warning=Notice("settings do not fit", text))
-    differs = counted.about.mtu_sum != before.about.mtu_sum
-    return Renewed(claim, tuple(edits(before, by_settings, ground.lines)), differs)
+    differs = counted.sa.mtu_sum != before.sa.mtu_sum
+    return Renewed(claim, tuple(edits(before, by_settings, basis.lines)), differs)
 
 
-def recount(claim: Claim, name: str, child: ChildSa | None, ground: Ground) -> Claim:
+def recount(claim: Claim, name: str, child: ChildSa | None, basis: Basis) -> Claim:
     """The claim with the sum of its SA as it is now, where its MTU is worked out from that. One whose SA is not found, or
     cannot be counted, stays as it is: the next event tells of it."""
-    outgoing = ground.sas.get((child.peer, child.spi_out)) if child else None
+    outgoing = basis.sas.get((child.peer, child.spi_out)) if child else None
     device = next(iter(claim.devices), None)
     if child is None or outgoing is None or device is None or claim.kind != SA:
         return claim
-    if resolve(ground.lines, claim.connection, bare(claim.device)).mtu != AUTO:
+    if resolve(basis.lines, claim.connection, bare(claim.device)).mtu != AUTO:
         return claim
     vti = device.link.kind != "xfrm"
-    way = UnderlayQuery(child.peer, claim.about.underlay or "", name, device.link.okey if vti else 0)
+    way = UnderlayQuery(child.peer, claim.sa.underlay or "", name, device.link.okey if vti else 0)
     try:
-        total, _ = count(outgoing, way, vti or claim.about.tunnel_mode, ground.netlink)
+        total, _ = count(outgoing, way, vti or claim.sa.tunnel_mode, basis.netlink)
     except KernelError:
         return claim
-    return claim._replace(about=claim.about._replace(mtu_sum=total)) if total else claim
+    return claim._replace(sa=claim.sa._replace(mtu_sum=total)) if total else claim

@@ -45,13 +45,13 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     audit = outcome.decision
     told: list[tuple[Claim, str]] = []
     for claim, reason in audit.ended:
-        selectors = f"{claim.about.my_client} <-> {claim.about.peer_client}"
+        selectors = f"{claim.sa.my_client} <-> {claim.sa.peer_client}"
         told.append((claim, f"claim {claim.kind} ({selectors}) ends: {reason}"))
     revived = "claim sa is revive now: it is not up, and the way is kept open for it"
     told += [(claim, revived) for claim in audit.to_revive]
     why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
     told += [(claim, f"claim {claim.kind}: {why}") for claim in audit.in_grace]
-    told += [(claim, f"its ends are now {claim.about.me} - {claim.about.peer}") for claim in audit.moved]
+    told += [(claim, f"its ends are now {claim.sa.me} - {claim.sa.peer}") for claim in audit.moved]
     for claim in audit.recounted:
         sizes = [want for want in claim.resources if isinstance(want, Mtu)]
         told += [(claim, f"mtu {one.device}: {sum_text(one.total) if one.total else one.size}") for one in sizes]
@@ -81,7 +81,7 @@ def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tu
     """Remarks and warnings on what could not be asked."""
     remarks: list[str] = []
     warnings: list[Notice] = []
-    held: set[str] = {claim.about.daemon for claim in claims}
+    held: set[str] = {claim.sa.daemon for claim in claims}
     for daemon, said in facts.said.items():
         name = DAEMONS.get(daemon, daemon)
         if said.state == ABSENT and daemon in held:

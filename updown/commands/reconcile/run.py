@@ -12,7 +12,7 @@ from updown.commands.reconcile import orphans
 from updown.commands.reconcile.decide import Audit, decide
 from updown.commands.reconcile.match import Evidence, grouped
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
-from updown.commands.reconcile.renewed import Ground, Renewed, renew
+from updown.commands.reconcile.renewed import Basis, Renewed, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
 from updown.concerns import mtu
 from updown.daemons.answer import ANSWERED, DaemonAnswer
@@ -84,7 +84,7 @@ def gather(claims: Sequence[Claim]) -> Evidence:
     except UpdownError:
         xfrm = None
     facts = Evidence(said, xfrm)
-    theirs = [claim for claim in claims if claim.about.daemon == vici.DAEMON and claim.kind == SA]
+    theirs = [claim for claim in claims if claim.sa.daemon == vici.DAEMON and claim.kind == SA]
     for _ in range(CHARON_ASKED - 1):
         said_now = facts.said[vici.DAEMON]
         if said_now.state != ANSWERED or (said_now.whole and not decide(theirs, facts, 0).ended):
@@ -119,10 +119,10 @@ def reconcile_ledger(
     decision = without_keys(decide(claims, facts, now, before_start), spared)
     states = facts.xfrm.states if facts.xfrm else ()
     sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (mtu.ESP, mtu.AH)}
-    ground = Ground(sas, lines, lru_cache(netlink.vrf_table), netlink)
+    basis = Basis(sas, lines, lru_cache(netlink.vrf_table), netlink)
     gone = spared.union(end.claim.key for end in decision.ended)
     staying = [claim for claim in claims if claim.key not in gone]
-    decision, events = renew_claims(decision, staying, ground, taken_over)
+    decision, events = renew_claims(decision, staying, basis, taken_over)
     reports = [finish_pending(ledger, netlink, dry)]
     then = {claim.key: claim for claim in claims}
     edited = frozenset(claim.key for claim, _ in decision.edited)
@@ -149,16 +149,14 @@ def reconcile_ledger(
     return Outcome(decision, report, facts)
 
 
-def renew_claims(
-    decision: Audit, staying: Sequence[Claim], ground: Ground, taken_over: Callable[[], bool]
-) -> tuple[Audit, bool]:
+def renew_claims(decision: Audit, staying: Sequence[Claim], basis: Basis, taken_over: Callable[[], bool]) -> tuple[Audit, bool]:
     """The decision with what claims ask for by their tunnels and the settings of now; whether events came meanwhile."""
     now = {claim.key: claim for claim in (*decision.moved, *decision.to_revive)}
     found: dict[str, Renewed] = {}
     events = False
     for claim in staying:
         events = taken_over() or events
-        found[claim.key] = renew(claim, now.get(claim.key, claim), decision.child_of.get(claim.key), ground)
+        found[claim.key] = renew(claim, now.get(claim.key, claim), decision.child_of.get(claim.key), basis)
     decision = decision._replace(
         moved=tuple(found[claim.key].claim for claim in decision.moved if not found[claim.key].warning),
         to_revive=tuple(found[claim.key].claim for claim in decision.to_revive),

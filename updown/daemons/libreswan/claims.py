@@ -85,8 +85,8 @@ def superseded(context: Context, held: CandidateClaims) -> tuple[Claim, ...]:
         claim
         for claim in held.group
         if (claim.connection == context.connection and claim.tunnel != tunnel_of(context))
-        and (claim.about.my_client, claim.about.peer_client) == (now.my_client, now.peer_client)
-        and (claim.about[1:3] == now[1:3] or (context.initiates and not claim.deletion.any_remote))
+        and (claim.sa.my_client, claim.sa.peer_client) == (now.my_client, now.peer_client)
+        and (claim.sa[1:3] == now[1:3] or (context.initiates and not claim.deletion.any_remote))
     )
 
 
@@ -118,10 +118,10 @@ def unroute(context: Context, held: CandidateClaims) -> Change:
         return Change()
     theirs = context.peer_client.text
     failed = context.initiates and not context.child
-    mine = [claim for claim in held.tunnel if same_selector(claim.about.peer_client, claim.about.peer, theirs, context.peer)]
+    mine = [claim for claim in held.tunnel if same_selector(claim.sa.peer_client, claim.sa.peer, theirs, context.peer)]
     # one without the local address had it before a move that it was not told of, where it is on the tunnel's device
     devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
-    near = [claim for claim in held.group if claim.about.me == context.me or claim.device in devices]
+    near = [claim for claim in held.group if claim.sa.me == context.me or claim.device in devices]
     group = [claim for claim in near if not (failed and claim.kind == SA)]
     return Change(end=tuple({claim.key: claim for claim in (*group, *mine)}.values()))
 
@@ -130,9 +130,7 @@ def matching_claim(context: Context, held: CandidateClaims, kind: str) -> Claim 
     """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
     itself. Never a sibling's: a repeated `down` finds nothing."""
     exact = same_key(held.tunnel, key_of(context, kind))
-    moved = [
-        claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and is_same_or_moved(context, claim.about)
-    ]
+    moved = [claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and is_same_or_moved(context, claim.sa)]
     return exact or (moved[0] if len(moved) == 1 else None) or moved_instance_claim(context, held, kind)
 
 
@@ -147,10 +145,10 @@ def moved_instance_claim(context: Context, held: CandidateClaims, kind: str) -> 
         for claim in held.group
         if claim.connection == context.connection
         and (claim.kind == TRAP) == (kind == TRAP)
-        and claim.about.my_client == context.my_client.text
+        and claim.sa.my_client == context.my_client.text
     ]
     for claim in like:
-        now = claim.about
+        now = claim.sa
         if now.peer == context.peer or (context.child and spis == (now.spi_in, now.spi_out)):
             return claim
     alone = len(like) == 1 and context.child and "down" in context.verb.steps
@@ -160,10 +158,10 @@ def moved_instance_claim(context: Context, held: CandidateClaims, kind: str) -> 
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     """Other claims of the same tunnel (pairs of selectors, the trap), with the ends and the device that `claim` was told: what
     moved moved for them all, and for some of them the daemon calls nothing."""
-    now = claim.about
+    now = claim.sa
     device = {field: getattr(now, field) for field in DEVICE_FACTS}
     return tuple(
-        other._replace(about=with_ends(other.about, now.me, now.peer)._replace(**device))
+        other._replace(sa=with_ends(other.sa, now.me, now.peer)._replace(**device))
         for other in held.tunnel
         if other.key != claim.key and other.tunnel == claim.tunnel
     )

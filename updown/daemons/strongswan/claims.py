@@ -78,7 +78,7 @@ def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
     new = asked._replace(key=key_of(context), kind=SA, tunnel=tunnel_of(context), group=group_of(context))
     before = renewed_claim(context, held)
     later = [claim for claim in held.tunnel if before and claim.order > before.order]
-    if before and any(claim.about.unique_id < context.unique_id for claim in later):
+    if before and any(claim.sa.unique_id < context.unique_id for claim in later):
         return Change(put=(new,), end=(before,))
     return Change(put=(complete(new, before),))
 
@@ -99,7 +99,7 @@ def claim_to_end(context: Context, held: CandidateClaims) -> Claim | None:
     child = child_of(context)
     childs = [claim for claim in held.tunnel if loads(claim.key)[1] == child]
     same = by_selectors(context, childs)
-    own = [claim for claim in same if claim.about.unique_id == context.unique_id]
+    own = [claim for claim in same if claim.sa.unique_id == context.unique_id]
     if own:
         return own[0]
     if context.way_unknown or held.served:
@@ -110,10 +110,10 @@ def claim_to_end(context: Context, held: CandidateClaims) -> Claim | None:
 def narrowed_claim(context: Context, claims: list[Claim]) -> Claim | None:
     """The only claim of the IKE SA, where each selector has addresses in common with that of `context`: a rekeying of the child
     may narrow selectors, or widen them again, and is not told."""
-    mine = [claim for claim in claims if claim.about.unique_id == context.unique_id]
+    mine = [claim for claim in claims if claim.sa.unique_id == context.unique_id]
     if len(mine) != 1:
         return None
-    was = mine[0].about
+    was = mine[0].sa
     fits = overlaps(was.my_client, context.my_client.text) and overlaps(was.peer_client, context.peer_client.text)
     return mine[0] if fits else None
 
@@ -128,18 +128,16 @@ def overlaps(was: str, now: str) -> bool:
 def by_selectors(context: Context, claims: list[Claim]) -> list[Claim]:
     """The claims with the selectors of `context`, oldest first; after them those whose selectors are an end that moved."""
     pair = (context.my_client.text, context.peer_client.text)
-    exact = [claim for claim in claims if (claim.about.my_client, claim.about.peer_client) == pair]
-    return exact + [claim for claim in claims if claim not in exact and is_same_or_moved(context, claim.about)]
+    exact = [claim for claim in claims if (claim.sa.my_client, claim.sa.peer_client) == pair]
+    return exact + [claim for claim in claims if claim not in exact and is_same_or_moved(context, claim.sa)]
 
 
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     """Claims for the other pairs of selectors of the same IKE SA and child, each with its own facts."""
-    now = claim.about.unique_id
+    now = claim.sa.unique_id
     mine = loads(claim.key)[1]
     return tuple(
-        other
-        for other in held.tunnel
-        if other.key != claim.key and other.about.unique_id == now and loads(other.key)[1] == mine
+        other for other in held.tunnel if other.key != claim.key and other.sa.unique_id == now and loads(other.key)[1] == mine
     )
 
 

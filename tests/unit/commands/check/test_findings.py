@@ -30,10 +30,8 @@ ROUTE = Route("10.2.0.0/24", "vti5")
 def held(link: Link, *more: Any, peer: str = EAST) -> Claim:
     """A claim of kind sa on a device."""
     want = Device(link._replace(ifindex=0, up=False, alias=""), shared=False, with_last=True)
-    about = ABOUT._replace(peer=peer)
-    return Claim(
-        "k" + link.name, "sa", "t", "t", "g", link.name, DeletionRule(False, True), resources=(want, *more), about=about
-    )
+    sa = ABOUT._replace(peer=peer)
+    return Claim("k" + link.name, "sa", "t", "t", "g", link.name, DeletionRule(False, True), resources=(want, *more), sa=sa)
 
 
 def policies(out: int, come: int, peer: str = EAST, me: str = WEST) -> Database:
@@ -172,7 +170,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ["f:3: unknown key x"],
     ),
     "a move the daemon tells of": (
-        GOOD._replace(audit=Audit(moved=(GOOD.claims[0]._replace(about=ABOUT._replace(peer=THIRD)),))),
+        GOOD._replace(audit=Audit(moved=(GOOD.claims[0]._replace(sa=ABOUT._replace(peer=THIRD)),))),
         ["vti5: the ends of t are now 198.51.100.1 - 198.51.100.3"],
     ),
     "a move that both tell of": (

@@ -49,10 +49,10 @@ INSTANCE = '["t", 16388]'
 
 
 def claim(kind: str = SA, link: Link | None = LINK, **more: Any) -> Claim:
-    about = ABOUT._replace(**{name: more.pop(name) for name in ABOUT._fields if name in more and name != "connection"})
+    sa = ABOUT._replace(**{name: more.pop(name) for name in ABOUT._fields if name in more and name != "connection"})
     wants: list[Resource] = [Device(link, False, True)] if link else []
-    wants.append(Route(about.peer_client.split(" ")[0], "vti5"))
-    made = Claim("k", kind, "t", PERMANENT, "g", "vti5", DeletionRule(False, True), True, OLD, tuple(wants), about, 1)
+    wants.append(Route(sa.peer_client.split(" ")[0], "vti5"))
+    made = Claim("k", kind, "t", PERMANENT, "g", "vti5", DeletionRule(False, True), True, OLD, tuple(wants), sa, 1)
     return made._replace(**more)
 
 
@@ -117,7 +117,7 @@ AWAY, ELSEWHERE = "198.51.100.7", "198.51.100.8"
 
 def moved_to(*claims: Claim, said: DaemonAnswer) -> dict[str, str]:
     """By key, our end of each claim that moved."""
-    return {claim.key: claim.about.me for claim in decide(claims, facts(said), NOW).moved}
+    return {claim.key: claim.sa.me for claim in decide(claims, facts(said), NOW).moved}
 
 
 @pytest.mark.parametrize("kind", [TRAP, REVIVE])
@@ -243,9 +243,9 @@ class Told(SaInfo):
 
 def charon_claim(key: str, unique: int, **more: Any) -> Claim:
     made = claim(key=key, daemon="strongswan", **more)
-    about = Told(*made.about)
-    about.unique_id = unique
-    return made._replace(about=about, order=int(more.get("order", len(key) and ord(key[0]))))
+    sa = Told(*made.sa)
+    sa.unique_id = unique
+    return made._replace(sa=sa, order=int(more.get("order", len(key) and ord(key[0]))))
 
 
 def charon(*unique: int, **more: Any) -> Evidence:
@@ -327,7 +327,7 @@ def test_a_device_follows_its_tunnel_s_ends(daemon: str) -> None:
     moved: dict[str, Any] = {"me": NEW_WEST, "peer": NEW_EAST}
     what = charon(1, **moved) if daemon == "strongswan" else facts(ANSWER._replace(children=(CHILD._replace(**moved),)))
     (found,) = decide([one], what, NOW).moved
-    assert found.about[:3] == (daemon, NEW_WEST, NEW_EAST)
+    assert found.sa[:3] == (daemon, NEW_WEST, NEW_EAST)
     assert wants(found, "[defaults]\nroute = 198.51.100.0/24\nforwarding = keep\n") == [
         Device(LINK._replace(local=NEW_WEST, remote=NEW_EAST), False, True),
         Address("vti5", "10.99.0.1/30"),
@@ -335,7 +335,7 @@ def test_a_device_follows_its_tunnel_s_ends(daemon: str) -> None:
         Route("10.2.0.0/24", "vti5"),
         Route("198.51.100.0/24", "vti5"),
     ]
-    again = found._replace(about=one.about._replace(me=NEW_WEST, peer=NEW_EAST))
+    again = found._replace(sa=one.sa._replace(me=NEW_WEST, peer=NEW_EAST))
     assert decide([again], what, NOW).moved == ()
 
 

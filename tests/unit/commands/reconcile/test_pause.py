@@ -80,7 +80,7 @@ def test_a_claim_that_an_event_ended_meanwhile_does_not_come_back(machine: Machi
     machine.kernel.physical("wlan0", "198.51.100.9/24")
     machine.send_all(establish(FIRST) + establish(SECOND))
     interrupted(machine, MOVED, call(SECOND, "down"), at=at)
-    assert [(claim.connection, claim.about.me) for claim in machine.claims()] == [("t", "198.51.100.9")]
+    assert [(claim.connection, claim.sa.me) for claim in machine.claims()] == [("t", "198.51.100.9")]
     assert machine.kernel.named("vti5").local == "198.51.100.9"
     assert machine.kernel.named("vti5").remote == EAST
     assert machine.routes() == {("10.2.0.0/24", "vti5")}

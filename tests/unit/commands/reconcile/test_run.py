@@ -271,7 +271,7 @@ def spoil(ledger: Path, how: str) -> None:
         ledger.write_bytes(RANDOM)
     else:
         with contextlib.closing(sqlite3.connect(ledger)) as base:
-            base.execute("UPDATE claim SET about = '[]'")
+            base.execute("UPDATE claim SET sa = '[]'")
             base.commit()
 
 

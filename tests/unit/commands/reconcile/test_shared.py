@@ -46,7 +46,7 @@ def test_of_two_clients_with_one_selector_the_one_with_the_identity_lives(machin
     machine.settings(CLIENTS)
     machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 2))
     charons(machine, (alive, number))
-    assert [claim.about.peer for claim in machine.claims()] == [alive.peer]
+    assert [claim.sa.peer for claim in machine.claims()] == [alive.peer]
     machine.send_all(charon_calls(alive, "down", number))
     assert machine.claims() == []
     assert machine.devices() == set()
@@ -57,7 +57,7 @@ def test_identities_that_charon_writes_otherwise_cost_no_live_tunnel(machine: Ma
     machine.settings(CLIENTS)
     machine.send_all(charon_calls(FIRST, "up", 1))
     charons(machine, (FIRST._replace(peer_id="CN=p1"), 1))
-    assert [claim.about.peer for claim in machine.claims()] == [FIRST.peer]
+    assert [claim.sa.peer for claim in machine.claims()] == [FIRST.peer]
 
 
 def test_two_clients_with_one_selector_and_one_number_of_two_charons_are_two(machine: Machine) -> None:
@@ -65,7 +65,7 @@ def test_two_clients_with_one_selector_and_one_number_of_two_charons_are_two(mac
     machine.settings(CLIENTS)
     machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 1))
     charons(machine, (SECOND, 1))
-    assert [claim.about.peer for claim in machine.claims()] == [SECOND.peer]
+    assert [claim.sa.peer for claim in machine.claims()] == [SECOND.peer]
 
 
 def test_a_lost_ledger_costs_no_live_tunnel_its_rule(machine: Machine) -> None:
@@ -115,7 +115,7 @@ def test_one_child_of_an_unknown_identity_backs_one_claim(machine: Machine, ids:
     machine.settings(CLIENTS)
     machine.send_all(charon_calls(FIRST, "up", 1) + charon_calls(SECOND, "up", 2))
     charons(machine, (SECOND._replace(my_id=ids[0], peer_id=ids[1]), 2))
-    assert [claim.about.peer for claim in machine.claims()] == [SECOND.peer]
+    assert [claim.sa.peer for claim in machine.claims()] == [SECOND.peer]
 
 
 @pytest.mark.parametrize("networks", [("10.1.0.0/24", "10.2.0.0/24"), ("fd00:1::/64", "fd00:2::/64")], ids=["4", "6"])

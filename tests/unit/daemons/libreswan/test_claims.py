@@ -166,9 +166,9 @@ def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, 
 
 def test_each_pair_of_selectors_is_a_claim_of_its_own(machine: Machine) -> None:
     machine.send_all([call(V5, "up"), call(PAIR, "up")])
-    assert {claim.about.peer_client for claim in machine.claims()} == {"10.2.0.0/24", "10.3.0.0/24"}
+    assert {claim.sa.peer_client for claim in machine.claims()} == {"10.2.0.0/24", "10.3.0.0/24"}
     machine.send(call(PAIR, "down"))
-    assert {claim.about.peer_client for claim in machine.claims()} == {"10.2.0.0/24"}
+    assert {claim.sa.peer_client for claim in machine.claims()} == {"10.2.0.0/24"}
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
 
 
@@ -176,7 +176,7 @@ def test_each_pair_of_selectors_is_a_claim_of_its_own(machine: Machine) -> None:
 def test_pairs_may_come_verb_by_verb_or_one_after_the_other(machine: Machine, grouped: bool) -> None:
     one, other = establish(V5), establish(PAIR)
     machine.send_all([call for both in zip(one, other) for call in both] if grouped else [*one, *other])
-    assert {claim.about.peer_client for claim in machine.claims()} == {"10.2.0.0/24", "10.3.0.0/24"}
+    assert {claim.sa.peer_client for claim in machine.claims()} == {"10.2.0.0/24", "10.3.0.0/24"}
     assert machine.routes() == {("10.2.0.0/24", "vti5"), ("10.3.0.0/24", "vti5")}
 
 
@@ -185,7 +185,7 @@ def test_ports_and_protocols_tell_claims_apart(machine: Machine) -> None:
     machine.send_all([call(V5, "up"), {**call(V5, "up"), **web}])
     assert len(machine.claims()) == 2
     machine.send({**call(V5, "unroute"), **web})
-    assert [claim.about.peer_client for claim in machine.claims()] == ["10.2.0.0/24"]
+    assert [claim.sa.peer_client for claim in machine.claims()] == ["10.2.0.0/24"]
 
 
 SIBLING = Tunnel("u", peer=V5.peer, mine="10.1.1.0/24", reqid=16392)
@@ -227,7 +227,7 @@ def test_instances_of_a_template_are_told_apart_by_their_reqid(machine: Machine)
     for road in ROADS:
         machine.send_all(establish(road))
     machine.send_all([call(ROADS[1], "down"), call(ROADS[1], "unroute")])
-    assert {claim.about.peer for claim in machine.claims()} == {ROADS[0].peer, ROADS[2].peer}
+    assert {claim.sa.peer for claim in machine.claims()} == {ROADS[0].peer, ROADS[2].peer}
     assert machine.routes() == {("10.11.0.0/24", "vti5"), ("10.13.0.0/24", "vti5")}
 
 
@@ -236,7 +236,7 @@ def test_instances_with_a_configured_reqid_are_told_apart_by_peer_and_selectors(
     for road in roads:
         machine.send_all(establish(road))
     machine.send_all([call(roads[0], "down"), call(roads[0], "unroute")])
-    assert {claim.about.peer for claim in machine.claims()} == {ROADS[1].peer, ROADS[2].peer}
+    assert {claim.sa.peer for claim in machine.claims()} == {ROADS[1].peer, ROADS[2].peer}
 
 
 TWINS = [
@@ -269,7 +269,7 @@ def test_instances_with_a_configured_reqid_and_equal_selectors_are_told_apart_by
     calls, wanted = TWIN_CALLS[case]
     machine.settings("[defaults]\ndelete = last\n")
     machine.send_all(calls)
-    assert {claim.about.peer for claim in machine.claims()} == wanted
+    assert {claim.sa.peer for claim in machine.claims()} == wanted
     assert machine.devices() == ({"vti11"} if wanted else set())
     assert bool(machine.routes()) == bool(wanted)
 
@@ -310,7 +310,7 @@ def test_a_renewal_keeps_the_time_and_the_place_of_the_first_claim(machine: Mach
     machine.send(call(V5, "up", spi=0x9999))
     after = machine.claims()[0]
     assert (after.key, after.since, after.order) == (before.key, before.since, before.order)
-    assert after.about.spi_in == 0x9999
+    assert after.sa.spi_in == 0x9999
 
 
 ROWS: dict[str, tuple[Tunnel, tuple[str, ...], str, bool, bool]] = {

@@ -95,7 +95,7 @@ SEQUENCES: dict[str, tuple[list[Environment], set[int]]] = {
 def test_a_sequence_of_calls_leaves_the_claims_of_these_ike_sas(charon: Machine, case: str) -> None:
     calls, wanted = SEQUENCES[case]
     charon.send_all(calls)
-    assert {claim.about.unique_id for claim in charon.claims()} == wanted
+    assert {claim.sa.unique_id for claim in charon.claims()} == wanted
     assert charon.devices() == ({"vti5"} if wanted else set())
     assert bool(charon.routes()) == bool(wanted)
 
@@ -106,7 +106,7 @@ def test_each_call_twice_leaves_the_same_claims(charon: Machine, case: str) -> N
     for environment in calls:
         charon.send(environment)
         assert charon.send(environment).operations == ()
-    assert {claim.about.unique_id for claim in charon.claims()} == wanted
+    assert {claim.sa.unique_id for claim in charon.claims()} == wanted
 
 
 def test_a_down_is_forgotten_after_ten_minutes(charon: Machine) -> None:
@@ -465,7 +465,7 @@ def test_a_killed_charons_claim_that_is_renewed_is_the_latest(machine: Machine) 
 
     machine.send_all(charon_calls(sa(2), "up", 2))
     machine.send_all(charon_calls(sa(1), "up", 1) + charon_calls(sa(2), "up", 2))
-    assert [claim.about.unique_id for claim in machine.claims()] == [1, 2]
+    assert [claim.sa.unique_id for claim in machine.claims()] == [1, 2]
     machine.send_all(charon_calls(sa(3), "up", 3) + charon_calls(sa(3), "down", 3))
     assert machine.kernel.named("vti5").okey == 2
     before = machine.claims()
