@@ -19,14 +19,12 @@ from updown.ledger.store import Ledger, LedgerError
 from updown.model.context import Context
 from updown.model.errors import Locked, Notice, Refused, StateError, UpdownError
 from updown.model.operations import Report
-from updown.model.record import NamedTuple
+from updown.model.record import Any, NamedTuple
 from updown.settings.file import DEFAULT_FILE, Line, lock_wait, read_files
 
 Lines = tuple[Line, ...]
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    Files = dict[str, Lines | Refused]
+Files = dict[str, Any]  # by path: the lines of each, or the mistake
 
 
 class SpoolBlocked(StateError):

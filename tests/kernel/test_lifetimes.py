@@ -17,12 +17,12 @@ from tests.kernel.calls import command, fork, ip, towards_peers
 from tests.kit.charon import Child, charon_call, charon_calls
 from tests.kit.machine import Environment, Tunnel, call, establish, withdraw
 from tests.kit.recorded_tunnels import KINDS, SETTINGS, tunnel
+from tests.kit.settings_text import parse
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock
 from updown.ledger.file import copy_ledger, open_ledger
 from updown.model.objects import OUR_PROTOCOL
-from updown.settings.file import parse
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("modules")]
 

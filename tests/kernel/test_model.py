@@ -19,6 +19,7 @@ from tests.kit.interfaces import Interfaces
 from tests.kit.machine import GATEWAY, NOW, WEST, WEST6, SwiftMachine
 from tests.kit.oracle import Call
 from tests.kit.sequences import Daemon, Room, Steps, index_of, made_from, meddle, prepare_world
+from tests.kit.settings_text import parse
 from tests.kit.witnesses import facts
 from updown import daemons, event
 from updown.commands.reconcile import run
@@ -29,7 +30,6 @@ from updown.ledger.file import connect, prepare_tables
 from updown.ledger.store import Ledger
 from updown.model.errors import UpdownError
 from updown.model.objects import MAIN_TABLE, Link, Route
-from updown.settings.file import parse
 
 pytestmark = pytest.mark.kernel
 

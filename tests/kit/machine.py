@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple, Optional, cast
 import pytest
 
 from tests.kit.kernel_model import Kernel, Kill
+from tests.kit.settings_text import parse
 from updown import daemons, event
 from updown.commands.arguments import Arguments
 from updown.commands.arguments import parse as parse_words
@@ -25,7 +26,7 @@ from updown.model.errors import KernelError
 from updown.model.objects import Route
 from updown.model.operations import Report
 from updown.serve import StateDir, opened, serve_event
-from updown.settings.file import Line, parse
+from updown.settings.file import Line
 
 WEST, EAST, THIRD = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 WEST6, EAST6 = "2001:db8:0:1::1", "2001:db8:0:1::2"

@@ -63,7 +63,7 @@ def all_of(device: str) -> str:
 
 def paths_read(want: Sysctl) -> tuple[str, ...]:
     """The files to read before `plan` can decide."""
-    follows = want.value == FOLLOW_ALL and not is_ra(want)
+    follows = want.value == FOLLOW_ALL and not want.path.endswith("/accept_ra")
     return (want.path, all_of(want.device)) if follows else (want.path,)
 
 
@@ -74,7 +74,7 @@ def diff(want: Sysctl, by: str, left: Left) -> list[Operation]:
     value = want.value
     if present is None:
         return []
-    if value == FOLLOW_ALL and is_ra(want):
+    if value == FOLLOW_ALL and want.path.endswith("/accept_ra"):
         if present != "2":  # where it forwards, the kernel heeds 2 alone (include/net/ipv6.h ipv6_accept_ra)
             return []
         value = "0"
@@ -88,11 +88,6 @@ def diff(want: Sysctl, by: str, left: Left) -> list[Operation]:
         return []
     reason = Reason(want.path.rpartition("/")[2], by)
     return [Operation("sysctl", want._replace(value=value), want._replace(value=present), reason)]
-
-
-def is_ra(want: Sysctl) -> bool:
-    """Whether this is about router advertisements."""
-    return want.path.endswith("/accept_ra")
 
 
 def default_path(want: Sysctl) -> str:

@@ -1,6 +1,7 @@
 """From the text of one variable or setting to a value; anything else is a ValueError that says what was expected.
 
-Each function is one accepted form. Who names the variable and decides what a refusal means is the caller."""
+Each function is one accepted form; free text, possibly a peer's, is `str`, and escaped wherever it is shown. Who names the
+variable and decides what a refusal means is the caller."""
 
 from __future__ import annotations
 
@@ -48,11 +49,6 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def text(value: str) -> str:
-    """Free text, possibly a peer's: carried as it is, escaped wherever it is shown."""
-    return value
 
 
 def words(value: str) -> tuple[str, ...]:

@@ -64,11 +64,6 @@ def read_all(path: str) -> Iterator[Line | Refused]:
         yield from parse_all(text, name)
 
 
-def parse(text: str, name: str) -> list[Line]:
-    """The lines of one file's text; raises Refused naming file, line and the nearest known key."""
-    return [raise_mistake(said) for said in parse_all(text, name)]
-
-
 def parse_all(content: str, name: str) -> Iterator[Line | Refused]:
     """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""

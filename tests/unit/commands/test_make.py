@@ -12,6 +12,7 @@ from tests.kit.commands import Command
 from tests.kit.kernel_model import Kill
 from tests.kit.machine import EAST, EAST6, NOW, THIRD, WEST, Machine, Tunnel, call, establish, withdraw
 from tests.kit.reconciling import child, reconcile, said
+from tests.kit.settings_text import parse
 from updown.commands import run
 from updown.commands.make import make_device, missing_keys
 from updown.commands.reconcile.decide import decide
@@ -23,7 +24,7 @@ from updown.model.errors import Conflict, Refused
 from updown.model.ipsec import Database, Sa, State
 from updown.model.objects import Link
 from updown.model.resources import Clamp
-from updown.settings.file import parse, resolve
+from updown.settings.file import resolve
 
 T = Tunnel()
 ANYONE = f"[device vti5]\nlocal = {WEST}\nmark = 5\n"

@@ -7,7 +7,7 @@ import pytest
 from tests import TOP
 from tests.kit.charon import Child, charon_calls
 from tests.kit.machine import EAST, THIRD, WEST, Machine
-from updown.settings.file import parse
+from tests.kit.settings_text import parse
 
 FOLDER = TOP / "contrib" / "strongswan"
 EXAMPLES = sorted(path.parent.name for path in FOLDER.glob("*/swanctl.conf"))

@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 
 from tests import TOP
-from updown.settings.file import parse, resolve
+from tests.kit.settings_text import parse
+from updown.settings.file import resolve
 
 CONFIGURE = TOP / "contrib/strongswan/three-sites/configure"
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.kit.settings_text import parse
 from updown.model.errors import Refused
-from updown.settings.file import Line, lock_wait, parse, read_all, read_files, resolve
+from updown.settings.file import Line, lock_wait, read_all, read_files, resolve
 from updown.settings.keys import Settings
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"

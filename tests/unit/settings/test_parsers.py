@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.kit.settings_text import parse
 from updown.model.errors import Refused
-from updown.settings.file import parse
 from updown.settings.keys import BY_KIND, KEYS, Settings
 from updown.settings.parsers import StaticRoute, StaticRule
 

@@ -32,7 +32,7 @@ def protection(value: str) -> str:
 
 TABLE: tuple[Row, ...] = (
     Row("PLUTO_VERB", "verb", verb, NEEDED),
-    Row("PLUTO_CONNECTION", "connection", values.text, NEEDED),
+    Row("PLUTO_CONNECTION", "connection", str, NEEDED),
     Row("PLUTO_UNIQUEID", "unique_id", values.number, NEEDED),
     Row("PLUTO_ME", "me", values.address, NEEDED),
     Row("PLUTO_PEER", "peer", values.address, NEEDED),
@@ -54,10 +54,10 @@ TABLE: tuple[Row, ...] = (
     Row("PLUTO_HOST_ACCESS", "host_access", values.flag, OPTIONAL),
     Row("PLUTO_MY_SOURCEIP", "first_source", values.address, OPTIONAL),
     Row("PLUTO_PEER_SOURCEIP", "first_peer_source", values.address, OPTIONAL),
-    Row("PLUTO_MY_ID", "my_id", values.text, OPTIONAL),
-    Row("PLUTO_PEER_ID", "peer_id", values.text, OPTIONAL),
-    Row("PLUTO_XAUTH_ID", "username", values.text, OPTIONAL),
-    Row("PLUTO_VERSION", "version", values.text, OPTIONAL),
+    Row("PLUTO_MY_ID", "my_id", str, OPTIONAL),
+    Row("PLUTO_PEER_ID", "peer_id", str, OPTIONAL),
+    Row("PLUTO_XAUTH_ID", "username", str, OPTIONAL),
+    Row("PLUTO_VERSION", "version", str, OPTIONAL),
 )
 
 SERIES = {

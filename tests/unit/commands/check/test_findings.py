@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.kit.machine import EAST, THIRD, WEST
+from tests.kit.settings_text import parse
 from updown.commands.check.facts import CheckFacts
 from updown.commands.check.findings import CHECKS, find
 from updown.commands.reconcile.decide import Audit, End
@@ -17,7 +18,6 @@ from updown.model.claims import MADE, NO_SA, Claim
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 from updown.model.objects import Link, Route
 from updown.model.resources import DeletionRule, Device
-from updown.settings.file import parse
 
 M32 = 0xFFFFFFFF
 VTI = Link("vti5", "vti", 5, WEST, EAST, 5, 5, mtu=1480, up=True, alias="vti-updown")

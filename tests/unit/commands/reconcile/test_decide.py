@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.kit.settings_text import parse
 from updown.commands.reconcile.decide import GRACE, decide
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import notes
@@ -27,7 +28,6 @@ from updown.model.ipsec import (
 )
 from updown.model.objects import Address, Link, Route
 from updown.model.resources import DeletionRule, Device, PeerRoute, Resource, Sysctl
-from updown.settings.file import parse
 
 NOW = 1_700_000_000
 OLD = NOW - GRACE

@@ -11,6 +11,7 @@ from tests.kit.charon import Child as CharonChild
 from tests.kit.charon import charon_call, charon_calls
 from tests.kit.machine import EAST, THIRD, WEST, Environment, Machine, Tunnel, call, establish
 from tests.kit.reconciling import LATER, child, database, reconcile, said
+from tests.kit.settings_text import parse
 from updown.commands.reconcile.match import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
@@ -18,7 +19,6 @@ from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.file import copy_ledger
 from updown.model.ipsec import Database
-from updown.settings.file import parse
 
 T = Tunnel(device="", routing="")
 ROUTED = "[defaults]\ninterface = vti5\nrouting = yes\n"
