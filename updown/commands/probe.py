@@ -13,16 +13,7 @@ from functools import partial
 from updown.commands.arguments import Arguments
 from updown.kernel import ping
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.ledger import clock
-from updown.ledger.liveness import (
-    MISSES,
-    devices_with_sa,
-    is_silent,
-    is_up,
-    missed_probes,
-    receiving_devices,
-    set_missed_probes,
-)
+from updown.ledger import clock, liveness
 from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.objects import bare
@@ -50,8 +41,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
     with present_state(arguments.state_dir) as place:
         with opened(place, lines, dry=True) as copy:
             asked = targets(copy, lines)
-            stale = set(missed_probes(copy)) - set(asked)
-            hearing = receiving_devices(copy)
+            stale = set(liveness.missed_probes(copy)) - set(asked)
+            hearing = liveness.receiving_devices(copy)
         heard = ping.ping(asked, hearing)
         if not asked and not stale:
             return print_answers(arguments, [], Report("", remarks=("no device that is up has a `probe`",)))
@@ -62,10 +53,10 @@ def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
 
 def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
     """The far address of each device that has a tunnel up and a `probe` in its settings; not of those that only receive."""
-    sending = receiving_devices(ledger)
+    sending = liveness.receiving_devices(ledger)
     said = {
         device: resolve(lines, name, bare(device)).probe
-        for device, name in devices_with_sa(ledger).items()
+        for device, name in liveness.devices_with_sa(ledger).items()
         if device in sending
     }
     return {device: far for device, far in sorted(said.items()) if far}
@@ -78,17 +69,17 @@ def count_answers(
     where it answered, else why not."""
     report = finish_pending(ledger, netlink, dry)
     answers: list[ProbeResult] = []
-    before = missed_probes(ledger)
+    before = liveness.missed_probes(ledger)
     for device in sorted({*before, *asked}):
-        there = device in heard and is_up(ledger, device)  # else it went down, or lost its `probe`: nothing to go by
+        there = device in heard and liveness.is_up(ledger, device)  # else it went down, or lost its `probe`: nothing to go by
         count = before[device].probes if device in before else 0
         count = count + 1 if there and heard[device] else 0
         if there:
             answers.append(ProbeResult(device, asked[device], count, heard[device]))
-        crosses = is_silent(ledger, device) != (count >= MISSES)
+        crosses = liveness.is_silent(ledger, device) != (count >= liveness.MISSES)
         request = Request(
             also=ledger.keys_on(device) if crosses else [],
-            note=partial(set_missed_probes, device=device, probes=count, now=now),
+            note=partial(liveness.set_missed_probes, device=device, probes=count, now=now),
         )
         report = report.plus(converge_or_warn(request, ledger, netlink, dry, f"{device}: "))
     return answers, report
@@ -102,7 +93,7 @@ def print_answers(arguments: Arguments, answers: list[ProbeResult], report: Repo
         if not count:
             lines += [f"# {device}: {far} answers"] if talks else []
         else:
-            withheld = "; our routes are withdrawn" if count >= MISSES else f" of {MISSES}"
+            withheld = "; our routes are withdrawn" if count >= liveness.MISSES else f" of {liveness.MISSES}"
             lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
     if report.operations or report.warnings or (talks and report.remarks):
         lines += plan_lines(report, arguments.verbose)

@@ -41,8 +41,9 @@ def settings(facts: CheckFacts) -> Iterator[Finding]:
 
 
 def state(facts: CheckFacts) -> Iterator[Finding]:
-    """The ledger, the spool, daemons that do not answer, tunnels that nobody counts."""
+    """The ledger, the spool, daemons that do not answer, tunnels that nobody counts; modules and programs that are needed."""
     yield from (Finding("state", "-", *said) for said in facts.notes)
+    yield from (Finding("needs", *said) for said in facts.lacking)
 
 
 def claims(facts: CheckFacts) -> Iterator[Finding]:
@@ -142,16 +143,10 @@ def probes(facts: CheckFacts) -> Iterator[Finding]:
             yield Finding("probe", device, text, f"see why: ping -I {device} ADDRESS; ip -s link show {device}")
 
 
-def missing_parts(facts: CheckFacts) -> Iterator[Finding]:
-    """Kernel modules and programs that settings or claims need and this machine lacks."""
-    yield from (Finding("needs", *said) for said in facts.lacking)
-
-
 CHECKS: tuple[Check, ...] = (
     rights,
     settings,
     state,
-    missing_parts,
     fallback,
     claims,
     made_devices,

@@ -124,7 +124,7 @@ def match_selectors(claims: Sequence[Claim], children: dict[int, ChildSa]) -> di
         }
         waiting = [claim for claim in mine if claim.key not in found]
         for group, members in grouped(waiting, lambda claim: claim.group).items():
-            own = {number: child for number, child in rest.items() if same_peer(group, child)}
+            own = {number: child for number, child in rest.items() if not all(child.ids) or hosts_of(child) == group}
             found.update(match_unique_ids(members, own))
     return found
 
@@ -135,11 +135,6 @@ def grouped(each: Iterable[_One], key: Callable[[_One], _Key]) -> dict[_Key, lis
     for one in each:
         found.setdefault(key(one), []).append(one)
     return found
-
-
-def same_peer(group: str, child: ChildSa) -> bool:
-    """Whether the identities of strongSwan's claims are those of a child, where it tells them."""
-    return not all(child.ids) or group == hosts_of(child)
 
 
 def hosts_of(child: ChildSa) -> str:

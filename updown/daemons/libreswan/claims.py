@@ -4,23 +4,8 @@ The rules are those of docs/deletion.md; docs/claims.md gives the reason for eac
 
 from __future__ import annotations
 
-from updown.model.claims import (
-    REVIVE,
-    SA,
-    TRAP,
-    CandidateClaims,
-    Change,
-    Claim,
-    ClaimQuery,
-    RememberedSa,
-    Rules,
-    complete,
-    is_same_or_moved,
-    sa_info,
-    same_key,
-    same_selector,
-    with_ends,
-)
+from updown.model import claims
+from updown.model.claims import REVIVE, SA, TRAP, CandidateClaims, Change, Claim, ClaimQuery, RememberedSa, Rules
 from updown.model.context import Context
 from updown.model.record import dumps
 
@@ -71,7 +56,7 @@ def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
     before = renewed_claim(context, held)
     old = [*([before] if before else []), *superseded(context, held)]
     ended = tuple({claim.key: claim for claim in old if claim.key != new.key}.values())
-    return Change(put=(complete(new, before),), end=ended)
+    return Change(put=(claims.complete(new, before),), end=ended)
 
 
 def superseded(context: Context, held: CandidateClaims) -> tuple[Claim, ...]:
@@ -80,7 +65,7 @@ def superseded(context: Context, held: CandidateClaims) -> tuple[Claim, ...]:
     initiator they may have moved until then."""
     if not (context.instance and context.child):
         return ()
-    now = sa_info(context)
+    now = claims.sa_info(context)
     return tuple(
         claim
         for claim in held.group
@@ -118,7 +103,7 @@ def unroute(context: Context, held: CandidateClaims) -> Change:
         return Change()
     theirs = context.peer_client.text
     failed = context.initiates and not context.child
-    mine = [claim for claim in held.tunnel if same_selector(claim.sa.peer_client, claim.sa.peer, theirs, context.peer)]
+    mine = [claim for claim in held.tunnel if claims.same_selector(claim.sa.peer_client, claim.sa.peer, theirs, context.peer)]
     # one without the local address had it before a move that it was not told of, where it is on the tunnel's device
     devices = {context.interface or context.daemon_device or "", *(claim.device for claim in held.tunnel)} - {""}
     near = [claim for claim in held.group if claim.sa.me == context.me or claim.device in devices]
@@ -129,8 +114,10 @@ def unroute(context: Context, held: CandidateClaims) -> Change:
 def matching_claim(context: Context, held: CandidateClaims, kind: str) -> Claim | None:
     """The child's claim, or the trap: the same key, else the one whose selectors differ only where they are a moved end
     itself. Never a sibling's: a repeated `down` finds nothing."""
-    exact = same_key(held.tunnel, key_of(context, kind))
-    moved = [claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and is_same_or_moved(context, claim.sa)]
+    exact = claims.same_key(held.tunnel, key_of(context, kind))
+    moved = [
+        claim for claim in held.tunnel if (claim.kind == TRAP) == (kind == TRAP) and claims.is_same_or_moved(context, claim.sa)
+    ]
     return exact or (moved[0] if len(moved) == 1 else None) or moved_instance_claim(context, held, kind)
 
 
@@ -161,7 +148,7 @@ def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
     now = claim.sa
     device = {field: getattr(now, field) for field in DEVICE_FACTS}
     return tuple(
-        other._replace(sa=with_ends(other.sa, now.me, now.peer)._replace(**device))
+        other._replace(sa=claims.with_ends(other.sa, now.me, now.peer)._replace(**device))
         for other in held.tunnel
         if other.key != claim.key and other.tunnel == claim.tunnel
     )

@@ -7,22 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.model.claims import (
-    SA,
-    STRONGSWAN,
-    CandidateClaims,
-    Change,
-    Claim,
-    ClaimQuery,
-    RememberedSa,
-    Rules,
-    complete,
-    is_same_or_moved,
-    sa_info,
-    sa_query,
-    same_key,
-    value_of,
-)
+from updown.model import claims
+from updown.model.claims import SA, STRONGSWAN, CandidateClaims, Change, Claim, ClaimQuery, RememberedSa, Rules
 from updown.model.context import Context
 from updown.model.record import dumps, loads
 from updown.model.values import network
@@ -31,7 +17,7 @@ from updown.model.values import network
 def child_of(context: Context) -> str:
     """What stays the same of a child SA from its `up` to its `down`, beside the selectors: its name, both identities, marks and
     if_ids. The UNIQUEID changes when the IKE SA is rekeyed, PEER and ME when an end moves."""
-    marks = [value_of(mark) or 0 for mark in (context.mark_in, context.mark_out)]
+    marks = [claims.value_of(mark) or 0 for mark in (context.mark_in, context.mark_out)]
     return dumps([tunnel_of(context), *marks, context.if_id_in, context.if_id_out])
 
 
@@ -64,12 +50,12 @@ def remembered_sa(context: Context) -> RememberedSa:
 def query(context: Context) -> ClaimQuery:
     """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
     of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
-    return ClaimQuery(tunnel_of(context), sa=sa_query(child_of(context), sa_info(context)))
+    return ClaimQuery(tunnel_of(context), sa=claims.sa_query(child_of(context), claims.sa_info(context)))
 
 
 def renewed_claim(context: Context, held: CandidateClaims) -> Claim | None:
     """The claim that an `up` repeats."""
-    return same_key(held.tunnel, key_of(context))
+    return claims.same_key(held.tunnel, key_of(context))
 
 
 def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
@@ -80,7 +66,7 @@ def make(context: Context, held: CandidateClaims, asked: Claim) -> Change:
     later = [claim for claim in held.tunnel if before and claim.order > before.order]
     if before and any(claim.sa.unique_id < context.unique_id for claim in later):
         return Change(put=(new,), end=(before,))
-    return Change(put=(complete(new, before),))
+    return Change(put=(claims.complete(new, before),))
 
 
 def down(context: Context, held: CandidateClaims) -> Change:
@@ -107,10 +93,10 @@ def claim_to_end(context: Context, held: CandidateClaims) -> Claim | None:
     return next(iter(same), None) or narrowed_claim(context, childs)
 
 
-def narrowed_claim(context: Context, claims: list[Claim]) -> Claim | None:
+def narrowed_claim(context: Context, childs: list[Claim]) -> Claim | None:
     """The only claim of the IKE SA, where each selector has addresses in common with that of `context`: a rekeying of the child
     may narrow selectors, or widen them again, and is not told."""
-    mine = [claim for claim in claims if claim.sa.unique_id == context.unique_id]
+    mine = [claim for claim in childs if claim.sa.unique_id == context.unique_id]
     if len(mine) != 1:
         return None
     was = mine[0].sa
@@ -125,11 +111,11 @@ def overlaps(was: str, now: str) -> bool:
     return rest == new and any(a.version == b.version and a.overlaps(b) for a in networks[0] for b in networks[1])
 
 
-def by_selectors(context: Context, claims: list[Claim]) -> list[Claim]:
+def by_selectors(context: Context, childs: list[Claim]) -> list[Claim]:
     """The claims with the selectors of `context`, oldest first; after them those whose selectors are an end that moved."""
     pair = (context.my_client.text, context.peer_client.text)
-    exact = [claim for claim in claims if (claim.sa.my_client, claim.sa.peer_client) == pair]
-    return exact + [claim for claim in claims if claim not in exact and is_same_or_moved(context, claim.sa)]
+    exact = [claim for claim in childs if (claim.sa.my_client, claim.sa.peer_client) == pair]
+    return exact + [claim for claim in childs if claim not in exact and claims.is_same_or_moved(context, claim.sa)]
 
 
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:
