@@ -154,9 +154,13 @@ def derive_siblings(event: Event, change: Change, before: Claim | None) -> tuple
     (new,) = change.put
     if before and (before.resources, before.sa[:3]) == (new.resources, new.sa[:3]):
         return ()
-    ended = {claim.key for claim in change.end}
+    moved = before is not None and before.sa[1:3] != new.sa[1:3]
     found: list[Claim] = []
-    for claim in event.rules.siblings(new, event.held):
+    for claim in [one for one in event.rules.siblings(new, event.held) if not claims.same_key(change.end, one.key)]:
         with suppress(Refused, KernelError):
-            found += [] if claim.key in ended else [derive_again(claim, event.lines, event.vrf_table)]
+            again = derive_again(claim, event.lines, event.vrf_table)
+            if not moved and again.devices == claim.devices:  # a shared device takes in both ends: this may be no move
+                (was,) = (one for one in event.held.tunnel if one.key == claim.key)
+                again = derive_again(was, event.lines, event.vrf_table)
+            found.append(again)
     return tuple(claim for claim in found if claim not in event.held.tunnel)

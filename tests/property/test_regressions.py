@@ -326,6 +326,12 @@ def of(name: str, *things: str) -> Steps:
     return tuple(Step(thing, NUMBERS[name]) for thing in things)
 
 
+def test_what_a_killed_pluto_left_keeps_its_ends_when_the_next_gives_its_reqid_to_another_client() -> None:
+    """On a shared device the new client's ends are no move of the old one, whose own next SA ends what was left of it."""
+    things = (("establish", 6), ("killed", 6), ("replace", 5), ("establish", 6), ("peer_deletes", 6))
+    check(Libreswan, tuple(Step(thing, who) for thing, who in things))
+
+
 NET, CLIENT, OTHER_CLIENT = 0, 3, 4  # of strongSwan's
 RECONCILED: dict[str, tuple[Daemon, Steps]] = {
     "a new charon's SA with the number of a dead one's is no other client's": (
