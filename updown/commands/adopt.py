@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from updown.commands.arguments import Arguments
-from updown.commands.reconcile.orphans import address_of, as_route
+from updown.commands.reconcile.orphans import address_of
 from updown.concerns import device
 from updown.concerns.catalogue import key_of
 from updown.kernel.netlink import dumps
@@ -15,7 +15,7 @@ from updown.ledger.store import Ledger, LedgerError
 from updown.model import errors, values
 from updown.model.claims import MADE, Change, Claim, FormerHolder
 from updown.model.errors import Refused, UpdownError
-from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, bare, netns_of
+from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Route, bare, netns_of
 from updown.model.operations import Report
 from updown.model.resources import Device, device_of
 from updown.output.report import plan_lines, print_answer, report_fields
@@ -84,7 +84,8 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     routes = [seen for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)) if link.ifindex in (seen.oif, *seen.hops)]
     alone = [seen.destination for seen in routes if seen.hops]
     addresses = [want for want in map(address_of, ledger.all_made()) if want is not None and want.device == name]
-    wants = [*addresses, *(as_route(seen, [name]) for seen in routes), Device(link, shared=False, with_last=False)]
+    ways = [Route(one.destination, name, one.gateway, one.table, one.metric, one.mtu, one.source) for one in routes]
+    wants = [*addresses, *ways, Device(link, shared=False, with_last=False)]
     held = list(ledger.claims("device = ?", name))
     made_here = tuple(claim for claim in held if claim.kind == MADE)
     remarks = [f"{name}, its addresses and its routes are yours now; they stay when their tunnels go"]

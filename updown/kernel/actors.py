@@ -12,7 +12,7 @@ from updown.concerns import sysctls
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
-from updown.model.objects import Address, Link, Route, Rule, bare, netns_of, placed
+from updown.model.objects import OUR_PROTOCOL, Address, Link, Route, Rule, bare, netns_of, placed
 from updown.model.operations import Operation
 from updown.model.record import Any, NamedTuple
 from updown.model.resources import Clamp, Sysctl
@@ -20,10 +20,12 @@ from updown.model.resources import Clamp, Sysctl
 
 class Actor(NamedTuple):
     """`perform` does an operation, and gives the index of a device it made; it raises KernelError. `read` gives what is there
-    of what is wanted, for concerns that stand alone (`disturbed` devices may be made anew); observe.py asks for others."""
+    of what is wanted, for concerns that stand alone (`disturbed` devices may be made anew); observe.py asks for others. `owned`
+    gives what is ours in a namespace with these links, whoever asked for it."""
 
     perform: Callable[[Operation, Netlink], int | None]
     read: Callable[[Netlink, list[Any], Sequence[str]], Any] | None = None
+    owned: Callable[[Netlink, str, Sequence[Link]], list[Any]] | None = None
 
 
 def perform(operation: Operation, netlink: Netlink) -> int | None:
@@ -61,6 +63,11 @@ def read_firewall(_netlink: Netlink, wants: list[Clamp], _disturbed: Sequence[st
     return {want.device: nft.read_table(want.device) for want in wants}
 
 
+def owned_firewall(_netlink: Netlink, netns: str, _links: Sequence[Link]) -> list[Clamp]:
+    """The tables of ours, by name."""
+    return [Clamp(device) for device in nft.clamped_devices(netns)]
+
+
 def perform_address(operation: Operation, netlink: Netlink) -> None:
     """Add or remove an address."""
     address: Address = operation.subject
@@ -87,6 +94,12 @@ def read_rules(netlink: Netlink, wants: list[Rule], _disturbed: Sequence[str]) -
             if seen._replace(device=want.device, protocol=want.protocol) == want:
                 found.add(seen._replace(device=want.device))
     return frozenset(found)
+
+
+def owned_rules(netlink: Netlink, netns: str, _links: Sequence[Link]) -> list[Rule]:
+    """The rules with our protocol."""
+    here = placed("", netns)
+    return [one._replace(device=here) for six in (4, 6) for one in netlink.at(here).rules(six) if one.protocol == OUR_PROTOCOL]
 
 
 def perform_link(operation: Operation, netlink: Netlink) -> int | None:
@@ -137,6 +150,19 @@ def perform_route(operation: Operation, netlink: Netlink) -> None:
         netlink.add_route(route, index, replace=verb == "replace", hops=hops, beside=verb == "prepend")
 
 
+def owned_routes(_netlink: Netlink, netns: str, links: Sequence[Link]) -> list[Route]:
+    """The routes with our protocol, as wishes, with the devices that they lead into."""
+    from updown.kernel.netlink import dumps  # never on the hook's path
+
+    names = {link.ifindex: link.name for link in links}
+    found: list[Route] = []
+    for one in dumps.routes(OUR_PROTOCOL, netns):
+        first, *more = [names[index] for index in one.hops or (one.oif,) if index in names] or [""]
+        route = Route(one.destination, first, one.gateway, one.table, one.metric, one.mtu, one.source, hops=tuple(more))
+        found += [route] if first else []
+    return found
+
+
 def index_of(netlink: Netlink, name: str) -> int:
     """A device's index; raises KernelError (ENODEV)."""
     link = netlink.link(name)
@@ -148,8 +174,8 @@ def index_of(netlink: Netlink, name: str) -> int:
 ACTORS = {
     "link": Actor(perform_link),
     "address": Actor(perform_address),
-    "route": Actor(perform_route),
-    "rule": Actor(perform_rule, read_rules),
+    "route": Actor(perform_route, owned=owned_routes),
+    "rule": Actor(perform_rule, read_rules, owned_rules),
     "sysctl": Actor(perform_sysctl, read_sysctls),
-    "firewall": Actor(perform_firewall, read_firewall),
+    "firewall": Actor(perform_firewall, read_firewall, owned_firewall),
 }

@@ -46,6 +46,11 @@ def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str
     return Observed(links, addresses(netlink, asked, links), seen, paths, others, things)
 
 
+def owned(netlink: Netlink, netns: str, links: Sequence[Link]) -> list[Resource]:
+    """Everything of ours in a namespace with these links that the kernel shows as ours, but for the links."""
+    return [thing for actor in ACTORS.values() if actor.owned for thing in actor.owned(netlink, netns, links)]
+
+
 def local_path(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path | None:
     """The way to a source address, `local` only where its `own` device has it, or one that is no tunnel's: what another
     tunnel's device has goes with that tunnel, and the routes of all others that prefer it would go along."""

@@ -98,11 +98,6 @@ def mtu(value: str) -> int:
     return found
 
 
-def mtu_or_auto(value: str) -> int:
-    """The same, or auto: AUTO."""
-    return AUTO if value == "auto" else mtu(value)
-
-
 def port(value: str) -> str:
     """A port, or strongSwan's range `1000:2000`; text, since it is only ever compared."""
     for part in value.split(":", 1):

@@ -66,11 +66,6 @@ def interface(value: str) -> str:
     return value
 
 
-def policy_switch(value: str) -> int | None:
-    """The same, or auto: by the kind of the device."""
-    return BY_KIND if value == "auto" else parsers.switch(value)
-
-
 PLACEHOLDERS = ("mark", "mark_out", "mark_in", "if_id", "if_id_out", "if_id_in", "connection")
 
 KEYS: dict[str, Callable[[str], Any]] = {
@@ -78,11 +73,11 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "kind": values.choice("vti", "xfrm"),
     "external": values.yes_no,
     "shared": values.yes_no,
-    "template": parsers.tri_state,
+    "template": parsers.or_auto(None, values.yes_no),  # auto: what the daemon says
     "routing": values.yes_no,
     "delete": values.choice("rule", "last", "never"),
     "address": values.interface_addresses,
-    "mtu": values.mtu_or_auto,
+    "mtu": parsers.or_auto(values.AUTO, values.mtu),
     "mss": values.choice("no", "clamp"),
     "table": parsers.table,
     "metric": values.number,
@@ -91,7 +86,7 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "rule": parsers.rules,
     "vrf": values.device_name,
     "netns": parsers.namespace,
-    "disable_policy": policy_switch,
+    "disable_policy": parsers.or_auto(BY_KIND, parsers.switch),
     "forwarding": parsers.switch,
     "rp_filter": values.choice("auto", "0", "1", "2", "keep"),
     "accept_ra": values.choice("auto", "0", "1", "2", "keep"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 
 from updown.model import values
 from updown.model.objects import MAIN_TABLE
@@ -119,9 +120,9 @@ def switch(value: str) -> int | None:
     return None if value == "keep" else int(values.flag(value))
 
 
-def tri_state(value: str) -> bool | None:
-    """yes, no, or auto: what the daemon says."""
-    return None if value == "auto" else values.yes_no(value)
+def or_auto(meaning: object, read: Callable[[str], object]) -> Callable[[str], object]:
+    """What `read` takes; or the word auto, which gives `meaning`."""
+    return lambda value: meaning if value == "auto" else read(value)
 
 
 def table(value: str) -> int:

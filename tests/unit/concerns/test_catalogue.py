@@ -4,18 +4,21 @@ ledger, plan, renderer, `check` and the deletion handle it by that alone. Here: 
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
 from tests.kit.machine import Machine, Tunnel, call, establish, withdraw
 from updown.commands.check.facts import CheckFacts
 from updown.commands.check.findings import find
+from updown.commands.reconcile.orphans import find_orphans, remove_orphans
 from updown.concerns import catalogue
 from updown.concerns import device_request as asking
 from updown.kernel.actors import ACTORS, Actor
+from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model import values
 from updown.model.concern import Concern, told_as, verb
+from updown.model.ipsec import Database
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left
 from updown.output.report import operation_json
@@ -71,7 +74,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> set[Answered]:
     monkeypatch.setattr(catalogue, "CONCERNS", (*catalogue.CONCERNS, PROXY))
     monkeypatch.setitem(catalogue.BY_KIND, "proxy", PROXY)
     monkeypatch.setitem(catalogue.BY_RECORD, Answered, PROXY)
-    monkeypatch.setitem(ACTORS, "proxy", Actor(perform, lambda *_: frozenset(there)))
+    monkeypatch.setitem(ACTORS, "proxy", Actor(perform, lambda *_: frozenset(there), lambda *_: list(there)))
     return there
 
 
@@ -94,6 +97,14 @@ def test_an_event_that_finds_it_gone_puts_it_back(machine: Machine, kernel: set[
     assert [operation_json(one)["command"] for one in again.operations] == ["ip neigh add proxy 10.2.0.0/24"]
     assert [one.undo().action for one in again.operations] == ["proxy delete"]
     assert kernel == {Answered("vti5", "10.2.0.0/24")}
+
+
+def test_what_nobody_asks_for_is_removed(machine: Machine, kernel: set[Answered]) -> None:
+    kernel.add(Answered("vti5", "10.77.0.0/24"))
+    with machine.opened() as ledger:
+        rest = find_orphans(ledger, cast(Netlink, machine.kernel), (), Database((), ()), set())
+        remove_orphans(rest, ledger, cast(Netlink, machine.kernel), dry=False)
+    assert kernel == set()
 
 
 def test_check_tells_what_of_it_is_missing(machine: Machine, kernel: set[Answered]) -> None:

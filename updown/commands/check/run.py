@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
 from updown.commands.arguments import Arguments
-from updown.commands.check.facts import CheckFacts, Finding
+from updown.commands.check.facts import CheckFacts
 from updown.commands.check.findings import find, settings
 from updown.commands.check.ipsec import CHARON_TABLE
 from updown.commands.check.settings import CheckedSettings, check_files
@@ -48,13 +48,9 @@ def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
         found = find(facts)
         good = f"nothing found ({len(facts.devices)} devices, {len(facts.claims)} claims)"
     fields = {"version": JSON_VERSION, "findings": [finding._asdict() for finding in found]}
-    print_answer(arguments.json, fields, finding_lines(found) or [f"vti-updown check: {good}"])
+    lines = [line for one in found for line in (*folded("", one.text), *folded("    mend: ", one.mend))]
+    print_answer(arguments.json, fields, lines or [f"vti-updown check: {good}"])
     return errors.FOUND if found else errors.DONE
-
-
-def finding_lines(found: Iterable[Finding]) -> list[str]:
-    """For people: what is wrong, and below it how to mend it."""
-    return [line for one in found for line in (*folded("", one.text), *folded("    mend: ", one.mend))]
 
 
 def read_settings(arguments: Arguments) -> CheckedSettings:

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 
 from updown.concerns import device
 from updown.concerns.catalogue import key_of
-from updown.kernel import namespace, nft
+from updown.kernel import namespace
 from updown.kernel.netlink import dumps
-from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.netlink.rtnetlink import Netlink
+from updown.kernel.observe import owned
 from updown.ledger.store import Ledger
 from updown.model.claims import FormerHolder
 from updown.model.ipsec import Database, in_use
-from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, Address, Link, Route, Rule, bare, is_any, netns_of, placed
+from updown.model.objects import MAIN_TABLE, Address, Link, Route, Rule, bare, is_any, netns_of
 from updown.model.operations import Operation, Reason, Report
-from updown.model.record import NamedTuple
-from updown.model.resources import Clamp, Device, Resource, SourceAddress, device_of, split
+from updown.model.record import Any, NamedTuple
+from updown.model.resources import Device, Resource, SourceAddress, device_of, split
 from updown.plan.inputs import Plan
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge_or_warn
@@ -34,33 +34,16 @@ class Orphans(NamedTuple):
     parted: tuple[Operation, ...] = ()
 
 
-class Present(NamedTuple):
-    """All links of the namespaces we have to do with, and what is ours beside them: the routes, rules and nftables tables that
-    are there, and the addresses that the ledger notes; names are placed."""
-
-    links: list[Link]
-    things: list[Route | Rule | Address | SourceAddress | Clamp]
-
-
-def present(ledger: Ledger, netlink: Netlink, netnses: Iterable[str]) -> Present:
-    """What is there now in the hook's own namespace and in `netnses`. Raises KernelError, or UpdownError without pyroute2."""
+def present(ledger: Ledger, netlink: Netlink, netnses: Iterable[str]) -> tuple[list[Link], list[Any]]:
+    """All links of the hook's own namespace and of `netnses`, and what is ours beside them: what the kernel shows as ours, and
+    the addresses that the ledger notes; names are placed. Raises KernelError, or UpdownError without pyroute2."""
     links: list[Link] = []
-    routes: list[Route] = []
-    rules: list[Rule] = []
-    tables: list[Clamp] = []
+    things: list[Any] = [want for want in map(address_of, ledger.all_made()) if want is not None]
     for netns in ("", *netnses):
         here = dumps.links(netns)
-        names = {link.ifindex: link.name for link in here}
         links += here
-        for route in dumps.routes(OUR_PROTOCOL, netns):
-            devices = [names[index] for index in route.hops or (route.oif,) if index in names]
-            routes += [as_route(route, devices)] if devices else []
-        for family in (4, 6):
-            own = netlink.at(placed("", netns)).rules(family)
-            rules += [rule._replace(device=placed("", netns)) for rule in own if rule.protocol == OUR_PROTOCOL]
-        tables += [Clamp(device) for device in nft.clamped_devices(netns)]
-    addresses = [want for want in map(address_of, ledger.all_made()) if want is not None]
-    return Present(links, [*routes, *rules, *addresses, *tables])
+        things += owned(netlink, netns, here)
+    return links, things
 
 
 def netnses(ledger: Ledger, lines: tuple[Line, ...]) -> tuple[str, ...]:
@@ -85,11 +68,11 @@ def find_orphans(
     wanted = {key_of(want) for claim in ledger.claims() for want in claim.resources}
     going = {split(name)[1] for name in removed if name.startswith("device ")}
     made = ledger.all_made()
-    here = present(ledger, netlink, netnses(ledger, lines))
+    links, things = present(ledger, netlink, netnses(ledger, lines))
     kept: set[str] = set()
     remarks: list[str] = []
     gone: dict[str, list[FormerHolder]] = {}
-    for link in here.links:
+    for link in links:
         key = f"device {link.name}"
         lost = (made.get(key) or 0) < 0  # of a lost ledger, which knew more tunnels on it
         ours = key not in wanted and link.name not in going and device.is_ours(link, made.get(key), None)
@@ -105,11 +88,11 @@ def find_orphans(
             gone.setdefault(link.name, []).append(FormerHolder(ORPHAN, asked))
     parted: list[Operation] = []
     left = going | {name for name, ended in gone.items() if any(isinstance(old.resource, Device) for old in ended)}
-    routes = [one for one in here.things if isinstance(one, Route)]
+    routes = [one for one in things if isinstance(one, Route)]
     led = {table_of(route) for route in routes}
     held = {table_of(route) for route in routes if kept.intersection(route.devices)}
     places = {netns_of(name) for name in kept}
-    for one in here.things:
+    for one in things:
         devices = set(one.devices) if isinstance(one, Route) else {one.device}
         stays = bool(devices & kept) or devices <= going
         if isinstance(one, Rule):  # of the tunnels that stay: where nothing leads by its table, any may be theirs
@@ -121,7 +104,7 @@ def find_orphans(
             parted += without_devices(one, left)
         elif not stays:
             gone.setdefault(one.device, []).append(FormerHolder(ORPHAN, one))
-    there = {link.name for link in here.links}
+    there = {link.name for link in links}
     forgotten = [name for name in made if name.startswith("device ") and split(name)[1] not in there]
     return Orphans(gone, tuple(name for name in forgotten if name not in wanted), tuple(remarks), tuple(parted))
 
@@ -175,12 +158,6 @@ def keys_of(thing: Resource) -> set[str]:
         address, _, length = thing.destination.partition("/")
         names |= {f"peer {address}"} if length == ("128" if ":" in address else "32") else set()
     return names
-
-
-def as_route(seen: RouteSeen, devices: list[str]) -> Route:
-    """The route as a wish, with the devices that it leads into."""
-    more = tuple(devices[1:])
-    return Route(seen.destination, devices[0], seen.gateway, seen.table, seen.metric, seen.mtu, seen.source, hops=more)
 
 
 def address_of(name: str) -> Address | SourceAddress | None:
