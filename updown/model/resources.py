@@ -20,7 +20,7 @@ accept_ra: 0 where 2 would be heeded."""
 
 
 class Device(NamedTuple):
-    """A tunnel device: `goes` says whether it is deleted with the last claim, if we made it."""
+    """A tunnel device: `with_last` says whether it is deleted with the last claim, if we made it."""
 
     link: Link
     shared: bool
@@ -104,7 +104,7 @@ def load_sum(stored: list[Any] | None) -> MtuSum | None:
 
 
 class DeletionRule(NamedTuple):
-    """The row of design's deletion table a claim stands in, decided when the claim is made."""
+    """The row of the deletion table (docs/deletion.md) that a claim stands in, decided when the claim is made."""
 
     any_remote: bool  # the device serves several peers
     with_last: bool  # with its last claim

@@ -81,7 +81,7 @@ def match_rank(claim: Claim, child: ChildSa, reqids: dict[tuple[str, int], int],
 
 
 def match_charon(claims: Sequence[Claim], children: Sequence[ChildSa]) -> dict[str, ChildSa]:
-    """By child name, marks and if_ids; in these as `matched` says."""
+    """By child name, marks and if_ids; in these as `match_selectors` says."""
     found: dict[str, ChildSa] = {}
     theirs = [claim for claim in claims if claim.sa.daemon == STRONGSWAN and claim.kind == SA]
     named = grouped(children, lambda child: child.connection)

@@ -49,7 +49,7 @@ def remembered_sa(context: Context) -> RememberedSa:
 
 def query(context: Context) -> ClaimQuery:
     """The tunnel and the child SA; no verb ends what is another tunnel's. All clients that share both identities are one tunnel
-    of thousands of claims, so of these the ledger reads only what `ended_by` looks at, the first and the last."""
+    of thousands of claims, so of these the ledger reads only what `claim_to_end` looks at, the first and the last."""
     return ClaimQuery(tunnel_of(context), sa=claims.sa_query(child_of(context), claims.sa_info(context)))
 
 
