@@ -20,7 +20,8 @@ from updown.model.context import Context
 from updown.model.errors import Locked, Notice, Refused, StateError, UpdownError
 from updown.model.operations import Report
 from updown.model.record import Any, NamedTuple
-from updown.settings.file import DEFAULT_FILE, Line, lock_wait, read_files
+from updown.settings.file import DEFAULT_FILE, Line, read_files, resolve
+from updown.settings.keys import LOCK_WAIT
 
 Lines = tuple[Line, ...]
 
@@ -99,7 +100,7 @@ def serve_event(
                 return with_note(ledger, event.run(context, lines, ledger, place.netlink, now, dry))
         with reported(late, name):
             try:
-                with locked(place, lock_wait(lines), late) as ledger:
+                with locked(place, resolve(lines, "").lock_wait, late) as ledger:
                     report = run_locked(place, context, lines, ledger, now)
             except (Locked, SpoolBlocked) as busy:
                 report = spool_event(place, name, daemons.known_variables(environ), config, busy, late)
@@ -113,7 +114,7 @@ def remember_refused(state_dir: str, context: Context, now: int) -> None:
     """Of an event whose settings cannot be read: the daemon has the SA all the same, and its end is not another one's. Where
     the ledger is not to be had it stays unknown, as after a rekeying; the settings are what has to be told."""
     late: list[SpoolResult] = []
-    with reported(late), suppress(UpdownError), present_state(state_dir) as place, locked(place, lock_wait(()), late) as ledger:
+    with reported(late), suppress(UpdownError), present_state(state_dir) as place, locked(place, LOCK_WAIT, late) as ledger:
         event.remember_refused(ledger, context, now)
         if ledger.note:  # no later call has it to tell
             late.append(SpoolResult("-", Report(context.connection, warnings=(Notice("ledger", ledger.note),))))
@@ -124,7 +125,7 @@ def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
     """The ledger of a namespace, for what people type: locked, for no longer than the settings say, and with nothing waiting in
     its spool; or, `dry`, a copy in memory. Raises Locked, or StateError where it cannot be used."""
     late: list[SpoolResult] = []
-    copied = copy_ledger(place.state_dir, place.namespace) if dry else locked(place, lock_wait(lines), late)
+    copied = copy_ledger(place.state_dir, place.namespace) if dry else locked(place, resolve(lines, "").lock_wait, late)
     with reported(late), copied as ledger:
         try:
             try:

@@ -197,7 +197,7 @@ class Kernel:
             refuse(f"link change {link.name}", errno.EINVAL)
         if link.kind == "vti" and is_any(have.remote) != is_any(link.remote):
             refuse(f"link change {link.name}", errno.EINVAL)
-        if link.kind == "xfrm" and have.parent != link.parent:
+        if link.kind == "xfrm" and (have.parent != link.parent or have.external != link.external):
             refuse(f"link change {link.name}", errno.EINVAL)
         self._check_identity(link, index)
         self.by_index[index] = have._replace(

@@ -23,9 +23,9 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     lines, dry = settings_lines(arguments.config, needed=False), arguments.dry_run
     with present_state(arguments.state_dir) as place, opened(place, lines, dry) as ledger:
         netlink = place.netlink
+        reports = [finish_pending(ledger, netlink, dry)]  # first: a release that was cut off has let go of its device
         held = [with_device_deleted(claim) for claim in ledger.claims()]
-        reports = [converge(Request(change=Change(end=tuple(held))), ledger, netlink, dry)]
-        reports.append(finish_pending(ledger, netlink, dry))
+        reports.append(converge(Request(change=Change(end=tuple(held))), ledger, netlink, dry))
         rest = find_orphans(ledger, netlink, lines, Database(), removed_by(reports), every=True)
         reports += remove_orphans(rest, ledger, netlink, dry)
         noted = Report("", warnings=(Notice("ledger", ledger.note),) if ledger.note else ())

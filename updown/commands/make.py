@@ -87,8 +87,8 @@ def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
         elif lacks:
             lines += folded("# ", f"{name} is not made: {lacks}")
         else:
-            said = plan_lines(report, reasons)
-            lines += said if said != ["# nothing to do"] else [f"# {name} is as it should be"]
+            something = report.operations or report.warnings or report.remarks
+            lines += plan_lines(report, reasons) if something else [f"# {name} is as it should be"]
     return lines or ["# no [device NAME] section names a device"]
 
 

@@ -9,7 +9,7 @@ from updown.model.concern import Concern, in_row, ip
 from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of
 from updown.model.operations import Difference, Operation, Reason
 from updown.model.record import Any
-from updown.model.resources import Device
+from updown.model.resources import Device, MtuSum
 from updown.model.values import escaped
 
 EMPTY = "''"
@@ -39,7 +39,7 @@ def text_of(value: object) -> str:
     """A difference's value for a message."""
     if value in ("0.0.0.0", "::"):
         return "any"
-    return str(value or "none") if isinstance(value, (str, bool)) else str(value)
+    return str(value or "none") if isinstance(value, str) else {"True": "yes", "False": "no"}.get(str(value), str(value))
 
 
 def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
@@ -58,11 +58,12 @@ def changes_in_place(want: Link, have: Link) -> bool:
     """Whether the kernel changes `have` into `want`: not between kinds, and not between any and one remote
     (IFF_POINTOPOINT differs: net/ipv4/ip_tunnel.c ip_tunnel_changelink; vti6 likewise kept simple); nor a VTI6 in
     another namespace, which it would put among that one's tunnels (ip6_vti.c vti6_update, Linux 6.1); nor a VRF, whose change
-    takes routes and IPv6 addresses."""
+    takes routes and IPv6 addresses; nor an XFRM interface between one if_id and all of them (xfrm_interface_core.c)."""
     keyed = ("local", "remote", "ikey", "okey")
     if have.kind == "vti6" and netns_of(want.name) and any(getattr(want, key) != getattr(have, key) for key in keyed):
         return False
-    return want.kind == have.kind and is_any(want.remote) == is_any(have.remote) and want.vrf in ("", have.vrf)
+    same = (want.kind, want.external, is_any(want.remote)) == (have.kind, have.external, is_any(have.remote))
+    return same and want.vrf in ("", have.vrf)
 
 
 def is_kept(want: Link, have: Link) -> bool:
@@ -70,7 +71,7 @@ def is_kept(want: Link, have: Link) -> bool:
     return not differences(want, have) or changes_in_place(want, have)
 
 
-def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
+def diff(want: Link, have: Link | None, by: str, total: MtuSum | None) -> list[Operation]:
     """What makes `have`, which is ours, into `want`; one that cannot be changed is deleted and made again. `total`: the sum
     behind the MTU, where there is one."""
     differs = Reason("differs", by, differences=differences(want, have) if have else ())
@@ -86,7 +87,7 @@ def diff(want: Link, have: Link | None, by: str, total: str) -> list[Operation]:
         found.append(Operation("link change", there, have, differs))
     ready = there._replace(up=have.up or want.up, alias=want.alias)
     if (ready.up, ready.mtu) != (have.up, have.mtu) or (want.alias and not have.alias):
-        why = Reason("fits", by, total) if ready.mtu != have.mtu and total else Reason("as it should be", by)
+        why = Reason("fits", by, total=total) if ready.mtu != have.mtu and total else Reason("as it should be", by)
         found.append(Operation("link set", ready, have, why))
     if have.up and not want.up:
         down = ready._replace(up=False, dormant=want.dormant)  # the kernel takes its routes along

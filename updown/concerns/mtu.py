@@ -117,10 +117,9 @@ def warnings(sa: SaInfo, settings: Settings, device: str, why: str) -> tuple[Not
     return tuple(Notice("mtu", text) for text in said)
 
 
-def why(wants: Iterable[Resource], device: str, size: int) -> str:
-    """The reason for a device's MTU: the sum, where it is that of these wants."""
-    found = [want.total for want in wants if isinstance(want, Mtu) and (want.device, want.size) == (device, size)]
-    return f"mtu: {sum_text(found[0])}" if found and found[0] else "as it should be"
+def total_of(wants: Iterable[Resource], device: str, size: int) -> MtuSum | None:
+    """The sum behind a device's MTU, where it is that of these wants."""
+    return next((want.total for want in wants if isinstance(want, Mtu) and (want.device, want.size) == (device, size)), None)
 
 
 def device_mtu(least4: int, least6: int) -> int:

@@ -62,7 +62,7 @@ def all_of(device: str) -> str:
 
 
 def paths_read(want: Sysctl) -> tuple[str, ...]:
-    """The files to read before `plan` can decide."""
+    """The files to read before `diff` can decide."""
     follows = want.value == FOLLOW_ALL and not want.path.endswith("/accept_ra")
     return (want.path, all_of(want.device)) if follows else (want.path,)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from updown.model.claims import Claim
 from updown.model.errors import Notice
 from updown.model.record import Any, NamedTuple
+from updown.model.resources import MtuSum
 
 Thing = Any
 """What stands in the kernel, or should: a Link, Address, Route, Rule, Sysctl or Clamp. Which of them it is, an operation's
@@ -29,6 +30,7 @@ class Reason(NamedTuple):
     who: str = ""
     what: str = ""
     differences: tuple[Difference, ...] = ()
+    total: MtuSum | None = None
 
 
 class Operation(NamedTuple):

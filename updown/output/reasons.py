@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from updown.concerns.device import differences_text
+from updown.concerns.mtu import sum_text
 from updown.model.operations import Reason
 
 SENTENCES = {
@@ -52,5 +53,6 @@ SENTENCES = {
 
 def reason_text(reason: Reason) -> str:
     """A reason's sentence."""
-    words = {"who": reason.who, "what": reason.what, "differences": differences_text(reason.differences)}
+    what = sum_text(reason.total) if reason.total else reason.what
+    words = {"who": reason.who, "what": what, "differences": differences_text(reason.differences)}
     return SENTENCES[reason.code].format(**words).removeprefix(": ")

@@ -75,7 +75,7 @@ def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: 
         raise Conflict(f"{name} is a name of the kernel's own devices, for {by}", "give it another name")
     idle = name in inputs.liveness.no_sa
     silent = name in inputs.liveness.peer_silent and not idle
-    total = mtu.why(holder.claim.resources, name, want.mtu)
+    total = mtu.total_of(holder.claim.resources, name, want.mtu)
     wanted = Wanted(want._replace(up=not idle, alias=OUR_ALIAS, dormant=silent), by, total)
     index = have.ifindex if have is not None and device.is_kept(want, have) else 0
     # a negative index: it is known by its alias alone, since the ledger that had more of it was lost

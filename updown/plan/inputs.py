@@ -10,7 +10,7 @@ from updown.model.errors import Notice
 from updown.model.objects import Link
 from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
-from updown.model.resources import EMPTY, Resource
+from updown.model.resources import EMPTY, MtuSum, Resource
 
 
 class Liveness(NamedTuple):
@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
 
     thing: Thing | None
     by: str
-    total: str = ""  # of a device: the sum behind its MTU
+    total: MtuSum | None = None  # of a device: the sum behind its MTU
 
 
 class DeviceFate(NamedTuple):

@@ -160,11 +160,6 @@ def effective_lines(lines: tuple[Line, ...], connection: str, device: str = "") 
     return found
 
 
-def lock_wait(lines: tuple[Line, ...]) -> float:
-    """How long to wait for the lock."""
-    return resolve(lines, "").lock_wait
-
-
 def is_glob(pattern: str) -> bool:
     """Whether a section's pattern is more than a name."""
     return any(character in pattern for character in "*?[")

@@ -115,6 +115,16 @@ def test_one_who_is_killed_over_it_can_be_called_again(
     assert ownership(machine) == (OURS if word == "adopt" else NOT_OURS)
 
 
+@pytest.mark.parametrize("moment", range(1, STEPS["release"]))
+def test_a_release_that_was_cut_off_is_finished_before_clean_looks_for_what_is_ours(
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    to_take_over(machine, monkeypatch, "release")
+    killed_over_it(machine, command, "release", moment)
+    assert command("clean") == 0
+    assert ownership(machine) == NOT_OURS
+
+
 @pytest.mark.parametrize("held", [True, False], ids=["held", "held by nobody"])
 @pytest.mark.parametrize(("word", "moment"), [(word, moment) for word in STEPS for moment in range(STEPS[word])])
 def test_one_who_is_killed_over_it_is_finished_by_the_next_event(

@@ -54,9 +54,11 @@ def test_a_changed_sa_changes_the_mtu_by_link_set(machine: Machine, sas: Sas) ->
     report = machine.send(call(T, "up"))
     shown = [operation_json(operation)["command"] for operation in report.operations]
     assert shown[0] == "ip link set vti5 mtu 1438"
-    assert reason_text(report.operations[0].reason).endswith(
-        "eth0 1500 - IPv4 20 - UDP 8 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1438"
-    )
+    sum_told = "eth0 1500 - IPv4 20 - UDP 8 - ESP 8 - IV 8 - ICV 16 - trailer 2 = 1438"
+    assert reason_text(report.operations[0].reason) == f"t: mtu: {sum_told}"
+    machine.settings("[defaults]\nmtu = 1300\n")
+    assert reason_text(machine.send(call(T, "up"), dry=True).operations[0].reason) == "t: as it should be"
+    machine.settings(AUTO)
     assert texts(machine, T) == ([], ())
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.kit.settings_text import parse
 from updown.model.errors import Refused
-from updown.settings.file import Line, lock_wait, read_all, read_files, resolve
+from updown.settings.file import Line, read_all, read_files, resolve
 from updown.settings.keys import Settings
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
@@ -202,8 +202,8 @@ def test_no_file_raises_anything_but_a_refusal_that_names_the_line(text: str) ->
 
 @pytest.mark.parametrize(("value", "wait"), [("0", 0), ("0.05", 0.05), ("5", 5), ("60", 60)])
 def test_how_long_to_wait_for_the_lock_is_a_setting_of_all(value: str, wait: float) -> None:
-    assert lock_wait(tuple(parse(f"[defaults]\nlock_wait = {value}\n", "f"))) == wait
-    assert lock_wait(()) == 5
+    assert resolve(tuple(parse(f"[defaults]\nlock_wait = {value}\n", "f")), "").lock_wait == wait
+    assert resolve((), "").lock_wait == 5
 
 
 @pytest.mark.parametrize("section", ["connection *", "device vti5"])

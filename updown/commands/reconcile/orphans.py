@@ -81,8 +81,7 @@ def find_orphans(
         goes = ours and (every or is_deleted(link, lines))
         if goes and used:
             why = "the kernel has IPsec policies with its key" if xfrm else "the kernel's IPsec policies cannot be read"
-            told = "it stays; its tunnel's next up counts it"
-            remarks.append(f"{link.name} is ours and no claim holds it, but {why}: {told}")
+            remarks.append(f"{link.name} is ours and no claim holds it, but {why}: it stays; its tunnel's next up counts it")
         elif goes or (ours and not used and link.up and resolve(lines, "", bare(link.name)).link == "follow"):
             asked = Device(link, shared=False, with_last=goes, follow=not goes)
             gone.setdefault(link.name, []).append(FormerHolder(ORPHAN, asked))

@@ -56,6 +56,8 @@ def renew(before: Claim, now: Claim, child: ChildSa | None, basis: Basis) -> Ren
     try:
         by_settings = derive_again(before, basis.lines, basis.vrf_table)
         counted = recount(now, by_settings.device, child, basis)
+        if counted.sa.mtu_sum and not before.sa.mtu_sum:  # an edit to `mtu = auto` is one to its sum
+            by_settings = derive_again(before._replace(sa=counted.sa), basis.lines, basis.vrf_table)
         claim = by_settings if counted == before else derive_again(counted, basis.lines, basis.vrf_table)
     except (Refused, KernelError) as error:
         hint = f"; {error.hint}" if error.hint else ""

@@ -60,6 +60,19 @@ def test_other_algorithms_after_a_rekeying_give_another_size(machine: Machine, s
     assert machine.send(call(tunnel, "up")).operations == (), "the next event counts the same"
 
 
+def test_an_edit_to_auto_is_told_with_the_sum(machine: Machine, sas: Sas) -> None:
+    del sas
+    machine.settings("[defaults]\nmtu = 1400\n")
+    machine.send_all(establish(T))
+    machine.settings("[defaults]\nmtu = auto\n")
+    ((_, edits),) = reconcile(machine, GCM).decision.edited
+    assert [edit.text for edit in edits] == [
+        "mtu vti5: size 1400 -> size 1446 (vti-updown.conf:2)",
+        "route 10.2.0.0/24: mtu 1400 -> mtu 1446 (vti-updown.conf:2)",
+    ]
+    assert sizes(machine, T) == (1446, [1446])
+
+
 def test_a_dry_run_shows_it_and_changes_nothing(machine: Machine, sas: Sas) -> None:
     del sas
     machine.settings("[defaults]\nmtu = auto\n")
