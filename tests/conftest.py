@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,10 +79,10 @@ def pytest_runtest_logstart(nodeid: str) -> None:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, None, None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """One line per test into the report file that tests/run adds up, written at once."""
     outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+    report = outcome.get_result()
     _report({"test": item.nodeid, "outcome": "", "seconds": report.duration})
     if report.when == "call" or report.outcome != "passed":
         reason = ""

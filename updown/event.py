@@ -157,7 +157,7 @@ def derive_siblings(event: Event, change: Change, before: Claim | None) -> tuple
     moved = before is not None and before.sa[1:3] != new.sa[1:3]
     found: list[Claim] = []
     for claim in [one for one in event.rules.siblings(new, event.held) if not claims.same_key(change.end, one.key)]:
-        with suppress(Refused, KernelError):
+        with suppress(Refused, KernelError):  # of a claim that stays behind `reconcile` warns
             again = derive_again(claim, event.lines, event.vrf_table)
             if not moved and again.devices == claim.devices:  # a shared device takes in both ends: this may be no move
                 (was,) = (one for one in event.held.tunnel if one.key == claim.key)

@@ -184,7 +184,8 @@ class Libreswan:
 
     def thing(self, what: str, who: int, initiator: bool) -> Doings:
         """Something happens to a connection."""
-        return getattr(self, what)(who, initiator)  # type: ignore[no-any-return]
+        doings: Doings = getattr(self, what)(who, initiator)
+        return doings
 
     # -- what happens
 

@@ -246,7 +246,8 @@ class StrongSwan:
 
     def thing(self, what: str, who: int, initiator: bool) -> Doings:
         """Something happens to a child."""
-        return getattr(self, what)(who, initiator)  # type: ignore[no-any-return]
+        doings: Doings = getattr(self, what)(who, initiator)
+        return doings
 
     def initiate(self, who: int, _: bool) -> Doings:
         """An IKE SA more, whether or not there is one: both ends may initiate at once, or a peer that restarted."""

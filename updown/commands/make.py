@@ -79,7 +79,7 @@ def make_device(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Net
 
 def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
     """For people: the commands, and a comment on what was not made."""
-    lines = [] if earlier == Report("") else plan_lines(earlier, reasons)
+    lines = plan_lines(earlier, reasons, nothing="")
     for name, report, error, lacks in made:
         if error:
             lines += folded("# error: ", f"{name}: {error.text}" if name not in error.text else error.text)
@@ -87,8 +87,7 @@ def text(earlier: Report, made: list[Made], reasons: bool) -> list[str]:
         elif lacks:
             lines += folded("# ", f"{name} is not made: {lacks}")
         else:
-            something = report.operations or report.warnings or report.remarks
-            lines += plan_lines(report, reasons) if something else [f"# {name} is as it should be"]
+            lines += plan_lines(report, reasons, nothing=f"{name} is as it should be")
     return lines or ["# no [device NAME] section names a device"]
 
 

@@ -61,14 +61,14 @@ def hook_lines(report: Report) -> list[str]:
     return lines + told_beside(report, head)
 
 
-def plan_lines(report: Report, reasons: bool) -> list[str]:
+def plan_lines(report: Report, reasons: bool, nothing: str = "nothing to do") -> list[str]:
     """The plan for people: commands to paste, everything else as comments."""
     lines: list[str] = []
     for operation in report.operations:
         lines.append(command(operation))
         if reasons:
             lines += folded("    # ", reason_text(operation.reason))
-    return lines + told_beside(report, "# ") or ["# nothing to do"]
+    return lines + told_beside(report, "# ") or ([f"# {nothing}"] if nothing else [])
 
 
 def told_beside(report: Report, head: str) -> list[str]:

@@ -57,8 +57,7 @@ def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
         told += [(claim, f"mtu {one.device}: {sum_text(one.total) if one.total else one.size}") for one in sizes]
     told += [(claim, edit.text) for claim, edits in audit.edited for edit in edits]
     lines = [line for claim, text in told for line in folded("# ", f"{claim.connection}: {text}")]
-    said = plan_lines(outcome.report, reasons)
-    return lines + said if said != ["# nothing to do"] or not lines else lines
+    return lines + plan_lines(outcome.report, reasons, nothing="" if lines else "nothing to do")
 
 
 def outcome_json(outcome: Outcome, booted: int) -> dict[str, object]:

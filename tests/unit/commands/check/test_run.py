@@ -23,7 +23,7 @@ Command = Callable[..., int]
 def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """`vti-updown check` on this machine, whose pluto is not running and whose IPsec policies are those of T."""
     asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": DaemonAnswer(ABSENT)}, database())
-    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: getattr(machine, "asked", asked))
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: asked)
     monkeypatch.setattr("updown.commands.check.run.clock.now", lambda: machine.now)
     monkeypatch.setattr("updown.commands.check.run.os.geteuid", lambda: 0)
     monkeypatch.setattr("updown.commands.check.run.has_module", lambda module: module != "ip6_vti")
@@ -108,17 +108,17 @@ def test_a_missing_device_is_one_finding_and_not_one_for_all_on_it(
 
 
 def test_a_silent_daemon_and_an_uncounted_tunnel_are_told(
-    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.send_all(establish(T))
-    machine.asked = Asked({"libreswan": DaemonAnswer(SILENT, "no answer")}, database())  # type: ignore[attr-defined]
+    asked = Asked({"libreswan": DaemonAnswer(SILENT, "no answer")}, database())
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: asked)
     assert command() == 5
     assert "pluto runs but says nothing (no answer)" in capsys.readouterr().out
     stranger = ChildSa("libreswan", "x", WEST, THIRD, 77, wants_device=True)
     own = ChildSa("libreswan", "t", WEST, EAST, 0x1001, wants_device=True)
-    machine.asked = Asked(  # type: ignore[attr-defined]
-        {"libreswan": DaemonAnswer("answered", since=1, children=(own, stranger))}, database()
-    )
+    answered = Asked({"libreswan": DaemonAnswer("answered", since=1, children=(own, stranger))}, database())
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: answered)
     assert command() == 5
     assert "pluto has x up (198.51.100.1 - 198.51.100.3) and no claim counts it" in capsys.readouterr().out
 
