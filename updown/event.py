@@ -25,8 +25,6 @@ from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge, finish_pending
 
-__all__ = ["Report", "run"]
-
 REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 
 

@@ -6,7 +6,7 @@ held."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from updown import daemons, event
@@ -62,7 +62,7 @@ def settings_lines(config: str, needed: bool = True, files: Files | None = None)
     if path not in files:
         try:
             if path and not os.path.exists(path):
-                raise Refused(f"{config}: no such file", "name the settings file by --config FILE")
+                raise Refused(f"{config}: no such file", "write it, or name another one by --config FILE")
             files[path] = read_files(path or DEFAULT_FILE)
         except Refused as error:
             files[path] = error
@@ -70,6 +70,11 @@ def settings_lines(config: str, needed: bool = True, files: Files | None = None)
     if isinstance(found, Refused) and needed:
         raise found
     return () if isinstance(found, Refused) else found
+
+
+def settings_of(config: str, lines: Lines, files: Files) -> Callable[[str], Lines]:
+    """Settings by the file that a claim's calls name: `lines` for the default one, and for all where `config` is given now."""
+    return lambda named: settings_lines(named, files=files) if named and not config else lines
 
 
 @contextmanager
@@ -84,6 +89,7 @@ def serve_event(
 ) -> Report:
     """One event; `dry`, without any effect. `environ` is kept where the lock is not to be had. Empty paths: the default."""
     name = spool.new_name()
+    context = context._replace(config=os.path.abspath(config) if config else "")
     files: Files = {}
     now = clock.now()
     daemons.rules_of(context)  # imports those of its daemon, before the lock
@@ -162,7 +168,7 @@ def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before
     """Serve all that waits; whether something goes on waiting. Raises SpoolBlocked where it has to come `before` another."""
 
     def serve_kept(kept: SpooledEvent) -> Report:
-        context = daemons.read(kept.environ)
+        context = daemons.read(kept.environ)._replace(config=kept.config)
         try:
             lines = settings_lines(kept.config, context.verb.makes, place.files)
         except Refused:

@@ -121,7 +121,7 @@ def on_the_real_kernel(daemon: Daemon, steps: Steps, names: list[str]) -> Iterat
 def reconciled(doing: Reconcile, daemon: Daemon, ledger: Ledger, netlink: Netlink) -> None:
     """`vti-updown reconcile`, told the truth."""
     lines = tuple(parse(daemon.settings, "settings"))
-    run.reconcile_ledger(ledger, netlink, lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
+    run.reconcile_ledger(ledger, netlink, lambda _: lines, facts(doing.daemon, doing.truth, 0), NOW + GRACE)
 
 
 def build(netlink: Netlink) -> None:

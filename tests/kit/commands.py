@@ -6,7 +6,7 @@ import pytest
 
 from tests.kit.machine import Machine
 from tests.kit.reconciling import LATER, said
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.daemons.answer import DaemonAnswer
 from updown.model.ipsec import Database
 

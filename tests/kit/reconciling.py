@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from tests.kit.machine import NOW, THIRD, WEST, Machine, Tunnel
-from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import GRACE, Evidence
 from updown.commands.reconcile.report import Outcome
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
@@ -49,7 +48,7 @@ def reconcile(
 def reconcile_with(machine: Machine, facts: Evidence, now: int = LATER, dry: bool = False, **more: Any) -> Outcome:
     """With this evidence, under the lock."""
     with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, now, dry, **more)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), lambda _: machine.lines, facts, now, dry, **more)
 
 
 def settled(machine: Machine, word: DaemonAnswer, xfrm: Database | None = None) -> None:

@@ -22,8 +22,7 @@ from tests.kit.machine import WEST, SwiftMachine
 from tests.kit.oracle import Call, Oracle, RouteSeen, World
 from tests.kit.witnesses import facts
 from updown.commands.reconcile import run
-from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import GRACE, Evidence
 from updown.commands.reconcile.report import Outcome
 from updown.concerns.catalogue import derive_again
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -312,7 +311,7 @@ class Run:
         witnesses = self.witnesses(doing)
         with machine.ledger() as ledger:
             kernel = cast(Netlink, machine.kernel)
-            return run.reconcile_ledger(ledger, kernel, machine.lines, witnesses, machine.now + GRACE)
+            return run.reconcile_ledger(ledger, kernel, lambda _: machine.lines, witnesses, machine.now + GRACE)
 
     def witnesses(self, doing: Reconcile) -> Evidence:
         """What its daemon and the kernel say."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.kit.machine import Tunnel
 from tests.kit.oracle import Alive, Truth, is_xfrm
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 

@@ -11,7 +11,7 @@ from tests.kit.machine import Environment
 from tests.kit.oracle import Alive, Call, Device, Hold, Key, Oracle, RouteSeen, Truth, World
 from tests.kit.sequences import SEED, Daemon, Run, check, made_from
 from tests.kit.witnesses import facts
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.model.ipsec import Database
 
 SEQUENCES = 1000

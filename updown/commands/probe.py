@@ -7,7 +7,7 @@ nothing in through one that is down, so that no probe could ever be answered. do
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from updown.commands.arguments import Arguments
@@ -21,7 +21,7 @@ from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.output.lines import folded
 from updown.output.report import plan_lines, print_answer, report_fields
-from updown.serve import opened, present_state, settings_lines
+from updown.serve import opened, present_state, settings_lines, settings_of
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge_or_warn, finish_pending
 
@@ -39,8 +39,9 @@ def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
     """The sub-command: ask first, without the lock, and lock only to note what came of it."""
     lines = settings_lines(arguments.config)
     with present_state(arguments.state_dir) as place:
+        lines_of = settings_of(arguments.config, lines, place.files)
         with opened(place, lines, dry=True) as copy:
-            asked = targets(copy, lines)
+            asked = targets(copy, lines_of)
             stale = set(liveness.missed_probes(copy)) - set(asked)
             hearing = liveness.receiving_devices(copy)
         heard = ping.ping(asked, hearing)
@@ -51,12 +52,12 @@ def run(arguments: Arguments, _environ: Mapping[str, str]) -> int:
     return print_answers(arguments, answers, report)
 
 
-def targets(ledger: Ledger, lines: tuple[Line, ...]) -> dict[str, str]:
+def targets(ledger: Ledger, lines_of: Callable[[str], tuple[Line, ...]]) -> dict[str, str]:
     """The far address of each device that has a tunnel up and a `probe` in its settings; not of those that only receive."""
     sending = liveness.receiving_devices(ledger)
     said = {
-        device: resolve(lines, name, bare(device)).probe
-        for device, name in liveness.devices_with_sa(ledger).items()
+        device: resolve(lines_of(sa.config), sa.connection, bare(device)).probe
+        for device, sa in liveness.devices_with_sa(ledger).items()
         if device in sending
     }
     return {device: far for device, far in sorted(said.items()) if far}

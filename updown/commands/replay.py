@@ -12,8 +12,6 @@ from updown.output.lines import folded
 from updown.output.report import explanation, plan_lines, print_answer, report_json
 from updown.serve import serve_event
 
-EACH_ALONE = "each was planned from the present state, as if those before it had not been"
-
 
 def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """--dry-run, explain and replay: this environment, or saved ones in order. The worst status is ours."""
@@ -35,7 +33,7 @@ def run(arguments: Arguments, environ: Mapping[str, str]) -> int:
             print("\n".join([*folded("# error: ", error.text), *folded("# hint: ", error.hint)]))
             worst = max(worst, error.status)
     if dry and len(saved) > 1 and not arguments.json:
-        print("\n".join(folded("# ", EACH_ALONE)))
+        print("\n".join(folded("# ", "each was planned from the present state, as if those before it had not been")))
     return worst
 
 

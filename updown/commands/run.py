@@ -11,11 +11,8 @@ from updown.model.errors import Refused
 MODULES = {"reconcile": "reconcile.run", "check": "check.run", "release": "adopt", "explain": "replay"}
 """By sub-command the module whose `run` it is, where that has another name; --dry-run alone is `replay` too."""
 
-WAITS = {
-    "reconcile": "the daemon it would ask waits for the hook's end",
-    "check": "the daemon it would ask waits for the hook's end",
-    "probe": "the daemon would wait for the answers",
-}
+ASKS = "the daemon it would ask waits for the hook's end"
+WAITS = {"reconcile": ASKS, "check": ASKS, "probe": "the daemon would wait for the answers"}
 """Why a sub-command cannot run inside a hook."""
 
 
@@ -25,6 +22,4 @@ def run_command(arguments: Arguments, environ: Mapping[str, str]) -> int:
     if "PLUTO_VERB" in environ and command in WAITS:
         why = f"{command} cannot run inside a hook: {WAITS[command]}"
         raise Refused(why, "run it from a shell, a timer or the units in contrib/")
-    module = import_module(f"updown.commands.{MODULES.get(command, command)}")
-    status: int = module.run(arguments, environ)
-    return status
+    return int(import_module(f"updown.commands.{MODULES.get(command, command)}").run(arguments, environ))

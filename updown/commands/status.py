@@ -44,8 +44,7 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
     fields = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
     lines = [f"# {note}"] if note else []
     if waiting:
-        who = "the holder of the lock or the next event applies them"
-        lines.append(f"# events that got no lock and wait: {waiting}; {who}")
+        lines.append(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
     if devices or held:
         lines += [*table(DEVICE_HEADS, [device_cells(row) for row in devices]), ""]
         lines += table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])

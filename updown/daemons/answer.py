@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from updown.model import values
 from updown.model.record import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _One = TypeVar("_One")
+    _Key = TypeVar("_Key")
 
 ANSWER_SECONDS = 3.0  # a daemon that takes longer is taken to be silent
 
@@ -107,3 +114,11 @@ def end_address(told: object) -> str:
         return values.address(told) if isinstance(told, str) else ""
     except ValueError:
         return ""
+
+
+def grouped(each: Iterable[_One], key: Callable[[_One], _Key]) -> dict[_Key, list[_One]]:
+    """What has one key, together and in order."""
+    found: dict[_Key, list[_One]] = {}
+    for one in each:
+        found.setdefault(key(one), []).append(one)
+    return found

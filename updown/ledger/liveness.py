@@ -4,8 +4,10 @@ Facts of the ledger, each found by one look into an index, however many claims t
 
 from __future__ import annotations
 
+from updown.ledger.schema import sa_in
 from updown.ledger.store import Ledger
-from updown.model.record import NamedTuple, loads
+from updown.model.claims import SaInfo
+from updown.model.record import NamedTuple
 
 MISSES = 3
 """Probes in a row that the far end has to miss before routes leave the device."""
@@ -28,13 +30,13 @@ def is_silent(ledger: Ledger, device: str) -> bool:
     return any(misses >= MISSES for misses in ledger.column("SELECT misses FROM probe WHERE device = ?", device))
 
 
-def devices_with_sa(ledger: Ledger) -> dict[str, str]:
-    """The devices on which there is an SA, each with the connection of the first to come."""
+def devices_with_sa(ledger: Ledger) -> dict[str, SaInfo]:
+    """The devices on which there is an SA, each with what was told of the first to come."""
     rows = ledger.base.execute(
-        "SELECT first.device, claim.connection FROM claim JOIN"
+        "SELECT first.device, claim.sa FROM claim JOIN"
         " (SELECT device, min(claim) AS claim FROM carries GROUP BY device) AS first ON first.claim = claim.ordering"
     )
-    return {device: loads(connection) for device, connection in rows}
+    return {device: sa_in(told) for device, told in rows}
 
 
 def receiving_devices(ledger: Ledger) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from updown.model.claims import STRONGSWAN, Claim, SaInfo, sa_query
 from updown.model.record import Any, loads
 from updown.model.resources import DeletionRule, load_sum
 
-VERSION = 5  # of the tables below (PRAGMA user_version)
+VERSION = 6  # of the tables below (PRAGMA user_version)
 
 TABLES = """
 CREATE TABLE claim (

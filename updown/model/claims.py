@@ -16,7 +16,7 @@ TRAP = "trap"
 REVIVE = "revive"
 MADE = "made"  # of `vti-updown make`: by the administrator, whatever tunnels do
 
-STRONGSWAN = "strongswan"
+LIBRESWAN, STRONGSWAN = "libreswan", "strongswan"
 
 
 class SaInfo(NamedTuple):
@@ -47,6 +47,7 @@ class SaInfo(NamedTuple):
     source_address: str | None = None
     metric: int = 0
     mtu: int = 0  # bytes
+    config: str = ""
     tunnel_mode: bool = False  # as IKE agreed: with IPComp, ESP itself is in transport mode
     mtu_sum: MtuSum | None = None  # of `mtu = auto`, when the SA was last seen
 
@@ -150,6 +151,11 @@ class Rules(NamedTuple):
     # strongSwan has no such verb, nor instances of a template, of which a new one ends another's claims
     unroute: Callable[[Context, CandidateClaims], Change] = lambda _context, _held: Change()
     replaced: Callable[[Context, CandidateClaims], Claims] = lambda _context, _held: ()
+
+
+def is_permanent(claim: Claim) -> bool:
+    """Whether the connection is one tunnel, and no template's instance."""
+    return claim.tunnel == dumps([claim.connection])
 
 
 def complete(new: Claim, before: Claim | None) -> Claim:

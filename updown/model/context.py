@@ -98,6 +98,7 @@ class Context(NamedTuple):
     bytes_in: int = 0
     bytes_out: int = 0
     debug: bool = False
+    config: str = ""  # the settings file that the call names by --config; empty for the default one
 
 
 MAKING = ("prepare", "route", "up")

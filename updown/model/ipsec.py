@@ -21,11 +21,12 @@ class SelectorSide(NamedTuple):
 
 
 class IpsecIndex(NamedTuple):
-    """The XFRM database by what is looked for: outbound policies by their prefixes, the reqids that these lead to, and the
-    reqids and SPIs of all states."""
+    """The XFRM database by what is looked for: outbound policies by their prefixes, the reqids that these lead to, the
+    reqid of each state by the end that receives and the SPI, and all reqids and SPIs of states."""
 
     policies: dict[tuple[str, str], list[Policy]]
     led_to: frozenset[int]
+    reqid_of: dict[tuple[str, int], int]
     reqids: frozenset[int]
     spis: frozenset[int]
 
@@ -37,8 +38,8 @@ def index(xfrm: Database) -> IpsecIndex:
     for policy in outbound:
         policies.setdefault((policy.source, policy.destination), []).append(policy)
     led_to = frozenset(reqid for policy in outbound for reqid in policy.reqids)
-    reqids = frozenset(state.reqid for state in xfrm.states)
-    return IpsecIndex(policies, led_to, reqids, frozenset(state.spi for state in xfrm.states))
+    reqid_of = {(state.destination, state.spi): state.reqid for state in xfrm.states}
+    return IpsecIndex(policies, led_to, reqid_of, frozenset(reqid_of.values()), frozenset(spi for _, spi in reqid_of))
 
 
 def selector_side(text: str) -> SelectorSide | None:

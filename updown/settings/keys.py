@@ -10,9 +10,6 @@ from updown.model.record import Any, NamedTuple
 from updown.settings import parsers
 from updown.settings.parsers import StaticRoute, StaticRule
 
-LOCK_WAIT = 5.0
-"""Seconds, where nothing is said; strongSwan's starter kills charon after 8 (src/starter/invokecharon.c)."""
-
 BY_KIND = -1
 """disable_policy where nothing is said: 1 on a VTI, left alone on an XFRM interface (concerns/sysctls.py)."""
 

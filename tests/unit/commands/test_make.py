@@ -15,8 +15,7 @@ from tests.kit.reconciling import child, reconcile, said
 from tests.kit.settings_text import parse
 from updown.commands import run
 from updown.commands.make import make_device, missing_keys
-from updown.commands.reconcile.decide import decide
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence, decide
 from updown.daemons.answer import ABSENT, DaemonAnswer
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink

@@ -27,7 +27,7 @@ from updown.model.errors import UpdownError
 from updown.model.objects import VTIS, Link, family
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, print_answer
-from updown.serve import opened, present_state
+from updown.serve import opened, present_state, settings_of
 from updown.settings.file import DEFAULT_FILE, Line, is_glob, resolve
 
 MODULES = {"vti": "ip_vti", "vti6": "ip6_vti", "xfrm": "xfrm_interface"}
@@ -57,7 +57,7 @@ def read_settings(arguments: Arguments) -> CheckedSettings:
     """The settings, with every mistake; a file that was named has to be there."""
     path = arguments.config or DEFAULT_FILE
     if arguments.config and not os.path.exists(path):
-        return CheckedSettings((), ((f"{path}: no such file", "name the settings file by --config FILE"),))
+        return CheckedSettings((), ((f"{path}: no such file", "write it, or name another one by --config FILE"),))
     return check_files(path)
 
 
@@ -74,10 +74,10 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
         try:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
             facts = facts._replace(links=tuple(link for netns in netnses for link in dumps.links(netns)))
-            outcome = reconciling.reconcile_ledger(ledger, netlink, checked.lines, asked, clock.now(), dry=True)
+            lines_of = settings_of(arguments.config, checked.lines, place.files)
+            outcome = reconciling.reconcile_ledger(ledger, netlink, lines_of, asked, clock.now(), dry=True)
             facts = facts._replace(audit=outcome.decision, operations=outcome.report.operations)
-            told = [text for text in outcome.report.warnings if text.kind != UNREAD.kind]  # that is a finding of its own
-            notes += [(warning, SEE) for warning in told]
+            notes += [(told, SEE) for told in outcome.report.warnings if told.kind != UNREAD.kind]  # a finding of its own
         except UpdownError as error:
             notes.append((error.text, error.hint or SEE))
         waiting = len(spool.waiting_events(place.path))

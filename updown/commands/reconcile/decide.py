@@ -9,18 +9,30 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from updown.commands.reconcile.edits import Edit
-from updown.commands.reconcile.match import Evidence, is_permanent, match_children
 from updown.commands.reconcile.renewed import with_current_ends
 from updown.daemons.answer import ABSENT, ANSWERED, ChildSa, DaemonAnswer
-from updown.model.claims import MADE, REVIVE, SA, Claim
+from updown.daemons.libreswan import match as pluto
+from updown.daemons.strongswan import match as charon
+from updown.model.claims import LIBRESWAN, MADE, REVIVE, SA, STRONGSWAN, Claim, is_permanent
 from updown.model.errors import Notice
-from updown.model.ipsec import IpsecIndex, has_any_trace, has_policy_and_state, index
+from updown.model.ipsec import Database, IpsecIndex, has_any_trace, has_policy_and_state, index
 from updown.model.record import NamedTuple
 
 GRACE = 60
 """Seconds for which a claim is left alone though its daemon says nothing of it: the event that made it may be under way."""
 
-DAEMONS = {"libreswan": "pluto", "strongswan": "charon"}
+DAEMONS = {LIBRESWAN: "pluto", STRONGSWAN: "charon"}
+
+
+class Evidence(NamedTuple):
+    """What was found out before the ledger was locked; `xfrm` None: it could not be read."""
+
+    said: dict[str, DaemonAnswer]
+    xfrm: Database | None
+
+    def answer(self, daemon: str) -> DaemonAnswer:
+        """What a daemon says; one that was not asked is taken to be absent."""
+        return self.said.get(daemon, DaemonAnswer(ABSENT))
 
 
 class End(NamedTuple):
@@ -51,7 +63,10 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
     """What becomes of each claim. `now` in seconds since boot; `before_start`: no event of a daemon that is not running
     can be under way, so no grace."""
     xfrm = index(facts.xfrm) if facts.xfrm is not None else None
-    found, sure = match_children(claims, facts, xfrm)
+    plutos, sure = pluto.match(claims, facts.answer(LIBRESWAN).children, xfrm or index(Database()))
+    charons = charon.match(claims, facts.answer(STRONGSWAN).children)
+    found = {**plutos, **charons}
+    sure.update(charons)
     here = {claim.device: found[claim.key].me for claim in claims if claim.key in sure}
     ended: list[End] = []
     moved: list[Claim] = []
@@ -96,15 +111,11 @@ def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> st
         if claim.kind == SA:
             return f"{name} has no child SA of it"
         return "" if claim.connection in said.held else f"{name} does not keep the way open for it"
-    if xfrm is None:
+    if xfrm is None or (has_policy_and_state(claim, xfrm) if said.state == ABSENT else has_any_trace(claim, xfrm)):
         return ""
     if said.state == ABSENT:
-        if has_policy_and_state(claim, xfrm):
-            return ""
         what = "policy and state" if claim.kind == SA else "policy"
         return f"{name} is not running, and the kernel has no IPsec {what} of it"
-    if has_any_trace(claim, xfrm):
-        return ""
     return f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
 
 

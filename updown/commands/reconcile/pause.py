@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.daemons.strongswan import vici
 from updown.ledger.lock import yield_lock
 from updown.ledger.store import Ledger

@@ -3,7 +3,7 @@ is called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from updown.commands.reconcile.edits import Edit, edits
 from updown.concerns.catalogue import VrfTable, derive_again
@@ -20,11 +20,11 @@ from updown.settings.file import Line, resolve
 
 
 class Basis(NamedTuple):
-    """What claims are derived from anew: the kernel's state SAs by the address that receives them and their SPI, the settings,
-    the tables of VRF devices, and the kernel, for the ways to peers."""
+    """What claims are derived from anew: the kernel's state SAs by the address that receives them and their SPI, the settings
+    by the file that a claim's calls name, the tables of VRF devices, and the kernel, for the ways to peers."""
 
     sas: Mapping[tuple[str, int], State]
-    lines: tuple[Line, ...]
+    lines_of: Callable[[str], tuple[Line, ...]]
     vrf_table: VrfTable
     netlink: Netlink
 
@@ -54,27 +54,27 @@ def renew(before: Claim, now: Claim, child: ChildSa | None, basis: Basis) -> Ren
     if before.kind == MADE:
         return Renewed(now)
     try:
-        by_settings = derive_again(before, basis.lines, basis.vrf_table)
-        counted = recount(now, by_settings.device, child, basis)
+        lines = basis.lines_of(before.sa.config)
+        by_settings = derive_again(before, lines, basis.vrf_table)
+        counts = resolve(lines, now.connection, bare(now.device)).mtu == AUTO
+        counted = recount(now, by_settings.device, child, basis) if counts else now
         if counted.sa.mtu_sum and not before.sa.mtu_sum:  # an edit to `mtu = auto` is one to its sum
-            by_settings = derive_again(before._replace(sa=counted.sa), basis.lines, basis.vrf_table)
-        claim = by_settings if counted == before else derive_again(counted, basis.lines, basis.vrf_table)
+            by_settings = derive_again(before._replace(sa=counted.sa), lines, basis.vrf_table)
+        claim = by_settings if counted == before else derive_again(counted, lines, basis.vrf_table)
     except (Refused, KernelError) as error:
         hint = f"; {error.hint}" if error.hint else ""
         text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}{hint}"
         return Renewed(before._replace(kind=now.kind), warning=Notice("settings do not fit", text))
     differs = counted.sa.mtu_sum != before.sa.mtu_sum
-    return Renewed(claim, tuple(edits(before, by_settings, basis.lines)), differs)
+    return Renewed(claim, tuple(edits(before, by_settings, lines)), differs)
 
 
 def recount(claim: Claim, name: str, child: ChildSa | None, basis: Basis) -> Claim:
-    """The claim with the sum of its SA as it is now, where its MTU is worked out from that. One whose SA is not found, or
-    cannot be counted, stays as it is: the next event tells of it."""
+    """The claim with the sum of its SA as it is now. One whose SA is not found, or cannot be counted, stays as it is: the
+    next event tells of it."""
     outgoing = basis.sas.get((child.peer, child.spi_out)) if child else None
     device = next(iter(claim.devices), None)
     if child is None or outgoing is None or device is None or claim.kind != SA:
-        return claim
-    if resolve(basis.lines, claim.connection, bare(claim.device)).mtu != AUTO:
         return claim
     vti = device.link.kind != "xfrm"
     way = UnderlayQuery(child.peer, claim.sa.underlay or "", name, device.link.okey if vti else 0)

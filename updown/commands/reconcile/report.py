@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from updown.commands.reconcile.decide import DAEMONS, GRACE, Audit
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import DAEMONS, GRACE, Audit, Evidence
 from updown.concerns.mtu import sum_text
 from updown.daemons.answer import ABSENT, ANSWERED
 from updown.daemons.libreswan import status
@@ -43,10 +42,7 @@ def unclaimed_tunnels(decision: Audit) -> tuple[tuple[str, ...], tuple[Notice, .
 def outcome_lines(outcome: Outcome, reasons: bool) -> list[str]:
     """For people: which claims end and why, then the commands as everywhere."""
     audit = outcome.decision
-    told: list[tuple[Claim, str]] = []
-    for claim, reason in audit.ended:
-        selectors = f"{claim.sa.my_client} <-> {claim.sa.peer_client}"
-        told.append((claim, f"claim {claim.kind} ({selectors}) ends: {reason}"))
+    told = [(one, f"claim {one.kind} ({one.sa.my_client} <-> {one.sa.peer_client}) ends: {why}") for one, why in audit.ended]
     revived = "claim sa is revive now: it is not up, and the way is kept open for it"
     told += [(claim, revived) for claim in audit.to_revive]
     why = f"no tunnel is behind it, but younger than {GRACE} s it is left alone: its event may be under way"
@@ -88,8 +84,8 @@ def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tu
         elif said.state not in (ABSENT, ANSWERED):
             text = f"{name} runs but says nothing ({said.why})"
             if daemon in held:
-                rest = "only claims that the kernel knows nothing of end; run it again later"
-                warnings.append(Notice("daemon silent", f"{text}: {rest}"))
+                text = f"{text}: only claims that the kernel knows nothing of end; run it again later"
+                warnings.append(Notice("daemon silent", text))
             else:
                 remarks.append(f"{text}; no claim is of it")
     return tuple(remarks), tuple(warnings)

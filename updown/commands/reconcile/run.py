@@ -9,13 +9,12 @@ from functools import lru_cache, reduce
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
-from updown.commands.reconcile.decide import Audit, decide
-from updown.commands.reconcile.match import Evidence, grouped
+from updown.commands.reconcile.decide import Audit, Evidence, decide
 from updown.commands.reconcile.pause import changed_claims, changed_keys, excluding, lock_yielder, write_time
 from updown.commands.reconcile.renewed import Basis, Renewed, renew
 from updown.commands.reconcile.report import Outcome, notes, outcome_json, outcome_lines, unclaimed_tunnels
 from updown.concerns import mtu
-from updown.daemons.answer import ANSWERED, DaemonAnswer
+from updown.daemons.answer import ANSWERED, DaemonAnswer, grouped
 from updown.daemons.libreswan import status
 from updown.daemons.strongswan import vici
 from updown.kernel.netlink import dumps
@@ -31,7 +30,7 @@ from updown.model.operations import Report
 from updown.model.record import Any
 from updown.model.resources import device_of
 from updown.output.report import dedupe, print_answer
-from updown.serve import opened, present_state, settings_lines
+from updown.serve import opened, present_state, settings_lines, settings_of
 from updown.settings.file import Line
 from updown.transaction import Request, as_warning, converge, converge_or_warn, finish_pending
 
@@ -54,6 +53,7 @@ def reconcile_now(arguments: Arguments) -> Outcome:
     lines, dry = settings_lines(arguments.config), arguments.dry_run
     noted: tuple[Notice, ...] = ()  # of a damaged ledger, which was set aside in an attempt
     with present_state(arguments.state_dir) as place:
+        lines_of = settings_of(arguments.config, lines, place.files)
         path = os.path.join(place.path, "ledger")
         attempt = 0
         while True:
@@ -69,7 +69,7 @@ def reconcile_now(arguments: Arguments) -> Outcome:
                 if calm or attempt == ATTEMPTS:
                     spared = frozenset() if calm else changed_claims(asked_of, tuple(ledger.claims()), facts)
                     ways = (dry, arguments.before_start, spared, lock_yielder(ledger, path))
-                    outcome = reconcile_ledger(ledger, place.netlink, lines, facts, clock.now(), *ways)
+                    outcome = reconcile_ledger(ledger, place.netlink, lines_of, facts, clock.now(), *ways)
                     warnings = (*dict.fromkeys(noted), *outcome.report.warnings)
                     return outcome._replace(report=outcome.report._replace(warnings=warnings))
             time.sleep(0.5 * attempt)
@@ -105,7 +105,7 @@ def merge_answers(earlier: DaemonAnswer, later: DaemonAnswer) -> DaemonAnswer:
 def reconcile_ledger(
     ledger: Ledger,
     netlink: Netlink,
-    lines: tuple[Line, ...],
+    lines_of: Callable[[str], tuple[Line, ...]],
     facts: Evidence,
     now: int,
     dry: bool = False,
@@ -119,7 +119,7 @@ def reconcile_ledger(
     decision = without_keys(decide(claims, facts, now, before_start), spared)
     states = facts.xfrm.states if facts.xfrm else ()
     sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (mtu.ESP, mtu.AH)}
-    basis = Basis(sas, lines, lru_cache(netlink.vrf_table), netlink)
+    basis = Basis(sas, lines_of, lru_cache(netlink.vrf_table), netlink)
     gone = spared.union(end.claim.key for end in decision.ended)
     staying = [claim for claim in claims if claim.key not in gone]
     decision, events = renew_claims(decision, staying, basis, taken_over)
@@ -137,7 +137,7 @@ def reconcile_ledger(
     remarks, warnings = notes(claims, facts)
     if facts.xfrm is None:
         warnings += (UNREAD,)
-    rest = orphans.find_orphans(ledger, netlink, lines, facts.xfrm, orphans.removed_by(reports))
+    rest = orphans.find_orphans(ledger, netlink, lines_of(""), facts.xfrm, orphans.removed_by(reports))
     reports += orphans.remove_orphans(rest, ledger, netlink, dry)
     told, urgent = unclaimed_tunnels(decision)
     if spared:

@@ -126,7 +126,6 @@ def moved_instance_claim(context: Context, held: CandidateClaims, kind: str) -> 
     or by the peer, where `reconcile` told of it; for a `down` that is not the second one it may be the only one too."""
     if not context.instance or context.reqid_automatic:
         return None
-    spis = (context.spi_in, context.spi_out)
     like = [
         claim
         for claim in held.group
@@ -134,12 +133,17 @@ def moved_instance_claim(context: Context, held: CandidateClaims, kind: str) -> 
         and (claim.kind == TRAP) == (kind == TRAP)
         and claim.sa.my_client == context.my_client.text
     ]
-    for claim in like:
-        now = claim.sa
-        if now.peer == context.peer or (context.child and spis == (now.spi_in, now.spi_out)):
-            return claim
-    alone = len(like) == 1 and context.child and "down" in context.verb.steps
-    return like[0] if alone and not held.served else None
+    best = max(like, key=lambda claim: rank(claim, context.spi_in, context.peer), default=None)
+    alone = len(like) == 1 and context.child and "down" in context.verb.steps and not held.served
+    return best if best and (alone or rank(best, context.spi_in, context.peer)) else None
+
+
+def rank(claim: Claim, spi_in: int, peer: str) -> int:
+    """How surely a child of the claim's connection is the claim's, by what a call or pluto's status tells of it: 4 by its SPI;
+    2 by the peer, which tells a template's instances apart, or since a permanent connection has but one; 0 is not known."""
+    if spi_in and spi_in == claim.sa.spi_in:
+        return 4
+    return 2 if claims.is_permanent(claim) or peer == claim.sa.peer else 0
 
 
 def siblings(claim: Claim, held: CandidateClaims) -> tuple[Claim, ...]:

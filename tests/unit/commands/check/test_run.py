@@ -10,7 +10,7 @@ import pytest
 
 from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
 from updown.commands.check.facts import Finding
-from updown.commands.reconcile.match import Evidence as Asked
+from updown.commands.reconcile.decide import Evidence as Asked
 from updown.daemons.answer import ABSENT, SILENT, ChildSa, DaemonAnswer
 from updown.model.errors import Refused
 from updown.model.ipsec import Database, Key, Policy, Sa, State

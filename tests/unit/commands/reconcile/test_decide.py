@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.kit.settings_text import parse
-from updown.commands.reconcile.decide import GRACE, decide
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import GRACE, Evidence, decide
 from updown.commands.reconcile.report import notes
 from updown.concerns.catalogue import derive_again
 from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa, DaemonAnswer

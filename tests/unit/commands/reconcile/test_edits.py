@@ -12,7 +12,7 @@ from tests.kit.charon import charon_call, charon_calls
 from tests.kit.machine import EAST, THIRD, WEST, Environment, Machine, Tunnel, call, establish
 from tests.kit.reconciling import LATER, child, database, reconcile, said
 from tests.kit.settings_text import parse
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
@@ -86,7 +86,7 @@ def rehearsed(machine: Machine) -> Outcome:
     """What reconcile --dry-run shows."""
     facts = Evidence({"libreswan": said(child(T))}, database(T))
     with copy_ledger(str(machine.folder), "1") as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, True)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), lambda _: machine.lines, facts, LATER, True)
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -201,7 +201,7 @@ def reconcile_charon(machine: Machine, children: tuple[ChildSa, ...]) -> Outcome
     """With what charon says is up."""
     facts = Evidence({"strongswan": DaemonAnswer(ANSWERED, children=children)}, Database())
     with machine.ledger() as ledger:
-        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), machine.lines, facts, LATER, False)
+        return reconcile_ledger(ledger, cast(Netlink, machine.kernel), lambda _: machine.lines, facts, LATER, False)
 
 
 def test_a_vti_with_the_mark_in_its_name_keeps_that_name(machine: Machine) -> None:

@@ -12,8 +12,7 @@ from tests.kit.machine import EAST, NOW, Machine, Tunnel, call, establish
 from tests.kit.reconciling import reconcile_with
 from updown import serve
 from updown.commands.reconcile import pause
-from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import GRACE, Evidence
 from updown.commands.reconcile.pause import lock_yielder as turns_of
 from updown.commands.reconcile.report import Outcome
 from updown.commands.reconcile.run import reconcile_ledger
@@ -53,7 +52,7 @@ def interrupted(machine: Machine, facts: Evidence, *calls: dict[str, str], at: i
 
     with machine.ledger() as ledger:
         kernel = cast(Netlink, machine.kernel)
-        outcome = reconcile_ledger(ledger, kernel, machine.lines, facts, NOW + GRACE, taken_over=taken_over)
+        outcome = reconcile_ledger(ledger, kernel, lambda _: machine.lines, facts, NOW + GRACE, taken_over=taken_over)
     assert looks >= at
     return outcome
 

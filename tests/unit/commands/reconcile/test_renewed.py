@@ -11,7 +11,7 @@ from tests.kit.charon import charon_call
 from tests.kit.machine import EAST, WEST, Machine, Tunnel, call, establish
 from tests.kit.outgoing_sa import CBC, GCM, Sas
 from tests.kit.reconciling import LATER, child, database, reconcile_with, said
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.commands.reconcile.report import Outcome, outcome_json, outcome_lines
 from updown.concerns.mtu import TRANSPORT
 from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer

@@ -19,8 +19,7 @@ from tests.kit.reconciling import LATER, child, database, foreign, reconcile, re
 from tests.recordings import recordings
 from updown.commands.arguments import Arguments, parse
 from updown.commands.reconcile import run as reconcile_run
-from updown.commands.reconcile.decide import GRACE
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import GRACE, Evidence
 from updown.commands.reconcile.report import outcome_json, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.daemons.answer import ABSENT, ANSWERED, SILENT, ChildSa, DaemonAnswer
@@ -202,7 +201,7 @@ def test_a_dry_run_says_the_same_and_does_nothing(machine: Machine) -> None:
     before = machine.kernel.picture(), machine.claims()
     with copy_ledger(str(machine.folder), "1") as ledger:
         facts = Evidence({"libreswan": said()}, database(T))
-        would = reconcile_ledger(ledger, cast(Netlink, machine.kernel), (), facts, LATER, dry=True)
+        would = reconcile_ledger(ledger, cast(Netlink, machine.kernel), lambda _: (), facts, LATER, dry=True)
     assert (machine.kernel.picture(), machine.claims()) == before
     does = reconcile(machine, said(), database(T))
     assert outcome_lines(would, True) == outcome_lines(does, True)

@@ -13,7 +13,7 @@ from tests.kit.charon import charon_calls
 from tests.kit.machine import THIRD, Machine, Tunnel, call, establish, withdraw
 from tests.kit.reconciling import child, database, reconcile, reconcile_with, said
 from updown.commands.adopt import release
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError

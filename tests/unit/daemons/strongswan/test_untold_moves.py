@@ -9,7 +9,7 @@ from tests.kit.charon import Child, charon_call, charon_calls
 from tests.kit.machine import Machine
 from tests.kit.reconciling import reconcile_with
 from updown.commands.probe import targets
-from updown.commands.reconcile.match import Evidence
+from updown.commands.reconcile.decide import Evidence
 from updown.commands.reconcile.report import Outcome
 from updown.daemons.answer import ANSWERED, DaemonAnswer
 from updown.daemons.answer import ChildSa as Told
@@ -135,7 +135,7 @@ def test_a_pair_of_interfaces_is_probed_by_the_one_it_sends_by(machine: Machine)
     two = Child("two", mark_in="", mark_out="", if_id_in="1", if_id_out="2")
     machine.send_all(charon_calls(two, "up") + charon_calls(Child("one", **XFRM), "up"))
     with open_ledger(str(machine.folder), "1") as ledger:
-        assert targets(ledger, machine.lines) == dict.fromkeys(("ipsec2", "ipsec42"), "10.6.106.2")
+        assert targets(ledger, lambda _: machine.lines) == dict.fromkeys(("ipsec2", "ipsec42"), "10.6.106.2")
         assert receiving_devices(ledger) == {"ipsec2": ("ipsec1",), "ipsec42": ("ipsec42",)}
 
 
@@ -144,7 +144,7 @@ def test_of_several_that_send_by_one_interface_each_is_heard(machine: Machine) -
     for name, coming in (("a", "2"), ("b", "1"), ("c", "3")):
         machine.send(charon_call(Child(name, mark_in="", mark_out="", if_id_in=coming, if_id_out="2"), "up"))
     with open_ledger(str(machine.folder), "1") as ledger:
-        assert targets(ledger, machine.lines) == {"ipsec2": "10.6.106.2"}
+        assert targets(ledger, lambda _: machine.lines) == {"ipsec2": "10.6.106.2"}
         assert receiving_devices(ledger) == {"ipsec2": ("ipsec1", "ipsec2", "ipsec3")}
 
 
