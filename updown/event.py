@@ -12,6 +12,7 @@ from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again
 from updown.concerns.device_request import DeviceRequest, deletion_rule, request_device
 from updown.kernel import path_mtu
 from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import liveness
 from updown.ledger.store import Ledger, LedgerError
 from updown.model import claims
 from updown.model.claims import Change, Claim
@@ -74,6 +75,9 @@ def apply_event(context: Context, lines: tuple[Line, ...], ledger: Ledger, netli
     vrf_table = lru_cache(netlink.vrf_table)
     change, remarks, warnings = decide(Event(context, rules, lines, held, now, vrf_table, between, ledger.rule_on, mtu_sum))
     mended = finish_pending(ledger, netlink, dry)
+    files, made = {context.config: lines}, change.put if context.verb.makes else ()  # else mistakes leave no line of a file
+    unprobed = liveness.unprobed(ledger, dict.fromkeys(claim.device for claim in made), files.get)
+    also = [key for device in unprobed for key in ledger.keys_on(device)]
 
     def note(ledger: Ledger) -> None:
         """Which SA ended, also of a move: the calls that follow it are never late; which ends mean nothing any more."""
@@ -81,9 +85,11 @@ def apply_event(context: Context, lines: tuple[Line, ...], ledger: Ledger, netli
             ledger.forget_ended(sa.first, sa.last)
         elif sa.ended:
             ledger.note_ended(sa.ended, now)
+        for device in unprobed:
+            liveness.set_missed_probes(ledger, device, 0, now)
 
     try:
-        request = Request(context.connection, change, note=note, ends=not context.verb.makes)
+        request = Request(context.connection, change, also, note=note, ends=not context.verb.makes)
         report = converge(request, ledger, netlink, dry)
     except (Conflict, KernelError):
         if sa.ended and not context.verb.makes and not served:

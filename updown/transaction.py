@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from updown.concerns.catalogue import key_of
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
+from updown.ledger import liveness
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import Notice, StateError, UpdownError
@@ -51,7 +52,8 @@ def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> R
     if the kernel had. Nobody else changes the kernel, and the caller has no transaction open. Raises Conflict or KernelError;
     ledger and kernel are then as before."""
     with ledger.transaction():
-        before = write_change(request, ledger)
+        before, woken = write_change(request, ledger)
+        request = request._replace(also=[*request.also, *woken])
         inputs, plan = plan_touched(request, before, ledger, netlink)
         if dry or not plan.operations:
             mark_done(ledger, inputs, plan, Outcome(plan.operations, (), (), ()))
@@ -111,8 +113,9 @@ def as_warning(error: UpdownError, what: str = "") -> Report:
     return Report("", warnings=(Notice("not done", text),))
 
 
-def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
-    """Write the request; by key, the claims that it changes as they were."""
+def write_change(request: Request, ledger: Ledger) -> tuple[dict[str, Claim], list[str]]:
+    """Write the request; by key, the claims that it changes as they were, and the keys of what hangs on devices that are taken
+    for silent no longer."""
     change = request.change
     keys = [claim.key for claim in (*change.put, *change.end)]
     before = {claim.key: claim for key in keys for claim in ledger.claims("key = ?", key)}
@@ -120,9 +123,12 @@ def write_change(request: Request, ledger: Ledger) -> dict[str, Claim]:
         request.note(ledger)
     for claim in change.end:
         ledger.end(claim.key)
+    devices = list(dict.fromkeys(claim.device for claim in (*change.put, *before.values())))
+    woken = liveness.forget_left(ledger, devices)
     for claim in change.put:
         ledger.put(claim)
-    return before
+    woken += liveness.forget_left(ledger, devices)
+    return before, [key for device in woken for key in ledger.keys_on(device)]
 
 
 def plan_touched(request: Request, before: dict[str, Claim], ledger: Ledger, netlink: Netlink) -> tuple[PlanInput, Plan]:

@@ -53,9 +53,10 @@ def test_an_if_id_and_two_lines_of_settings_are_enough(ground: Ground, moon: Cha
 
 
 def test_different_if_ids_make_an_interface_to_send_by_and_one_to_receive_by(ground: Ground, moon: Charon, sun: Charon) -> None:
-    """Routes lead into the first; what arrives is counted on the second, an answer to `probe` too; both go."""
+    """Routes lead into the first; what arrives is counted on the second, an answer to `probe` too; both go. Neither has an
+    address."""
     sun.load(IPSEC, one_child(SUN, MOON, **ID42))
-    probed = f"[device ipsec44]\naddress = 10.1.0.9/32\nprobe = {SUN.host}\n"
+    probed = f"[device ipsec44]\nprobe = {SUN.host}\n"
     moon.load(IPSEC + probed, one_child(MOON, SUN, if_id_in="43", if_id_out="44"))
     initiated(moon, device="ipsec44")
     assert if_ids(moon) == {"ipsec43": 43, "ipsec44": 44}
@@ -64,10 +65,10 @@ def test_different_if_ids_make_an_interface_to_send_by_and_one_to_receive_by(gro
     encrypted_ping(ground, sun, MOON.host, SUN.host)
     assert [_packets(moon, name) for name in ("ipsec43", "ipsec44")] == [(4, 0), (0, 4)]
     assert probe(moon) == [{"device": "ipsec44", "far": SUN.host, "missed": 0, "why": ""}]
-    sun.run("ip", "route", "add", "blackhole", "10.1.0.9")
+    sun.run("ip", "route", "add", "blackhole", MOON.host)
     assert [answer["missed"] for _ in range(3) for answer in probe(moon)] == [1, 2, 3]
     assert moon.routed_into("ipsec44") == set()
-    sun.run("ip", "route", "del", "blackhole", "10.1.0.9")
+    sun.run("ip", "route", "del", "blackhole", MOON.host)
     assert [answer["missed"] for answer in probe(moon)] == [0]
     assert moon.routed_into("ipsec44") == {SUN.net}
     moon.terminate("net")

@@ -157,16 +157,28 @@ def two(tmp_path: Path) -> Iterator[ProbedNode]:
             process.wait()
 
 
+EVERYTHING = (("0.0.0.0/0", "0.0.0.0/0"), ("::/0", "::/0"))
+NETS = (("10.1.0.0/24", "10.2.0.0/24"), ("fd00:1::/64", "fd00:2::/64"))
+
+
 def ipsec(inside: list[str], me: str, peer: str) -> None:
     """States of both directions, and policies for everything with mark 5."""
     for source, destination in ((me, peer), (peer, me)):
         ends = ["src", source, "dst", destination, "proto", "esp", "spi", "0x100" if source == WEST else "0x200"]
         words = ["xfrm", "state", "add", *ends, "reqid", "1", "mode", "tunnel", "flag", "af-unspec", "mark", "5", *KEY]
         subprocess.run([*inside, "ip", *words], check=True)
-        for family in ("0.0.0.0/0", "::/0"):
+    policies(inside, me, peer, EVERYTHING)
+
+
+def policies(inside: list[str], me: str, peer: str, pairs: tuple[tuple[str, str], ...]) -> None:
+    """Of both directions, with mark 5, for these networks of WEST's and of EAST's; no others."""
+    subprocess.run([*inside, "ip", "xfrm", "policy", "flush"], check=True)
+    for source, destination in ((me, peer), (peer, me)):
+        for west, east in pairs:
+            ends = ["src", west if source == WEST else east, "dst", east if source == WEST else west]
             way = "out" if source == me else "in"
             tunnel = ["tmpl", "src", source, "dst", destination, "proto", "esp", "reqid", "1", "mode", "tunnel"]
-            words = ["xfrm", "policy", "add", "src", family, "dst", family, "dir", way, "mark", "5", *tunnel]
+            words = ["xfrm", "policy", "add", *ends, "dir", way, "mark", "5", *tunnel]
             subprocess.run([*inside, "ip", *words], check=True)
 
 
@@ -242,17 +254,112 @@ def test_routes_leave_a_device_whose_far_end_is_silent_and_come_back(two: Probed
     assert state("vti5") == ("UP", True)
 
 
-def test_a_tunnel_that_is_down_is_not_probed_and_forgets(two: ProbedNode) -> None:
+def test_a_silent_tunnel_that_waits_has_nothing_back_before_an_sa_and_an_answer(two: ProbedNode) -> None:
+    """Though its link, which follows, is up as soon as there is an SA."""
     subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
     one = Tunnel(shared="yes")
     two.send(*establish(one))
     for _ in range(3):
         probe(two)
-    assert routes("vti5") == set()
     two.send(call(one, "down", wishes=("UP",)))
-    assert probe(two) == []
-    two.send(call(one, "up"))
-    assert routes("vti5") == {"10.2.0.0/24"}
+    subprocess.run([*two.inside, "ip", "link", "set", "vti5", "up"], check=True)
+    assert (probe(two), routes("vti5"), is_up("vti5")) == ([], set(), False)
+    said = two.run(**call(one, "up"))
+    assert [line for line in said.lines if "the far end of vti5 does not answer" in line], said
+    assert (routes("vti5"), state("vti5")) == (set(), ("DORMANT", False))
+    assert [one["missed"] for one in probe(two)] == [0]
+    assert (routes("vti5"), state("vti5")) == ({"10.2.0.0/24"}, ("UP", True))
+
+
+def test_a_new_tunnel_on_the_device_and_clean_know_nothing_of_it(two: ProbedNode) -> None:
+    subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
+    one = Tunnel(shared="yes")
+    for end in (lambda: two.send(*withdraw(one)), lambda: two.run("clean")):
+        two.send(*establish(one))
+        for _ in range(3):
+            probe(two)
+        assert routes("vti5") == set()
+        end()
+        two.send(*establish(one))
+        assert (routes("vti5"), state("vti5")[1]) == ({"10.2.0.0/24"}, True)
+
+
+BLUE = "ip link add blue type vrf table 10; ip link set blue up"
+
+
+@pytest.mark.parametrize(("place", "made"), [("vrf = blue", BLUE), ("netns = red", "ip netns add red")])
+def test_a_placed_device_is_asked_where_it_is(two: ProbedNode, place: str, made: str) -> None:
+    """The sockets are of its namespace, or hear what came into its VRF."""
+    name = "vti5@red" if "netns" in place else "vti5"
+    subprocess.run(["sh", "-e", "-c", made], check=True)
+    try:
+        two.config.write_text(two.config.read_text() + place + "\n")
+        two.send(*establish(Tunnel(shared="no")))
+        found = [probe(two)]
+        subprocess.run([*two.inside, "ip", "link", "set", "vti5", "down"], check=True)
+        found += [probe(two)]
+        assert [(one["device"], one["missed"]) for (one,) in found] == [(name, 0), (name, 1)]
+        two.run("clean")
+    finally:
+        subprocess.run(["ip", "netns", "del", "red"], check=False)
+
+
+DROPS = "{ type filter hook output priority 0; policy drop; }"
+FAR = {4: ("10.2.0.1", "10.2.0.0/24"), 6: ("fd00:2::1", "fd00:2::/64")}
+
+
+@pytest.fixture
+def bare(two: ProbedNode) -> ProbedNode:
+    """The same, with policies for networks behind the two alone, and devices without any address."""
+    lines = "addr flush dev vti5\naddr add 10.2.0.1/32 dev lo\naddr add fd00:2::1/128 dev lo\n"
+    lines += "route add 10.1.0.0/24 dev vti5\nroute add fd00:1::/64 dev vti5\n"
+    subprocess.run([*two.inside, "ip", "-batch", "-"], input=lines, text=True, check=True)
+    ip("link", "add", "lan0", "type", "dummy")
+    ip(batch="link set lan0 up\naddr add 10.1.0.1/24 dev lan0\naddr add fd00:1::1/64 dev lan0 nodad\n")
+    ip("-6", "route", "add", "default", "via", "fd00:1::fe")
+    policies([], WEST, EAST, NETS)
+    policies(two.inside, EAST, WEST, NETS)
+    return two
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_device_without_an_address_is_asked_by_one_that_the_tunnel_takes(bare: ProbedNode, family: int) -> None:
+    """A healthy tunnel is not cut off, and a silent one comes back, though no route leads into it then."""
+    far, network = FAR[family]
+    mine = "10.1.0.0/24" if family == 4 else "fd00:1::/64"
+    bare.config.write_text(f"[device vti5]\nprobe = {far}\n")
+    bare.send(*establish(Tunnel(mine=mine, theirs=network)))
+    assert not [address for address in addresses("vti5") if not address.startswith("fe80:")]
+    assert [one["missed"] for _ in range(4) for one in probe(bare)] == [0, 0, 0, 0]
+    assert routes("vti5") == {network}
+    subprocess.run([*bare.inside, "ip", "link", "set", "vti5", "down"], check=True)
+    assert [one["missed"] for _ in range(3) for one in probe(bare)] == [1, 2, 3]
+    assert routes("vti5") == set()
+    lines = "link set vti5 up\nroute replace 10.1.0.0/24 dev vti5\nroute replace fd00:1::/64 dev vti5\n"
+    subprocess.run([*bare.inside, "ip", "-batch", "-"], input=lines, text=True, check=True)
+    assert [one["missed"] for one in probe(bare)] == [0]
+    assert routes("vti5") == {network}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ("ip addr del 10.1.0.1/24 dev lan0", "no address of this machine is in 10.1.0.0/24"),
+        ("ip link set vti5 down", "the device is down"),
+        (f"nft add table ip t; nft add chain ip t o '{DROPS}'", "Operation not permitted"),
+    ],
+)
+def test_what_cannot_be_sent_is_no_miss(bare: ProbedNode, spoil: str, why: str) -> None:
+    bare.config.write_text("[device vti5]\nprobe = 10.2.0.1\n")
+    bare.send(*establish(Tunnel()))
+    assert [one["missed"] for one in probe(bare)] == [0]
+    subprocess.run(["sh", "-e", "-c", spoil], check=True)
+    for _ in range(4):
+        said = bare.run("probe", "--json")
+        assert said.status == 1, said
+        answer = json.loads("".join(said.lines))
+        assert [(one["missed"], one["why"]) for one in answer["probes"]] == [(0, f"cannot be asked ({why})")]
+        assert [one["kind"] for one in answer["warnings"]] == ["not probed"]
 
 
 def test_a_dead_far_end_gives_the_route_to_the_other_tunnel(two: ProbedNode) -> None:

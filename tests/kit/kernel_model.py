@@ -248,6 +248,10 @@ class Kernel:
             refuse(f"addresses of link {index}", errno.ENODEV)
         return [address for address in self.addressed[index] if not family or (":" in address) == (family == 6)]
 
+    def all_addresses(self) -> list[tuple[int, str]]:
+        self.asked += 1
+        return [(index, address) for index, found in self.addressed.items() for address in found]
+
     def add_address(self, index: int, address: str, replace: bool = False, device: str = "") -> None:
         self._change(f"address add {address}")
         if index not in self.by_index:

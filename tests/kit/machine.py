@@ -172,6 +172,7 @@ class Machine:
         patch.setattr(dumps, "links", self.kernel.links)
         patch.setattr(dumps, "routes", self.kernel.routes_of)
         patch.setattr("updown.plan.scope.Xfrm", lambda: self.kernel)
+        patch.setattr("updown.commands.probe.Xfrm", lambda: self.kernel)
         patch.setattr("updown.serve.Netlink", lambda: self.kernel)
 
     @property

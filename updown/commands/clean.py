@@ -7,6 +7,7 @@ from functools import reduce
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import find_orphans, remove_orphans, removed_by
+from updown.ledger import liveness
 from updown.model import errors
 from updown.model.claims import Change, Claim
 from updown.model.errors import Notice
@@ -25,7 +26,7 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         netlink = place.netlink
         reports = [finish_pending(ledger, netlink, dry)]  # first: a release that was cut off has let go of its device
         held = [with_device_deleted(claim) for claim in ledger.claims()]
-        reports.append(converge(Request(change=Change(end=tuple(held))), ledger, netlink, dry))
+        reports.append(converge(Request(change=Change(end=tuple(held)), note=liveness.forget_all), ledger, netlink, dry))
         rest = find_orphans(ledger, netlink, lines, Database(), removed_by(reports), every=True)
         reports += remove_orphans(rest, ledger, netlink, dry)
         noted = Report("", warnings=(Notice("ledger", ledger.note),) if ledger.note else ())

@@ -62,8 +62,9 @@ def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledg
     by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.with_last for want in wants) else "last claim"
     row = {"name": name, "present": link is not None, "made_by": by, "goes": goes, "claims": len(wants)}
-    idle = "idle" if follows_tunnels(wants) and not is_up(ledger, name) else ""
-    return {**row, "signal": "silent" if is_silent(ledger, name) else idle, **(link._asdict() if link else {})}
+    idle = follows_tunnels(wants) and not is_up(ledger, name)
+    signal = "idle" if idle else "silent" if is_silent(ledger, name) else ""
+    return {**row, "signal": signal, **(link._asdict() if link else {})}
 
 
 def device_cells(row: dict[str, Any]) -> list[str]:

@@ -4,10 +4,17 @@ Facts of the ledger, each found by one look into an index, however many claims t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from updown.concerns.catalogue import load
 from updown.ledger.schema import sa_in
 from updown.ledger.store import Ledger
-from updown.model.claims import SaInfo
-from updown.model.record import NamedTuple
+from updown.model.claims import REVIVE, TRAP, SaInfo
+from updown.model.errors import Refused
+from updown.model.objects import Route, bare
+from updown.model.record import NamedTuple, loads
+from updown.settings.file import Line, resolver
 
 MISSES = 3
 """Probes in a row that the far end has to miss before routes leave the device."""
@@ -39,6 +46,29 @@ def devices_with_sa(ledger: Ledger) -> dict[str, SaInfo]:
     return {device: sa_in(told) for device, told in rows}
 
 
+def sas_on_devices(ledger: Ledger) -> dict[str, list[SaInfo]]:
+    """By the device that SAs send by, what was told of each."""
+    rows = ledger.base.execute(
+        "SELECT claim.device, claim.sa FROM carries JOIN claim ON claim.ordering = carries.claim"
+        " WHERE claim.device = carries.device ORDER BY claim.ordering"
+    )
+    found: dict[str, list[SaInfo]] = {}
+    for device, told in rows:
+        found.setdefault(device, []).append(sa_in(told))
+    return found
+
+
+def route_sources(ledger: Ledger) -> dict[str, list[str]]:
+    """By device, the addresses that routes into it prefer as source."""
+    rows = ledger.base.execute("SELECT device, value FROM want WHERE resource > 'route ' AND resource < 'route~'")
+    found: dict[str, list[str]] = {}
+    for device, value in rows:
+        asked = load(loads(value))
+        if isinstance(asked, Route) and asked.source:
+            found.setdefault(device, []).append(asked.source)
+    return found
+
+
 def receiving_devices(ledger: Ledger) -> dict[str, tuple[str, ...]]:
     """By the device that SAs send by, those that they receive by: itself, or another where if_id_in and if_id_out differ."""
     other = "SELECT device FROM carries WHERE carries.claim = claim.ordering AND carries.device != claim.device"
@@ -66,3 +96,44 @@ def set_missed_probes(ledger: Ledger, device: str, probes: int, now: int) -> Non
     ledger.base.execute(
         "INSERT INTO probe VALUES (?, ?, ?) ON CONFLICT (device) DO UPDATE SET misses = excluded.misses", (device, probes, now)
     )
+
+
+def unprobed(ledger: Ledger, devices: Iterable[str], lines_of: Callable[[str], tuple[Line, ...] | None]) -> list[str]:
+    """Of these devices those with a count that have no tunnel any more, or whose first one, up or waiting, is not probed by the
+    settings. `lines_of`: by the file that its calls name; where that is not known here (None), or has mistakes, it is."""
+    found: list[str] = []
+    far_in: dict[str, Callable[[str, str], str] | None] = {}  # by that file
+    for device in devices:
+        if not ledger.column("SELECT 1 FROM probe WHERE device = ?", device):
+            continue
+        first = "SELECT sa FROM claim WHERE ordering = (SELECT min(claim) FROM carries WHERE device = ?)"
+        waiting = f"SELECT sa FROM claim WHERE device = ? AND kind = '{REVIVE}' ORDER BY ordering LIMIT 1"
+        told = [sa_in(sa) for sa in ledger.column(first, device) or ledger.column(waiting, device)]
+        for config in [one.config for one in told if one.config not in far_in]:
+            far_in[config] = None
+            with suppress(Refused):
+                lines = lines_of(config)
+                far_in[config] = None if lines is None else resolver(lines, "probe")
+        far_of = far_in[told[0].config] if told else None
+        if not told or (far_of and not far_of(told[0].connection, bare(device))):
+            found.append(device)
+    return found
+
+
+def forget_left(ledger: Ledger, devices: Iterable[str]) -> list[str]:
+    """Forget the count of those of these devices that have no SA and no tunnel that its daemon brings back by itself: who comes
+    next is a new tunnel, and a trap's routes have to lead into it, as traffic wakes it. Those that were silent."""
+    found: list[str] = []
+    for device in devices:
+        misses = ledger.column("SELECT misses FROM probe WHERE device = ?", device)
+        if misses and not is_up(ledger, device):
+            kinds = ledger.column("SELECT DISTINCT kind FROM claim WHERE device = ?", device)
+            if REVIVE not in kinds or TRAP in kinds:
+                ledger.base.execute("DELETE FROM probe WHERE device = ?", (device,))
+                found += [device] if misses[0] >= MISSES else []
+    return found
+
+
+def forget_all(ledger: Ledger) -> None:
+    """Forget every count."""
+    ledger.base.execute("DELETE FROM probe")

@@ -7,7 +7,7 @@ does not tell the line of a wrong key. docs/settings.md is this table for people
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from updown.model import values
 from updown.model.errors import Refused
@@ -145,6 +145,22 @@ def nearest(word: str, known: Collection[str]) -> str:
 def resolve(lines: tuple[Line, ...], connection: str, device: str = "") -> Settings:
     """What `lines` say for a connection (NAME of libreswan's NAME/1x2 matches too) and, where known, its device."""
     return Settings(**{field: line.value for field, line in effective_lines(lines, connection, device).items()})
+
+
+def resolver(lines: tuple[Line, ...], key: str) -> Callable[[str, str], Any]:
+    """What `resolve` finds of one key for a connection and device, where thousands are asked about."""
+    wide: list[tuple[int, Line]] = []
+    named: dict[tuple[str, str], list[tuple[int, Line]]] = {}
+    for one in enumerate(line for line in lines if key in ALIASES.get(line.key, (line.key,))):
+        kind, pattern = one[1].kind, one[1].pattern
+        (wide if kind == "defaults" or is_glob(pattern) else named.setdefault((kind, pattern), [])).append(one)
+
+    def said(connection: str, device: str) -> Any:
+        sections = {("connection", connection), ("connection", connection.rsplit("/", 1)[0]), ("device", device)}
+        near = sorted(one for name in sections for one in named.get(name, ()))
+        return getattr(resolve(tuple(line for _, line in (*wide, *near)), connection, device), key)
+
+    return said
 
 
 def effective_lines(lines: tuple[Line, ...], connection: str, device: str = "") -> dict[str, Line]:

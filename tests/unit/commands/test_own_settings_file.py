@@ -15,6 +15,7 @@ from updown.commands.reconcile.report import Outcome, outcome_lines
 from updown.commands.reconcile.run import reconcile_ledger
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import spool
+from updown.ledger.liveness import missed_probes, set_missed_probes
 from updown.serve import settings_lines, settings_of
 
 T = Tunnel(device="", routing="")
@@ -68,7 +69,11 @@ def test_where_the_file_cannot_be_read_the_tunnel_keeps_what_it_has(machine: Mac
     else:
         site.write_text(SITE.replace("address", "adress"))
         why = f"{site}:3: unknown key adress; did you mean address?"
+    with machine.ledger() as ledger:
+        set_missed_probes(ledger, "vti5", 3, 0)
     outcome = reconcile(machine)
+    with machine.ledger() as ledger:
+        assert set(missed_probes(ledger)) == {"vti5"}, "whether it is probed is not known"
     (warning,) = outcome.report.warnings
     assert (warning.kind, str(warning)) == (
         "settings do not fit",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.kit.settings_text import parse
 from updown.model.errors import Refused
-from updown.settings.file import Line, read_all, read_files, resolve
+from updown.settings.file import Line, read_all, read_files, resolve, resolver
 from updown.settings.keys import Settings
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
@@ -211,3 +211,19 @@ def test_the_wait_stands_in_defaults_alone(section: str) -> None:
     with pytest.raises(Refused, match="f:2: lock_wait stands in") as error:
         parse(f"[{section}]\nlock_wait = 5\n", "f")
     assert "[defaults]" in error.value.hint
+
+
+SECTIONS = ["defaults", *(f"connection {name}" for name in ("*", "c*", "c", "c/1x2")), "device *", "device v?", "device v5"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(SECTIONS), st.sampled_from(["probe", "mark", "mark_in", "mtu"])), max_size=8))
+@settings(max_examples=150)
+def test_of_one_key_the_same_line_counts_where_thousands_are_asked_about(said: list[tuple[str, str]]) -> None:
+    """As `resolve` has it, which the tables above hold."""
+    values = {"probe": "10.9.0.{}", "mark": "{}", "mark_in": "{}", "mtu": "1{}00"}
+    text = "".join(f"[{section}]\n{key} = {values[key].format(n + 1)}\n" for n, (section, key) in enumerate(said))
+    lines = tuple(parse(text, "f"))
+    for key in ("probe", "mark_in"):
+        said_of = resolver(lines, key)
+        for connection, device in (("c", "v5"), ("c/1x2", "v6"), ("d", "v5"), ("", "w")):
+            assert said_of(connection, device) == getattr(resolve(lines, connection, device), key)

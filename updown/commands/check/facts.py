@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from updown.commands.reconcile.decide import Audit
 from updown.kernel.netlink.route_messages import RouteSeen
+from updown.kernel.ping import Answer, Question
 from updown.ledger.liveness import Missed
 from updown.model.claims import Claim
 from updown.model.ipsec import Database
@@ -27,7 +28,8 @@ class Finding(NamedTuple):
 
 class CheckFacts(NamedTuple):
     """Everything that was gathered. `xfrm` None: it could not be read. `sysctls` by path below /proc/sys; `lacking` the kernel
-    modules and programs that are missing, each with what needs it. `audit` and `operations`: what `reconcile` would do now."""
+    modules and programs that are missing, each with what needs it. `audit` and `operations`: what `reconcile` would do now.
+    `probed`: by device how its far end is asked, or why it cannot be."""
 
     root: bool = True
     claims: tuple[Claim, ...] = ()
@@ -40,6 +42,7 @@ class CheckFacts(NamedTuple):
     audit: Audit = Audit()
     operations: tuple[Operation, ...] = ()
     missed: dict[str, Missed] = {}  # noqa: RUF012
+    probed: dict[str, Question | Answer] = {}  # noqa: RUF012
     lacking: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
 

@@ -14,10 +14,12 @@ from updown.commands.make import claim_of, missing_keys
 from updown.concerns.catalogue import concern_of
 from updown.concerns.device import is_fallback
 from updown.concerns.sysctls import all_of, conf, write_command
+from updown.kernel.ping import Answer, Question
 from updown.ledger.liveness import MISSES
 from updown.model.claims import MADE, Claim
+from updown.model.concern import ip
 from updown.model.errors import Refused
-from updown.model.objects import MAIN_TABLE, VTIS, Link, Route, Rule, bare
+from updown.model.objects import MAIN_TABLE, VTIS, Link, Route, Rule, bare, netns_of
 from updown.model.operations import Operation
 from updown.output.iproute2 import command
 from updown.settings.file import resolve
@@ -136,11 +138,24 @@ def table_in(claim: Claim, _vrf: str) -> int:
 
 
 def probes(facts: CheckFacts) -> Iterator[Finding]:
-    """Far ends that do not answer."""
-    for device, (count, _) in facts.missed.items():
-        if count >= MISSES:
-            text = f"{device}: its far end missed {count} probes; our routes into it are withdrawn"
-            yield Finding("probe", device, text, f"see why: ping -I {device} ADDRESS; ip -s link show {device}")
+    """Far ends that do not answer, and those that cannot be asked; of a device that is missing or down `resources` tells."""
+    silent = {device: count for device, (count, _) in facts.missed.items() if count >= MISSES}
+    for device, asked in facts.probed.items():
+        link = facts.by_name.get(device)
+        if isinstance(asked, Answer) and link is not None and link.up:
+            stays = "; our routes into it stay withdrawn" if device in silent else ""
+            yield Finding("probe", device, f"{device}: its far end cannot be asked: {asked.trouble}{stays}", asked.mend)
+    for device, count in silent.items():
+        way = facts.probed.get(device)
+        text = f"{device}: its far end missed {count} probes; our routes into it are withdrawn"
+        if isinstance(way, Question):
+            inside = f"ip netns exec {netns_of(device)} " if netns_of(device) else ""
+            ping = f"{inside}ping -I {bare(device)} -I {way.sources[0]} {way.far}"
+            yield Finding("probe", device, text, f"see why: {ping}; {ip(device)} -s link show {bare(device)}")
+        elif way is None:
+            yield Finding(
+                "probe", device, f"{text}, and no tunnel on it is up", "take its tunnel up; an answer brings them back"
+            )
 
 
 CHECKS: tuple[Check, ...] = (

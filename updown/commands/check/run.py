@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 
+from updown.commands import probe
 from updown.commands.arguments import Arguments
 from updown.commands.check.facts import CheckFacts
 from updown.commands.check.findings import find, settings
@@ -75,6 +76,7 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
             facts = facts._replace(links=tuple(link for netns in netnses for link in dumps.links(netns)))
             lines_of = settings_of(arguments.config, checked.lines, place.files)
+            facts = facts._replace(probed=probe.questions(ledger, probe.targets(ledger, lines_of), netlink))
             outcome = reconciling.reconcile_ledger(ledger, netlink, lines_of, asked, clock.now(), dry=True)
             facts = facts._replace(audit=outcome.decision, operations=outcome.report.operations)
             notes += [(told, SEE) for told in outcome.report.warnings if told.kind != UNREAD.kind]  # a finding of its own

@@ -20,7 +20,7 @@ from updown.daemons.strongswan import vici
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
-from updown.ledger import clock
+from updown.ledger import clock, liveness
 from updown.ledger.store import Ledger
 from updown.model import errors
 from updown.model.claims import SA, Change, Claim
@@ -124,6 +124,9 @@ def reconcile_ledger(
     staying = [claim for claim in claims if claim.key not in gone]
     decision, events = renew_claims(decision, staying, basis, taken_over)
     reports = [finish_pending(ledger, netlink, dry)]
+    with ledger.transaction():
+        for name in liveness.unprobed(ledger, liveness.missed_probes(ledger), lines_of):
+            liveness.set_missed_probes(ledger, name, 0, now)
     then = {claim.key: claim for claim in claims}
     edited = frozenset(claim.key for claim, _ in decision.edited)
     for name, change in by_device(claims, decision).items():

@@ -174,6 +174,11 @@ class Netlink(Lookup):
         found = (rt.decode_address(payload) for payload in seen)
         return [text for owner, text in found if owner == index and (not family or (":" in text) == (family == 6))]
 
+    def all_addresses(self) -> list[tuple[int, str]]:
+        """Every address of the namespace, each with the index of its device."""
+        seen = self._all(rt.addresses_get(0), rt.NEW_ADDRESS, "addresses")
+        return [rt.decode_address(payload) for payload in seen]
+
     def add_address(self, index: int, address: str, replace: bool = False, device: str = "") -> None:
         """Add `10.99.0.1/30`; EEXIST if the device has it. IPv6 without duplicate address detection."""
         self._change(rt.address_add(index, address, replace), f"address add {address} dev {device or index}")

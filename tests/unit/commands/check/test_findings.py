@@ -13,6 +13,7 @@ from updown.commands.check.findings import CHECKS, find
 from updown.commands.reconcile.decide import Audit, End
 from updown.commands.reconcile.edits import Edit
 from updown.kernel.netlink.route_messages import RouteSeen
+from updown.kernel.ping import Answer, Question
 from updown.ledger.liveness import Missed
 from updown.model.claims import MADE, NO_SA, Claim
 from updown.model.ipsec import Database, Key, Policy, Sa, State
@@ -52,6 +53,10 @@ GOOD = CheckFacts(
 )
 SHARED = GOOD._replace(claims=(held(WIDE, peer=THIRD),), links=(FALLBACK, WIDE), xfrm=policies(9, 9, THIRD))
 NARROW = Link("narrow", "vti", 11, WEST, THIRD, 3, 3, up=True)
+
+
+ASKED = Question("vti5", "10.2.0.1", ("10.1.0.1",), ("vti5",))
+UNASKED = Answer(trouble="no address of this machine is in 10.1.0.0/24", mend="put one there")
 
 
 def lines(text: str) -> Any:
@@ -151,8 +156,24 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     "a device for a peer that the wide one does not serve": (SHARED._replace(links=(WIDE, NARROW._replace(remote=EAST))), []),
     "a device from another address": (SHARED._replace(links=(WIDE, NARROW._replace(local=EAST))), []),
     "a silent far end": (
-        GOOD._replace(missed={"vti5": Missed(3, 0), "vti6": Missed(2, 0)}),
-        ["vti5: its far end missed 3 probes"],
+        GOOD._replace(missed={"vti5": Missed(3, 0), "vti6": Missed(2, 0)}, probed={"vti5": ASKED, "vti6": ASKED}),
+        ["vti5: its far end missed 3 probes; our routes into it are withdrawn"],
+    ),
+    "a silent far end of a tunnel that waits": (
+        GOOD._replace(missed={"vti5": Missed(3, 0)}),
+        ["vti5: its far end missed 3 probes; our routes into it are withdrawn, and no tunnel on it is up"],
+    ),
+    "a far end that cannot be asked, since the device is down": (
+        GOOD._replace(links=(VTI._replace(up=False),), probed={"vti5": UNASKED}),
+        [],
+    ),
+    "a far end that cannot be asked": (
+        GOOD._replace(missed={"vti5": Missed(2, 0)}, probed={"vti5": UNASKED}),
+        ["vti5: its far end cannot be asked: no address of this machine is in 10.1.0.0/24"],
+    ),
+    "a silent far end that cannot be asked": (
+        GOOD._replace(missed={"vti5": Missed(3, 0)}, probed={"vti5": UNASKED}),
+        ["vti5: its far end cannot be asked: no address of this machine is in 10.1.0.0/24; our routes into it stay withdrawn"],
     ),
     "a claim without a tunnel": (
         GOOD._replace(audit=Audit(ended=(End(GOOD.claims[0], "pluto has no child SA of it"),))),
@@ -198,3 +219,15 @@ def test_the_table_has_a_case_for_every_check() -> None:
     """`resources` has its own below: it needs a plan of reconcile's."""
     silent = {check.__name__ for check in CHECKS if not any(list(check(facts)) for facts, _ in CASES.values())}
     assert silent == {"resources"}
+
+
+@pytest.mark.parametrize(
+    ("device", "mend"),
+    [
+        ("vti5", "see why: ping -I vti5 -I 10.1.0.1 10.2.0.1; ip -s link show vti5"),
+        ("vti5@red", "see why: ip netns exec red ping -I vti5 -I 10.1.0.1 10.2.0.1; ip -n red -s link show vti5"),
+    ],
+)
+def test_a_silent_far_end_is_asked_by_hand_as_the_probe_asks_it(device: str, mend: str) -> None:
+    facts = GOOD._replace(missed={device: Missed(3, 0)}, probed={device: ASKED._replace(device=device)})
+    assert [finding.mend for finding in find(facts) if finding.kind == "probe"] == [mend]

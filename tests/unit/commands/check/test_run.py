@@ -123,6 +123,21 @@ def test_a_silent_daemon_and_an_uncounted_tunnel_are_told(
     assert "pluto has x up (198.51.100.1 - 198.51.100.3) and no claim counts it" in capsys.readouterr().out
 
 
+def test_a_far_end_that_cannot_be_asked_is_a_finding(
+    machine: Machine, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a probe was ever sent; with an address that the tunnel takes there is none."""
+    machine.send_all(establish(T))
+    (tmp_path / "vti-updown.conf").write_text("[device vti5]\nprobe = 10.2.0.1\n")
+    assert command("--json") == 5
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    text = "vti5: its far end cannot be asked: no address of this machine is in 10.1.0.0/24"
+    mend = "put one on the device: `address`, or `probe = no`"
+    assert finding == {"kind": "probe", "subject": "vti5", "text": text, "mend": mend}
+    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "10.1.0.1/24")
+    assert command() == 0
+
+
 def test_a_module_that_a_described_device_needs(
     machine: Machine, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
