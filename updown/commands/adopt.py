@@ -79,7 +79,7 @@ def release(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     made = ledger.made(f"device {name}")
     if link is None:
         raise Refused(f"{name}: no such device here", "`vti-updown status` lists ours")
-    if not device.is_ours(link, made, None):
+    if not device.is_ours(link, made, link):
         raise Refused(f"{name} is not ours: nothing to release", "`vti-updown status` lists ours")
     routes = [seen for seen in dumps.routes(OUR_PROTOCOL, netns_of(name)) if link.ifindex in (seen.oif, *seen.hops)]
     alone = [seen.destination for seen in routes if seen.hops]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 
 from updown.model.concern import Concern, in_row, ip
-from updown.model.objects import VTIS, Link, bare, has_our_alias, is_any, netns_of
+from updown.model.objects import TUNNELS, VTIS, Link, bare, has_our_alias, is_any, netns_of
 from updown.model.operations import Difference, Operation, Reason
 from updown.model.record import Any
 from updown.model.resources import Device, MtuSum
@@ -43,10 +43,11 @@ def text_of(value: object) -> str:
 
 
 def is_ours(link: Link, made_index: int | None, want: Link | None) -> bool:
-    """Known by ledger (same index), by alias, or, made by a call that was killed before it could say so, by every attribute."""
-    if has_our_alias(link) or (made_index and made_index == link.ifindex):
-        return True
-    return made_index == 0 and want is not None and not differences(want, link) and not link.alias
+    """Known by its alias; or, without one, by every attribute and the ledger (same index, or 0 of a call that was killed before
+    it could say so). Name and index may be another's by now, who deleted ours; and of another kind we make none."""
+    if link.kind not in TUNNELS or link.alias:
+        return link.kind in TUNNELS and has_our_alias(link)
+    return made_index in (0, link.ifindex) and want is not None and not differences(want, link)
 
 
 def is_fallback(link: Link) -> bool:

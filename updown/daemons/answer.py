@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 3.0  # a daemon that takes longer is taken to be silent
 
+CAP_NET_ADMIN = 1 << 12  # linux/capability.h
+
 ANSWERED = "answered"
 SILENT = "silent"  # it runs, and did not answer
 ABSENT = "absent"  # it does not run in this network namespace
@@ -45,8 +47,8 @@ class ChildSa(NamedTuple):
 
 class DaemonAnswer(NamedTuple):
     """A daemon's answer. `held` are the connections it keeps the way open for, on demand, or to be brought up again; `ends` is
-    our end of each where it tells. `why` is the reason of a silence; `since` when the daemon was started, seconds since boot, 0
-    where not known."""
+    our end of each where it tells. Of those in `unread` there is a child that could not be read: it said nothing of them. `why`
+    is the reason of a silence; `since` when the daemon was started, seconds since boot, 0 where not known."""
 
     state: str
     why: str = ""
@@ -56,6 +58,7 @@ class DaemonAnswer(NamedTuple):
     loaded: tuple[str, ...] = ()
     whole: bool = True  # nothing was left out of the answer
     ends: Mapping[str, str] = MappingProxyType({})
+    unread: tuple[str, ...] = ()
 
 
 def silent(why: str, since: int = 0) -> DaemonAnswer:
@@ -64,9 +67,9 @@ def silent(why: str, since: int = 0) -> DaemonAnswer:
 
 
 def processes(names: tuple[str, ...]) -> dict[int, int]:
-    """Processes of one of these names in our network namespace, and when each was started, seconds since boot. One whose
+    """The daemons of one of these names in our network namespace, and when each was started, seconds since boot. One whose
     namespace we may not see counts: whoever cannot look must not guess that nobody is there. A child of one is none: between
-    fork and exec a hook or script has its daemon's name."""
+    fork and exec a hook or script has its daemon's executable."""
     home = os.stat("/proc/self/ns/net").st_ino
     found: dict[int, int] = {}
     parents: dict[int, int] = {}
@@ -74,9 +77,8 @@ def processes(names: tuple[str, ...]) -> dict[int, int]:
         if not entry.isdigit():
             continue
         try:
-            with open(f"/proc/{entry}/comm", encoding="utf-8", errors="replace") as file:
-                if file.read().rstrip("\n") not in names:
-                    continue
+            if not is_daemon(f"/proc/{entry}", names):
+                continue
             with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
                 fields = file.read().rpartition(")")[2].split()
             if fields[0] not in "ZX" and in_other_netns(int(entry), home) is not True:
@@ -85,6 +87,31 @@ def processes(names: tuple[str, ...]) -> dict[int, int]:
         except OSError:
             continue  # it ended meanwhile
     return {pid: since for pid, since in found.items() if parents[pid] not in found}
+
+
+def is_daemon(place: str, names: tuple[str, ...]) -> bool:
+    """Whether the process at `place` below /proc runs an executable of one of these names that root alone could put there, and
+    may change the network: a name is anyone's to take. In a user namespace of its own it may, but not in ours. Where only root
+    may see the executable, the process's name has to do. Raises OSError where it has ended."""
+    try:
+        # of one that was replaced by an upgrade under its feet the kernel says so
+        name = os.path.basename(os.readlink(f"{place}/exe").removesuffix(" (deleted)"))
+        file = os.stat(f"{place}/exe") if name in names else None
+        if file and (file.st_uid or file.st_mode & 0o022 or not same_file(f"{place}/ns/user", "/proc/self/ns/user")):
+            return False
+    except PermissionError:
+        with open(f"{place}/comm", encoding="utf-8", errors="replace") as text:
+            name = text.read().rstrip("\n")
+    if name not in names:
+        return False
+    with open(f"{place}/status", encoding="utf-8", errors="replace") as text:
+        rights = [line.split()[1] for line in text if line.startswith("CapEff:")]
+    return bool(rights) and bool(int(rights[0], 16) & CAP_NET_ADMIN)
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two names are of one file."""
+    return os.path.samestat(os.stat(one), os.stat(other))
 
 
 def ask_one(names: tuple[str, ...], question: Callable[[int, int], DaemonAnswer]) -> DaemonAnswer:

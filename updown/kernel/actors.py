@@ -12,7 +12,7 @@ from updown.concerns import sysctls
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
-from updown.model.objects import OUR_PROTOCOL, Address, Link, Route, Rule, bare, netns_of, placed
+from updown.model.objects import OUR_PROTOCOL, Address, Link, Route, Rule, bare, has_our_alias, netns_of, placed
 from updown.model.operations import Operation
 from updown.model.record import Any, NamedTuple
 from updown.model.resources import Clamp, Sysctl
@@ -108,7 +108,7 @@ def perform_link(operation: Operation, netlink: Netlink) -> int | None:
     link: Link = operation.subject
     if verb == "add":
         return netlink.add_link(link._replace(ifindex=0)).ifindex
-    index = index_of(netlink, link.name)
+    index = index_of(netlink, link.name, link if verb == "delete" else None)
     there = netlink.at(link.name)
     if verb == "delete":
         there.delete_link(index)
@@ -163,11 +163,15 @@ def owned_routes(_netlink: Netlink, netns: str, links: Sequence[Link]) -> list[R
     return found
 
 
-def index_of(netlink: Netlink, name: str) -> int:
-    """A device's index; raises KernelError (ENODEV)."""
+def index_of(netlink: Netlink, name: str, meant: Link | None = None) -> int:
+    """A device's index; raises KernelError (ENODEV), also where another is there by now than the one that is `meant`."""
     link = netlink.link(name)
     if link is None:
         raise KernelError(f"{name}: no such device", errno.ENODEV)
+    if meant is not None:
+        marked = has_our_alias(meant) and not has_our_alias(link)
+        if marked or link.kind != meant.kind or meant.ifindex not in (0, link.ifindex):
+            raise KernelError(f"{name}: another device by now", errno.ENODEV)
     return link.ifindex
 
 

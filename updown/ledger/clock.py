@@ -1,9 +1,10 @@
 """The clock that everything goes by that is counted: seconds since boot, which nobody can set and a suspended machine goes on
-counting (CLOCK_BOOTTIME, clock_gettime(2)). The ledger lies in /run, and so begins anew with each boot."""
+counting (CLOCK_BOOTTIME, clock_gettime(2)); and which boot that is. The ledger begins anew with each."""
 
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 NANOSECONDS = 10**9  # in a second
 
@@ -16,6 +17,17 @@ def now() -> int:
 def since_boot() -> int:
     """Nanoseconds since boot."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Which boot this is, by the kernel's word (random(4)); empty where it says none. It is read once."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            told = file.read().strip()
+    except (OSError, ValueError):
+        return ""
+    return told if told.replace("-", "").isalnum() else ""
 
 
 def booted() -> int:

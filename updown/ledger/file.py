@@ -6,6 +6,7 @@ import _sqlite3 as sqlite3  # the wrapper around it brings datetime, for types n
 import os
 import time
 
+from updown.ledger import clock
 from updown.ledger.lock import take_lock
 from updown.ledger.schema import TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
@@ -34,6 +35,10 @@ ANEW = (
 )
 
 
+class EarlierBoot(LedgerError):
+    """The ledger is of an earlier boot: what it speaks of has gone, and names, indexes and cookies may be another's by now."""
+
+
 class Base(sqlite3.Connection):
     """A connection whose every failure is a LedgerError: Python cannot read SQLite's message where a damaged name is in it."""
 
@@ -54,6 +59,7 @@ def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledg
     Locked after `wait` seconds, StateError where the state directory cannot be used."""
     where = folder(state_dir, namespace)
     path = os.path.join(where, "ledger")
+    clock.boot_id()  # before the lock
     try:
         for place in (state_dir, where):
             make_private(place)
@@ -89,6 +95,7 @@ def connect_file(ledger: Ledger, path: str) -> None:
     ledger.base = base
     if prepare_tables(base) and known:
         ledger.note = f"the ledger was empty, cut off or never filled; begun anew. {ANEW}"
+    check_boot(base)
 
 
 def prepare_tables(base: sqlite3.Connection) -> bool:
@@ -98,20 +105,33 @@ def prepare_tables(base: sqlite3.Connection) -> bool:
         (tables,) = base.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables:
             raise LedgerError("not a database of ours")
-        base.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+        boot = f"INSERT INTO boot VALUES ('{clock.boot_id()}')"
+        base.executescript(f"BEGIN; {TABLES} {boot}; PRAGMA user_version = {VERSION}; COMMIT")
     elif version != VERSION:
         raise LedgerError(f"of another version, {version}")
     return version == 0
 
 
+def check_boot(base: sqlite3.Connection) -> None:
+    """Raises EarlierBoot, or LedgerError where it does not say of which boot it is."""
+    row = base.execute("SELECT id FROM boot").fetchone()
+    if row is None:
+        raise LedgerError("malformed: of no boot")
+    now = clock.boot_id()
+    if row[0] and now and row[0] != now:
+        (claims,) = base.execute("SELECT count(*) FROM claim").fetchone()
+        raise EarlierBoot(f"of an earlier boot, with {claims} claims")
+
+
 def start_empty(ledger: Ledger, where: str, error: LedgerError) -> None:
     """Set the damaged file in `where` aside and go on with an empty one; raises StateError where `error` says something
-    else, or says it again."""
+    else, or says it again. Of those of earlier boots there is one aside."""
     path = os.path.join(where, "ledger")
     said = str(error) or "malformed text"  # Pythons before 3.11 lose a message that is no UTF-8, as a damaged name's
-    if ledger.note or not any(word in said for word in DAMAGE):
+    old = isinstance(error, EarlierBoot)
+    if ledger.note or not (old or any(word in said for word in DAMAGE)):
         raise unusable(path, said) from None
-    aside = f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    aside = f"{path}.earlier-boot" if old else f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
     ledger.base.close()
     try:
         os.rename(path, aside)
@@ -119,6 +139,8 @@ def start_empty(ledger: Ledger, where: str, error: LedgerError) -> None:
     except (OSError, LedgerError) as problem:
         raise unusable(path, str(problem)) from None
     ledger.note = f"the ledger was damaged ({said}); set aside as {aside}, begun anew. {ANEW}"
+    if old:
+        ledger.note = f"the ledger was {said}, which went with it; set aside as {aside}, begun anew"
 
 
 def unusable(what: str, why: str) -> StateError:
@@ -178,6 +200,7 @@ def copy_ledger(state_dir: str, namespace: str) -> Ledger:
         copy_into(memory, path)
         if prepare_tables(memory):
             note = f"the ledger in {state_dir} was empty, cut off or never filled"
+        check_boot(memory)
         list(Ledger(memory).claims())
     except (OSError, LedgerError) as error:
         if not isinstance(error, FileNotFoundError):

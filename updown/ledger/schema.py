@@ -7,7 +7,7 @@ from updown.model.claims import STRONGSWAN, Claim, SaInfo, sa_query
 from updown.model.record import Any, loads
 from updown.model.resources import DeletionRule, load_sum
 
-VERSION = 6  # of the tables below (PRAGMA user_version)
+VERSION = 7  # of the tables below (PRAGMA user_version)
 
 TABLES = """
 CREATE TABLE claim (
@@ -38,8 +38,11 @@ CREATE INDEX child_number ON child (child, number);
 CREATE INDEX child_pair ON child (child, pair);
 CREATE INDEX child_place ON child (child, place);
 CREATE INDEX child_ends ON child (tunnel, ends);
-CREATE INDEX claim_place ON claim (tunnel, device);"""
-"""`carries` and `probe` decide over link and routes of a device: the `sa` claims on it, whether its far end answers. An event
+CREATE INDEX claim_place ON claim (tunnel, device);
+CREATE TABLE boot (id TEXT NOT NULL);"""
+"""`boot` has one row, the boot that all of it is of: devices, indexes, SPIs and clock begin anew with the next.
+
+`carries` and `probe` decide over link and routes of a device: the `sa` claims on it, whether its far end answers. An event
 finds by an index each: who else asks for a route (`want_place`), a connection's claim on a device, another tunnel's on it
 (`claim_connection`, `claim_sharer`), and in a tunnel of thousands of claims one of strongSwan's child SAs (SaQuery) or a VTI by
 its ends (`child`)."""

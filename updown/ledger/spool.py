@@ -24,6 +24,7 @@ FOLDER = "spool"
 ASIDE = "spool-aside"
 FAILED = "spool-failed"  # what became of events whose callers still run, and may ask
 CONFIG = "VTI_UPDOWN_CONFIG"  # the path given by --config; empty: the default file
+BOOT = "VTI_UPDOWN_BOOT"  # the boot in which it came
 END = b"VTI_UPDOWN_END=1\0"  # without it a file is a part of one
 UTF8 = ("utf-8", "surrogateescape")
 LARGEST = 1 << 20  # bytes; an environment has less
@@ -74,7 +75,7 @@ def write_event(place: str, name: str, environ: Mapping[str, str], config: str) 
     """Write an event durably into the spool of `place`. Raises OSError."""
     folder = os.path.join(place, FOLDER)
     os.makedirs(folder, 0o700, exist_ok=True)
-    pairs = {**environ, CONFIG: os.path.abspath(config) if config else ""}
+    pairs = {**environ, CONFIG: os.path.abspath(config) if config else "", BOOT: clock.boot_id()}
     data = b"".join(f"{key}={value}\0".encode(*UTF8) for key, value in pairs.items()) + END
     unfinished = os.path.join(folder, f".{name}")
     try:
@@ -165,6 +166,9 @@ def read_event(path: str) -> SpooledEvent:
         raise ValueError("no event, or a part of one")
     pairs = [pair.decode(*UTF8) for pair in data[: -len(END)].split(b"\0")]
     environ = dict(pair.partition("=")[::2] for pair in pairs if pair)
+    boot = clock.boot_id()
+    if environ.pop(BOOT, boot) not in ("", boot):
+        raise ValueError("of an earlier boot")
     return SpooledEvent(environ, environ.pop(CONFIG, ""), arrival_time(os.path.basename(path)))
 
 

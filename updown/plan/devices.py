@@ -6,7 +6,7 @@ from updown.concerns import device, mtu
 from updown.daemons.terms import words_of
 from updown.model.claims import Holder
 from updown.model.errors import Conflict, Notice
-from updown.model.objects import OUR_ALIAS, Link, bare, family, has_our_alias
+from updown.model.objects import OUR_ALIAS, Link, bare, family
 from updown.model.resources import Device, Observed, split
 from updown.model.values import KERNELS_OWN
 from updown.plan.conflicts import check_foreign, check_others, warn_second_peer
@@ -114,5 +114,10 @@ def keep_local_end(want: Device, have: Link | None, holder: Holder, holders: lis
 
 def was_replaced_by_other(name: str, inputs: PlanInput, observed: Observed) -> bool:
     """Whether somebody put a device of his own in the place of the one that we made: what is on it is his as well."""
-    have, made = observed.links.get(name), inputs.made.get(f"device {name}")
-    return bool(have is not None and made and made != have.ifindex and not has_our_alias(have))
+    key = f"device {name}"
+    have, made = observed.links.get(name), inputs.made.get(key)
+    if have is None or not made:
+        return False
+    each = [holder.resource for holder in (*inputs.former.get(key, ()), *inputs.holders.get(key, ()))]
+    asked = [want.link for want in each if isinstance(want, Device)] or [have]
+    return not any(device.is_ours(have, made, want) for want in asked)

@@ -105,3 +105,60 @@ def test_the_ledger_is_for_root_alone(machine: Machine) -> None:
     machine.send(call(SHARED, "up"))
     assert machine.folder.stat().st_mode & 0o777 == 0o700
     assert (machine.folder / "net-1" / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def later_boot(monkeypatch: pytest.MonkeyPatch, boot: str = "5a1e0000-0000-4000-8000-000000000002") -> None:
+    monkeypatch.setattr("updown.ledger.clock.boot_id", lambda: boot)
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_a_ledger_that_outlived_a_reboot_deletes_nothing_and_routes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """With --state-dir on a disk. Name, index and even the namespace's cookie may be another's in the next boot."""
+    machine.send_all(establish(SHARED))
+    theirs = machine.kernel.named("vti5")
+    machine.kernel.by_index[theirs.ifindex] = theirs._replace(alias="")
+    machine.kernel.table = [entry for entry in machine.kernel.table if entry.route.protocol != 160]
+    later_boot(monkeypatch)
+    ledger = machine.folder / "net-1" / "ledger"
+    aside = ledger.with_name("ledger.earlier-boot")
+    note = f"the ledger was of an earlier boot, with 1 claims, which went with it; set aside as {aside}, begun anew"
+    before = machine.kernel.picture()
+    assert machine.serve(call(SHARED, "down")).warnings == (note,)
+    assert machine.kernel.picture() == before
+    assert (machine.claims(), machine.made(), machine.unfinished()) == ([], {}, [])
+    machine.serve(call(SHARED, verb))
+    assert len(machine.claims()) == (verb == "up")
+    later_boot(monkeypatch, "5a1e0000-0000-4000-8000-000000000003")
+    assert str(aside) in machine.serve(call(OTHER, "up")).warnings[0], "of all earlier boots one is kept"
+    assert machine.serve(call(OTHER, "up")).warnings == ()
+
+
+@pytest.mark.parametrize("command", [("clean",), ("reconcile",)])
+def test_no_command_goes_by_a_ledger_that_outlived_a_reboot(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    machine.send_all(establish(SHARED))
+    theirs = machine.kernel.named("vti5")
+    machine.kernel.by_index[theirs.ifindex] = theirs._replace(alias="")
+    machine.kernel.table = [entry for entry in machine.kernel.table if entry.route.protocol != 160]
+    later_boot(monkeypatch)
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {})
+    before = machine.kernel.picture()
+    assert machine.command(*command, "--dry-run") in (0, 1)
+    assert "earlier boot" in capsys.readouterr().out
+    assert machine.command(*command) == 1
+    assert "of an earlier boot, with 1 claims" in " ".join(capsys.readouterr().out.replace("#  ", "").split())
+    assert machine.kernel.picture() == before
+
+
+@pytest.mark.parametrize(("before", "now"), [("", "5a1e"), ("5a1e", "")])
+def test_where_the_kernel_does_not_say_which_boot_it_is_the_ledger_counts(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, before: str, now: str
+) -> None:
+    later_boot(monkeypatch, before)
+    machine.send_all(establish(SHARED))
+    later_boot(monkeypatch, now)
+    assert machine.serve(call(OTHER, "up")).warnings == ()
+    assert len(machine.claims()) == 2

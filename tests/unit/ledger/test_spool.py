@@ -173,6 +173,16 @@ def test_what_is_no_event_is_set_aside_with_a_message(machine: Machine, case: st
     assert machine.serve(call(TWO, "up")).warnings == ()
 
 
+def test_an_event_of_an_earlier_boot_is_set_aside(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_up(machine, call(ONE, "up"))
+    monkeypatch.setattr("updown.ledger.clock.boot_id", lambda: "5a1e0000-0000-4000-8000-000000000002")
+    report = machine.serve(call(TWO, "up"))
+    (aside,) = (machine.folder / "net-1" / "spool-aside").iterdir()
+    assert any(f"{aside} lay in the spool and is of an earlier boot" in text for text in report.warnings)
+    assert machine.kinds() == {("u", "sa")}
+    assert waiting(machine) == []
+
+
 def test_a_file_that_is_being_written_is_left_alone(machine: Machine) -> None:
     held_up(machine, call(ONE, "up"))
     written = waiting(machine)[0].with_name(".7-7")

@@ -1,10 +1,15 @@
 """What others made is used where it fits, told of where it does not, and never changed (promise P3)."""
 
+from typing import cast
+
 import pytest
 
 from tests.kit.machine import EAST6, GATEWAY, THIRD, WEST, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
+from updown.kernel.apply import Outcome, apply
+from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import Conflict, UpdownError
 from updown.model.objects import Link, Route
+from updown.model.operations import Operation
 from updown.output.lines import folded
 
 T = Tunnel(address="10.99.0.1/30")
@@ -210,3 +215,62 @@ def test_deletion_is_suggested_for_tunnel_devices_alone(machine: Machine, name: 
     with pytest.raises(Conflict) as conflict:
         machine.send(call(T._replace(device=name), "up"))
     assert ("ip link del" in conflict.value.hint) == deletion
+
+
+TAKEN: dict[str, dict[str, object]] = {
+    "another kind": {"kind": "dummy", "local": "", "remote": "", "ikey": 0, "okey": 0, "alias": ""},
+    "another kind with our alias": {"kind": "dummy", "local": "", "remote": "", "ikey": 0, "okey": 0},
+    "another key": {"ikey": 7, "okey": 7, "alias": ""},
+    "other ends": {"remote": THIRD, "alias": ""},
+    "an alias of its own": {"alias": "uplink"},
+}
+
+
+def taken(machine: Machine, case: str) -> None:
+    """Somebody deleted our device and made one with its name and index."""
+    ours = machine.kernel.named("vti5")
+    assert ours.alias == "vti-updown"
+    machine.kernel.by_index[ours.ifindex] = ours._replace(**TAKEN[case])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_a_device_of_others_with_the_name_and_the_index_of_ours_stays(machine: Machine, case: str) -> None:
+    machine.send_all(establish(T))
+    taken(machine, case)
+    theirs = machine.kernel.named("vti5")
+    machine.send_all(withdraw(T))
+    assert machine.kernel.named("vti5") == theirs
+    assert machine.addresses("vti5") == ["10.99.0.1/30"], "it is theirs as well"
+    assert machine.made() == {}
+    assert machine.kinds() == set()
+
+
+@pytest.mark.parametrize("command", ["clean", "reconcile"])
+@pytest.mark.parametrize("case", TAKEN)
+def test_no_command_takes_a_device_for_ours_by_name_and_index(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, case: str, command: str
+) -> None:
+    monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {})
+    machine.send_all(establish(T))
+    taken(machine, case)
+    theirs = machine.kernel.named("vti5")
+    machine.command(command)
+    assert machine.kernel.named("vti5") == theirs
+    assert machine.addresses("vti5") == ["10.99.0.1/30"]
+
+
+@pytest.mark.parametrize("change", [{"kind": "dummy", "alias": ""}, {"ifindex": 99}, {"alias": "uplink"}])
+def test_one_that_comes_in_the_place_of_ours_in_this_moment_stays(machine: Machine, change: dict[str, object]) -> None:
+    """After it was looked at, and before it is deleted."""
+    machine.send_all(establish(T))
+    ours = machine.kernel.named("vti5")
+    theirs = ours._replace(**change)  # type: ignore[arg-type]
+    del machine.kernel.by_index[ours.ifindex]
+    machine.kernel.addressed[theirs.ifindex] = machine.kernel.addressed.pop(ours.ifindex)
+    machine.kernel.by_index[theirs.ifindex] = theirs
+    deletion = Operation("link delete", ours)
+    assert apply((deletion,), cast(Netlink, machine.kernel), lambda _: "") == Outcome((), (), (), ())
+    assert machine.kernel.named("vti5") == theirs
+    machine.kernel.by_index[theirs.ifindex] = theirs._replace(**{name: getattr(ours, name) for name in ("kind", "alias")})
+    assert apply((Operation("link delete", machine.kernel.named("vti5")),), cast(Netlink, machine.kernel), str).done
+    assert machine.devices() == set()

@@ -107,7 +107,8 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
 def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> str:
     """Why a claim for which no daemon reports a child ends; empty where it does not."""
     name = DAEMONS.get(claim.sa.daemon, claim.sa.daemon)
-    if said.state == ANSWERED and said.whole:
+    unread = claim.connection in said.unread
+    if said.state == ANSWERED and said.whole and not (unread and claim.kind == SA):
         if claim.kind == SA:
             return f"{name} has no child SA of it"
         return "" if claim.connection in said.held else f"{name} does not keep the way open for it"
@@ -116,7 +117,8 @@ def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> st
     if said.state == ABSENT:
         what = "policy and state" if claim.kind == SA else "policy"
         return f"{name} is not running, and the kernel has no IPsec {what} of it"
-    return f"{name} is silent, but the kernel has neither IPsec policy nor state of it"
+    silence = f"what {name} says of it cannot be read" if unread else f"{name} is silent"
+    return f"{silence}, but the kernel has neither IPsec policy nor state of it"
 
 
 def in_grace(claim: Claim, said: DaemonAnswer, now: int, before_start: bool) -> bool:

@@ -81,6 +81,11 @@ def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tu
         name = DAEMONS.get(daemon, daemon)
         if said.state == ABSENT and daemon in held:
             remarks.append(f"{name} is not running here: the kernel's IPsec policies and states decide")
+        elif said.unread:
+            text = f"what {name} says of {', '.join(said.unread)} cannot be read; please report this libreswan"
+            warnings.append(
+                Notice("daemon not understood", f"{text}: of its claims only those end of which the kernel knows nothing")
+            )
         elif said.state not in (ABSENT, ANSWERED):
             text = f"{name} runs but says nothing ({said.why})"
             if daemon in held:

@@ -3,18 +3,22 @@
 Formats as printed by libreswan 4.10 (each line behind `000 `) and by 5.x (without it):
 
     000 #2: "t"[1] 198.51.100.2 esp.74d1ca6f@198.51.100.2 esp.dd642581@198.51.100.1 tun.0@... Traffic: ...
-    000 "t"[1]: 10.1.0.0/24===198.51.100.1...198.51.100.2===10.2.0.0/24; prospective erouted; eroute owner: #0
+    000 "t"[1]: 10.1.0.0/24===198.51.100.1[@hub]...198.51.100.2[@ID]===10.2.0.0/24; prospective erouted; eroute owner: #0
     000 "t":   policy: IKEv2+PSK+ENCRYPT+TUNNEL+PFS+UP+IKE_FRAG_ALLOW;
     000 Total IPsec connections: loaded 4, active 1
     000 IPsec SAs: total(1), authenticated(1), anonymous(0)
 
-A line with SPIs stands for an installed child SA; the first SPI is that of packets to the peer. Both totals are held against
-what was read: a status that we do not understand is a silence, never a word that nothing is up."""
+A peer chooses its ID and its user name, with blanks, quotes and semicolons in them; pluto escapes line breaks alone. So a line
+is told by how it begins, and what we read of it stands before a peer's words, or at the line's end after them, and nothing is
+searched for. A line with SPIs stands for an installed child SA; the first SPI is that of packets to the peer; before an IPv6
+address the separators are colons (lib/libswan/ip_said.c). The totals are held against what was read: a status that we do not
+understand is a silence, never a word that nothing is up."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Container
 
 from updown.daemons.answer import ANSWER_SECONDS, ANSWERED, ChildSa, DaemonAnswer, ask_one, end_address, silent
 from updown.model.record import NamedTuple
@@ -26,16 +30,28 @@ WHACK = ("/usr/libexec/ipsec/whack", "/usr/lib/ipsec/whack")
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 PID_FILE = "/run/pluto/pluto.pid"
 
-NAME = r'(?:\d{3} )?(?:#\d+: )?"(?P<name>[^"]*)"(?P<instance>(?:\[\d+\])?)'
-SPIS = re.compile(
-    rf"{NAME}(?P<address>[^;]*?) (?:esp|ah)\.(?P<out>[0-9a-f]+)@(?P<peer>\S+) (?:esp|ah)\.(?P<in>[0-9a-f]+)@(?P<me>\S+)"
+CODE = re.compile(r"[0-9]{3} ")
+STATE = re.compile(r"#[0-9]+: ")
+SERIAL = re.compile(
+    r'"(?P<name>.*)"(?:\[[0-9]+\])?: {3}(?:newest [A-Z]+ SA: #[0-9]+; newest IPsec SA: #[0-9]+; )?'
+    r"conn serial: \$[0-9]+(?:, instantiated from: \$[0-9]+)?; *"
 )
-ROUTING = re.compile(rf"{NAME}: (?P<ends>[^;]*\.\.\.[^;]*); (?P<routing>[^;]*);")
+# an instance's address, or what it was acquired for: programs/pluto/connections.c jam_connection_instance
+_WHO = r"(?:\[[0-9]+\])?(?: [^ @;]+){0,3}?"
+SPIS = re.compile(
+    rf"{_WHO}(?: used [0-9]+s ago;)? (?:esp|ah)[.:](?P<out>[0-9a-f]{{1,8}})@(?P<peer>\S+)"
+    r" (?:esp|ah)[.:](?P<in>[0-9a-f]{1,8})@(?P<me>\S+)(?: |$)"
+)
+NEGOTIATION = re.compile(rf"{_WHO}:[0-9]+(?:\(tcp\))? ")
+TOPOLOGY = re.compile(
+    r"(?P<instance>(?:\[[0-9]+\])?): (?P<ends>[^ ].*); (?P<routing>[^;]*);"
+    r" (?:eroute owner: #[0-9]+|my_ip=[^;]*; their_ip=[^;]*;) *"
+)
+DETAIL = re.compile(r"(?:\[[0-9]+\])?: (?P<blanks> *)(?P<text>.*)")
 # names, which follow the address, may have any of this
 OURS = re.compile(r"(?:[^=\[]*===)?(?P<me>[0-9A-Fa-f:.]+?)(?:\[|<|---|\.\.\.)")
-SAS = re.compile(r"(?:\d{3} )?IPsec SAs: total\((\d+)\)", re.MULTILINE)
-LOADED = re.compile(r"(?:\d{3} )?Total IPsec connections: loaded (\d+)", re.MULTILINE)
-DETAIL = re.compile(rf"{NAME}: +(?P<text>.*)")
+SAS = re.compile(r"IPsec SAs: total\(([0-9]{1,9})\)(?:,.*)?")
+LOADED = re.compile(r"Total IPsec connections: loaded ([0-9]{1,9})(?:,.*)?")
 
 
 class WhackOutput(NamedTuple):
@@ -88,33 +104,63 @@ def whack(question: str) -> WhackOutput:
 
 
 def read(status: str, since: int = 0) -> DaemonAnswer:
-    """The answer as records."""
-    details = connections(status)
-    asking = {name for name, detail in details.items() if detail.calls_us and detail.vti}
-    found = [child for child in map(child_in, status.splitlines()) if child is not None]
-    children = tuple(child._replace(wants_device=child.connection in asking) for child in found)
-    for what, pattern, count in (("IPsec SAs", SAS, len(children)), ("connections", LOADED, len(details))):
-        total = pattern.search(status)
-        if total is None or (int(total[1]) > count and (pattern is SAS or not count)):
+    """The answer as records. Of a connection with a child that cannot be read pluto has said nothing; one whose topology cannot
+    be read counts as held."""
+    lines = [line[4:] if CODE.match(line) else line for line in status.split("\n")]
+    # one line of each connection has nothing but its name and numbers: a quote in that is the name's
+    names = {found["name"] for found in map(SERIAL.fullmatch, lines) if found}
+    longest = max(map(len, names), default=0)
+    details: dict[str, Detail] = {}
+    children: list[ChildSa] = []
+    unread: list[str] = []
+    for line in lines:
+        state = STATE.match(line)
+        name, rest = named(line[state.end() :] if state else line, names, longest)
+        if not state:
+            details.update(with_line(name, details.get(name), rest))
+        elif SPIS.match(rest):
+            children.append(child_in(name, rest))
+        elif rest and not NEGOTIATION.match(rest):
+            unread.append(name)
+    topologies = sum(detail.read for detail in details.values())
+    for what, pattern, count in (("IPsec SAs", SAS, len(children)), ("connections", LOADED, topologies)):
+        total = next(filter(None, map(pattern.fullmatch, lines)), None)
+        left = len(unread) if pattern is SAS and children else 0
+        if total is None or (int(total[1]) > count + left and (pattern is SAS or not count)):
             told = f"of {total[1]} {what} {count} could be read" if total else f"no number of {what}"
             return silent(f"whack --status: {told}; please report this libreswan", since)
-    held = [name for name, detail in details.items() if detail.routed or detail.wished]
+    asking = {name for name, detail in details.items() if detail.calls_us and detail.vti}
+    found = tuple(child._replace(wants_device=child.connection in asking) for child in children)
+    held = tuple(name for name, detail in details.items() if detail.routed or detail.wished)
     ends = {name: details[name].me for name in held if details[name].me and details[name].oriented}
-    return DaemonAnswer(ANSWERED, "", since, children, tuple(held), tuple(details), ends=ends)
+    return DaemonAnswer(ANSWERED, "", since, found, held, tuple(details), ends=ends, unread=tuple(dict.fromkeys(unread)))
 
 
-def child_in(line: str) -> ChildSa | None:
-    """The child SA that a line of --status tells of."""
-    found = SPIS.match(line)
-    if found is None:
-        return None
+def named(line: str, names: Container[str], longest: int) -> tuple[str, str]:
+    """The connection that a line begins with, in quotes, and what follows; two empty texts where it begins otherwise. It is the
+    longest of the names that are known, or else all up to the next quote."""
+    first = line.find('"', 1)
+    if not line.startswith('"') or first < 0:
+        return "", ""
+    end = line.rfind('"', 1, longest + 2)
+    while end > first and line[1:end] not in names:
+        end = line.rfind('"', 1, end)
+    end = max(end, first)
+    return line[1:end], line[end + 1 :]
+
+
+def child_in(name: str, text: str) -> ChildSa:
+    """The child SA that a line of --status tells of, by what follows its connection's name."""
+    found = SPIS.match(text)
+    assert found is not None
     me, peer = end_address(found["me"]), end_address(found["peer"])
-    return ChildSa(DAEMON, found["name"], me, peer, spi_in=int(found["in"], 16), spi_out=int(found["out"], 16))
+    return ChildSa(DAEMON, name, me, peer, spi_in=int(found["in"], 16), spi_out=int(found["out"], 16))
 
 
 class Detail(NamedTuple):
     """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and asks for a VTI; our
-    end, if it is no instance, and whether pluto found that on this machine: else it may be the other's."""
+    end, if it is no instance, and whether pluto found that on this machine: else it may be the other's. `read`: its topology
+    could be."""
 
     routed: bool = False
     wished: bool = False
@@ -122,28 +168,22 @@ class Detail(NamedTuple):
     vti: bool = False
     me: str = ""
     oriented: bool = False
+    read: bool = False
 
 
-_NOTHING = Detail()
-
-
-def connections(status: str) -> dict[str, Detail]:
-    """The connections that --status lists, instances under their template's name."""
-    found: dict[str, Detail] = {}
-    for line in status.splitlines():
-        routing = ROUTING.match(line)
-        if routing:
-            name = routing["name"]
-            have = found.get(name, _NOTHING)
-            me = have.me if routing["instance"] else our_end(routing["ends"])
-            # 4.10: `erouted`, `prospective erouted`, `erouted HOLD`, `fail erouted`; 5.x: `routed-tunnel`, `routed-ondemand`
-            routed = have.routed or "routed" in routing["routing"].replace("unrouted", "")
-            found[name] = have._replace(routed=routed, me=me)
-            continue
-        detail = DETAIL.match(line)
-        if detail and detail["name"] in found:
-            found[detail["name"]] = with_detail(found[detail["name"]], detail["text"])
-    return found
+def with_line(name: str, have: Detail | None, text: str) -> dict[str, Detail]:
+    """What another line of --status says of a connection, of which instances go by their template's name."""
+    topology = TOPOLOGY.fullmatch(text)
+    detail = DETAIL.match(text)
+    if topology and "..." in topology["ends"]:
+        had = have or Detail()
+        me = had.me if topology["instance"] else our_end(topology["ends"])
+        # 4.10: `erouted`, `prospective erouted`, `erouted HOLD`, `fail erouted`; 5.x: `routed-tunnel`, `routed-ondemand`
+        routed = had.routed or "routed" in topology["routing"].replace("unrouted", "")
+        return {name: had._replace(routed=routed, me=me, read=True)}
+    if detail and not detail["blanks"]:
+        return {name: (have or Detail())._replace(routed=True)}
+    return {name: with_detail(have, detail["text"])} if detail and have else {}
 
 
 def our_end(ends: str) -> str:
@@ -153,16 +193,16 @@ def our_end(ends: str) -> str:
 
 
 def with_detail(have: Detail, text: str) -> Detail:
-    """What another line of --status says of a connection, as `policy: IKEv2+PSK+UP;`."""
-    words = [word.strip() for word in text.split(";")]
-    for word in words:
-        head, _, value = word.partition(":")
-        if word in ("oriented", "host: oriented"):
-            have = have._replace(oriented=True)
-        elif head == "policy" and {"UP", "KEEP"} & set(value.strip().split("+")):
-            have = have._replace(wished=True)
-        elif head == "vti-iface" and value.strip() != "unset":
-            have = have._replace(vti=True)
-        elif word.startswith("my_updown=") and "vti-updown" in word:
-            have = have._replace(calls_us=True)
+    """The same with what a line says that is no topology, as `policy: IKEv2+PSK+UP;`; told by its first word."""
+    head, _, rest = text.partition(" ")
+    if head == "oriented;" or text.startswith("host: oriented;"):
+        have = have._replace(oriented=True)
+    if head in ("oriented;", "unoriented;") or head.startswith("my_updown="):
+        have = have._replace(calls_us=have.calls_us or "vti-updown" in text.rpartition("my_updown=")[2])
+    if head == "policy:" and {"UP", "KEEP"} & set(rest.rstrip("; ").split("+")):
+        have = have._replace(wished=True)
+    if head == "nflog-group:" and any(
+        column.startswith("vti-iface:") and column != "vti-iface:unset" for column in rest.split("; ")
+    ):
+        have = have._replace(vti=True)
     return have

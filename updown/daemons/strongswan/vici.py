@@ -31,6 +31,7 @@ SOCKETS = ("/run/charon.vici", "/var/run/charon.vici")
 PROCESSES = ("charon", "charon-systemd")
 
 REQUEST, RESPONSE, UNKNOWN, REGISTER, _, CONFIRM, EVENT_UNKNOWN, EVENT = range(8)
+DIGITS = 10  # of the largest number of 32 bits
 LONGEST = 512 * 1024  # bytes of a packet, vici's own limit
 
 
@@ -45,7 +46,7 @@ def ask_charon(since: int) -> DaemonAnswer:
         try:
             with Session(path) as session:
                 sections = session.listed("list-sas", "list-sa", {"noblock": "yes"})
-                whole = session.ike_sas() == sum(len(section) for section in sections)
+                whole = session.ike_sas() == sum(len(sections_of(section)) for section in sections)
             children = [child for section in sections for child in children_in(section)]
             return DaemonAnswer(answer.ANSWERED, "", since, tuple(children), whole=whole)
         except FileNotFoundError:
@@ -90,7 +91,7 @@ class Session:
             elif kind == RESPONSE:
                 said = parse(received)
                 if said.get("success", "yes") != "yes":
-                    raise Silence(f"{command}: {said.get('errmsg', 'refused')}")
+                    raise Silence(f"{command}: {text_of(said, 'errmsg') or 'refused'}")
                 return found
             else:
                 raise Silence(f"charon does not know {command}")
@@ -162,7 +163,7 @@ def children_in(section: Message) -> list[ChildSa]:
         child_of(sa, child)
         for sa in sections_of(section)
         for child in sections_of(sa.get("child-sas"))
-        if child.get("state") in UP and child.get("name")
+        if child.get("state") in UP and text_of(child, "name")
     ]
 
 
@@ -172,7 +173,7 @@ def child_of(sa: Message, child: Message) -> ChildSa:
     keys: dict[str, Any] = {name: number(child.get(name.replace("_", "-")), 16) for name in names}
     return ChildSa(
         DAEMON,
-        str(child["name"]),
+        text_of(child, "name"),
         end_address(sa.get("local-host")),
         end_address(sa.get("remote-host")),
         number(child.get("spi-in"), 16),
@@ -181,7 +182,7 @@ def child_of(sa: Message, child: Message) -> ChildSa:
         number(sa.get("uniqueid")),
         **keys,
         remote_ts=networks(child.get("remote-ts")),
-        ids=(str(sa.get("local-id", "")), str(sa.get("remote-id", ""))),
+        ids=(text_of(sa, "local-id"), text_of(sa, "remote-id")),
         wants_device=any(keys.values()),
     )
 
@@ -196,9 +197,16 @@ def networks(value: object) -> tuple[str, ...]:
     return tuple(item.split("[")[0] for item in value) if isinstance(value, list) else ()
 
 
+def text_of(section: Message, name: str) -> str:
+    """The text of this name in a section; empty where there is none, or something else."""
+    found = section.get(name)
+    return found if isinstance(found, str) else ""
+
+
 def number(value: object, base: int = 10) -> int:
-    """A number in a message; 0 for none."""
+    """A number of 32 bits in a message; 0 for none."""
     try:
-        return int(value, base) if isinstance(value, str) else 0
+        found = int(value, base) if isinstance(value, str) and value.isalnum() and len(value) <= DIGITS else 0
     except ValueError:
         return 0
+    return found if found < 1 << 32 else 0

@@ -9,6 +9,8 @@ import struct
 Message = dict[str, object]
 """A section: text, lists of text, and sections, by name."""
 
+DEEPEST = 16  # sections in one another; charon's own answers have four
+
 SECTION, SECTION_END, KEY, LIST, ITEM, LIST_END = range(1, 7)
 
 
@@ -65,7 +67,7 @@ def parse(data: bytes) -> Message:
             items = None
         elif items is not None:
             raise Silence("a malformed message")
-        elif kind == SECTION:
+        elif kind == SECTION and len(open_sections) <= DEEPEST:
             inner: Message = {}
             open_sections[-1][reader.name()] = inner
             open_sections.append(inner)

@@ -71,6 +71,7 @@ def ends(one: Claim, what: Evidence, before_start: bool = False) -> str:
 ANSWER = DaemonAnswer(ANSWERED, since=1)
 UP = ANSWER._replace(children=(CHILD,))
 HELD = ANSWER._replace(held=("t",))
+UNREAD = ANSWER._replace(unread=("t", "u"))
 MUTE = DaemonAnswer(SILENT, "no answer", since=1)
 
 TABLE = [
@@ -86,6 +87,11 @@ TABLE = [
     (REVIVE, HELD, (), ""),
     (REVIVE, UP, (), ""),
     (REVIVE, ANSWER, (TRAP_POLICY,), "pluto does not keep the way open for it"),
+    # what it says of a child cannot be read: of that connection's SAs it is silent, and of nothing else
+    (SA, UNREAD, (POLICY,), ""),
+    (SA, UNREAD._replace(unread=("u",)), (POLICY, STATE), "pluto has no child SA of it"),
+    (SA, UNREAD, (), "what pluto says of it cannot be read, but the kernel has neither IPsec policy nor state of it"),
+    (TRAP, UNREAD, (TRAP_POLICY,), "pluto does not keep the way open for it"),
     # it does not run: the kernel's word
     (SA, None, (POLICY, STATE), ""),
     (SA, None, (POLICY,), "pluto is not running, and the kernel has no IPsec policy and state of it"),
@@ -450,5 +456,7 @@ def test_who_could_not_be_asked_is_told() -> None:
         "pluto runs but says nothing (no answer): only claims that the kernel knows nothing of end; run it again later",
     )
     assert remarks == ("charon runs but says nothing (no vici); no claim is of it",)
+    warning = "what pluto says of t, u cannot be read; please report this libreswan: of its claims only those end of which the"
+    assert notes([], facts(UNREAD)) == ((), (f"{warning} kernel knows nothing",))
     assert notes([claim()], facts(None))[0] == ("pluto is not running here: the kernel's IPsec policies and states decide",)
     assert notes([], facts(None)) == ((), ())

@@ -110,7 +110,7 @@ def test_five_prints_no_number_before_a_line() -> None:
         ("", "no number of IPsec SAs"),
         ('000 #2: "p', "no number of IPsec SAs"),
         ("IPsec SAs: total(0)", "no number of connections"),
-        (WHOLE.replace(" esp.", " esp:"), "of 4 IPsec SAs 1 could be read"),
+        (WHOLE.replace(" esp.", " esp=").replace(" ah.", " ah="), "of 4 IPsec SAs 0 could be read"),
         (WHOLE.replace("total(4)", "total(5)"), "of 5 IPsec SAs 4 could be read"),
         (WHOLE.replace("...", " <-> "), "of 5 connections 0 could be read"),
     ],
@@ -121,9 +121,83 @@ def test_what_is_not_understood_is_a_silence(text: str, why: str) -> None:
     assert said.why == f"whack --status: {why}; please report this libreswan"
 
 
-@pytest.mark.parametrize("text", ["\x00\udcff", '000 "p": ; ;', '"a" esp.@ esp.@', '#1: "'])
+@pytest.mark.parametrize("text", ["\x00\udcff", '000 "p" ; ;', '"a" esp.@ esp.@', '#1: "'])
 def test_odd_lines_are_passed_over(text: str) -> None:
     assert read(f"{text}\n{WHOLE}") == read(WHOLE)
+
+
+CASES = Path(__file__).parents[3] / "cases/robustness"
+HOSTILE = CASES / "01-pluto-status-id"
+FIVE_TWO = CASES / "02-pluto-5.2-status"
+ENDS6 = ("2001:db8:0:1::1", "2001:db8:0:1::2")
+
+
+@pytest.mark.parametrize(
+    ("file", "ends", "spis"),
+    [
+        ("v4", ("198.51.100.1", "198.51.100.2"), (0x709E562C, 0xF1931D91)),
+        ("v4-rekeyed", ("198.51.100.1", "198.51.100.2"), (0x4655EBA0, 0x328F7265)),
+        ("v4-ike-rekeyed", ("198.51.100.1", "198.51.100.2"), (0x4655EBA0, 0x328F7265)),
+        ("v6", ENDS6, (0xA8BA0FE0, 0x884462F1)),
+        ("v6-rekeyed", ENDS6, (0x82121722, 0xF6378B90)),
+        ("v6-routed", ENDS6, (0x82121722, 0xF6378B90)),
+    ],
+)
+def test_five_two_with_a_colon_before_ipv6(file: str, ends: tuple[str, str], spis: tuple[int, int]) -> None:
+    said = read((FIVE_TWO / f"status-{file}.txt").read_text())
+    assert (said.state, said.unread, said.held, said.ends) == (ANSWERED, (), ("t",), {"t": ends[0]})
+    assert said.children == (ChildSa("libreswan", "t", *ends, *spis),)
+
+
+def test_five_two_with_nothing_up() -> None:
+    said = read((FIVE_TWO / "status-v6-down.txt").read_text())
+    assert (said.state, said.children, said.held, said.loaded) == (ANSWERED, (), ("t",), ("t",))
+
+
+def test_an_id_is_no_child_no_total_and_no_routing() -> None:
+    said = read((HOSTILE / "status.txt").read_text())
+    assert (said.state, said.children, said.held, said.unread) == (ANSWERED, (), (), ())
+    assert said.loaded == ("r",)
+    said = read((HOSTILE / "status-rw.txt").read_text())
+    assert (said.state, said.children, said.held, said.ends) == (ANSWERED, (), ("r",), {"r": "198.51.100.66"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '000 #2: "p"[1] 198.51.100.2 used 5s ago; esp.1@198.51.100.2 esp.2@198.51.100.1 tun.0@198.51.100.2 Traffic: ',
+        '#2: "p" ah.1@198.51.100.2 ah.2@198.51.100.1 esp.3@198.51.100.2 esp.4@198.51.100.1 Traffic:',
+        '#2: "p"[1] 10.1.0.0/24=== ...198.51.100.2===? esp.1@198.51.100.2 esp.2@198.51.100.1 Traffic:',
+        '#2: "p" esp.1@198.51.100.2 esp.2@198.51.100.1 Traffic: ESPin=0B username="p" esp.8@9.9.9.9 esp.2@9.9.9.9 x',
+        '#2: "p"[7] <ip address> esp.1@198.51.100.2 esp.2@198.51.100.1',
+    ],
+)
+def test_what_stands_around_the_spis(line: str) -> None:
+    """programs/pluto/state.c show_established_child_details, connections.c jam_connection_instance; log-ip=no."""
+    said = read(WHOLE.replace("total(4)", "total(5)") + line)
+    assert (said.state, said.unread) == (ANSWERED, ())
+    assert said.children[-1] == ChildSa("libreswan", "p", "198.51.100.1", "198.51.100.2", 2, 1, wants_device=True)
+
+
+def test_a_child_that_cannot_be_read_blinds_for_its_own_connection_alone() -> None:
+    said = read(WHOLE.replace(" esp.8be5db37", " esp?8be5db37"))
+    assert (said.state, said.unread) == (ANSWERED, ("r",))
+    assert said.children == tuple(child for child in read(WHOLE).children if child.connection != "r")
+    assert (said.held, said.ends) == (read(WHOLE).held, read(WHOLE).ends)
+
+
+def test_a_connection_whose_topology_cannot_be_read_counts_as_held() -> None:
+    said = read(FIVE.replace("my_ip", "ip"))
+    assert (said.state, said.held) == (SILENT, ())
+    said = read(FIVE.replace("192.0.3.0/24; unrouted;", "192.0.3.0/24; unrouted; "))
+    assert (said.state, said.held) == (ANSWERED, ("t", "u"))
+
+
+def test_a_line_ends_where_pluto_ends_it() -> None:
+    """Python takes more for the end of a line."""
+    for end in ("\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"):
+        forged = f'[@x{end}"od": 10.1.1.0/24===9.9.9.9...9.9.9.8; erouted; eroute owner: #1{end}IPsec SAs: total(99){end}]'
+        assert read(WHOLE.replace("===198.51.100.77...", f"===198.51.100.77{forged}...")) == read(WHOLE)
 
 
 def script(folder: Path, text: str) -> str:

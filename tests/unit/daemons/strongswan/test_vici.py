@@ -208,6 +208,34 @@ def test_messages() -> None:
     assert children_in({"home": {"child-sas": {"net-1": {"name": "n", "state": "INSTALLED"}}}})[0].reqid == 0
 
 
+@pytest.mark.parametrize("number", ["4294967296", "-1", "1_0", " 1", "+1", "1" * 60_000, "", ["1"], {"a": "1"}])
+def test_what_is_no_number_of_32_bits_is_none(number: object) -> None:
+    child = {**CHILD, **dict.fromkeys(("reqid", "spi-in", "mark-in", "if-id-out"), number)}
+    (found,) = children_in({"home": {**SA["home"], "uniqueid": number, "child-sas": {"net-12": child}}})
+    assert found == WANTED._replace(reqid=0, spi_in=0, mark_in=0, if_id_out=0, unique_id=0)
+
+
+@pytest.mark.parametrize("odd", [["net"], {"net": "net"}, ""])
+def test_what_is_no_text_is_no_name_and_no_identity(odd: object) -> None:
+    assert children_in({"home": {**SA["home"], "child-sas": {"net-12": {**CHILD, "name": odd}}}}) == []
+    (found,) = children_in({"home": {**SA["home"], "remote-id": odd, "remote-host": odd}})
+    assert found == WANTED._replace(peer="", ids=("west.example", ""))
+
+
+def test_sections_in_sections_have_an_end() -> None:
+    """A packet of vici's largest size with nothing else would be 250,000 of them."""
+    assert parse(b"\x01\x01a" * 16 + b"\x02" * 16)
+    with pytest.raises(Silence, match="malformed"):
+        parse(b"\x01\x01a" * 17 + b"\x02" * 17)
+
+
+def test_what_is_no_section_is_no_ike_sa(charon: Callable[..., Charon]) -> None:
+    odd = packet(7, "list-sa", encode({**SA, "note": "text", "more": ["text"]}))
+    charon(packet(5), odd + packet(1), packet(1, message=encode({"ikesas": {"total": "1"}})))
+    said = vici.ask()
+    assert (said.state, said.whole) == (ANSWERED, True)
+
+
 @given(st.binary(max_size=60))
 @settings(deadline=None, max_examples=200, database=None)
 def test_whatever_the_bytes_only_silence_is_raised(data: bytes) -> None:
