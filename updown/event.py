@@ -7,21 +7,23 @@ from contextlib import suppress
 from functools import lru_cache, partial
 
 from updown import daemons
-from updown.concerns import mtu
-from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again
+from updown.concerns import mtu, routes
+from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again, key_of
 from updown.concerns.device_request import DeviceRequest, deletion_rule, request_device
+from updown.daemons.terms import words_of
 from updown.kernel import path_mtu
+from updown.kernel.netlink import local
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import liveness
 from updown.ledger.store import Ledger, LedgerError
 from updown.model import claims
-from updown.model.claims import Change, Claim
+from updown.model.claims import Change, Claim, SaInfo
 from updown.model.context import Context
 from updown.model.errors import Conflict, KernelError, Notice, Refused, UpdownError
-from updown.model.objects import placed
+from updown.model.objects import Route, placed
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
-from updown.model.resources import DeletionRule, MtuSum
+from updown.model.resources import DeletionRule, MtuSum, PeerRoute
 from updown.model.values import AUTO
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge, finish_pending
@@ -32,7 +34,8 @@ REFUSED_FOR = 86400  # seconds that an SA is remembered whose `up` was refused
 class Event(NamedTuple):
     """What is decided upon: what was told, the daemon's rules, the settings, what the ledger has of the tunnel; and questions
     for when it is known of what. `rule_on`: the row in which a connection's claims on a device stand; `mtu_sum`: that of the
-    SA, or what of it cannot be counted."""
+    SA, or what of it cannot be counted; `own_source`: an address to send from; `end_inside`: why an end of a claim's tunnel is
+    none."""
 
     context: Context
     rules: claims.Rules
@@ -43,6 +46,8 @@ class Event(NamedTuple):
     vti_between: VtiBetween
     rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
     mtu_sum: Callable[[Context, DeviceRequest], tuple[MtuSum | None, str]]
+    own_source: Callable[[routes.SourceQuery, str | None], str]
+    end_inside: Callable[[Claim, Sequence[SaInfo]], str]
 
 
 class Decision(NamedTuple):
@@ -73,11 +78,14 @@ def apply_event(context: Context, lines: tuple[Line, ...], ledger: Ledger, netli
     held = ledger.held(sought)._replace(served=served or (bool(sa.refused) and ledger.was_ended(sa.refused, now)))
     between, mtu_sum = partial(ledger.vti_between, sought.tunnel), partial(path_mtu.mtu_sum, netlink)
     vrf_table = lru_cache(netlink.vrf_table)
-    change, remarks, warnings = decide(Event(context, rules, lines, held, now, vrf_table, between, ledger.rule_on, mtu_sum))
+    own = (partial(local.own_source, netlink), partial(local.end_inside, netlink))
+    event = Event(context, rules, lines, held, now, vrf_table, between, ledger.rule_on, mtu_sum, *own)
+    change, remarks, warnings = decide(event)
     mended = finish_pending(ledger, netlink, dry)
     files, made = {context.config: lines}, change.put if context.verb.makes else ()  # else mistakes leave no line of a file
     unprobed = liveness.unprobed(ledger, dict.fromkeys(claim.device for claim in made), files.get)
     also = [key for device in unprobed for key in ledger.keys_on(device)]
+    also += [] if context.verb.makes else ways_of(held.tunnel)
 
     def note(ledger: Ledger) -> None:
         """Which SA ended, also of a move: the calls that follow it are never late; which ends mean nothing any more."""
@@ -104,6 +112,13 @@ def apply_event(context: Context, lines: tuple[Line, ...], ledger: Ledger, netli
         remarks=remarks + whole.remarks,
         claims=change.put + change.end,
     )
+
+
+def ways_of(tunnel: claims.Claims) -> list[str]:
+    """The keys of what an uplink or an address may have taken along with it, and a tunnel that is down waits for: the ways to
+    its peers, with what goes by them, and routes from an address of this machine."""
+    found = [one for one in tunnel if one.sa.local_source or any(isinstance(want, PeerRoute) for want in one.resources)]
+    return [key_of(want) for one in found for want in one.resources if isinstance(want, (PeerRoute, Route))]
 
 
 def remember_refused(ledger: Ledger, context: Context, now: int) -> None:
@@ -143,8 +158,15 @@ def make(event: Event) -> Decision:
     total, unknown = event.mtu_sum(context, found)
     sa = sa._replace(mtu_sum=total or (before.sa.mtu_sum if before else None))
     routed = context.verb.routes or (before is not None and before.routed)  # `prepare` never takes back what `up` gave
+    query = routes.source_query(sa, found) if routed else None
+    known = before.sa.local_source if before and before.routed else None
+    sa = sa._replace(local_source=event.own_source(query, known) if query else "")
     claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, sa=sa)
     claim, remarks, settings = derive(claim, found, event.lines, event.vrf_table, event.vti_between)
+    inside = event.end_inside(claim, [one.sa for one in held.tunnel])
+    if inside:
+        told = f"{inside}: {context.connection} would go into itself, so nothing is changed for {context.me} - {context.peer}"
+        raise Refused(told, words_of(context.daemon).outside.format(claim.device))
     change = rules.make(context, held, claim)
     put = (*change.put, *derive_siblings(event, change, before))
     counted = "up" in context.verb.steps and settings.mtu == AUTO  # before, there may be no SA

@@ -30,7 +30,7 @@ class Request(NamedTuple):
     before, which nobody may ask for now. `note` is written in the same transaction.
 
     `ends`: the event makes nothing, and a conflict is only told: what it ends has ended, and the daemon will not say so again.
-    `anew`: the machine's own routes may have changed, and no claim is the newest."""
+    `anew`: all claims are looked at, and none is the newest."""
 
     connection: str = ""
     change: Change = Change()
@@ -138,7 +138,7 @@ def plan_touched(request: Request, before: dict[str, Claim], ledger: Ledger, net
     touched = list(dict.fromkeys([*touched_resources(request.change, before), *request.also, *asked]))
     alone = request.plan is not make_plan  # it takes nothing along
     ended = tuple(before.values())
-    what = Touched(touched, former, request.newest, ended, request.ends, request.anew, alone)
+    what = Touched(touched, former, request.newest, ended, request.ends, alone)
     inputs, observed = look(what, ledger, netlink)
     return inputs, request.plan(inputs, observed)
 

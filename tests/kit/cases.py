@@ -33,8 +33,7 @@ A line that ends in \ goes on in the next one. Further words:
 - of a device that is there: `down`, `dormant`, `mtu N`, `alias WORD`, `index N`; then whose it is, see WHOSE, and
   `used by other tunnels`.
 - beside it: `address A/N dev D, ours`, `route`, `rule`, `way to A dev eth0 via G`, `sysctl PATH = VALUE`,
-  `mss clamp dev D mtu N`, `far end of D is silent`, `the machine's routes changed`. The addresses of devices that are no
-  tunnels are this machine's.
+  `mss clamp dev D mtu N`, `far end of D is silent`. The addresses of devices that are no tunnels are this machine's.
 """
 
 from __future__ import annotations
@@ -105,7 +104,6 @@ class There:
     clamps: dict[str, Clamp] = field(default_factory=dict)
     silent: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
-    anew: bool = False
 
 
 class Outcome(NamedTuple):
@@ -154,7 +152,6 @@ def make(case: Case) -> Plan:
         {name: mtu.device_mtu(least(sizes, name, False), least(sizes, name, True)) for name in map(device_of, wants)},
         frozenset(there.used),
         only_ends=bool(case.ended) and not case.new,
-        paths_anew=there.anew,
     )
     return make_plan(inputs, observed(there, wants))
 
@@ -180,7 +177,11 @@ def observed(there: There, wants: list[Resource]) -> Observed:
         links={name: there.links.get(name) for name in devices},
         addresses={name: tuple(one for one in there.addresses if one.device == name) for name in devices},
         routes={route_key(slot): standing.get(route_key(slot)) for slot in slots},
-        paths={**{host(one.address): Path(one.device, local=True) for one in local}, **there.ways},
+        paths={
+            **{want.source: None for want in wants if isinstance(want, Route) and want.source},
+            **{host(one.address): Path(one.device, local=True) for one in local},
+            **there.ways,
+        },
         others={name: tuple(one for one in there.routes if name in one.devices and is_others(one)) for name in devices},
         things={
             "sysctl": {path: sysctl_value(path, want, there) for path, want in files},
@@ -437,8 +438,6 @@ class Reader:
             there.clamps[said["dev"]] = Clamp(said["dev"], int(said.get("mtu", 0)), notes == ["in a VRF"])
         elif text.startswith("far end of "):
             there.silent.add(words[2])
-        elif text == "the machine's routes changed":
-            there.anew = True
         else:
             raise ValueError("nothing known")
 

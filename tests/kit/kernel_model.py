@@ -252,6 +252,12 @@ class Kernel:
         self.asked += 1
         return [(index, address) for index, found in self.addressed.items() for address in found]
 
+    def lasting_addresses(self, family: int, index: int = 0) -> list[str]:
+        self.asked += 1
+        self.dumped += [] if index else [f"addresses {family}"]
+        each = [text for at, found in self.addressed.items() if index in (0, at) for text in found]
+        return [text.split("/")[0].split(" ")[0] for text in each if (":" in text) == (family == 6)]
+
     def add_address(self, index: int, address: str, replace: bool = False, device: str = "") -> None:
         self._change(f"address add {address}")
         if index not in self.by_index:

@@ -13,7 +13,7 @@ from updown.ledger.store import Ledger
 from updown.model.objects import MAIN_TABLE, Link, Route
 
 Prefix = tuple[int, int, int]
-QUESTIONS = ("link", "link_at", "addresses", "match", "path", "routes", "read_sysctl", "links")
+QUESTIONS = ("link", "link_at", "addresses", "lasting_addresses", "match", "path", "routes", "read_sysctl", "links")
 
 
 class Costs(NamedTuple):

@@ -20,15 +20,16 @@ def wants(tunnel: Tunnel) -> tuple[Address, ...]:
 
 
 def wants_source(tunnel: Tunnel) -> tuple[SourceAddress, ...]:
-    """leftsourceip= or a lease: without it on this machine, no route could name it as its source. Often it is leftvti='s.
+    """`source` of the settings; else leftsourceip= or a lease: without it on this machine, no route could name it as its
+    source. Often it is leftvti='s.
 
     On its own XFRM interface pluto 5.x sets it (programs/pluto/ipsec_interface.c); 4.10 leaves that to the hook."""
-    sa = tunnel.sa
-    if not sa.source_address or (tunnel.request.by_daemon and sa.generation >= 5):
-        return ()
-    if any(host(address.address) == sa.source_address for address in wants(tunnel)):
-        return ()
-    return (SourceAddress(tunnel.device, sa.source_address),)
+    sa, said = tunnel.sa, list(tunnel.settings.source or ())
+    told = sa.source_address
+    if told and family(told) not in map(family, said) and not (tunnel.request.by_daemon and sa.generation >= 5):
+        said.append(told)
+    there = {host(address.address) for address in wants(tunnel)}
+    return tuple(SourceAddress(tunnel.device, address) for address in said if address not in there)
 
 
 def as_address(want: Address | SourceAddress) -> Address:

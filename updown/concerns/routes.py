@@ -5,20 +5,31 @@ from __future__ import annotations
 import ipaddress
 from operator import attrgetter
 
-from updown.concerns.device_request import Routing, Tunnel
+from updown.concerns.device_request import DeviceRequest, Routing, Tunnel
 from updown.concerns.mtu import route_mtu
 from updown.model import values
+from updown.model.claims import SaInfo, host_part
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Notice
-from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family
+from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, host, placed
 from updown.model.operations import Operation, Reason
-from updown.model.record import Any
+from updown.model.record import Any, NamedTuple
 from updown.model.resources import Left, PeerRoute, route_key
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""
 
 IPV6_DEFAULT_METRIC = 1024  # what the kernel makes of 0 (net/ipv6/route.c IP6_RT_PRIO_USER)
+
+
+class SourceQuery(NamedTuple):
+    """Where an address to send from is looked for: within `prefixes`, in the namespace of `place`, in the VRF `vrf` if there is
+    one. `on_device`: the device's own that is within, beside others that are not."""
+
+    prefixes: tuple[str, ...]
+    place: str
+    vrf: str
+    on_device: str
 
 
 def routing_of(tunnel: Tunnel) -> Routing:
@@ -55,11 +66,39 @@ def selector_routes(tunnel: Tunnel) -> tuple[list[Route], list[str]]:
     return [route(tunnel, prefix) for prefix in values.network(sa.peer_client.partition(" ")[0]).prefixes], []
 
 
+def source_query(sa: SaInfo, found: DeviceRequest) -> SourceQuery | None:
+    """What is to be looked for, so that this machine itself reaches the other side: of what it sends, the tunnel's policy takes
+    only what comes from an address within our selector. None where the daemon or the settings name one, or all are within; and
+    where the kernel chooses one by itself: of the device, or of a host's that the tunnel begins at, which moves with it."""
+    settings = found.settings._replace(netns="", vrf="") if found.by_daemon else found.settings
+    routed = (sa.routing if sa.routing is not None else settings.routing) or settings.route
+    told = sa.source_address and family(sa.source_address) == sa.inner_family
+    if not routed or told or settings.source is not None:
+        return None
+    prefixes = values.network(sa.my_client.partition(" ")[0]).prefixes
+    networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+    there = [host(text) for text in (*sa.interface_addresses, *settings.address) if family(text) == sa.inner_family]
+    there = [text for text in there if not ipaddress.ip_address(text).is_link_local]
+    inside = [text for text in there if any(ipaddress.ip_address(text) in network for network in networks)]
+    chosen = len(inside) == len(there) if there else host_part(sa.my_client, sa.me) is not None
+    if chosen or not all(network.prefixlen for network in networks):
+        return None
+    vrf = placed(settings.vrf, settings.netns) if settings.vrf else ""
+    return SourceQuery(prefixes, placed("", settings.netns), vrf, inside[0] if inside else "")
+
+
+def source_of(tunnel: Tunnel, six: bool) -> str:
+    """What routes of a family prefer as source: by the settings, else the daemon's word, else this machine's own address."""
+    sa, settings = tunnel.sa, tunnel.settings
+    own = sa.local_source if settings.source is None else ""
+    each = (*(settings.source or ()), sa.source_address or "", own)
+    return next((address for address in each if address and (":" in address) == six), "")
+
+
 def route(tunnel: Tunnel, destination: str, gateway: str = "") -> Route:
     """The route to one prefix."""
     sa, settings = tunnel.sa, tunnel.settings
     six = family(destination) == 6
-    source = sa.source_address
     if_id = sa.if_id_out if tunnel.request.kind == "xfrm" and settings.external else 0
     return Route(
         destination,
@@ -68,7 +107,7 @@ def route(tunnel: Tunnel, destination: str, gateway: str = "") -> Route:
         table=settings.table,
         metric=settings.metric or sa.metric or (IPV6_DEFAULT_METRIC if six else 0),
         mtu=sa.mtu or route_mtu(sa, settings),
-        source=source if source and family(source) == family(destination) else "",
+        source=source_of(tunnel, six),
         if_id=if_id,
         joins=settings.multipath and not (if_id or gateway),
     )

@@ -7,7 +7,7 @@ from updown.model.record import NamedTuple
 
 class Words(NamedTuple):
     """For one daemon: `named` names a device, `shared` shares one, `marks` are its keys, `xfrm` makes an XFRM interface;
-    `no_name` is why there is no device where nobody names one."""
+    `no_name` is why there is no device where nobody names one, `outside` keeps IKE out of the device {}."""
 
     named: str
     shared: str
@@ -15,6 +15,7 @@ class Words(NamedTuple):
     xfrm: str
     xfrm_is_free: str
     no_name: str
+    outside: str
     by_settings: bool = True  # a device is named in our settings, not in the daemon's configuration
 
 
@@ -25,6 +26,7 @@ LIBRESWAN = Words(
     xfrm="ipsec-interface=",
     xfrm_is_free="ipsec-interface= has no local address",
     no_name="neither vti-interface, ipsec-interface nor the setting `interface` is given",
+    outside="mobike=no, and left= with the outer address; then down and up again",
     by_settings=False,
 )
 
@@ -35,6 +37,7 @@ STRONGSWAN = Words(
     xfrm="if_id_in, if_id_out",
     xfrm_is_free="with if_id_in and if_id_out there is no local address",
     no_name="no setting `interface` for this connection, the child's name",
+    outside="mobike = no, or charon.interfaces_ignore = {} in strongswan.conf; then down and up again",
 )
 
 MAKE = "make"
@@ -47,6 +50,7 @@ SETTINGS = Words(
     xfrm="`if_id`",
     xfrm_is_free="with `if_id` there is no local address",
     no_name="no [device NAME] section names one",
+    outside="give it outer addresses",
 )
 
 

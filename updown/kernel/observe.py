@@ -4,11 +4,12 @@ doubt (promise P9)."""
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from updown.concerns import peer_routes
 from updown.concerns.catalogue import BY_RECORD
 from updown.kernel.actors import ACTORS
+from updown.kernel.netlink.route_messages import UNICAST
 from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
 from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, TUNNELS, Address, Link, Path, Route, family, netns_of, placed
 from updown.model.resources import Device, Observed, PeerRoute, Resource, RouteKey, SourceAddress, device_of, route_key
@@ -19,9 +20,10 @@ Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""
 
 
-def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str], anew: bool = False) -> Observed:
+def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str], held: Collection[Resource] = ()) -> Observed:
     """The kernel's answers for `wants`; `disturbed` devices may be made anew or lose addresses, so more is asked about them.
-    `anew`: the way to each peer is looked for as if we had no route to it, since the machine's may have changed."""
+    `held`: what somebody asks for now; the ways to peers among it are looked for as if our routes there were not, since the
+    machine's own may have changed."""
     asked = list(dict.fromkeys(wants))
     links = {name: netlink.link(name) for name in dict.fromkeys(device_of(want) for want in asked)}
     asked = [want for want in asked if netlink.reaches(device_of(want))]
@@ -34,7 +36,8 @@ def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str
             seen[route_key(slot)] = route_at(netlink, slot, names)
         elif isinstance(want, SourceAddress):
             paths[want.address] = local_path(netlink.at(want.device), want, links[want.device])
-    paths.update(peer_paths(netlink, asked, seen, names, anew))
+    paths.update(source_paths(netlink, asked, links, paths))
+    paths.update(peer_paths(netlink, asked, seen, names, held))
     paths.update({end: netlink.path(end) for end in disputed_ends(asked, links)})
     others = {name: others_routes(netlink, link, names) for name, link in links.items() if link and name in disturbed}
     things = {
@@ -62,45 +65,94 @@ def local_path(netlink: Netlink, want: SourceAddress, own: Link | None) -> Path 
     return path._replace(local=holder is None or holder.kind not in TUNNELS)
 
 
-def peer_paths(
-    netlink: Netlink, wants: list[Resource], seen: dict[RouteKey, Route | None], names: Names, anew: bool
+def source_paths(
+    netlink: Netlink, wants: list[Resource], links: dict[str, Link | None], known: dict[str, Path | None]
 ) -> dict[str, Path | None]:
-    """The way to each peer that has no host route yet, or whose tunnel's own end has moved since it was made; or, `anew`, where
-    there is another one."""
+    """Whether routes' sources are this machine's, beside those that are `known`; those of a VRF are looked for elsewhere."""
+    vrfs = {want.link.name for want in wants if isinstance(want, Device) and want.link.vrf}
+    vrfs.update(name for name, link in links.items() if link and link.vrf)
+    routes = [want for want in wants if isinstance(want, Route) and want.source and want.device not in vrfs]
+    asked = {route.source: route.device for route in routes if route.source not in known}
+    return {source: netlink.at(device).path(source) for source, device in asked.items()}
+
+
+def peer_paths(
+    netlink: Netlink, wants: list[Resource], seen: dict[RouteKey, Route | None], names: Names, held: Collection[Resource]
+) -> dict[str, Path | None]:
+    """The way to each peer that has no host route; where it has one of ours that is still asked for, the way there is now."""
     found: dict[str, Path | None] = {}
     asked = [want for want in wants if isinstance(want, PeerRoute)]
-    for want in asked:
-        slot = seen[route_key(peer_routes.peer_route_slot(want.peer))]
-        moved = len({other.local for other in asked if other.peer == want.peer}) > 1
-        if slot is None or slot.device == want.device:
-            path = path_outside(netlink, want)
+    for peer in dict.fromkeys(want.peer for want in asked):
+        mates = [want for want in asked if want.peer == peer]
+        own = frozenset(want.device for want in mates)  # none of these is a way for any of them
+        first = next((want for want in mates if want in held), mates[0])
+        slot = seen[route_key(peer_routes.peer_route_slot(peer))]
+        if slot is None or slot.device in own:
+            path = path_outside(netlink, first, own)
             # by routes of ours alone, or by a device the daemon named once
-            tunnel = path is None or path.device == want.device
-            found[want.peer] = path_without_ours(netlink, want, names) if tunnel else path
-        elif moved:
-            found[want.peer] = path_without_ours(netlink, want, names)
-        elif anew and slot.protocol == OUR_PROTOCOL:
-            path = path_without_ours(netlink, want, names)
-            found.update({want.peer: path} if path is not None else {})
+            tunnel = path is None or path.device in own
+            found[peer] = path_without_ours(netlink, peer, own, names) if tunnel else path
+        elif slot.protocol == OUR_PROTOCOL and first in held:
+            moved = any(want.local != first.local for want in mates)
+            path = path_beside(netlink, first, own, names, slot, moved)
+            found.update({peer: path} if moved or path is not None else {})
     return found
 
 
-def path_without_ours(netlink: Netlink, want: PeerRoute, names: Names) -> Path | None:
-    """The way to the peer as if its host route and those of its tunnel were not there, nor default routes of ours: the longest
-    match of a dump, read only after a move, by reconcile, or where no question has another answer than the tunnel."""
+def path_beside(netlink: Netlink, want: PeerRoute, own: frozenset[str], names: Names, slot: Route, moved: bool) -> Path | None:
+    """The way to a peer as if our host route in `slot` were not there; None where there is no other, or where that is one of
+    several at once. `moved`: the tunnel's own end was elsewhere when it was made.
+
+    The address that differs from the peer's in the last bit is in every prefix that holds the peer, but for the host's own: so
+    the kernel tells by it what stands behind our route, by its rules and in whatever table. Where that is a tunnel's, the
+    uplinks are asked, whose ways may be in tables of their own; then the main table is read, unless nothing could stand before
+    the way by our uplink: a default route of metric 0 below half of one."""
     peer = ipaddress.ip_address(want.peer)
-    slot = peer_routes.peer_route_slot(want.peer).destination
+    beside = str(type(peer)(int(peer) ^ 1))
+    first = netlink.match(beside).route
+    if first is not None and not is_host(first) and leads_outside(netlink, first, own, names):
+        return as_path(netlink, first, names, slot)
+    for name in dict.fromkeys((want.underlay,) if moved else (slot.device, want.underlay)):
+        link = netlink.link(name) if name and name not in own else None
+        seen = netlink.match(beside, link.ifindex).route if link is not None else None
+        if seen is None or is_host(seen) or not leads_outside(netlink, seen, own, names):
+            continue
+        best = name == slot.device and not seen.metric and first is not None and not is_narrow(first)
+        if best or seen.table not in (0, MAIN_TABLE):
+            return as_path(netlink, seen, names, slot)
+    return path_without_ours(netlink, want.peer, own, names, slot)
+
+
+def path_without_ours(netlink: Netlink, peer: str, own: frozenset[str], names: Names, slot: Route | None = None) -> Path | None:
+    """The way to the peer as if its host route and those of its tunnels, on the devices `own`, were not there, nor default
+    routes into tunnels: the longest match of a dump, read where no question has another answer than the tunnel."""
+    address = ipaddress.ip_address(peer)
+    host_route = peer_routes.peer_route_slot(peer).destination
     matches = [
         route
-        for route in netlink.routes(family(want.peer), MAIN_TABLE)
-        if route.oif and peer in ipaddress.ip_network(route.destination)
-        if route.protocol != OUR_PROTOCOL
-        or (is_narrow(route) and route.destination != slot and names.get(("", route.oif)) != want.device)
+        for route in netlink.routes(family(peer), MAIN_TABLE)
+        if address in ipaddress.ip_network(route.destination)
+        if (route.protocol != OUR_PROTOCOL or route.destination != host_route) and leads_outside(netlink, route, own, names)
     ]
     if not matches:
         return None
     best = max(matches, key=lambda route: (int(route.destination.split("/")[1]), -route.metric))
-    return Path(with_names(netlink, best, names, "").device, best.gateway, mtu=best.mtu)
+    return as_path(netlink, best, names, slot)
+
+
+def leads_outside(netlink: Netlink, seen: RouteSeen, own: frozenset[str], names: Names) -> bool:
+    """Whether a route leads anywhere but into a tunnel of `own`, or by default into another one."""
+    if seen.type != UNICAST or own & set(with_names(netlink, seen, names, "").devices):
+        return False
+    link = None if is_narrow(seen) else netlink.link_at(seen.oif or seen.hops[0])
+    return link is None or link.kind not in TUNNELS
+
+
+def as_path(netlink: Netlink, seen: RouteSeen, names: Names, slot: Route | None) -> Path | None:
+    """The path by a route; of several hops the first, or none where our host route in `slot` goes by one of them."""
+    route = with_names(netlink, seen, names, "")
+    stays = slot is not None and len(route.devices) > 1 and slot.device in route.devices
+    return None if stays else Path(route.device, route.gateway, mtu=route.mtu)
 
 
 def others_routes(netlink: Netlink, link: Link, names: Names) -> tuple[Route, ...]:
@@ -131,15 +183,15 @@ def addresses(netlink: Netlink, wants: list[Resource], links: dict[str, Link | N
     return found
 
 
-def path_outside(netlink: Netlink, want: PeerRoute) -> Path | None:
-    """The way to the peer; where that is this tunnel, or another one's default route (or half of one), the way by the physical
-    device the daemon names. A narrower route into another tunnel is where the peer is: one tunnel within another."""
+def path_outside(netlink: Netlink, want: PeerRoute, own: frozenset[str]) -> Path | None:
+    """The way to the peer; where that is a tunnel to it, or another one's default route (or half of one), the way by the
+    physical device the daemon names. A narrower route into another tunnel is where the peer is: one tunnel within another."""
     path = netlink.path(want.peer)
     if path is not None and path.device != want.underlay:
         link = netlink.link(path.device)
         if link is not None and link.kind in TUNNELS:
             match = netlink.match(want.peer).route
-            if path.device == want.device or match is None or not is_narrow(match):
+            if path.device in own or match is None or not is_narrow(match):
                 path = netlink.path(want.peer, want.underlay) if want.underlay else None
     link = netlink.link(path.device) if path is not None else None
     if path is None or link is None:
@@ -151,6 +203,11 @@ def path_outside(netlink: Netlink, want: PeerRoute) -> Path | None:
 def is_narrow(route: RouteSeen) -> bool:
     """Whether a route is more than a default route, or half of one: somebody means these addresses."""
     return int(route.destination.split("/")[1]) > 1
+
+
+def is_host(route: RouteSeen) -> bool:
+    """Whether a route is for one address alone."""
+    return int(route.destination.split("/")[1]) == (128 if ":" in route.destination else 32)
 
 
 def route_at(netlink: Netlink, want: Route, names: Names) -> Route | None:

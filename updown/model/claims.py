@@ -49,6 +49,7 @@ class SaInfo(NamedTuple):
     mtu: int = 0  # bytes
     config: str = ""
     tunnel_mode: bool = False  # as IKE agreed: with IPComp, ESP itself is in transport mode
+    local_source: str = ""  # of this machine, within our selector, when it was last looked for
     mtu_sum: MtuSum | None = None  # of `mtu = auto`, when the SA was last seen
 
     @property

@@ -33,7 +33,6 @@ class PlanInput(NamedTuple):
     mtus: Mapping[str, int] = EMPTY  # by device: the least that its claims ask for, in bytes
     in_use: frozenset[str] = frozenset()  # device keys: tunnels use them of which a lost ledger knew
     only_ends: bool = False  # the event ends something and makes nothing: no conflict keeps it from that
-    paths_anew: bool = False  # the machine's own routes may have changed: the ways to the peers follow them
 
 
 class Wanted(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from updown.concerns import peer_routes, routes
-from updown.model.claims import SA, Holder, same_hosts
+from updown.model.claims import REVIVE, SA, Holder, same_hosts
 from updown.model.errors import Notice
-from updown.model.objects import Route
+from updown.model.objects import Address, Route, host
 from updown.model.operations import Reason
-from updown.model.resources import Left, PeerRoute, Resource, device_of, route_key, split
+from updown.model.resources import Left, PeerRoute, Resource, SourceAddress, device_of, route_key, split
 from updown.plan.inputs import Choice, PlanInput, Wanted, first_holder
 
 Lost = frozenset[str]
@@ -15,12 +15,12 @@ Lost = frozenset[str]
 
 
 def moved_peers(inputs: PlanInput, left: Left) -> frozenset[str]:
-    """The peers whose tunnel's own end was another one before this event, or to whom the machine may have another way."""
+    """The peers whose tunnel's own end was another one before this event, or to whom the machine's routes lead by now."""
     found: set[str] = set()
     for asked in peers_asked(inputs):
         before = inputs.former.get(f"peer {asked.peer}", [])
         elsewhere = any(isinstance(old.resource, PeerRoute) and old.resource.local != asked.local for old in before)
-        if elsewhere or (inputs.paths_anew and left.paths.get(asked.peer) is not None):
+        if elsewhere or left.paths.get(asked.peer) is not None:
             found.add(asked.peer)
     return frozenset(found)
 
@@ -50,7 +50,7 @@ def choose_route(holders: list[Holder], inputs: PlanInput, left: Left, shut: fro
         text = f"the far end of {name} does not answer: nothing is routed into it"
         warnings: tuple[Notice, ...] = (Notice("peer silent", text),) if name in inputs.liveness.peer_silent else ()
         return Choice(absent=withdraw_route(holders, inputs, left, lost), warnings=warnings)
-    want = merge_multipath(able)
+    want = with_source(merge_multipath(able), able[0], left)
     stands = routes.not_ours(want, left)
     warnings = (stands,) if stands else ()
     if not any(one.claim.key == inputs.newest and serves(one.resource, want) for one in able):
@@ -88,6 +88,16 @@ def merge_multipath(holders: list[Holder]) -> Route:
     return want._replace(device=names[0], hops=tuple(names[1:]), mtu=least, joins=False)
 
 
+def with_source(want: Route, holder: Holder, left: Left) -> Route:
+    """The route, without a source that is no address of this machine any more, unless its claim gives it one: the kernel would
+    refuse the whole route, and what goes by it would leave in clear."""
+    given = [one for one in holder.claim.resources if isinstance(one, (Address, SourceAddress))]
+    if want.source not in left.paths or any(host(one.address) == want.source for one in given):
+        return want
+    path = left.paths[want.source]
+    return want if path is not None and path.local else want._replace(source="")
+
+
 def withdraw_route(holders: list[Holder], inputs: PlanInput, left: Left, lost: Lost) -> tuple[tuple[Resource, Reason], ...]:
     """A route that leads to a silent far end, or a tunnel's own packets into it, goes; those of a device that is set down go
     with that."""
@@ -101,9 +111,11 @@ def withdraw_route(holders: list[Holder], inputs: PlanInput, left: Left, lost: L
 
 
 def warn_waiting(holders: list[Holder], newest: str) -> tuple[Notice, ...]:
-    """Tell the claim of this event where another holds its route, on another device."""
+    """Tell the claim of this event, if it made something, where another holds its route, on another device."""
     holder, ours = first_holder(holders), first_holder(holders, newest)
     if holder is None or ours is None or ours.claim.key != newest or not isinstance(ours.resource, Route):
+        return ()
+    if ours.claim.kind == REVIVE:
         return ()
     if same_hosts(holder.claim, ours.claim) and holder.claim.tunnel == ours.claim.tunnel:
         return ()  # its predecessor, soon to go (strongSwan's make-before-break)

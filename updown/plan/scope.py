@@ -23,18 +23,18 @@ from updown.plan.cascade import removed_devices
 from updown.plan.desired import absent
 from updown.plan.devices import device_fates
 from updown.plan.inputs import Fates, Liveness, PlanInput, authoritative_holder
+from updown.plan.routes import peers_asked
 
 
 class Touched(NamedTuple):
     """What an event touches: keys of resources, who asked for them before, and the key of the claim that it made or renewed.
-    `ended`: the claims that change; `only_ends` and `paths_anew` as in PlanInput; `alone`: nothing else is planned along."""
+    `ended`: the claims that change; `only_ends` as in PlanInput; `alone`: nothing else is planned along."""
 
     keys: Sequence[str]
     former: dict[str, list[FormerHolder]]
     newest: str = ""
     ended: tuple[Claim, ...] = ()
     only_ends: bool = False
-    paths_anew: bool = False
     alone: bool = False
 
 
@@ -46,8 +46,8 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     inputs = inputs_of(keys, touched, ledger)
     if touched.alone:
         inputs = inputs._replace(holders={key: inputs.holders[key] for key in keys})
-        return inputs, observe(netlink, resources_of(inputs.holders, inputs.former), (), touched.paths_anew)
-    observed = observe(netlink, resources_of(inputs.holders, inputs.former), (), touched.paths_anew)
+        return inputs, observed_for(inputs, netlink)
+    observed = observed_for(inputs, netlink)
     inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended))
     fates = device_fates(inputs, observed)
     for name in fates:
@@ -59,8 +59,14 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     hanging += [key for source in sources_lost(observed, leaving, disturbed) for key in ledger.keys_beside(source)]
     if set(hanging) - set(keys) or any(observed.links.get(name) for name in disturbed):
         inputs = inputs_of([*keys, *hanging], touched, ledger)._replace(in_use=inputs.in_use)
-        observed = observe(netlink, resources_of(inputs.holders, inputs.former), disturbed, touched.paths_anew)
+        observed = observed_for(inputs, netlink, disturbed)
     return inputs, observed
+
+
+def observed_for(inputs: PlanInput, netlink: Netlink, disturbed: Sequence[str] = ()) -> Observed:
+    """The kernel's answers for everything that is asked for, or was."""
+    held = frozenset(peers_asked(inputs))
+    return observe(netlink, resources_of(inputs.holders, inputs.former), disturbed, held)
 
 
 def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInput:
@@ -85,8 +91,7 @@ def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInpu
         found = liveness(holders, touched, ledger)
     mtus = {name: mtu.device_mtu(*ledger.least_mtus(name)) for name in devices}
     made = {key: ledger.made(key) for key in keys}
-    flags = (frozenset[str](), touched.only_ends, touched.paths_anew)
-    return PlanInput(holders, touched.former, made, newest, found, mtus, *flags)
+    return PlanInput(holders, touched.former, made, newest, found, mtus, only_ends=touched.only_ends)
 
 
 def peer_routes_of(claims: list[Claim]) -> list[str]:

@@ -35,6 +35,7 @@ class Settings(NamedTuple):
     multipath: bool = False
     route: tuple[StaticRoute, ...] = ()  # beside those for the remote selector
     rule: tuple[StaticRule, ...] = ()  # that lead to `table`
+    source: tuple[str, ...] | None = None  # what the routes prefer, one of a family; None: one within the selector; (): none
     vrf: str = ""  # a VRF device, which is there beforehand
     netns: str = ""  # a network namespace, likewise
     disable_policy: int | None = BY_KIND  # None: leave alone
@@ -81,6 +82,7 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "multipath": values.yes_no,
     "route": parsers.routes,
     "rule": parsers.rules,
+    "source": parsers.sources,
     "vrf": values.device_name,
     "netns": parsers.namespace,
     "disable_policy": parsers.or_auto(BY_KIND, parsers.switch),

@@ -54,6 +54,19 @@ def routes(value: str) -> tuple[StaticRoute, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def sources(value: str) -> tuple[str, ...] | None:
+    """auto (None), no (none), or the address that routes prefer as source; of both families with a comma between."""
+    if value in ("auto", "no"):
+        return None if value == "auto" else ()
+    found = tuple(values.address(text.strip()) for text in value.split(","))
+    each = [ipaddress.ip_address(text) for text in found]
+    if any(one.is_unspecified or one.is_loopback or one.is_multicast or one.is_link_local for one in each):
+        raise ValueError("an address of this machine within the selector is expected; auto looks for one, no is for none")
+    if len({one.version for one in each}) != len(each):
+        raise ValueError("one address is expected, or one of each family with a comma between")
+    return found
+
+
 def routable(destination: str) -> str:
     """A network that a tunnel can lead to."""
     network = ipaddress.ip_network(destination)

@@ -14,7 +14,7 @@ from updown.settings.file import Line, effective_lines
 KEYS: dict[str, tuple[str, ...]] = {
     "device": ("interface", "kind", "external"),
     "address": ("address",),
-    "source": ("address",),
+    "source": ("source", "address"),
     "peer": ("route", "routing"),
     "route": ("route", "routing"),
     "rule": ("rule", "table"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile import orphans
@@ -17,7 +17,7 @@ from updown.concerns import mtu
 from updown.daemons.answer import ANSWERED, DaemonAnswer, grouped
 from updown.daemons.libreswan import status
 from updown.daemons.strongswan import vici
-from updown.kernel.netlink import dumps
+from updown.kernel.netlink import dumps, local
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
 from updown.ledger import clock, liveness
@@ -119,7 +119,8 @@ def reconcile_ledger(
     decision = without_keys(decide(claims, facts, now, before_start), spared)
     states = facts.xfrm.states if facts.xfrm else ()
     sas = {(state.destination, state.spi): state for state in states if state.sa.protocol in (mtu.ESP, mtu.AH)}
-    basis = Basis(sas, lines_of, lru_cache(netlink.vrf_table), netlink)
+    own_source = lru_cache(None)(partial(local.own_source, netlink))
+    basis = Basis(sas, lines_of, lru_cache(netlink.vrf_table), own_source, netlink)
     gone = spared.union(end.claim.key for end in decision.ended)
     staying = [claim for claim in claims if claim.key not in gone]
     decision, events = renew_claims(decision, staying, basis, taken_over)

@@ -29,6 +29,7 @@ _VRF_TABLE = 1
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NO_DAD = 2  # IFA_F_NODAD
+_FOR_A_WHILE = 0x01 | 0x08 | 0x20 | 0x40  # IFA_F_TEMPORARY, DADFAILED, DEPRECATED, TENTATIVE
 UNIVERSE, _HOST = 0, 254  # rtm_scope, which addresses have too
 
 CHANGE = wire.REQUEST | wire.ACK
@@ -169,6 +170,14 @@ def _interface(index: int, interface: str) -> bytes:
 def addresses_get(index: int, family: int = 0) -> Request:
     """A dump of one device's addresses; `family` is 4, 6 or 0 (both). Before Linux 4.20 the dump is of all devices."""
     return Request(GET_ADDRESS, wire.REQUEST | wire.DUMP, _IFADDR.pack(family_number(family), 0, 0, 0, index))
+
+
+def is_lasting(payload: bytes) -> bool:
+    """Whether an address may be sent from, and will be there tomorrow; of IPv4 each (there the first flag is a secondary's)."""
+    if len(payload) < _IFADDR.size:
+        raise wire.malformed("address")
+    family, _, flags, _, _ = _IFADDR.unpack_from(payload)
+    return family != wire.AF_INET6 or not flags & _FOR_A_WHILE
 
 
 def decode_address(payload: bytes) -> tuple[int, str]:

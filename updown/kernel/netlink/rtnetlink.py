@@ -17,7 +17,7 @@ from updown.kernel.netlink.socket import refusal
 from updown.kernel.netlink.wire import Request, canonical
 from updown.model.concern import ip
 from updown.model.errors import KernelError
-from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, is_any, netns_of
+from updown.model.objects import MAIN_TABLE, ON_ITS_WAY, Link, Path, Route, bare, host, is_any, netns_of
 
 __all__ = ["Match", "Netlink", "RouteSeen"]
 
@@ -178,6 +178,13 @@ class Netlink(Lookup):
         """Every address of the namespace, each with the index of its device."""
         seen = self._all(rt.addresses_get(0), rt.NEW_ADDRESS, "addresses")
         return [rt.decode_address(payload) for payload in seen]
+
+    def lasting_addresses(self, family: int, index: int = 0) -> list[str]:
+        """The addresses of family 4 or 6, of one device or of all, but for those of IPv6 that go again by themselves, or may
+        not be sent from."""
+        seen = self._all(rt.addresses_get(index, family), rt.NEW_ADDRESS, "addresses")
+        found = [rt.decode_address(payload) for payload in seen if rt.is_lasting(payload)]
+        return [host(text) for owner, text in found if index in (0, owner) and (":" in text) == (family == 6)]
 
     def add_address(self, index: int, address: str, replace: bool = False, device: str = "") -> None:
         """Add `10.99.0.1/30`; EEXIST if the device has it. IPv6 without duplicate address detection."""
