@@ -15,7 +15,7 @@ from updown.ledger import liveness
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.claims import REVIVE, Change, Claim, FormerHolder
 from updown.model.errors import Notice, StateError, UpdownError
-from updown.model.objects import Link
+from updown.model.objects import Link, Route
 from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, follows_tunnels, split
@@ -144,13 +144,15 @@ def plan_touched(request: Request, before: dict[str, Claim], ledger: Ledger, net
 
 
 def touched_resources(change: Change, before: dict[str, Claim]) -> list[str]:
-    """Resources whose claims change. A claim that only begins to wait touches nothing, but a device that follows tunnels."""
+    """Resources whose claims change. A claim that only begins to wait touches its routes, which may yield, and everything where
+    a device follows tunnels."""
     names: list[str] = []
     for claim in change.put:
         old = before.get(claim.key)
         waits = claim.kind == REVIVE and not follows_tunnels(claim.resources)
-        if old is None or old.resources != claim.resources or not waits:
-            names += [key_of(want) for want in (*claim.resources, *(old.resources if old else ()))]
+        only_routes = waits and old is not None and old.resources == claim.resources
+        wants = (*claim.resources, *(old.resources if old else ()))
+        names += [key_of(want) for want in wants if isinstance(want, Route) or not only_routes]
     for claim in change.end:
         names += [key_of(want) for want in claim.resources]
     return list(dict.fromkeys(names))

@@ -148,7 +148,7 @@ def make(case: Case) -> Plan:
         ended,
         {name: there.made.get(name) for name in holders},
         case.new,
-        Liveness(frozenset(follow - up), frozenset(there.silent)),
+        Liveness(frozenset(follow - up), frozenset(there.silent), frozenset(there.silent - up)),
         {name: mtu.device_mtu(least(sizes, name, False), least(sizes, name, True)) for name in map(device_of, wants)},
         frozenset(there.used),
         only_ends=bool(case.ended) and not case.new,

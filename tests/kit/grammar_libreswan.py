@@ -121,6 +121,8 @@ CONNECTIONS: tuple[Connection, ...] = (
     Connection((tunnel("old-1", 25, **OLD),), sibling="old-1/2"),
     Connection((tunnel("old-1/2", 25, **OLD, mine="10.1.1.0/24", reqid=16600),), sibling="old-1"),
     Connection((tunnel("rival-4", 27, release=4, theirs="10.1.0.0/24"),)),
+    Connection((tunnel("backup", 28, theirs="10.1.0.0/24", metric="200"),)),
+    Connection((tunnel("wide", 29, theirs="10.0.0.0/9", metric="9"),)),
 )
 NUMBERS = {one.pairs[0].connection: number for number, one in enumerate(CONNECTIONS)}
 TOGETHER: tuple[tuple[str, ...], ...] = (
@@ -129,6 +131,8 @@ TOGETHER: tuple[tuple[str, ...], ...] = (
     ("manual",),
     ("old-1", "old-1/2"),
     ("permanent", "rival", "rival-4"),
+    ("permanent", "backup"),
+    ("rival", "wide", "pairs"),
     ("pairs", "ports"),
     ("host", "client"),
 )

@@ -4,6 +4,7 @@ It keeps which claims are held, by whom and since when, and says from that which
 """
 
 from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from tests.kit.machine import Tunnel
@@ -296,15 +297,33 @@ class Oracle:
             host(one.source) for one in there if one.source and one.source != one.address.split("/")[0]
         }
 
-    def routes(self) -> set[RouteSeen]:
-        """One for each remote selector and metric, through the device of the first to ask for it."""
+    def routes(self, more: Iterable[RouteSeen] = ()) -> set[RouteSeen]:
+        """One for each remote selector and metric, through the device of the first to ask for it; who waits asks for
+        nothing that somebody who lives has a way to, by this daemon or another one (`more`)."""
+        ways = [*self.living_ways(), *more]
         found: dict[tuple[str, int], RouteSeen] = {}
-        asking = sorted((hold for hold in self.held.values() if hold.routes), key=lambda hold: hold.routes)
-        for hold in asking:
+        for hold, route in self.asked():
+            if hold.kind != "revive" or route.device != hold.tunnel.device or not any(covers(way, route) for way in ways):
+                found.setdefault((route.destination, route.metric), route)
+        return set(found.values())
+
+    def living_ways(self) -> list[RouteSeen]:
+        """The routes into devices of tunnels that are up and ask for them, where nobody who waits is counted."""
+        first: dict[tuple[str, int], RouteSeen] = {}
+        up: set[tuple[str, int, str]] = set()
+        for hold, route in self.asked():
+            if hold.kind != "revive" and route.device == hold.tunnel.device:
+                first.setdefault((route.destination, route.metric), route)
+            if hold.kind == "sa":
+                up.add((route.destination, route.metric, route.device))
+        return [route for (destination, metric), route in first.items() if (destination, metric, route.device) in up]
+
+    def asked(self) -> Iterable[tuple[Hold, RouteSeen]]:
+        """Every route that somebody asks for and that could be there, first come first."""
+        for hold in sorted((hold for hold in self.held.values() if hold.routes), key=lambda hold: hold.routes):
             for route in routes_of(hold.tunnel):
                 if route.destination not in self.world.routes and self.leads(route.device):
-                    found.setdefault((route.destination, route.metric), route)
-        return set(found.values())
+                    yield hold, route
 
     def leads(self, device: str) -> bool:
         """Whether something can be routed into a device; the way to a peer is none of ours."""
@@ -342,6 +361,12 @@ def row_of(one: Tunnel, initiates: bool) -> Row:
     """The table of section 6. An instance that wishes to be up is an initiator with a fixed gateway."""
     stays = one.shared == "yes" or (one.kind != "CK_PERMANENT" and not initiates)
     return Row(anyone=stays, goes=not stays)
+
+
+def covers(way: RouteSeen, route: RouteSeen) -> bool:
+    """Whether all that a route is for may go this way too."""
+    one, other = (ip_network(each.destination) for each in (way, route))
+    return one.version == other.version and other.network_address in one and other.broadcast_address in one
 
 
 def same_tunnel(one: Tunnel, other: Tunnel) -> bool:

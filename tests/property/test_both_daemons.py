@@ -1,6 +1,7 @@
 """pluto and charon on one gateway: their random sequences in turn, with one ledger, and a reconcile that asks both."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple, Optional, cast
 
 import pytest
@@ -86,8 +87,8 @@ class BothOracle(Oracle):
     def addresses(self, device: str) -> set[str]:
         return self.pluto.addresses(device) | self.charon.addresses(device)
 
-    def routes(self) -> set[RouteSeen]:
-        return self.pluto.routes() | self.charon.routes()
+    def routes(self, more: Iterable[RouteSeen] = ()) -> set[RouteSeen]:  # noqa: ARG002
+        return self.pluto.routes(self.charon.living_ways()) | self.charon.routes(self.pluto.living_ways())
 
 
 class Both:

@@ -1,7 +1,7 @@
 """`vti-updown probe`: ping the far ends that `probe` in the settings names, and withdraw routes where they do not answer.
 
-Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device go (traffic
-takes others), and it becomes dormant; with the first answer both are undone. The device stays up, since the kernel takes
+Run by a timer, never by the hook. Where a far end misses `MISSES` probes in a row, our routes into its device yield to those of
+living tunnels, and it becomes dormant; with the first answer both are undone. The device stays up, since the kernel takes
 nothing in through one that is down, so that no probe could ever be answered. What cannot be sent is told, and no miss.
 docs/settings.md has the rest of the reasons."""
 
@@ -283,7 +283,7 @@ def print_answers(arguments: Arguments, answers: list[ProbeResult], report: Repo
         if not why:
             lines += [f"# {device}: {far} answers"] if talks else []
         elif sent:  # else a warning says it
-            withheld = "; our routes are withdrawn" if count >= liveness.MISSES else f" of {liveness.MISSES}"
+            withheld = "; our routes yield" if count >= liveness.MISSES else f" of {liveness.MISSES}"
             lines += folded("# ", f"{device}: {far} {why}, {count}{withheld}")
     if report.operations or report.warnings or (talks and report.remarks):
         lines += plan_lines(report, arguments.verbose)

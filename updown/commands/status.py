@@ -7,18 +7,24 @@ from collections.abc import Mapping, Sequence
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import netnses
+from updown.concerns.catalogue import key_of
 from updown.kernel.netlink import dumps
 from updown.ledger import clock, spool
-from updown.ledger.liveness import is_silent, is_up
+from updown.ledger.liveness import MISSES, is_silent, is_up, missed_probes
 from updown.ledger.store import Ledger
 from updown.model import errors
-from updown.model.claims import Claim
+from updown.model.claims import REVIVE, Claim
 from updown.model.errors import UpdownError
-from updown.model.objects import Link, has_our_alias, is_any
+from updown.model.objects import MAIN_TABLE, Link, Route, has_our_alias, is_any
+from updown.model.operations import Reason
 from updown.model.record import Any
 from updown.model.resources import follows_tunnels, split
 from updown.model.values import escaped
+from updown.output.lines import folded
+from updown.output.reasons import reason_text
 from updown.output.report import JSON_VERSION, claim_json, print_answer
+from updown.plan.diff import withdrawn
+from updown.plan.scope import Touched, look
 from updown.serve import opened, present_state
 
 DEVICE_HEADS = ("DEVICE", "KIND", "LOCAL", "REMOTE", "KEY IN/OUT", "STATE", "MADE BY", "GOES", "CLAIMS")
@@ -39,19 +45,46 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
             note = "; ".join(filter(None, (note, f"{error.text}: devices that the ledger does not know are not shown")))
         devices = [device_row(name, place.netlink.link(name), held, ledger) for name in sorted(names)]
         waiting = len(spool.waiting_events(place.path))
+        try:
+            yielding = withdrawn(*look(Touched(waiting_routes(held, ledger), {}), ledger, place.netlink))
+        except UpdownError as error:
+            yielding, note = [], "; ".join(filter(None, (note, f"{error.text}: routes that are withdrawn are not shown")))
     booted = clock.booted()
     claims = [claim_json(claim, booted) for claim in held]
     fields = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
+    fields["withdrawn"] = [yielding_json(*one) for one in yielding]
     lines = [f"# {note}"] if note else []
     if waiting:
         lines.append(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
     if devices or held:
         lines += [*table(DEVICE_HEADS, [device_cells(row) for row in devices]), ""]
         lines += table(CLAIM_HEADS, [claim_cells(claim, booted) for claim in held])
+        lines += [line for one in yielding for line in folded("# ", yielding_text(*one))]
     else:
         lines.append("no devices, no claims")
     print_answer(arguments.json, fields, lines)
     return errors.DONE
+
+
+def waiting_routes(held: Sequence[Claim], ledger: Ledger) -> list[str]:
+    """The keys of routes that claims ask for which wait for their peer, or hear nothing of it."""
+    silent = {device for device, missed in missed_probes(ledger).items() if missed.probes >= MISSES}
+    routes = [(claim, want) for claim in held for want in claim.resources if isinstance(want, Route)]
+    return [key_of(want) for claim, want in routes if claim.kind == REVIVE or want.device in silent]
+
+
+def yielding_text(route: Route, reason: Reason) -> str:
+    """Which route of whose is withdrawn, and why."""
+    table = f" table {route.table}" if route.table != MAIN_TABLE else ""
+    metric = f" metric {route.metric}" if route.metric else ""
+    who = escaped(reason.who, 40)
+    return f"{route.destination}{table}{metric} of {who} ({route.device}) is withdrawn: {reason_text(reason)}"
+
+
+def yielding_json(route: Route, reason: Reason) -> dict[str, Any]:
+    """The same as a record."""
+    told = {field: getattr(route, field) for field in ("destination", "table", "metric", "device")}
+    return {**told, "connection": reason.who, "by": reason.what}
 
 
 def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledger) -> dict[str, Any]:

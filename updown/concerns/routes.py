@@ -119,6 +119,27 @@ def key(route: Route) -> str:
     return f"{table} {route.destination} {route.metric}{there(route.device)}"
 
 
+def place(route: Route, wider_by: int = 0) -> str:
+    """Where a route's prefix is among those of its table and namespace: they sort by first address, then by length. `wider_by`:
+    that of the prefix around it that is so many bits shorter."""
+    network = ipaddress.ip_network(route.destination)
+    bits, length = network.max_prefixlen, network.prefixlen - wider_by
+    first = int(network.network_address) >> (bits - length) << (bits - length)
+    return f"{route.table}{there(route.device)} {network.version} {first:0{bits // 4}x}/{length:03}"
+
+
+def places_over(route: Route) -> list[str]:
+    """Where its own prefix is, and each that covers it; at most 33 of IPv4 and 129 of IPv6."""
+    return [place(route, bits) for bits in range(int(route.destination.split("/")[1]) + 1)]
+
+
+def places_within(route: Route) -> tuple[str, str]:
+    """Between which places its own prefix is, and all that it covers."""
+    network = ipaddress.ip_network(route.destination)
+    last = route._replace(destination=f"{network.broadcast_address}/{network.max_prefixlen}")
+    return place(route), place(last)
+
+
 def diff(want: Route, by: str, left: Left) -> list[Operation]:
     """The operation that brings `want` about; nothing where somebody else's route stands there."""
     have = left.routes.get(route_key(want))

@@ -7,17 +7,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from updown.concerns import routes
 from updown.concerns.catalogue import load
-from updown.ledger.schema import sa_in
+from updown.ledger import schema
+from updown.ledger.schema import WAITS, sa_in
 from updown.ledger.store import Ledger
-from updown.model.claims import REVIVE, TRAP, SaInfo
+from updown.model.claims import REVIVE, SA, TRAP, SaInfo
 from updown.model.errors import Refused
 from updown.model.objects import Route, bare
 from updown.model.record import NamedTuple, loads
 from updown.settings.file import Line, resolver
 
-MISSES = 3
-"""Probes in a row that the far end has to miss before routes leave the device."""
+MISSES = schema.MISSES
 
 
 class Missed(NamedTuple):
@@ -35,6 +36,33 @@ def is_up(ledger: Ledger, device: str) -> bool:
 def is_silent(ledger: Ledger, device: str) -> bool:
     """Whether the far end of a device has missed so many probes that nothing is to be routed to it."""
     return any(misses >= MISSES for misses in ledger.column("SELECT misses FROM probe WHERE device = ?", device))
+
+
+def living_over(ledger: Ledger, route: Route) -> list[str]:
+    """The keys of routes for its prefix and for wider ones, of any metric, that claims with an SA and an answer ask for."""
+    return [key for place in routes.places_over(route) for key in route_keys(ledger, SA, place, place)]
+
+
+def waiting_within(ledger: Ledger, route: Route) -> list[str]:
+    """The keys of routes for its prefix and for narrower ones, of any metric, that claims ask for which wait for their peer, or
+    hear nothing of it."""
+    return route_keys(ledger, WAITS, *routes.places_within(route))
+
+
+def route_keys(ledger: Ledger, life: str, first: str, last: str) -> list[str]:
+    """The keys of routes of such claims between two places; by leaps in an index, however many ask for one."""
+    found: list[str] = []
+    head = "SELECT place, resource FROM want WHERE life = ? AND place"
+    place, key = first, ""
+    while True:
+        row = ledger.base.execute(f"{head} = ? AND resource > ? ORDER BY resource LIMIT 1", (life, place, key)).fetchone()
+        if row is None:
+            between = f"{head} > ? AND place <= ? ORDER BY place, resource LIMIT 1"
+            row = ledger.base.execute(between, (life, place, last)).fetchone()
+        if row is None:
+            return found
+        place, key = row
+        found.append(key)
 
 
 def devices_with_sa(ledger: Ledger) -> dict[str, SaInfo]:

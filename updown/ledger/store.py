@@ -11,11 +11,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from updown.concerns import routes
 from updown.concerns.catalogue import dump, key_of, load
-from updown.ledger.schema import child_row, claim_in
-from updown.model.claims import SA, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
+from updown.ledger.schema import LIFE, child_row, claim_in
+from updown.model.claims import MADE, REVIVE, SA, TRAP, CandidateClaims, Claim, ClaimQuery, FormerHolder, Holder
+from updown.model.objects import Route
 from updown.model.record import Any, dumps, loads
-from updown.model.resources import DeletionRule, device_of, split
+from updown.model.resources import DeletionRule, Resource, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
@@ -96,8 +98,8 @@ class Ledger:
     def holders(self, name: str, newest: str, each_device: bool = False) -> list[Holder]:
         """Who asks for a resource, first come first: the first claim, the one with key `newest`, and, of those that ask for
         something else than it, at most two; on a device, two of other tunnels too, since those may be its own tunnel's. That
-        decides everything, and it stays as cheap when thousands hold it. With `each_device` the first claim of each device as
-        well, where the first of all may not do."""
+        decides everything, and it stays as cheap when thousands hold it. With `each_device`, of a route, the first claim of
+        each kind on each device as well, where the first of all may not do."""
         claims = self.column("SELECT min(claim) FROM want WHERE resource = ?", name)
         device = split(name)[1] if claims and name.startswith("device ") else ""
         mine = self.base.execute(
@@ -127,13 +129,14 @@ class Ledger:
         ]
 
     def first_of_each(self, name: str) -> list[int]:
-        """Of each device that a resource is asked for on, the first claim; by leaps in an index from one device to the next."""
+        """Of each device that a route is asked for on, the first claim of each kind; by leaps in an index."""
+        leap = "SELECT device, claim FROM want WHERE resource = ? AND kind = ? AND device > ? ORDER BY device, claim LIMIT 1"
         found: list[int] = []
-        leap = "SELECT device, claim FROM want WHERE resource = ? AND device > ? ORDER BY device, claim LIMIT 1"
-        row: tuple[str, int] | None = ("", 0)
-        while row is not None:
-            row = self.base.execute(leap, (name, row[0])).fetchone()
-            found += [row[1]] if row is not None else []
+        for kind in (SA, TRAP, REVIVE, MADE):
+            row: tuple[str, int] | None = ("", 0)
+            while row is not None:
+                row = self.base.execute(leap, (name, kind, row[0])).fetchone()
+                found += [row[1]] if row is not None else []
         return found
 
     def claim_at(self, order: int) -> list[Claim]:
@@ -235,9 +238,11 @@ class Ledger:
         (order,) = self.column("SELECT ordering FROM claim WHERE key = ?", claim.key)
         self.base.execute("DELETE FROM want WHERE claim = ?", (order,))
         rows = [
-            (order, key_of(want), device_of(want), position, dumps(dump(want))) for position, want in enumerate(claim.resources)
+            (order, key_of(want), device_of(want), position, dumps(dump(want)), *route_columns(want, claim.kind))
+            for position, want in enumerate(claim.resources)
         ]
-        self.base.executemany("INSERT OR IGNORE INTO want VALUES (?, ?, ?, ?, ?)", rows)
+        values = f"?1, ?2, ?3, ?4, ?5, ?6, ?7, {LIFE.format('?7', '?3')}"
+        self.base.executemany(f"INSERT OR IGNORE INTO want VALUES ({values})", rows)
         self.base.execute("DELETE FROM carries WHERE claim = ?", (order,))
         on = {want.link.name for want in claim.devices if claim.kind == SA}
         self.base.executemany("INSERT INTO carries VALUES (?, ?)", [(device, order) for device in sorted(on)])
@@ -278,3 +283,8 @@ class Ledger:
     def forget_ended(self, first: str, last: str) -> None:
         """Forget those whose text is one of these two or between them."""
         self.base.execute("DELETE FROM taken WHERE spis BETWEEN ? AND ?", (first, last))
+
+
+def route_columns(want: Resource, kind: str) -> tuple[str | None, str | None]:
+    """What the columns `place` and `kind` say of a route."""
+    return (routes.place(want), kind) if isinstance(want, Route) else (None, None)

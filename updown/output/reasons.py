@@ -37,7 +37,8 @@ SENTENCES = {
     # what goes, and what goes along
     "last holder": "{who} was the last to hold it",
     "last": "{who} was the last to want it",
-    "silent route": "the far end of {what} does not answer",
+    "silent route": "{who}: its far end does not answer; {what} lives",
+    "yields": "{who} waits for its peer; {what} lives",
     "loops": "no way to the peer outside {what}",
     "goes with": "{who}: it goes with {what}",
     "others' goes with": "it is not ours and goes with the last address of {what}",

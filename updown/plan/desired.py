@@ -12,7 +12,7 @@ from updown.model.operations import Reason
 from updown.model.resources import Left, Observed, device_of, split
 from updown.plan.devices import was_replaced_by_other
 from updown.plan.inputs import Choice, DeviceFate, PlanInput, Wanted, first_holder
-from updown.plan.routes import choose_peer, choose_route, lost_peers
+from updown.plan.routes import Terms, choose_peer, choose_route, living_ways, lost_peers
 
 
 def absent(inputs: PlanInput, observed: Observed) -> dict[str, Choice]:
@@ -34,7 +34,8 @@ def absent(inputs: PlanInput, observed: Observed) -> dict[str, Choice]:
 def present(inputs: PlanInput, left: Left, fates: dict[str, DeviceFate]) -> dict[str, Choice]:
     """What claims ask for beside devices."""
     down = frozenset(name for name in inputs.liveness.no_sa if fates.get(name, DeviceFate()).ours)
-    shut, lost = down | inputs.liveness.peer_silent, lost_peers(inputs, left)
+    lost = lost_peers(inputs, left)
+    terms = Terms(down, lost, living_ways(inputs, left, fates, down, lost), fates)
     found: dict[str, Choice] = {}
     for key, holders in inputs.holders.items():
         kind, _ = split(key)
@@ -43,7 +44,7 @@ def present(inputs: PlanInput, left: Left, fates: dict[str, DeviceFate]) -> dict
         if holder is None or kind == "device" or not fate.usable:
             continue
         if kind == "route":
-            found[key] = choose_route(holders, inputs, left, shut, lost)
+            found[key] = choose_route(holders, inputs, left, terms)
         elif kind == "peer":
             found[key] = choose_peer(holder, left, lost)
         elif kind != "sysctl" or fate.ours:

@@ -31,7 +31,8 @@ def make_plan(inputs: PlanInput, observed: Observed) -> Plan:
     operations = [*changed_links(fates), *removals, *removed(wanted, left), *added(wanted, left)]
     down = frozenset(name for name in inputs.liveness.no_sa if name not in fates or fates[name].ours)
     operations += put_back(operations, left, removed_devices(fates) | down)
-    operations, early = make_before_break(operations, observed, fates)
+    waiting = frozenset(key for key, choice in wanted.items() if choice.early)
+    operations, early = make_before_break(operations, observed, fates, waiting)
     made: dict[str, int | None] = {f"device {name}": value for name, fate in fates.items() for value in fate.made}
     made.update({key: None for key in gone if BY_KIND[split(key)[0]].owner != "kernel"})
     made.update({one.makes: 0 for one in operations if one.makes and one.effect != "link"})
@@ -40,6 +41,12 @@ def make_plan(inputs: PlanInput, observed: Observed) -> Plan:
     warnings = [text for fate in fates.values() for text in fate.warnings]
     warnings += [text for choice in wanted.values() for text in choice.warnings]
     return Plan(ordered(operations, early), tuple(dict.fromkeys(warnings)), made)
+
+
+def withdrawn(inputs: PlanInput, observed: Observed) -> list[tuple[Route, Reason]]:
+    """Of these routes, those that are not there while another tunnel lives, and why."""
+    choices = present(inputs, Left(*observed), {})
+    return [choice.yields for choice in choices.values() if choice.yields is not None]
 
 
 def changed_links(fates: Fates) -> list[Operation]:

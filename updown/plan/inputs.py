@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from updown.concerns.device import is_kept
 from updown.model.claims import FormerHolder, Holder
 from updown.model.errors import Notice
-from updown.model.objects import Link
+from updown.model.objects import Link, Route
 from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
 from updown.model.resources import EMPTY, MtuSum, Resource
@@ -15,10 +15,11 @@ from updown.model.resources import EMPTY, MtuSum, Resource
 
 class Liveness(NamedTuple):
     """Devices that follow their tunnels and have none up, so that they are to be down (ours alone are set down), and devices
-    whose far end is silent: routes into them wait."""
+    whose far end is silent: their routes yield. Of these the ones without an SA are `asleep`: a trap's traffic wakes them."""
 
     no_sa: frozenset[str] = frozenset()
     peer_silent: frozenset[str] = frozenset()
+    asleep: frozenset[str] = frozenset()
 
 
 class PlanInput(NamedTuple):
@@ -33,6 +34,7 @@ class PlanInput(NamedTuple):
     mtus: Mapping[str, int] = EMPTY  # by device: the least that its claims ask for, in bytes
     in_use: frozenset[str] = frozenset()  # device keys: tunnels use them of which a lost ledger knew
     only_ends: bool = False  # the event ends something and makes nothing: no conflict keeps it from that
+    beside: Mapping[str, list[Holder]] = EMPTY  # who asks for routes of living tunnels around those that are touched
 
 
 class Wanted(NamedTuple):
@@ -76,11 +78,14 @@ Fates = Mapping[str, DeviceFate]
 
 class Choice(NamedTuple):
     """What is decided over another resource: what should be there, where that is for us to say, what of ours should go, and
-    why, and what people should know."""
+    why, and what people should know. `early`: a route that comes before others go, so that nothing leaves in clear; `yields`: a
+    route that is not there while another tunnel lives, and why."""
 
     wanted: Wanted | None = None
     absent: tuple[tuple[Resource, Reason], ...] = ()
     warnings: tuple[Notice, ...] = ()
+    early: bool = False
+    yields: tuple[Route, Reason] | None = None
 
 
 class Plan(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from updown.concerns.catalogue import concern_of
+from updown.concerns.catalogue import concern_of, key_of
 from updown.model.objects import OUR_PROTOCOL, Route, host
 from updown.model.operations import Operation
 from updown.model.resources import Observed, route_key
@@ -29,17 +29,23 @@ ORDER = (
     "source add",
     "peer add",
     "route add",
+    "late route",  # one that yields goes when the other one is there
     "rule add",
     "device down",  # last: what the kernel takes along cannot be undone
 )
 """Steps of a plan: the concern's kind, and the verb; a change or replacement comes where its addition would. What no step names
 comes where its device is there: tables of the firewall do."""
 
+YIELDS = ("yields", "silent route")
+"""Reasons for which a route goes to a living tunnel's."""
+
 VERBS = {"replace": "add", "change": "add"}
 
 
 def step(operation: Operation) -> str:
     """Where an operation comes."""
+    if operation.reason.code in YIELDS:
+        return "late route"
     kind = concern_of(operation).kind
     verb = operation.verb
     if verb == "set" and operation.subject.vrf != operation.before.vrf:
@@ -57,11 +63,14 @@ def ordered(operations: Iterable[Operation], early: Iterable[Operation] = ()) ->
     return tuple(dict.fromkeys(operation for name in ORDER for operation in steps[name]))
 
 
-def make_before_break(operations: list[Operation], observed: Observed, fates: Fates) -> tuple[list[Operation], list[Operation]]:
+def make_before_break(
+    operations: list[Operation], observed: Observed, fates: Fates, first: frozenset[str]
+) -> tuple[list[Operation], list[Operation]]:
     """The operations, with routes put beside the old ones before whose devices are deleted, which takes milliseconds, since the
-    kernel waits for every processor; and what has to be done to multipath routes before one of their devices is: with that the
-    kernel takes all of an IPv4 route, and of an IPv6 route the one hop."""
+    kernel waits for every processor; and what has to be done before that: to multipath routes, of which the kernel takes all of
+    an IPv4 route with one device, and of an IPv6 route the one hop; and routes, by their keys in `first`, that come back."""
     gone = removed_devices(fates)
+    addressed = {operation.subject.device for operation in operations if operation.effect == "address"}
     peers = any(operation.kind == "peer" and operation.verb != "delete" for operation in operations)
     found: list[Operation] = []
     early: list[Operation] = []
@@ -69,6 +78,9 @@ def make_before_break(operations: list[Operation], observed: Observed, fates: Fa
         want, have = operation.subject, operation.before
         if operation.action == "route add" and not peers and is_ready(operation, observed, fates):
             operation = operation._replace(action="route prepend")
+        elif operation.action == "route add" and not peers and key_of(want) in first and not addressed & set(want.devices):
+            early.append(operation)
+            continue
         elif operation.action == "route replace" and have and set(have.devices) & gone:
             if set(want.devices) <= set(have.devices) - gone:
                 early.append(operation)

@@ -11,7 +11,7 @@ from updown.concerns.catalogue import key_of
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.kernel.netlink.xfrm import Xfrm
 from updown.kernel.observe import observe
-from updown.ledger.liveness import is_silent, is_up
+from updown.ledger.liveness import is_silent, is_up, living_over, waiting_within
 from updown.ledger.store import Ledger
 from updown.model.claims import Claim, FormerHolder, Holder
 from updown.model.errors import UpdownError
@@ -23,7 +23,7 @@ from updown.plan.cascade import removed_devices
 from updown.plan.desired import absent
 from updown.plan.devices import device_fates
 from updown.plan.inputs import Fates, Liveness, PlanInput, authoritative_holder
-from updown.plan.routes import peers_asked
+from updown.plan.routes import may_yield, peers_asked
 
 
 class Touched(NamedTuple):
@@ -45,7 +45,7 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
     keys = list(dict.fromkeys(touched.keys))
     inputs = inputs_of(keys, touched, ledger)
     if touched.alone:
-        inputs = inputs._replace(holders={key: inputs.holders[key] for key in keys})
+        inputs = inputs._replace(holders={key: inputs.holders[key] for key in keys}, beside={})
         return inputs, observed_for(inputs, netlink)
     observed = observed_for(inputs, netlink)
     inputs = inputs._replace(in_use=used_by_other_tunnels(inputs, observed, touched.ended))
@@ -65,8 +65,8 @@ def look(touched: Touched, ledger: Ledger, netlink: Netlink) -> tuple[PlanInput,
 
 def observed_for(inputs: PlanInput, netlink: Netlink, disturbed: Sequence[str] = ()) -> Observed:
     """The kernel's answers for everything that is asked for, or was."""
-    held = frozenset(peers_asked(inputs))
-    return observe(netlink, resources_of(inputs.holders, inputs.former), disturbed, held)
+    wants = resources_of({**inputs.beside, **inputs.holders}, inputs.former)
+    return observe(netlink, wants, disturbed, frozenset(peers_asked(inputs)))
 
 
 def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInput:
@@ -76,22 +76,30 @@ def inputs_of(keys: Sequence[str], touched: Touched, ledger: Ledger) -> PlanInpu
     clamps = [f"firewall {name}" for name in devices]  # their rules have the device's MTU in them
     keys = list(dict.fromkeys([*keys, *(key for key in clamps if ledger.made(key) is not None)]))
     holders = {key: ledger.holders(key, newest) for key in keys}
+    waiting = dict.fromkeys(key for route in routes_at(holders, touched.former) for key in waiting_within(ledger, route))
+    holders.update({key: ledger.holders(key, newest) for key in waiting if key not in holders})
     first = {key: found[0].resource for key, found in holders.items() if found}
     shared = [key for key, asked in first.items() if isinstance(asked, Route) and asked.joins]
     holders.update({key: ledger.holders(key, newest, each_device=True) for key in shared})
-    peers = peer_routes_of([one.claim for key in keys if key.startswith("route ") for one in holders[key]])
-    keys += [key for key in peers if key not in holders]
-    holders = {key: holders[key] if key in holders else ledger.holders(key, newest) for key in keys}
+    peers = peer_routes_of([one.claim for key in holders if key.startswith("route ") for one in holders[key]])
+    holders.update({key: ledger.holders(key, newest) for key in peers if key not in holders})
     found = liveness(holders, touched, ledger)
-    shut_devices = found.no_sa | found.peer_silent
-    routes = [key for key in keys if key.startswith("route ") and holders[key]]
-    shut = [key for key in routes if device_of(holders[key][0].resource) in shut_devices]
-    if shut:  # who comes first cannot have the route now: who does?
-        holders.update({key: ledger.holders(key, newest, each_device=True) for key in shut})
-        found = liveness(holders, touched, ledger)
+    beside: dict[str, list[Holder]] = {}
+    unsure = {key: each for key, each in holders.items() if any(may_yield(one, found) for one in each)}
+    if unsure:  # who comes first may not have the route now: who does, or has one around it?
+        around = {key for route in routes_at(unsure, {}) for key in living_over(ledger, route)}
+        beside = {key: ledger.holders(key, newest, each_device=True) for key in sorted({*unsure, *around})}
+        holders.update({key: beside.pop(key) for key in list(beside) if key in holders})
+        found = liveness({**beside, **holders}, touched, ledger)
     mtus = {name: mtu.device_mtu(*ledger.least_mtus(name)) for name in devices}
-    made = {key: ledger.made(key) for key in keys}
-    return PlanInput(holders, touched.former, made, newest, found, mtus, only_ends=touched.only_ends)
+    made = {key: ledger.made(key) for key in holders}
+    return PlanInput(holders, touched.former, made, newest, found, mtus, only_ends=touched.only_ends, beside=beside)
+
+
+def routes_at(holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]]) -> list[Route]:
+    """A route of each key, as somebody asks for it or did."""
+    asked = [(*(one.resource for one in holders[key]), *(old.resource for old in former.get(key, ()))) for key in holders]
+    return [wants[0] for wants in asked if wants and isinstance(wants[0], Route)]
 
 
 def peer_routes_of(claims: list[Claim]) -> list[str]:
@@ -101,7 +109,7 @@ def peer_routes_of(claims: list[Claim]) -> list[str]:
 
 
 def resources_of(holders: Mapping[str, list[Holder]], former: Mapping[str, list[FormerHolder]]) -> list[Resource]:
-    """What is asked for by these keys, and was: all of it is observed."""
+    """What is asked for by these keys, and was."""
     asked = [holder.resource for found in holders.values() for holder in found]
     return asked + [old.resource for key in holders for old in former.get(key, ())]
 
@@ -118,7 +126,8 @@ def liveness(holders: Mapping[str, list[Holder]], touched: Touched, ledger: Ledg
         wants = [holder.resource] if holder else [old.resource for old in touched.former.get(key, ())][-1:]
         if follows_tunnels(wants) and not is_up(ledger, device):
             no_sa.append(device)
-    return Liveness(frozenset(no_sa), frozenset(device for device in devices if is_silent(ledger, device)))
+    silent = frozenset(device for device in devices if is_silent(ledger, device))
+    return Liveness(frozenset(no_sa), silent, frozenset(device for device in silent if not is_up(ledger, device)))
 
 
 def used_by_other_tunnels(inputs: PlanInput, observed: Observed, ended: tuple[Claim, ...]) -> frozenset[str]:

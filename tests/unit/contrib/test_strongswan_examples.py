@@ -8,6 +8,7 @@ from tests import TOP
 from tests.kit.charon import Child, charon_calls
 from tests.kit.machine import EAST, THIRD, WEST, Machine
 from tests.kit.settings_text import parse
+from updown.ledger.liveness import MISSES, set_missed_probes
 
 FOLDER = TOP / "contrib" / "strongswan"
 EXAMPLES = sorted(path.parent.name for path in FOLDER.glob("*/swanctl.conf"))
@@ -43,13 +44,14 @@ def loaded(machine: Machine, name: str) -> Machine:
 
 
 def test_there_is_one_for_each_kind() -> None:
-    assert EXAMPLES == ["vti", "xfrm"]
+    assert EXAMPLES == ["cloud", "vti", "xfrm"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_section_of_the_settings_is_a_child_and_each_child_runs_the_hook(name: str) -> None:
     lines = parse((FOLDER / name / "vti-updown.conf").read_text(), "vti-updown.conf")
-    assert {line.pattern for line in lines if line.kind == "connection"} == set(children(name)) == {"net", "clients"}
+    named = {line.pattern for line in lines if line.kind == "connection"} - {"cloud*"}
+    assert named == set(children(name)) == ({"cloud1", "cloud2"} if name == "cloud" else {"net", "clients"})
     for body in children(name).values():
         assert value(body, "updown") == "/usr/libexec/vti-updown"
 
@@ -69,7 +71,7 @@ def test_the_vti_of_the_permanent_tunnel_comes_and_goes_with_it(machine: Machine
 CLIENTS = {"vti": ("vti02", {"vti02"}), "xfrm": ("ipsec43", set())}
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", CLIENTS)
 def test_two_road_warriors_share_a_device_and_have_a_route_each(name: str, machine: Machine) -> None:
     device, left = CLIENTS[name]
     loaded(machine, name)
@@ -96,3 +98,19 @@ def test_the_xfrm_interface_of_the_permanent_tunnel_stays_and_is_routed_by_hand(
     machine.send_all(charon_calls(net, "down"))
     assert machine.devices() == {"ipsec42"}
     assert machine.addresses("ipsec42") == []
+
+
+def test_the_second_tunnel_to_the_cloud_has_the_way_while_the_first_does_not_answer(machine: Machine) -> None:
+    loaded(machine, "cloud")
+    ends = {"cloud1": "203.0.113.1", "cloud2": "203.0.113.2"}
+    both = {name: child("cloud", name, EVERYTHING[:1], peer, peer) for name, peer in ends.items()}
+    for one in both.values():
+        machine.send_all(charon_calls(one, "up"))
+    assert machine.devices() == {"vti1", "vti2"}
+    assert machine.kernel.path("10.0.5.5").device == "vti1"  # type: ignore[union-attr]
+    with machine.ledger() as ledger, ledger.transaction():
+        set_missed_probes(ledger, "vti1", MISSES, machine.now)
+    machine.send_all(charon_calls(both["cloud2"], "up"))
+    assert machine.kernel.path("10.0.5.5").device == "vti2"  # type: ignore[union-attr]
+    machine.send_all(charon_calls(both["cloud2"], "down"))
+    assert machine.kernel.path("10.0.5.5").device == "vti1"  # type: ignore[union-attr]

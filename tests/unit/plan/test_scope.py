@@ -6,11 +6,12 @@ from typing import cast
 import pytest
 
 from tests.kit import machine as machines
-from tests.kit.machine import Environment, Machine, Tunnel, call
+from tests.kit.machine import Environment, Machine, Tunnel, call, establish
 from tests.kit.many_tunnels import Costs, LargeKernel, Meter
 from updown import daemons, event
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.store import Ledger
+from updown.model.claims import REVIVE, SA
 from updown.model.errors import UpdownError
 from updown.model.objects import Link, Route
 
@@ -94,3 +95,56 @@ def test_an_event_on_a_device_that_cannot_be_used_costs_the_same_however_many_cl
     assert few.questions > 0
     assert few[1:] == some[1:] == many[1:]
     assert max(abs(few.steps - other.steps) for other in (some, many)) < NOISE
+
+
+FAILS_OVER = Tunnel("first", theirs="10.2.0.0/24")
+WIDE = Tunnel("wide", theirs="10.0.0.0/8", peer="198.51.100.3", device="vti6", mark_in="6/0xff", mark_out="6/0xff", reqid=16392)
+
+
+def crowd(ledger: Ledger, number: int) -> None:
+    """So many claims that live within the wide tunnel's prefix, as many that wait outside of it, and as many for
+    one route in it."""
+    (wide,) = (claim for claim in ledger.claims() if claim.connection == "wide")
+    with ledger.transaction():
+        for one in range(number):
+            place = f"{100 + (one >> 8)}.{one & 255}.0/24"
+            for name, kind, theirs in (
+                ("lives", SA, f"10.{place}"),
+                ("waits", REVIVE, f"11.{place}"),
+                ("same", REVIVE, "10.9.0.0/24"),
+            ):
+                key, device = f"{name} {one}", "vti99" if name == "same" else f"vti{100 + one}"
+                claim = wide._replace(key=key, kind=kind, connection=key, tunnel=key, group=key, device=device, order=0)
+                ledger.put(claim._replace(resources=(Route(theirs, device),)))
+
+
+def costs_of_fail_over(folder: Path, number: int) -> list[Costs]:
+    """What each event costs by which a route yields, comes back, or loses what it yielded to."""
+    found: list[Costs] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machines, "Kernel", LargeKernel)
+        machine = Machine(folder / f"crowd {number}", patch)
+        machine.kernel.fault = None
+        machine.send_all(establish(FAILS_OVER) + establish(WIDE))
+        with machine.ledger() as ledger:
+            crowd(ledger, number)
+            for one, verb, wishes in (
+                (FAILS_OVER, "down", ("UP",)),
+                (FAILS_OVER, "up", ()),
+                (FAILS_OVER, "down", ("UP",)),
+                (WIDE, "down", ("UP",)),
+                (WIDE, "up", ()),
+                (WIDE, "down", ()),
+            ):
+                context = daemons.read(call(one, verb, wishes=wishes))
+                with Meter(machine.kernel, ledger) as meter:
+                    event.run(context, machine.lines, ledger, cast(Netlink, machine.kernel), machine.now, False)
+                found.append(meter.costs)
+    return found
+
+
+def test_who_has_the_way_is_found_at_the_same_cost_however_many_tunnels_live_or_wait(tmp_path: Path) -> None:
+    few, some, many = (costs_of_fail_over(tmp_path, number) for number in MANY)
+    assert [one.changes for one in few] == [1, 1, 1, 1, 1, 2]
+    for early, *late in zip(few, some, many):
+        assert all(early[1:] == other[1:] and abs(early.steps - other.steps) < NOISE for other in late), (early, late)

@@ -143,11 +143,11 @@ def probes(facts: CheckFacts) -> Iterator[Finding]:
     for device, asked in facts.probed.items():
         link = facts.by_name.get(device)
         if isinstance(asked, Answer) and link is not None and link.up:
-            stays = "; our routes into it stay withdrawn" if device in silent else ""
+            stays = "; our routes into it go on yielding" if device in silent else ""
             yield Finding("probe", device, f"{device}: its far end cannot be asked: {asked.trouble}{stays}", asked.mend)
     for device, count in silent.items():
         way = facts.probed.get(device)
-        text = f"{device}: its far end missed {count} probes; our routes into it are withdrawn"
+        text = f"{device}: its far end missed {count} probes; our routes into it yield to tunnels that live"
         if isinstance(way, Question):
             inside = f"ip netns exec {netns_of(device)} " if netns_of(device) else ""
             ping = f"{inside}ping -I {bare(device)} -I {way.sources[0]} {way.far}"
