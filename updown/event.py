@@ -69,6 +69,9 @@ def run(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netl
 
 def apply_event(context: Context, lines: tuple[Line, ...], ledger: Ledger, netlink: Netlink, now: int, dry: bool) -> Report:
     """The event, as far as it gets."""
+    if context.suspended_if_lost:
+        path = netlink.path(context.me)
+        context = context._replace(suspended=path is None or not path.local)
     rules = daemons.rules_of(context)
     sa = rules.remembered(context)
     served = ledger.was_ended(sa.ended, now)

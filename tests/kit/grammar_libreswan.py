@@ -354,7 +354,7 @@ class Libreswan:
         wishes = self.wishes(who)
         for verb in ("down", "unroute"):
             for pair in now.pairs:
-                yes = "yes" if verb == "unroute" and pair.source else ""
+                yes = "yes" if verb == "unroute" else ""
                 yield Call(pair, verb, True, wishes, now.spi, mobike=yes)
         there = tuple(moved(pair, me=SECOND if pair.me == WEST else WEST) for pair in now.pairs)
         self.now[who] = now._replace(pairs=there)

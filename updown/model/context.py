@@ -68,6 +68,7 @@ class Context(NamedTuple):
     down_ends_trap: bool = False  # a `down` with no such wish is the end of an on-demand connection too
     way_unknown: bool = False  # strongSwan has lost track of the child: perhaps a `down` too many
     suspended: bool = False  # an `unroute` that belongs to a move of address: the tunnel lives on
+    suspended_if_lost: bool = False  # it does if `me` is no address of this machine any more
     warnings: tuple[Notice, ...] = ()
     # For concerns beyond device and routes, and for people who debug:
     connection_type: str = ""

@@ -117,7 +117,10 @@ def read(environ: Mapping[str, str]) -> Context:
     wishes = policy & {"UP", "KEEP", "ROUTE"}
     failure_shunt = any(word.startswith("failure") and word != "failureNONE" for word in policy)
     child = fields.get("sa_type", "ESP" if fields.get("own_spi") else "none") in CHILD_TYPES
-    moved = generation >= 5 and "unroute" in fields["verb"].steps and child and bool(wishes)
+    # the variable is there with a source address alone (programs/pluto/updown.c); without it the same call ends a second
+    # connection of an IKE SA at 5.2's shutdown
+    silent = "MOBIKE" in policy and "PLUTO_MOBIKE_EVENT" not in environ
+    may_move = generation >= 5 and "unroute" in fields["verb"].steps and child and bool(wishes) and silent
     interface = fields.get("interface")
     device = fields.get("daemon_device")
     if is_any(fields.get("source_address")):
@@ -146,7 +149,8 @@ def read(environ: Mapping[str, str]) -> Context:
         "if_id_in": if_id(device),
         "if_id_out": if_id(device),
         "next_hop": next_hop(fields),
-        "suspended": fields.get("mobike", False) or moved,
+        "suspended": fields.get("mobike", False),
+        "suspended_if_lost": may_move,
         "dns_resolver": fields.get("dns_resolver", "file"),
     }
     return context_of(fields, derived)

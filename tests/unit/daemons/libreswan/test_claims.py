@@ -2,12 +2,14 @@
 
 import pytest
 
+from tests.kit import field_cases
 from tests.kit.machine import Environment, Machine, Tunnel, call, establish
 from updown.model.claims import REVIVE, SA, TRAP
 
 V4 = Tunnel(release=4)
 V5 = Tunnel()
 UP, ROUTE, KEEP = ("UP",), ("ROUTE",), ("KEEP",)
+ROAMS = ("UP", "MOBIKE")
 FAILURE = ("failureDROP",)
 HELD = frozenset[tuple[str, str]]
 SA_OF_T: HELD = frozenset({("t", "sa")})
@@ -69,11 +71,11 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
     "down twice is down once": ([*establish(V5), call(V5, "down"), call(V5, "down")], NOTHING),
     "5.x: an aborted install leaves nothing": ([*establish(V5), call(V5, "down"), call(V5, "down")], NOTHING),
     "a refused negotiation with UP ends all": ([*establish(V5), call(V5, "unroute", wishes=UP, sa_type="unknown?")], NOTHING),
-    "MOBIKE: unroute with UP and a child ends nothing": (
+    "5.x: unroute with UP and a child ends all": (
         [*establish(V5), call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP)],
-        REVIVE_OF_T,
+        NOTHING,
     ),
-    "MOBIKE with a source address: unroute ends nothing": (
+    "MOBIKE: unroute ends nothing": (
         [*establish(V5), call(V5, "down", wishes=UP), call(V5, "unroute", mobike="yes")],
         REVIVE_OF_T,
     ),
@@ -81,7 +83,7 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
     "a move whose tunnel is lost": (
         [
             *establish(V5),
-            *(call(V5, verb, wishes=UP) for verb in ("down", "unroute", "down")),
+            *(call(V5, verb, wishes=UP, mobike="yes") for verb in ("down", "unroute", "down")),
             call(V5, "route", child=False, wishes=UP),
         ],
         REVIVE_OF_T | TRAP_OF_T,
@@ -138,12 +140,20 @@ def test_each_call_twice_leaves_the_same_claims(machine: Machine, case: str) -> 
     assert machine.kinds() == set(wanted)
 
 
-def test_a_mobike_move_renews_the_claim_with_the_new_address(machine: Machine) -> None:
+def suspension(machine: Machine, mobike: str) -> list[Environment]:
+    """What is called for a tunnel whose address went, and with it the address, where no variable tells of the move."""
+    eth0 = machine.kernel.named("eth0").ifindex
+    machine.kernel.addressed[eth0] = [one for one in machine.kernel.addressed[eth0] if mobike or not one.startswith(V5.me)]
+    return [call(V5, "down", wishes=ROAMS), call(V5, "unroute", wishes=ROAMS, mobike=mobike)]
+
+
+@pytest.mark.parametrize("mobike", ["", "yes"], ids=["", "with a source address"])
+def test_a_mobike_move_renews_the_claim_with_the_new_address(machine: Machine, mobike: str) -> None:
     machine.kernel.physical("wlan0", "192.0.2.7/24")
     moved = V5._replace(me="192.0.2.7")
-    machine.send_all([*establish(V5), call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP)])
+    machine.send_all([*establish(V5), *suspension(machine, mobike)])
     assert machine.kernel.named("vti5").local == V5.me
-    machine.send_all([call(moved, "route", wishes=UP), call(moved, "up", wishes=UP)])
+    machine.send_all([call(moved, "route", wishes=ROAMS), call(moved, "up", wishes=ROAMS)])
     assert machine.kinds() == {("t", SA)}
     assert machine.kernel.named("vti5").local == "192.0.2.7"
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
@@ -154,7 +164,7 @@ def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, 
     """It was called for the old address, and has its turn after the move; or no `up` came, since the tunnel was lost."""
     machine.kernel.physical("wlan0", "192.0.2.7/24")
     moved, late = V5._replace(me="192.0.2.7"), call(V5, "prepare-route-up")
-    suspend = [call(V5, "down", wishes=UP), call(V5, "unroute", wishes=UP, mobike=mobike)]
+    suspend = suspension(machine, mobike)
     machine.send_all([*suspend, late])
     assert machine.kinds() == set()
     machine.send_all([*establish(V5, spi=0x2000), *suspend, call(moved, "route", wishes=UP), call(moved, "up", wishes=UP)])
@@ -162,6 +172,16 @@ def test_a_joined_call_that_is_late_does_not_take_a_move_back(machine: Machine, 
     assert machine.kernel.named("vti5").local == "192.0.2.7"
     machine.send_all([*suspend, late])
     assert machine.kinds() == {("t", REVIVE)}
+
+
+@pytest.mark.parametrize("policy", ["UP", "UP+MOBIKE", "UP+KEEP+MOBIKE"])
+def test_an_unroute_at_shutdown_ends_the_second_connection_of_an_ike_sa(machine: Machine, policy: str) -> None:
+    """libreswan 5.2: with UP in the policy, a child, and no PLUTO_MOBIKE_EVENT; the address is where it was."""
+    before = machine.kernel.picture()
+    for environment in field_cases.calls("18-unroute-at-shutdown-5.2"):
+        machine.send({**environment, "PLUTO_CONN_POLICY": environment["PLUTO_CONN_POLICY"].replace("UP", policy)})
+    assert machine.kinds() == NOTHING
+    assert machine.kernel.picture() == before
 
 
 def test_each_pair_of_selectors_is_a_claim_of_its_own(machine: Machine) -> None:

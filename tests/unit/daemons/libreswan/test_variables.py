@@ -1,7 +1,7 @@
 """libreswan's variables become a context: each quirk of the contracts undone, each bad value refused by its variable."""
 
 import re
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given, settings
@@ -243,9 +243,10 @@ def test_a_selector_is_read_in_each_of_its_forms(client: str, net: str, mask: st
 @pytest.mark.parametrize(
     ("verb", "release", "wishes", "sa_type", "mobike", "suspended"),
     [
-        ("unroute", 5, ("UP",), "ESP", "", True),
-        ("unroute", 5, ("KEEP",), "AH", "", True),
-        ("unroute", 5, ("ROUTE",), "IPCOMP", "", True),
+        ("unroute", 5, ("UP",), "ESP", "", False),
+        ("unroute", 5, ("KEEP",), "AH", "", False),
+        ("unroute", 5, ("ROUTE",), "IPCOMP", "", False),
+        ("unroute", 5, ("UP",), "ESP", "yes", True),
         ("unroute", 5, ("UP",), "unknown?", "", False),
         ("unroute", 5, ("UP",), "none", "", False),
         ("unroute", 5, (), "ESP", "", False),
@@ -261,6 +262,28 @@ def test_an_unroute_that_belongs_to_a_move_is_told_apart(
 ) -> None:
     environment = call(Tunnel(release=release), verb, wishes=wishes, sa_type=sa_type, mobike=mobike)
     assert read(environment).suspended is suspended
+
+
+@pytest.mark.parametrize(
+    ("verb", "release", "wishes", "event", "may_move"),
+    [
+        ("unroute", 5, ("UP", "MOBIKE"), None, True),
+        ("unroute", 5, ("MOBIKE",), None, False),
+        ("unroute", 5, ("UP",), None, False),
+        ("unroute", 5, ("UP", "MOBIKE"), "", False),
+        ("unroute", 4, ("UP", "MOBIKE"), None, False),
+        ("down", 5, ("UP", "MOBIKE"), None, False),
+    ],
+    ids=lambda value: str(value),
+)
+def test_without_a_source_address_a_move_is_known_by_the_policy_and_the_lost_address(
+    verb: str, release: int, wishes: tuple[str, ...], event: Optional[str], may_move: bool
+) -> None:
+    """PLUTO_MOBIKE_EVENT is there with PLUTO_MY_SOURCEIP alone, empty in every other call."""
+    environment = call(Tunnel(release=release), verb, wishes=wishes)
+    environment.update({} if event is None else {"PLUTO_MOBIKE_EVENT": event})
+    context = read(environment)
+    assert (context.suspended, context.suspended_if_lost) == (False, may_move)
 
 
 @pytest.mark.parametrize("variable", [row.variable for row in TABLE if row.weight == NEEDED])
