@@ -165,7 +165,7 @@ def make(event: Event) -> Decision:
     known = before.sa.local_source if before and before.routed else None
     sa = sa._replace(local_source=event.own_source(query, known) if query else "")
     claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, sa=sa)
-    claim, remarks, settings = derive(claim, found, event.lines, event.vrf_table, event.vti_between)
+    claim, remarks, settings, warnings = derive(claim, found, event.lines, event.vrf_table, event.vti_between)
     inside = event.end_inside(claim, [one.sa for one in held.tunnel])
     if inside:
         told = f"{inside}: {context.connection} would go into itself, so nothing is changed for {context.me} - {context.peer}"
@@ -174,7 +174,7 @@ def make(event: Event) -> Decision:
     put = (*change.put, *derive_siblings(event, change, before))
     counted = "up" in context.verb.steps and settings.mtu == AUTO  # before, there may be no SA
     said = mtu.warnings(sa, settings, claim.device, unknown) if counted else ()
-    return Decision(change._replace(put=put), remarks, said)
+    return Decision(change._replace(put=put), remarks, warnings + said)
 
 
 def derive_siblings(event: Event, change: Change, before: Claim | None) -> tuple[Claim, ...]:

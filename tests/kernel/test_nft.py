@@ -17,6 +17,8 @@ CLAMPS = (
     Clamp("vti5", slave=True),
     Clamp("0-v_t.i-"),
     Clamp("include"),
+    Clamp("vti5", size=1379),
+    Clamp("vti5", slave=True, size=88),
     Clamp("ABCDEFGHIJKLMNO", 65515),
 )
 
@@ -25,8 +27,8 @@ CLAMPS = (
 def test_a_table_is_made_read_back_replaced_and_deleted(clamp: Clamp) -> None:
     nft.put_table(clamp)
     assert nft.read_table(clamp.device) == clamp
-    nft.put_table(clamp._replace(mtu=1280))
-    assert nft.read_table(clamp.device) == clamp._replace(mtu=1280)
+    nft.put_table(clamp._replace(mtu=1280, size=0))
+    assert nft.read_table(clamp.device) == clamp._replace(mtu=1280, size=0)
     assert nft.clamped_devices() == [clamp.device]
     nft.delete_table(clamp.device)
     assert nft.clamped_devices() == []

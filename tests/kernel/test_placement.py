@@ -108,6 +108,39 @@ def test_a_device_lives_in_its_namespace_and_is_deleted_from_there(gateway: Gate
     assert gateway.send(child, "up").status == 0, "its identity is free again"
 
 
+def test_name_addresses_and_namespace_have_the_tunnels_values(gateway: Gateway) -> None:
+    gateway.settings("[connection red-*]\ninterface = ipsec{if_id:x}\nnetns = {connection}\naddress = 10.99.{if_id}.1/30\n")
+    child = XFRM._replace(name=gateway.red)
+    said = gateway.send(child, "up")
+    assert said.status == 0, said
+    assert gateway.addresses("ipsec2a", gateway.red) == {"10.99.42.1/30"}
+    assert not [line for line in gateway.send(child, "up").lines if " ip " in line]
+    gateway.send(child, "down")
+    assert gateway.links(gateway.red) == set()
+
+
+def test_no_redirects_go_into_a_device_of_ours(gateway: Gateway) -> None:
+    gateway.settings(BASE)
+    gateway.send(VTI, "up")
+    files = [f"/proc/sys/net/{name}" for name in ("ipv4/conf/tun5/send_redirects", "ipv4/conf/tun5/accept_redirects")]
+    assert [Path(file).read_text() for file in (*files, "/proc/sys/net/ipv6/conf/tun5/accept_redirects")] == ["0\n"] * 3
+
+
+def test_a_device_can_do_multicast_where_settings_say_so(gateway: Gateway) -> None:
+    for child in (VTI, XFRM, VTI6):
+        gateway.settings(BASE + "multicast = yes\n")
+        assert gateway.send(child, "up").status == 0
+        assert "MULTICAST" in gateway.json("link", "show", "dev", "tun5")[0]["flags"]
+        assert not [line for line in gateway.send(child, "up").lines if " ip " in line]
+        ip("link", "set", "tun5", "multicast", "off")
+        gateway.send(child, "up")
+        assert "MULTICAST" in gateway.json("link", "show", "dev", "tun5")[0]["flags"]
+        gateway.settings(BASE + "multicast = no\n")
+        gateway.send(child, "up")
+        assert "MULTICAST" not in gateway.json("link", "show", "dev", "tun5")[0]["flags"]
+        gateway.send(child, "down")
+
+
 def test_make_before_break_leaves_device_addresses_and_routes_where_they_are(gateway: Gateway) -> None:
     gateway.settings(BASE + "netns = RED\naddress = 10.6.106.1/30\n")
     gateway.send(XFRM, "up", 1)
@@ -282,11 +315,14 @@ def test_a_vrf_that_is_not_there_is_named_with_the_command_that_makes_it(gateway
 
 
 def test_rules_of_both_families_lead_to_the_table_and_go(gateway: Gateway) -> None:
-    gateway.settings(BASE + "table = 100\nrule = fwmark 0x5/0xff, from fd00:1::/64 iif eth0 priority 900\n")
+    gateway.settings(
+        BASE + "table = 100\nrule = fwmark 0x5/0xff, from fd00:1::/64 iif eth0 priority 900, not to 10.77.0.1 priority 1601\n"
+    )
     before = (ip("-4", "rule"), ip("-6", "rule"))
     said = gateway.send(VTI, "up")
     assert said.status == 0, said
-    (four,) = [rule for rule in gateway.json("-4", "rule", "show") if rule.get("protocol") == "160"]
+    (four, turned) = [rule for rule in gateway.json("-4", "rule", "show") if rule.get("protocol") == "160"]
+    assert (turned["priority"], turned["dst"], "not" in turned) == (1601, "10.77.0.1", True)
     (six,) = [rule for rule in gateway.json("-6", "rule", "show") if rule.get("protocol") == "160"]
     assert (four["priority"], four["fwmark"], four["fwmask"], four["table"]) == (1600, "0x5", "0xff", "100")
     assert (six["priority"], six["src"], six["srclen"], six["iif"]) == (900, "fd00:1::", 64, "eth0")
@@ -296,8 +332,12 @@ def test_rules_of_both_families_lead_to_the_table_and_go(gateway: Gateway) -> No
 
 
 def test_addresses_of_every_kind_and_a_static_route_by_a_gateway(gateway: Gateway) -> None:
-    transit = "10.6.106.1/30, 10.6.107.0/31, 10.6.108.1 peer 10.6.108.2, fd00:7::/127, fe80::1/64"
-    gateway.settings(BASE + f"address = {transit}\nroute = 10.9.0.0/16 via 10.6.106.2, fd00:9::/48 via fe80::2\n")
+    transit = (
+        "10.6.106.1/30, 10.6.107.0/31, 10.6.108.1 peer 10.6.108.2, fd00:7::/127, fe80::1/64, 169.254.2.1/30 peer 169.254.2.2/30"
+    )
+    gateway.settings(
+        BASE + f"address = {transit}\nroute = 10.9.0.0/16 via 10.6.106.2, fd00:9::/48 via fe80::2, 10.8.0.0/16 src 10.6.106.1\n"
+    )
     said = gateway.send(VTI, "up")
     assert said.status == 0, said
     assert not [line for line in said.lines if "warning" in line], said
@@ -309,8 +349,12 @@ def test_addresses_of_every_kind_and_a_static_route_by_a_gateway(gateway: Gatewa
         ("10.6.108.1", "10.6.108.2", 32),
         ("fd00:7::", None, 127),
         ("fe80::1", None, 64),
+        ("169.254.2.1", "169.254.2.2", 30),
     }
-    assert gateway.routes() == {("10.2.0.0/24", "tun5"), ("10.9.0.0/16", "tun5"), ("fd00:9::/48", "tun5")}
+    routed = {"10.2.0.0/24", "10.8.0.0/16", "10.9.0.0/16", "fd00:9::/48"}
+    assert gateway.routes() == {(network, "tun5") for network in routed}
+    (sourced,) = gateway.json("route", "show", "10.8.0.0/16")
+    assert sourced["prefsrc"] == "10.6.106.1"
     again = gateway.send(VTI, "up")
     assert not [line for line in again.lines if " ip " in line or "sysctl" in line], again
     gateway.send(VTI, "down")

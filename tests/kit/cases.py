@@ -25,12 +25,12 @@ A line that ends in \ goes on in the next one. Further words:
 - of a claim: `trap`, `revive`, `made` (by `vti-updown make`; else it is an SA), `strongswan`, `peer ADDRESS`, `client NETWORK`,
   `ike NUMBER` (the IKE SA), `between ID and ID`. Two of one connection are two SAs of one tunnel.
 - of a device asked for: `if_id N`, `external`, `ikey N okey N`, `vrf NAME`; then `shared`, `instance`, `wished up` (UP in its
-  policy), `template = yes`, `delete = last`, `follow`, `the daemon's own`. The table of docs/deletion.md says from these
-  whether it goes with its last claim.
+  policy), `template = yes`, `delete = last`, `follow`, `multicast`, `no multicast`, `the daemon's own`. The table of
+  docs/deletion.md says from these whether it goes with its last claim.
 - beside `dev` and `route`: `address A/N`, `source A`, `peer A from OUR_END` (a way to the peer outside of the tunnel),
   `rule ...`, `mtu N`, `mtu N with IPv6 inside`, `mss clamp`, `sysctls` (what the default settings ask for) and
   `sysctls rp_filter = 1, ...`. `route default` is both halves; `route N, multipath` shares.
-- of a device that is there: `down`, `dormant`, `mtu N`, `alias WORD`, `index N`; then whose it is, see WHOSE, and
+- of a device that is there: `down`, `dormant`, `multicast`, `mtu N`, `alias WORD`, `index N`; then whose it is, see WHOSE, and
   `used by other tunnels`.
 - beside it: `address A/N dev D, ours`, `route`, `rule`, `way to A dev eth0 via G`, `sysctl PATH = VALUE`,
   `mss clamp dev D mtu N`, `far end of D is silent`. The addresses of devices that are no tunnels are this machine's.
@@ -258,6 +258,8 @@ def change_link(there: There, action: str, wanted: Link) -> None:
     if action == "link delete":
         there.addresses = [one for one in there.addresses if one.device != name]
         there.sysctls = {path: value for path, value in there.sysctls.items() if f"/{name}/" not in path}
+    elif action == "link multicast" and had:
+        there.links[name] = had._replace(multicast=wanted.multicast)
     elif action == "link state" and had:
         there.links[name] = had._replace(dormant=wanted.dormant)
     else:
@@ -452,6 +454,7 @@ def pairs(words: list[str]) -> dict[str, str]:
 def link(name: str, words: list[str], known: Link | None = None) -> Link:
     """`type vti local A remote A key N`, and the like."""
     flags = {"up": ("up", True), "down": ("up", False), "dormant": ("dormant", True), "external": ("external", True)}
+    flags["multicast"] = ("multicast", True)
     changes: dict[str, Any] = dict(flags[word] for word in words if word in flags)
     for key, value in pairs([word for word in words if word not in flags]).items():
         names = {"type": "kind", "index": "ifindex", "master": "vrf"}
@@ -467,7 +470,7 @@ def device(asked: Link, notes: list[str]) -> Device:
     """A device asked for; whether it goes with its last claim is as device_request.py reads it from `notes`."""
     own, follow = "the daemon's own" in notes, "follow" in notes
     said = dict(note.split(" = ") for note in notes if " = " in note)
-    unknown = set(notes) - {"shared", "instance", "wished up", "follow", "the daemon's own"}
+    unknown = set(notes) - {"shared", "instance", "wished up", "follow", "the daemon's own", "multicast", "no multicast"}
     if unknown - {f"{key} = {value}" for key, value in said.items()}:
         raise ValueError(f"unknown: {unknown}")
     anywhere = Selector(Network("0.0.0.0/0", ("0.0.0.0/0",)))
@@ -475,7 +478,8 @@ def device(asked: Link, notes: list[str]) -> Device:
     context = context._replace(shared="shared" in notes, instance="instance" in notes, initiates="wished up" in notes)
     settings = Settings()._replace(**{key: KEYS[key](value) for key, value in said.items()})
     goes = deletion_rule(context, settings).with_last and not own
-    return Device(asked, shared="shared" in notes or own, with_last=goes, by_daemon=own, follow=follow)
+    groups = False if "no multicast" in notes else True if "multicast" in notes else None
+    return Device(asked, shared="shared" in notes or own, with_last=goes, by_daemon=own, follow=follow, multicast=groups)
 
 
 def route(words: list[str], on: str, protocol: int) -> Route:
@@ -499,12 +503,12 @@ def route(words: list[str], on: str, protocol: int) -> Route:
 
 
 def rule(words: list[str], on: str, protocol: int) -> Rule:
-    """`priority N from NET iif D fwmark N/MASK lookup N protocol 160`; -6 before it where nothing else tells."""
-    six = words[0] == "-6"
-    said = pairs(words[1:] if six else words)
+    """`not priority N from NET to NET iif D fwmark N/MASK lookup N protocol 160`; -6 before it where nothing else tells."""
+    six, inverted = words[0] == "-6", "not" in words
+    said = pairs([word for word in (words[1:] if six else words) if word != "not"])
     value, _, mask = said.get("fwmark", "").partition("/")
     return Rule(
-        6 if six or ":" in said.get("from", "") else 4,
+        6 if six or ":" in said.get("from", "") + said.get("to", "") else 4,
         on,
         int(said["lookup"]),
         int(said.get("priority", 1600)),
@@ -513,6 +517,8 @@ def rule(words: list[str], on: str, protocol: int) -> Rule:
         int(value or "0", 0),
         int(mask, 0) if mask else 0xFFFFFFFF if value else 0,
         int(PROTOCOLS.get(said.get("protocol", ""), said.get("protocol", protocol))),
+        said.get("to", ""),
+        inverted,
     )
 
 

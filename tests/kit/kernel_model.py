@@ -23,8 +23,15 @@ from updown.model.resources import Clamp
 LOCAL_TABLE = 255
 KERNEL_PROTOCOL = 2
 DEFAULT_SYSCTLS = {
-    "ipv4": {"disable_policy": "0", "forwarding": "0", "rp_filter": "0", "disable_xfrm": "0"},
-    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0", "accept_ra": "1"},
+    "ipv4": {
+        "disable_policy": "0",
+        "forwarding": "0",
+        "rp_filter": "0",
+        "disable_xfrm": "0",
+        "send_redirects": "1",
+        "accept_redirects": "1",
+    },
+    "ipv6": {"disable_policy": "0", "forwarding": "0", "addr_gen_mode": "0", "accept_ra": "1", "accept_redirects": "1"},
 }
 KEEP = "net/ipv6/conf/default/keep_addr_on_down"
 """Shown only where a test sets it."""
@@ -212,6 +219,12 @@ class Kernel:
             alias=link.alias or have.alias,
         )
         return self.by_index[index]
+
+    def set_multicast(self, index: int, on: bool) -> None:
+        self._change(f"link set {index}")
+        if index not in self.by_index:
+            refuse(f"link set {index}", errno.ENODEV)
+        self.by_index[index] = self.by_index[index]._replace(multicast=on)
 
     def set_state(self, index: int, dormant: bool) -> None:
         self.set_link(index)

@@ -150,7 +150,10 @@ def test_ten_thousand_recorded_tunnels_up_and_down(tmp_path: Path, monkeypatch: 
     """Both daemons' calls, eleven sequences in turn, each for tunnels with names, ends, networks and marks of their own; one of
     each is measured early, and one late."""
     many = Many(tmp_path, monkeypatch)
-    kept = "".join(f"{key} = keep\n" for key in ("forwarding", "disable_policy", "rp_filter", "accept_ra"))
+    kept = "".join(
+        f"{key} = keep\n"
+        for key in ("forwarding", "disable_policy", "rp_filter", "accept_ra", "send_redirects", "accept_redirects")
+    )
     many.machine.settings(REPLAYED_SETTINGS.replace("[defaults]\n", f"[defaults]\n{kept}"))
     before, names = many.kernel.everything(), set(many.kernel.names)
     last = 10_000

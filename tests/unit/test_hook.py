@@ -1,5 +1,6 @@
 """The executable: its words, statuses and failures, what it imports, and strongSwan's environment."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import TOP
+from tests.kit import field_cases
 from tests.kit.charon import Child, charon_call
 from tests.kit.hook_calls import called
 from tests.kit.kernel_model import Kernel
@@ -161,6 +163,51 @@ def test_wrong_usage_is_status_2_and_says_what_is_wrong(
 ) -> None:
     assert called(machine, {}, monkeypatch, *words) == 2
     assert said in capsys.readouterr().err
+    del journalled
+
+
+CLOUD: dict[str, list[str]] = {  # the words of a cloud's guide, and the settings that take them
+    "0 169.254.2.1/30 169.254.2.2/30": ["interface = vti0", "address = 169.254.2.1/30"],
+    "169.254.2.1/30 169.254.2.2/30 0": ["interface = vti0", "address = 169.254.2.1/30"],
+    "vti7 169.254.2.1/30 169.254.2.2/30": ["interface = vti7", "address = 169.254.2.1/30"],
+    "169.254.2.1/30 vti7 169.254.2.2/30 100": ["interface = vti7", "address = 169.254.2.1/30"],
+    "169.254.2.1 169.254.2.2": ["address = 169.254.2.1 peer 169.254.2.2"],
+    "169.254.2.1/30": ["address = 169.254.2.1/30"],
+    "fd00::1/126 fd00::2/126 3": ["interface = vti3", "address = fd00::1/126"],
+    "3": ["interface = vti3"],
+    "-ln Tunnel1 -ll 169.254.9.2/30 -lr 169.254.9.1/30 -m 100 -r 10.0.0.0/16": [
+        "interface = Tunnel1",
+        "address = 169.254.9.2/30",
+        "route = 10.0.0.0/16",
+    ],
+}
+
+
+@pytest.mark.parametrize("words", CLOUD)
+def test_the_words_of_a_clouds_script_are_told_as_settings_that_work(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str], words: str
+) -> None:
+    (environment,) = field_cases.calls("11")
+    assert called(machine, environment, monkeypatch, *words.split()) == 2
+    said = re.sub(r"\n\S+ \w+: \w+: +", " ", capsys.readouterr().err)
+    assert f"error: {words}: another script's words on the command line, which are settings here" in said
+    lines = re.findall("`([a-z]+ = [^`]+)`", said)
+    assert lines == CLOUD[words]
+    far = re.findall(r"; (\S+), the far end's, needs no line", said)
+    assert far == [word for word in words.split() if word[:4] in ("169.", "fd00")][1:]
+    named = [] if lines[0].startswith("interface") else ["interface = vti1"]
+    machine.settings("\n".join(["[connection c]", *named, *lines]))
+    machine.send(environment)
+    assert len(machine.devices()) == 1
+    del journalled
+
+
+@pytest.mark.parametrize("words", ["x", "vti", "ip_vti0", "stauts", "0 -x", "10.9.0.3/30"])
+def test_other_words_from_a_daemon_are_unknown(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], journalled: list[str], words: str
+) -> None:
+    assert called(machine, call(SHARED, "up"), monkeypatch, *words.split()) == 2
+    assert f"unknown word '{words.split()[0]}' on the command line" in capsys.readouterr().err
     del journalled
 
 

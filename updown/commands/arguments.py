@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from updown.model import values
 from updown.model.errors import Refused
 from updown.model.record import NamedTuple
-from updown.model.values import suggestion
+from updown.model.values import escaped, suggestion
 
 USAGE = """\
 vti-updown: updown hook for libreswan and strongSwan; device, addresses and routes of a route-based tunnel.
@@ -42,6 +43,9 @@ FLAG_OF = {"reconcile": "--before-start", "make": "--boot", "check": "--settings
 SHORT = {"-n": "--dry-run", "-v": "--verbose", "-h": "--help"}
 PATHS = ("--config", "--state-dir")
 STOCK_WITH_VALUE = ("--route", "--iproute")  # the stock script's words: accepted, without effect
+
+
+CLOUD_FLAGS = ("-ln", "-ll", "-lr", "-m", "-r")  # of a cloud's script: its device, both addresses, mark, network
 
 
 class Arguments(NamedTuple):
@@ -88,6 +92,10 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
         elif word in LATER and found.command is None and not files:
             raise Refused(f"{word} is not served by this release", "see vti-updown --help")
         elif word.startswith("-") or not (found.command in WITH_WORDS or (found.dry_run and not found.command)):
+            said = settings_for([given, *rest], verb_given)
+            if said:
+                shown = escaped(" ".join([given, *rest]), 80)
+                raise Refused(f"{shown}: another script's words on the command line, which are settings here", said)
             known = suggestion(word, (*COMMANDS, *FLAGS, *PATHS))
             raise Refused(f"unknown word {word!r} on the command line{known}", "see vti-updown --help")
         else:
@@ -99,3 +107,42 @@ def parse(words: Sequence[str], verb_given: bool) -> Arguments:
     if found.command == "make" and len(files) != (0 if found.boot else 1) and not found.help:
         raise Refused("make needs the name of one device, or --boot", "such as: vti-updown make vti5")
     return found._replace(files=tuple(files))
+
+
+def settings_for(words: Sequence[str], verb_given: bool) -> str:
+    """Which settings take the words that a cloud's guide gives to its script: two addresses inside the tunnel, a device, a
+    number, a network, in any order; empty where these are other words."""
+    found: dict[str, list[str]] = {"address": [], "network": [], "number": [], "device": []}
+    for word in [word for word in words if word not in CLOUD_FLAGS]:
+        kind = kind_of_word(word)
+        if kind:
+            found[kind].append(word)
+    known = sum(map(len, found.values())) == len([word for word in words if word not in CLOUD_FLAGS])
+    ours, far = [*found["address"], "", ""][:2]
+    if not known or not (ours or (verb_given and (found["number"] or found["network"]))):
+        return ""
+    device, number = next(iter(found["device"]), ""), next(iter(found["number"]), "")
+    lines = [f"`interface = {device or f'vti{number}'}`"] if device or number else []
+    if ours:
+        lines.append(f"`address = {ours if '/' in ours or not far else f'{ours} peer {far}'}`")
+    lines += [f"`route = {', '.join(found['network'])}`"] if found["network"] else []
+    text = f"write into [connection NAME] {', '.join(lines)}"
+    if far:
+        text += f"; {far}, the far end's, needs no line (`probe` may ping it)"
+    if device and number:
+        text += f"; {number} may be its mark (a setting of the daemon's connection) or `metric`"
+    return text
+
+
+def kind_of_word(word: str) -> str:
+    """address, network, number or device; empty for what is none."""
+    for kind, read in (("network", values.network_alone), ("address", values.interface_address), ("number", values.number)):
+        try:
+            read(word)
+        except ValueError:
+            continue
+        return kind
+    try:
+        return "device" if values.device_name(word) not in values.KERNELS_OWN and word[-1].isdigit() else ""
+    except ValueError:
+        return ""

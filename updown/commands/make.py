@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import reduce
 
 from updown.commands.arguments import Arguments
-from updown.concerns import catalogue
+from updown.concerns import addresses, catalogue
 from updown.concerns.device_request import ANYWHERE, DeviceRequest, configured_remote
 from updown.daemons.terms import MAKE
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -24,8 +24,8 @@ from updown.model.resources import DeletionRule
 from updown.output.lines import folded
 from updown.output.report import plan_lines, print_answer, report_fields
 from updown.serve import opened, present_state, settings_lines
-from updown.settings.file import Line, is_glob, resolve
-from updown.settings.keys import Settings
+from updown.settings.file import Line, effective_lines, is_glob, resolve
+from updown.settings.keys import TEMPLATES, Settings
 from updown.settings.parsers import ANY
 from updown.transaction import Request, converge, finish_pending
 
@@ -70,6 +70,8 @@ def make_device(name: str, lines: tuple[Line, ...], ledger: Ledger, netlink: Net
     if lacks:
         return Made(name, lacks=lacks)
     try:
+        if settings.address:
+            addresses.check_outer(settings, "", effective_lines(lines, "", name)["address"].where)
         claim, remarks = claim_of(device_asked(name), settings, now, netlink.vrf_table)
         report = converge(Request(MAKE, Change(put=(claim,))), ledger, netlink, dry)
     except UpdownError as error:
@@ -109,6 +111,9 @@ def kind_of(settings: Settings) -> str:
 
 def missing_keys(settings: Settings) -> str:
     """What the settings would have to say so that the device could be made; empty where they say enough."""
+    for key in TEMPLATES:
+        if "{" in " ".join(getattr(settings, key)):
+            return f"`{key}` has placeholders, which a tunnel alone has values for"
     if kind_of(settings) == "xfrm":
         return "" if settings.if_id or settings.external else "an XFRM interface needs `if_id`"
     if settings.local and settings.remote not in ("", ANY) and family(settings.local) != family(settings.remote):
@@ -130,7 +135,7 @@ def claim_of(name: str, settings: Settings, now: int, vrf_table: catalogue.VrfTa
         for inside in ("0.0.0.0/0", "::/0")  # it carries both families
     ]
     wants = tuple(dict.fromkeys(want for wants, _ in asked for want in wants))
-    remarks = tuple(dict.fromkeys(remark for _, remarks in asked for remark in remarks))
+    remarks = tuple(dict.fromkeys(remark for _, routing in asked for remark in routing.remarks))
     key, on, sa = dumps([MADE, name]), placed(name, settings.netns), NO_SA._replace(daemon=MAKE)
     return Claim(key, MADE, MAKE, key, key, on, row, since=now, resources=wants, sa=sa), remarks
 

@@ -6,9 +6,12 @@ import ipaddress
 
 from updown.concerns.device_request import Tunnel
 from updown.model.concern import Concern, ip, told_as, verb
+from updown.model.errors import Refused
 from updown.model.objects import Address, Link, bare, family, host
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, SourceAddress
+from updown.model.values import FORM
+from updown.settings.keys import Settings
 
 SOURCE = "source"
 
@@ -30,6 +33,15 @@ def wants_source(tunnel: Tunnel) -> tuple[SourceAddress, ...]:
         said.append(told)
     there = {host(address.address) for address in wants(tunnel)}
     return tuple(SourceAddress(tunnel.device, address) for address in said if address not in there)
+
+
+def check_outer(settings: Settings, peer: str, where: str) -> None:
+    """Raise Refused where `address` has the peer's outer address, by the settings or as it is now: then nothing reaches it.
+    `where` are file and line."""
+    for address in settings.address:
+        if host(address) in (settings.remote, peer):
+            text = f"{where}: address = {address} has the peer's outer address"
+            raise Refused(text, f"write this end's own inside the tunnel, such as {FORM}")
 
 
 def as_address(want: Address | SourceAddress) -> Address:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import partial
 
 from updown.concerns import addresses, device, device_request, mss, mtu, peer_routes, routes, rules, sysctls
-from updown.concerns.device_request import DeviceRequest, Tunnel, name_kept, request_device
+from updown.concerns.device_request import DeviceRequest, Routing, Tunnel, name_kept, request_device
 from updown.model.claims import Claim, SaInfo
 from updown.model.concern import Concern
-from updown.model.errors import Refused
+from updown.model.errors import Notice, Refused
 from updown.model.objects import MAIN_TABLE, placed
 from updown.model.operations import Operation
 from updown.model.record import Any, NamedTuple
 from updown.model.resources import DeletionRule, Resource, Resources
-from updown.settings.file import Line, resolve
+from updown.settings.file import Line, effective_lines, resolve
 from updown.settings.keys import Settings
 
 CONCERNS: tuple[Concern, ...] = (
@@ -43,11 +43,12 @@ VtiBetween = Callable[[str, str], str]
 
 
 class Derivation(NamedTuple):
-    """A claim with what it asks for and the device it is on, remarks, and the settings that say so."""
+    """A claim with what it asks for and the device it is on, remarks, the settings that say so, and warnings."""
 
     claim: Claim
     remarks: tuple[str, ...]
     settings: Settings
+    warnings: tuple[Notice, ...]
 
 
 def key_of(asked: Resource) -> str:
@@ -87,27 +88,32 @@ def in_vrf(settings: Settings, vrf_table: VrfTable) -> Settings:
     return settings._replace(table=own) if settings.table == MAIN_TABLE else settings
 
 
-def resources_of(sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bool) -> tuple[Resources, tuple[str, ...]]:
-    """The list of concerns, in the order in which a person reads them; and remarks."""
+def resources_of(sa: SaInfo, found: DeviceRequest, row: DeletionRule, routed: bool) -> tuple[Resources, Routing]:
+    """The list of concerns, in the order in which a person reads them; and what there is to say of its routes."""
     tunnel = Tunnel(sa, found, row, device_request.devices(sa, found, row))
     if routed:
         tunnel = tunnel._replace(routing=routes.routing_of(tunnel))
     wants = [want for concern in CONCERNS for want in concern.wants(tunnel)]
-    return tuple(dict.fromkeys(wants)), tunnel.routing.remarks
+    return tuple(dict.fromkeys(wants)), tunnel.routing
 
 
 def derive(claim: Claim, found: DeviceRequest, lines: tuple[Line, ...], vrf_table: VrfTable, between: VtiBetween) -> Derivation:
     """What a claim asks for by its facts and the device `found`, or, by `lines`, that whose name it keeps. Raises Refused or
     KernelError for settings that do not fit."""
     name = name_kept(found, claim.sa, claim.deletion, between)
-    settings = resolve(lines, claim.connection, name) if name not in ("", found.name) else found.settings
-    if found.by_daemon:
-        settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
+    settings = found.settings
+    if name not in ("", found.name):
+        settings, lacks = device_request.fill_settings(resolve(lines, claim.connection, name), claim.sa)
+        if lacks:
+            raise Refused(lacks)
+    if settings.address:
+        said = effective_lines(lines, claim.connection, name or found.name or "")["address"]
+        addresses.check_outer(settings, claim.sa.peer, said.where)
     found = found._replace(name=name or found.name, settings=in_vrf(settings, vrf_table))
-    wants, remarks = resources_of(claim.sa, found, claim.deletion, claim.routed)
+    wants, routing = resources_of(claim.sa, found, claim.deletion, claim.routed)
     claim = claim._replace(resources=wants)
     first = next((want.link.name for want in claim.devices), "")
-    return Derivation(claim._replace(device=first), remarks, found.settings)
+    return Derivation(claim._replace(device=first), routing.remarks, found.settings, routing.warnings)
 
 
 def derive_again(claim: Claim, lines: tuple[Line, ...], vrf_table: VrfTable) -> Claim:

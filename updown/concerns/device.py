@@ -19,7 +19,9 @@ COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf
 
 
 def differences(want: Link, have: Link) -> tuple[Difference, ...]:
-    """What of `COMPARED` differs; both keys as one where they are one on either side."""
+    """What of `COMPARED` differs; both keys as one where they are one on either side. Of another kind nothing else counts."""
+    if want.kind != have.kind:
+        return (Difference("kind", have.kind, want.kind),)
     found: list[Difference] = []
     one_key = want.ikey == want.okey and have.ikey == have.okey
     for field in COMPARED:
@@ -78,10 +80,10 @@ def diff(want: Link, have: Link | None, by: str, total: MtuSum | None) -> list[O
     differs = Reason("differs", by, differences=differences(want, have) if have else ())
     if have is None or not is_kept(want, have):
         gone = [Operation("link delete", have, reason=differs)] if have else []
-        return [*gone, *added(want, by), *operstate(want, False, by)]
+        return [*gone, *added(want, by), *multicast(want, False, by), *operstate(want, False, by)]
     found: list[Operation] = []
     there = want._replace(ifindex=have.ifindex, mtu=want.mtu or have.mtu, up=have.up, alias=have.alias)
-    there = there._replace(dormant=have.dormant)
+    there = there._replace(dormant=have.dormant, multicast=have.multicast)
     if want.kind == "xfrm":
         there = there._replace(parent=have.parent)  # which nothing can change (xfrm_interface_core.c xfrmi_change)
     if differs.differences:
@@ -93,13 +95,13 @@ def diff(want: Link, have: Link | None, by: str, total: MtuSum | None) -> list[O
     if have.up and not want.up:
         down = ready._replace(up=False, dormant=want.dormant)  # the kernel takes its routes along
         found.append(Operation("link down", down, down._replace(up=True), Reason("no tunnel is up", by)))
-    return [*found, *operstate(want, have.dormant, by)]
+    return [*found, *multicast(want, have.multicast, by), *operstate(want, have.dormant, by)]
 
 
 def added(want: Link, by: str) -> list[Operation]:
     """Make it down, since sysctls and addresses come before it is set up; give it to its VRF before it has IPv6 addresses,
     which that takes away (net/ipv6/addrconf.c, CHANGEUPPER); set it up under our mark."""
-    new = want._replace(up=False, alias="", dormant=False)
+    new = want._replace(up=False, alias="", dormant=False, multicast=False)
     found = [Operation("link add", new, reason=Reason("needs its device", by), makes=f"device {want.name}")]
     if want.vrf:
         found.append(Operation("link set", new, new._replace(vrf=""), Reason("belongs to", by, want.vrf)))
@@ -118,6 +120,13 @@ def operstate(want: Link, was: bool, by: str) -> list[Operation]:
     return [Operation("link state", want, want._replace(dormant=was), reason)] if was != want.dormant else []
 
 
+def multicast(want: Link, was: bool, by: str) -> list[Operation]:
+    """Packets to groups: tunnel devices are made without, and routing daemons take no such interface (OSPF). `was`: it is so
+    now."""
+    asked = Operation("link multicast", want, want._replace(multicast=was), Reason("speaks to groups", by))
+    return [asked] if was != want.multicast else []
+
+
 def load(fields: list[Any]) -> Device:
     """From what JSON made of it."""
     return Device(Link(*fields[0]), *fields[1:])
@@ -131,6 +140,8 @@ def command(operation: Operation) -> str:
         return f"{ip(link.name)} link del {bare(link.name)}"
     if word == "state":
         return f"{ip(link.name)} link set {bare(link.name)} state {'dormant' if link.dormant else 'up'}"
+    if word == "multicast":
+        return f"{ip(link.name)} link set {bare(link.name)} multicast {'on' if link.multicast else 'off'}"
     if word in ("set", "down", "up"):
         had = operation.before or Link(link.name)
         return in_row(
@@ -161,6 +172,8 @@ def told(operation: Operation) -> str:
         return f"{link.name} has {differences_text(operation.reason.differences)}"
     if operation.action == "link state":
         return f"{link.name} is {'not ' if link.dormant else ''}dormant"
+    if operation.action == "link multicast":
+        return f"{link.name} has multicast {'off' if link.multicast else 'on'}"
     if had.up != link.up:
         return f"{link.name} is {'down' if link.up else 'up, but no tunnel is'}"
     if had.mtu != link.mtu:

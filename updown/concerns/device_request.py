@@ -8,12 +8,12 @@ from collections.abc import Callable
 from updown.daemons.terms import words_of
 from updown.model.claims import STRONGSWAN, SaInfo
 from updown.model.context import Context
-from updown.model.errors import Refused
+from updown.model.errors import Notice, Refused
 from updown.model.objects import Link, Route, bare, family, placed
 from updown.model.record import NamedTuple
 from updown.model.resources import DeletionRule, Device, PeerRoute
-from updown.model.values import device_name
-from updown.settings.keys import Settings
+from updown.model.values import device_name, escaped
+from updown.settings.keys import TEMPLATES, Settings
 from updown.settings.parsers import ANY
 
 ANYWHERE = {4: "0.0.0.0", 6: "::"}
@@ -31,11 +31,12 @@ class DeviceRequest(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """The routes a tunnel wants, the ways to its peer, and remarks for people."""
+    """The routes a tunnel wants, the ways to its peer, and remarks and warnings for people."""
 
     routes: tuple[Route, ...] = ()
     peers: tuple[PeerRoute, ...] = ()
     remarks: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
 
 class Tunnel(NamedTuple):
@@ -71,7 +72,13 @@ def request_device(sa: SaInfo, resolved: Callable[[str], Settings]) -> DeviceReq
         if not name:
             return no_device(f"{template} needs a value this connection does not have")
     settings = resolved(name)
-    if not sa.interface and sa.daemon_device:
+    by_daemon = bool(not sa.interface and sa.daemon_device)
+    if by_daemon:
+        settings = settings._replace(netns="", vrf="")  # the daemon's own device is where the daemon puts it
+    settings, lacks = fill_settings(settings, sa)
+    if lacks:
+        return no_device(lacks)
+    if by_daemon:
         return DeviceRequest(name, True, settings=settings)
     if not sa.interface and kind_of(sa, settings) == "xfrm":
         return request_xfrm(name, sa, settings)
@@ -118,26 +125,54 @@ def name_kept(found: DeviceRequest, sa: SaInfo, row: DeletionRule, between: Call
 
 
 def fill_template(template: str, sa: SaInfo) -> str | None:
+    """A device's name by its template; None where a placeholder has no value. Raises Refused for a bad name."""
+    name = filled(template, sa)
+    try:
+        return device_name(name) if name is not None else None
+    except ValueError as error:
+        raise Refused(f"interface = {template} gives {name!r}: {error}") from None
+
+
+def fill_settings(settings: Settings, sa: SaInfo) -> tuple[Settings, str]:
+    """The settings with the tunnel's values in place of placeholders; and, where one has none, which line lacks it. Raises
+    Refused for what cannot be."""
+    for key, read in TEMPLATES.items():
+        said = getattr(settings, key)
+        template = " ".join(said) if isinstance(said, tuple) else said
+        if "{" not in template:
+            continue
+        text = filled(template, sa)
+        if text is None:
+            return settings, f"{key} = {template} needs a value this connection does not have"
+        try:
+            settings = settings._replace(**{key: read(text)})
+        except ValueError as error:
+            raise Refused(
+                f"{key} = {template} gives {escaped(text, 40)}: {error}", f"correct `{key}` in the settings"
+            ) from None
+    return settings, ""
+
+
+def filled(template: str, sa: SaInfo) -> str | None:
     """`template` with its placeholders replaced; None where one has no value."""
-    known = {
+    numbers = {
         "mark": sa.mark_out,
         "mark_out": sa.mark_out,
         "mark_in": sa.mark_in,
         "if_id": sa.if_id_out,
         "if_id_out": sa.if_id_out,
         "if_id_in": sa.if_id_in,
-        "connection": sa.connection.split("/")[0],  # NAME/1x2 is libreswan's name for one pair of NAME's subnets
     }
-    name = template
+    known = {word: f"{value or ''}" for word, value in numbers.items()}
+    known.update((f"{word}:x", f"{value:x}" if value else "") for word, value in numbers.items())
+    known["connection"] = sa.connection.split("/")[0]  # NAME/1x2 is libreswan's name for one pair of NAME's subnets
+    text = template
     for word, value in known.items():
-        if "{" + word + "}" in name:
+        if "{" + word + "}" in text:
             if not value:
                 return None
-            name = name.replace("{" + word + "}", str(value))
-    try:
-        return device_name(name)
-    except ValueError as error:
-        raise Refused(f"interface = {template} gives {name!r}: {error}") from None
+            text = text.replace("{" + word + "}", value)
+    return text
 
 
 def deletion_rule(context: Context, settings: Settings) -> DeletionRule:
@@ -161,7 +196,8 @@ def devices(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> tuple[Device
     shared = sa.shared if sa.shared is not None else settings.shared
     links = xfrm_links(sa, found) if found.kind == "xfrm" else [vti_link(sa, found, row)]
     links = [link._replace(name=placed(link.name, settings.netns), vrf=settings.vrf) for link in links]
-    return tuple(Device(link, shared, row.with_last, follow=settings.link == "follow") for link in links)
+    follow, groups = settings.link == "follow", settings.multicast
+    return tuple(Device(link, shared, row.with_last, follow=follow, multicast=groups) for link in links)
 
 
 def xfrm_links(sa: SaInfo, found: DeviceRequest) -> list[Link]:

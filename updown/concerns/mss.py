@@ -36,8 +36,9 @@ class SynRule(NamedTuple):
 
 def wants(tunnel: Tunnel) -> tuple[Clamp, ...]:
     """A table for each device of the tunnel."""
-    clamps = tunnel.settings.mss == "clamp"
-    return tuple(Clamp(wanted.link.name, slave=bool(wanted.link.vrf)) for wanted in tunnel.devices if clamps)
+    said = tunnel.settings.mss
+    links = [wanted.link for wanted in tunnel.devices if said != "no"]
+    return tuple(Clamp(link.name, 0, bool(link.vrf), int(said) if said.isdigit() else 0) for link in links)
 
 
 def rules(clamp: Clamp) -> tuple[SynRule, ...]:
@@ -46,6 +47,9 @@ def rules(clamp: Clamp) -> tuple[SynRule, ...]:
     name = bare(clamp.device)
     # what came in by a slave has the VRF as its device when it is forwarded (drivers/net/vrf.c vrf_ip_rcv)
     key, by = ("sdifname", "by its VRF") if clamp.slave else ("iifname", "entering")
+    if clamp.size:
+        ways = (("oifname", "leaving"), (key, by))
+        return tuple(SynRule(way, name, "", clamp.size, f"{word}: mss {clamp.size}") for way, word in ways)
     leaving = SynRule("oifname", name, "", 0, "leaving: route")
     if clamp.mtu <= LEAST:
         return (leaving, SynRule(key, name, "", 0, f"{by}: route"))
@@ -69,14 +73,17 @@ def device_of_table(name: str) -> str | None:
 
 def clamp_of(device: str, comments: list[str]) -> Clamp:
     """The clamp that a table with these rules is; one with an MTU of -1 where they are not what we write."""
-    by, _, size = (comments[1] if len(comments) > 1 else "").partition(": mtu ")
-    clamp = Clamp(device, int(size) if size.isdigit() else 0, by.startswith("by its VRF"))
+    by, _, rest = (comments[1] if len(comments) > 1 else "").partition(": ")
+    word, _, text = rest.partition(" ")
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    clamp = Clamp(device, number * (word == "mtu"), by == "by its VRF", number * (word == "mss"))
     return clamp if [rule.comment for rule in rules(clamp)] == comments else Clamp(device, -1)
 
 
 def with_device_mtu(asked: Clamp, _left: Left, link: Link | None) -> Clamp:
-    """The rules have the MTU in them that we give the device; 0 where that is the kernel's choice, or not ours."""
-    return asked._replace(mtu=link.mtu if link else 0)
+    """The rules have the MTU in them that we give the device; 0 where that is the kernel's choice, or not ours, or where the
+    size is said."""
+    return asked._replace(mtu=link.mtu if link and not asked.size else 0)
 
 
 def diff(want: Clamp, by: str, left: Left) -> list[Operation]:

@@ -37,8 +37,9 @@ def routing_of(tunnel: Tunnel) -> Routing:
 
     The way to the peer matters where the tunnel's own packets look into the same tables: not from a namespace or a VRF."""
     sa, settings, device = tunnel.sa, tunnel.settings, tunnel.device
-    static = [route(tunnel, asked.destination, asked.gateway) for asked in settings.route]
-    asked_for, remarks = selector_routes(tunnel)
+    static = [route(tunnel, asked.destination, asked.gateway, asked.source) for asked in settings.route]
+    asked_for, said = selector_routes(tunnel)
+    remarks: list[str] = []
     peer = ipaddress.ip_address(sa.peer)
     routes: list[Route] = []
     peers: list[PeerRoute] = []
@@ -51,19 +52,25 @@ def routing_of(tunnel: Tunnel) -> Routing:
         if holds_peer and not peer.is_unspecified:
             peers.append(PeerRoute(str(peer), device, sa.underlay or "", sa.me))
         routes += [wanted._replace(destination=half) for half in HALVES.get(wanted.destination, (wanted.destination,))]
-    return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)))
+    warnings = tuple(text for text in said if isinstance(text, Notice))
+    remarks = [text for text in said if not isinstance(text, Notice)] + remarks
+    return Routing(tuple(dict.fromkeys(routes)), tuple(dict.fromkeys(peers)), tuple(dict.fromkeys(remarks)), warnings)
 
 
 def selector_routes(tunnel: Tunnel) -> tuple[list[Route], list[str]]:
-    """Those for the remote selector, and remarks."""
+    """Those for the remote selector; and what is to be said, as remarks and warnings (Notice)."""
     sa, settings = tunnel.sa, tunnel.settings
     if not (sa.routing if sa.routing is not None else settings.routing):
         return [], []
-    if tunnel.request.by_daemon and sa.my_client.split(" ")[0] == sa.peer_client.split(" ")[0] and not settings.routing:
+    mine, theirs = sa.my_client.partition(" "), sa.peer_client.partition(" ")
+    if tunnel.request.by_daemon and mine[0] == theirs[0] and not settings.routing:
         # pluto asks for routes of every ipsec-interface=; nobody who writes 0.0.0.0/0 twice means his default route
         said = f"both ends are {sa.peer_client}: nothing routed into {tunnel.device}; `routing = yes` in settings does"
         return [], [said]
-    return [route(tunnel, prefix) for prefix in values.network(sa.peer_client.partition(" ")[0]).prefixes], []
+    prefixes = values.network(theirs[0]).prefixes
+    if not (mine[2] or theirs[2]):
+        return [route(tunnel, prefix) for prefix in prefixes], []
+    return narrow_routes(tunnel, prefixes)
 
 
 def source_query(sa: SaInfo, found: DeviceRequest) -> SourceQuery | None:
@@ -95,8 +102,33 @@ def source_of(tunnel: Tunnel, six: bool) -> str:
     return next((address for address in each if address and (":" in address) == six), "")
 
 
-def route(tunnel: Tunnel, destination: str, gateway: str = "") -> Route:
-    """The route to one prefix."""
+def narrow_routes(tunnel: Tunnel, prefixes: tuple[str, ...]) -> tuple[list[Route], list[str]]:
+    """Those for a selector of one protocol or port, which a route is too wide for: charon makes none for such a policy, pluto's
+    own script does. A default route is not made for one in any case."""
+    sa, device = tunnel.sa, tunnel.device
+    policy = f"the policy takes {sa.my_client} to {sa.peer_client} alone"
+    kept = tuple(prefix for prefix in prefixes if sa.routing and not is_default(prefix))
+    told: list[str] = []
+    if kept and host_part(sa.peer_client, sa.peer) is None:  # the peer's own address is not routed
+        less = ". vti-routing=no makes no route" if sa.interface else ""
+        text = f"{policy}: all else that is routed into {device} for {', '.join(kept[:3])} goes nowhere{less}"
+        told.append(Notice("wider than its policy", text))
+    asked = {one.destination for one in tunnel.settings.route}
+    left = [prefix for prefix in prefixes if prefix not in kept and not asked & {prefix, *HALVES.get(prefix, ())}]
+    if left:
+        wide = any(is_default(prefix) for prefix in left)
+        how = "name networks by `route` in settings" if wide else f"`route = {', '.join(left)}` in settings routes all of it"
+        told.append(f"{policy}: nothing routed into {device}; {how}")
+    return [route(tunnel, prefix) for prefix in kept], told
+
+
+def is_default(prefix: str) -> bool:
+    """Whether a prefix is the default route, or a half of it."""
+    return int(prefix.rpartition("/")[2]) <= 1
+
+
+def route(tunnel: Tunnel, destination: str, gateway: str = "", source: str = "") -> Route:
+    """The route to one prefix; without a `source` of its own with the tunnel's."""
     sa, settings = tunnel.sa, tunnel.settings
     six = family(destination) == 6
     if_id = sa.if_id_out if tunnel.request.kind == "xfrm" and settings.external else 0
@@ -107,7 +139,7 @@ def route(tunnel: Tunnel, destination: str, gateway: str = "") -> Route:
         table=settings.table,
         metric=settings.metric or sa.metric or (IPV6_DEFAULT_METRIC if six else 0),
         mtu=sa.mtu or route_mtu(sa, settings),
-        source=source_of(tunnel, six),
+        source=source if source and family(source) == family(destination) else source_of(tunnel, six),
         if_id=if_id,
         joins=settings.multipath and not (if_id or gateway),
     )

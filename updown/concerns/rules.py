@@ -1,4 +1,4 @@
-"""Policy rules that lead packets to the tunnel's table: by mark, source or the device they come in by."""
+"""Policy rules that lead packets to the tunnel's table: by mark, source, destination or the device they come in by."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from updown.model.resources import Left
 
 
 def wants(tunnel: Tunnel) -> tuple[Rule, ...]:
-    """Each `rule` of the settings: of its source's family, else of that which the tunnel carries. Raises Refused for rules that
-    lead nowhere else."""
+    """Each `rule` of the settings: of its networks' family, else of that which the tunnel carries. Raises Refused for rules
+    that lead nowhere else."""
     settings = tunnel.settings
     if settings.rule and settings.table == MAIN_TABLE:
         raise Refused("rule needs table = NUMBER: the main table is where every packet looks", "set table, or vrf")
     return tuple(
         Rule(
-            family=family(asked.source) if asked.source else tunnel.sa.inner_family,
+            family=family(asked.source or asked.destination or tunnel.sa.peer_client),
             device=tunnel.device,
             table=settings.table,
             **asked._asdict(),
@@ -29,7 +29,8 @@ def wants(tunnel: Tunnel) -> tuple[Rule, ...]:
 
 def key(rule: Rule) -> str:
     """Everything that the kernel tells rules apart by, and their namespace."""
-    said = f"{rule.source or 'all'} {rule.iif or '-'} {rule.fwmark}/{rule.fwmask}"
+    said = f"{'not ' if rule.inverted else ''}{rule.source or 'all'} {rule.iif or '-'} {rule.fwmark}/{rule.fwmask}"
+    said += f" to {rule.destination}" if rule.destination else ""
     return f"{rule.family} {rule.priority} {said} {rule.table}{there(rule.device)}"
 
 
@@ -51,8 +52,11 @@ def command(operation: Operation) -> str:
     six = "-6 " if rule.family == 6 else ""
     mask = "" if rule.fwmask == 0xFFFFFFFF else f"/{rule.fwmask:#x}"
     return in_row(
-        (f"{ip(rule.device)} {six}rule {verb(operation)} priority {rule.priority}", True),
+        (f"{ip(rule.device)} {six}rule {verb(operation)}", True),
+        ("not", rule.inverted),
+        (f"priority {rule.priority}", True),
         (f"from {rule.source}", rule.source),
+        (f"to {rule.destination}", rule.destination),
         (f"iif {rule.iif}", rule.iif),
         (f"fwmark {rule.fwmark:#x}{mask}", rule.fwmask),
         (f"lookup {rule.table} protocol {rule.protocol}", True),

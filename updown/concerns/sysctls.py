@@ -25,10 +25,10 @@ def wants(tunnel: Tunnel) -> tuple[Sysctl, ...]:
 
 
 def device_sysctls(settings: Settings, device: str, kind: str) -> tuple[Sysctl, ...]:
-    """disable_policy and forwarding for both families, rp_filter for IPv4, accept_ra for IPv6; a setting of `keep` wants
-    nothing. keep_addr_on_down where the device is set down at times. A VTI checks what comes in against its policy by itself
-    (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the stack (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so
-    there disable_policy would let a peer send from any address."""
+    """disable_policy, forwarding and accept_redirects for both families, rp_filter and send_redirects for IPv4, accept_ra for
+    IPv6; a setting of `keep` wants nothing. keep_addr_on_down where the device is set down at times. A VTI checks what comes in
+    against its policy by itself (net/ipv4/ip_vti.c vti_rcv_cb). An XFRM interface leaves that to the stack
+    (net/xfrm/xfrm_interface_core.c xfrmi_rcv_cb), so there disable_policy would let a peer send from any address."""
     by_kind = None if kind == "xfrm" else 1
     policy = by_kind if settings.disable_policy == BY_KIND else settings.disable_policy
     ignored = settings.accept_ra == FOLLOW_ALL and settings.forwarding != 1
@@ -38,6 +38,9 @@ def device_sysctls(settings: Settings, device: str, kind: str) -> tuple[Sysctl, 
         ("ipv6", "disable_policy", policy),
         ("ipv6", "forwarding", settings.forwarding),
         ("ipv4", "rp_filter", settings.rp_filter),
+        ("ipv4", "send_redirects", settings.send_redirects),
+        ("ipv4", "accept_redirects", settings.accept_redirects),
+        ("ipv6", "accept_redirects", settings.accept_redirects),
         ("ipv6", "accept_ra", "0" if ignored else settings.accept_ra),
         ("ipv6", "keep_addr_on_down", 1 if settings.link == "follow" else None),
     )
@@ -56,9 +59,9 @@ def conf(family: str, device: str, key: str) -> str:
     return f"net/{family}/conf/{device}/{key}"
 
 
-def all_of(device: str) -> str:
-    """The file of `all`'s rp_filter where `device` is."""
-    return conf("ipv4", placed("all", netns_of(device)), "rp_filter")
+def all_of(device: str, key: str = "rp_filter") -> str:
+    """The file of `all`'s value where `device` is."""
+    return conf("ipv4", placed("all", netns_of(device)), key)
 
 
 def paths_read(want: Sysctl) -> tuple[str, ...]:

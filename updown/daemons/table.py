@@ -8,12 +8,14 @@ from updown.model.context import Context
 from updown.model.errors import Notice, Refused
 from updown.model.objects import family, is_any
 from updown.model.record import Any, NamedTuple
-from updown.model.values import escaped
+from updown.model.values import escaped, no_host
 
 NEEDED = "needed"
 """Without it there is no tunnel to speak of: absent or bad refuses the call."""
 STRICT = "shapes"
 """Names or shapes a device or a route, by our side's configuration: bad refuses the call."""
+TO_MAKE = "makes"
+"""The same of verbs that make; for others a bad value counts as absent, as what there is must be able to go."""
 OPTIONAL = "optional"
 """A bad value costs a warning and counts as absent: a peer may have chosen it, or nothing of ours hangs on it."""
 
@@ -46,9 +48,17 @@ def read_table(rows: tuple[Row, ...], environ: Mapping[str, str]) -> tuple[dict[
             said = f"{row.variable}={escaped(given, SHOWN)}: {error}"
             if row.weight == OPTIONAL:
                 warnings.append(Notice("variable", f"{said}; ignored"))
-            else:
+            elif row.weight != TO_MAKE or fields["verb"].makes:
                 raise Refused(said, HINT) from None
     return fields, warnings
+
+
+def drop_the_peers(fields: dict[str, Any], warnings: list[Notice], rows: Mapping[str, str]) -> None:
+    """Leave out addresses assigned to us that are the peer's outer one: with that on a device, nothing reaches the peer.
+    `rows`: variables, and the fields they are in."""
+    for variable, field in rows.items():
+        if fields.get(field) == fields["peer"]:
+            warnings.append(Notice("variable", f"{variable}={fields.pop(field)}: the peer's outer address; ignored"))
 
 
 def context_of(fields: Mapping[str, Any], derived: Mapping[str, Any]) -> Context:
@@ -62,6 +72,10 @@ def context_of(fields: Mapping[str, Any], derived: Mapping[str, Any]) -> Context
         return context
     if is_any(context.me):
         raise Refused(f"PLUTO_ME={context.me}: an address of this machine is expected", HINT)
+    for variable, end in (("PLUTO_ME", context.me), ("PLUTO_PEER", context.peer)):
+        why = "" if is_any(end) else no_host(end)
+        if why:
+            raise Refused(f"{variable}={end} is {why}, which no host can have", HINT)
     if family(context.me) != family(context.peer) and not is_any(context.peer):
         raise Refused(f"PLUTO_PEER={context.peer}: of another family than PLUTO_ME={context.me}", HINT)
     mine, theirs = context.my_client, context.peer_client

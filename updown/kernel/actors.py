@@ -114,6 +114,8 @@ def perform_link(operation: Operation, netlink: Netlink) -> int | None:
         there.delete_link(index)
     elif verb == "state":
         there.set_state(index, link.dormant)
+    elif verb == "multicast":
+        there.set_multicast(index, link.multicast)
     elif verb == "change":
         there.change_link(link._replace(name=bare(link.name), ifindex=index))
     else:

@@ -46,6 +46,7 @@ class Link(NamedTuple):
     vrf: str = ""  # the VRF device it belongs to
     external: bool = False  # an XFRM interface for all if_ids (IFLA_XFRM_COLLECT_METADATA): each route tells its own
     dormant: bool = False  # up, but not RUNNING for who looks at its operational state (RFC 2863)
+    multicast: bool = False  # routing daemons may speak to groups on it (IFF_MULTICAST)
 
 
 class Address(NamedTuple):
@@ -88,6 +89,8 @@ class Rule(NamedTuple):
     fwmark: int = 0
     fwmask: int = 0  # 0 without a mark
     protocol: int = OUR_PROTOCOL
+    destination: str = ""  # a prefix
+    inverted: bool = False  # packets that do not meet all of that
 
 
 class Path(NamedTuple):

@@ -12,7 +12,7 @@ Thing = Any
 action tells, which no type checker reads."""
 
 OPPOSITES = {"add": "delete", "delete": "add", "prepend": "delete", "down": "up", "up": "down"}
-"""Verbs of actions, and those that take them back; `set`, `change`, `replace` and `state` are their own opposites."""
+"""Verbs of actions, and those that take them back; `set`, `change`, `replace`, `state`, `multicast` are their own opposites."""
 
 
 class Difference(NamedTuple):
@@ -51,13 +51,13 @@ class Operation(NamedTuple):
 
     @property
     def verb(self) -> str:
-        """What it does there: add, delete, prepend, replace, change, set, state, down, up; nothing for a sysctl."""
+        """What it does there: add, delete, prepend, replace, change, set, state, multicast, down, up; nothing for a sysctl."""
         return self.action.partition(" ")[2]
 
     @property
     def fatal(self) -> bool:
         """Without its device a tunnel cannot work; without a route or a sysctl it may, and with a device that stays up."""
-        return self.effect == "link" and self.verb not in ("down", "state")
+        return self.effect == "link" and self.verb not in ("down", "state", "multicast")
 
     def undo(self) -> Operation:
         """The operation that takes this one back."""

@@ -27,6 +27,7 @@ class Device(NamedTuple):
     with_last: bool
     by_daemon: bool = False  # the daemon makes and deletes it; we only use it
     follow: bool = False  # it is down while no tunnel is up
+    multicast: bool | None = None  # None: as it is
 
 
 class Sysctl(NamedTuple):
@@ -76,6 +77,7 @@ class Clamp(NamedTuple):
     device: str
     mtu: int = 0  # bytes; the plan fills it in
     slave: bool = False  # of a VRF
+    size: int = 0  # bytes of a segment; 0: what the MTU and the routes leave
 
 
 if TYPE_CHECKING:

@@ -92,9 +92,17 @@ def count(value: str) -> int:
 
 def mtu(value: str) -> int:
     """Bytes, 68 to 65515 (net/ipv4/ip_tunnel.c)."""
-    found = number(value)
-    if not 68 <= found <= 65515:
-        raise ValueError("an MTU of 68 to 65515 bytes is expected")
+    return within(value, 68, 65515, "an MTU of 68 to 65515 bytes")
+
+
+def within(value: str, least: int, most: int, what: str) -> int:
+    """A decimal number in a range; `what` names both."""
+    try:
+        found = number(value, most)
+    except ValueError:
+        found = least - 1
+    if found < least:
+        raise ValueError(f"{what} is expected")
     return found
 
 
@@ -170,24 +178,79 @@ def address(value: str) -> str:
         raise ValueError("an IPv4 or IPv6 address is expected") from None
 
 
+def host_address(value: str) -> str:
+    """An address that a host can have: of no group, no loopback, nobody's or everybody's."""
+    found = address(value)
+    why = no_host(found)
+    if why:
+        raise ValueError(f"{found} is {why}, which no host can have")
+    return found
+
+
+def no_host(host: str, length: int = 0) -> str:
+    """What an address is that no host can have, with a prefix of `length` bits (0: not known); empty for any other. A prefix
+    with room for two has neither a network's nor a broadcast address (RFC 3021, RFC 6164); IPv6 has no broadcasts."""
+    found = ipaddress.ip_address(host)
+    if getattr(found, "ipv4_mapped", None):
+        return "an IPv4 address in IPv6's form"
+    kinds = {"no address": found.is_unspecified, "a loopback address": found.is_loopback, "multicast": found.is_multicast}
+    kinds["everybody's broadcast address"] = host == "255.255.255.255"
+    network = ipaddress.ip_network(f"{host}/{length or found.max_prefixlen}", strict=False)
+    if network.num_addresses > 2:
+        kinds[f"the network's own of {network}"] = found == network.network_address
+        kinds[f"the broadcast address of {network}"] = network.version == 4 and found == network.broadcast_address
+    return next((kind for kind, is_so in kinds.items() if is_so), "")
+
+
+FORM = "10.99.0.1/30, or 10.99.0.1 peer 10.99.0.2"
+
+
 def interface_address(value: str) -> str:
     """An address with its prefix length, `10.99.0.1/30`; without one it is a host's (/32, /128). `10.0.0.1 peer 10.0.0.2` has
     the peer's, `10.0.0.1 peer 10.0.0.2/32`. Length 0 is refused: with the address the kernel makes a route to its subnet."""
     ours, peer, theirs = value.partition(" peer ")
     if peer:
-        if (":" in ours) != (":" in theirs):
-            raise ValueError("an address and its peer are of one family")
-        return f"{address(ours)} peer {interface_address(theirs)}"
+        return with_peer(ours, theirs)
     head, slash, length = value.partition("/")
-    host = address(head)
+    try:
+        host = address(head)
+    except ValueError as error:
+        raise ValueError(f"{error}, such as {FORM}") from None
     most = 128 if ":" in host else 32
     try:
         bits = number(length, most) if slash else most
     except ValueError:
-        raise ValueError("an address with a prefix length such as 10.99.0.1/30 is expected") from None
+        raise ValueError(f"an address with a prefix length is expected, such as {FORM}") from None
     if not bits:
         raise ValueError(f"length 0 makes the device the default route; write {host}/{most}, or its subnet's length")
+    why = no_host(host, bits)
+    if why:
+        first = next(iter(ipaddress.ip_network(f"{host}/{bits}", strict=False).hosts()), host)
+        form = f"this end's own inside the tunnel, such as {FORM if no_host(str(first)) else f'{first}/{bits}'}"
+        raise ValueError(f"{host} is {why}, which no host can have: write {form}")
     return f"{host}/{bits}"
+
+
+def with_peer(ours: str, theirs: str) -> str:
+    """An address and its peer; the length is the peer's, and may stand at both, as clouds write it."""
+    if (":" in ours) != (":" in theirs):
+        raise ValueError("an address and its peer are of one family")
+    head, slash, length = ours.partition("/")
+    if slash and length != theirs.partition("/")[2]:
+        raise ValueError(f"the length is the peer's: write {escaped(head, 40)} peer {escaped(theirs, 40)}")
+    peer = interface_address(theirs)
+    mine = interface_address(f"{head}/{peer.partition('/')[2]}").partition("/")[0]
+    if mine == peer.partition("/")[0]:
+        raise ValueError(f"{mine} is both ends: the peer has another one, as in {FORM}")
+    return f"{mine} peer {peer}"
+
+
+def network_alone(value: str) -> str:
+    """A network with its length, and no host's address in it."""
+    found = ipaddress.ip_network(value)
+    if found.num_addresses == 1:
+        raise ValueError("a network such as 192.0.2.0/24 is expected")
+    return str(found)
 
 
 def network(value: str) -> Network:
@@ -226,16 +289,3 @@ def plus_words(value: str) -> tuple[str, ...]:
     if not all(set(word) <= POLICY_CHARACTERS for word in found):
         raise ValueError("words of letters, digits, _ and - are expected, joined by +")
     return found
-
-
-def interface_addresses(value: str) -> tuple[str, ...]:
-    """Addresses with prefix lengths, separated by blanks or commas; `peer` stands between an address and its peer."""
-    words = value.replace(",", " ").split()
-    texts: list[str] = []
-    while words:
-        word = words.pop(0)
-        if words[:1] == ["peer"]:
-            word = " ".join((word, words.pop(0), *words[:1]))
-            words = words[1:]
-        texts.append(word)
-    return tuple(dict.fromkeys(interface_address(text) for text in texts))

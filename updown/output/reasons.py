@@ -19,6 +19,7 @@ SENTENCES = {
     "no tunnel is up": "{who}: no tunnel is up on it",
     "silent": "{who}: its far end does not answer",
     "not silent": "{who}: its far end is not silent any more",
+    "speaks to groups": "{who}: whether routing daemons may speak to groups by it",
     # what hangs on them
     "gives address": "{who} gives the device this address",
     "sends from": "{who} sends from {what}",
@@ -30,6 +31,8 @@ SENTENCES = {
     # sysctls
     "disable_policy": "{who}: other, unmarked policies must not drop what the tunnel brings",
     "forwarding": "{who}: packets pass between the tunnel and the networks behind us",
+    "send_redirects": "{who}: who comes out of a tunnel has no other way than through it",
+    "accept_redirects": "{who}: a peer must not lead packets elsewhere",
     "accept_ra": "{who}: what a peer advertises must not become a default route",
     "addr_gen_mode": "{who}: it has a link-local address of its own",
     "rp_filter": "{who}: the way back may differ from the way in",

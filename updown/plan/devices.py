@@ -76,7 +76,8 @@ def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: 
     idle = name in inputs.liveness.no_sa
     silent = name in inputs.liveness.peer_silent and not idle
     total = mtu.total_of(holder.claim.resources, name, want.mtu)
-    wanted = Wanted(want._replace(up=not idle, alias=OUR_ALIAS, dormant=silent), by, total)
+    multicast = asked.multicast if asked.multicast is not None else have is not None and have.multicast
+    wanted = Wanted(want._replace(up=not idle, alias=OUR_ALIAS, dormant=silent, multicast=multicast), by, total)
     index = have.ifindex if have is not None and device.is_kept(want, have) else 0
     # a negative index: it is known by its alias alone, since the ledger that had more of it was lost
     known = made is not None and made >= 0

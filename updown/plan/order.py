@@ -24,6 +24,7 @@ ORDER = (
     "sysctl",
     "address add",
     "device set",
+    "device multicast",
     "device state",
     "other add",
     "source add",

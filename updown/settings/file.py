@@ -13,7 +13,7 @@ from updown.model import values
 from updown.model.errors import Refused
 from updown.model.record import Any, NamedTuple
 from updown.settings import parsers
-from updown.settings.keys import ALIASES, DEFAULTS_ONLY, KEYS, Settings
+from updown.settings.keys import ALIASES, DEFAULTS_ONLY, KEYS, LISTS, Settings
 
 DEFAULT_FILE = "/etc/vti-updown/vti-updown.conf"
 BYTE_ORDER_MARK = "\ufeff"  # which some editors put first; the codec utf-8-sig would be one more import
@@ -68,11 +68,8 @@ def parse_all(content: str, name: str) -> Iterator[Line | Refused]:
     """Each line, or what is wrong with it. What stands below a bad section head is looked at all the same."""
     kind = pattern = ""
     stands: dict[str, int] = {}
-    for number, raw in enumerate(content.splitlines(), 1):
+    for number, line in logical_lines(content):
         where = f"{name}:{number}"
-        line = raw.strip()
-        if not line or line[0] in "#;":
-            continue
         try:
             if line[0] == "[":
                 stands = {}
@@ -81,12 +78,34 @@ def parse_all(content: str, name: str) -> Iterator[Line | Refused]:
                 said = setting(line, kind, pattern, where)
                 if said.key in stands:
                     text = f"{where}: {said.key} stands in this section already, in line {stands[said.key]}"
-                    raise Refused(text, "keep one of the two lines; several values stand in one, with commas between")
+                    raise Refused(
+                        text,
+                        "keep one of the two lines; several values stand in one, with commas between, or below it, indented",
+                    )
                 stands[said.key] = number
                 yield said
         except Refused as mistake:
             kind = UNKNOWN if line[0] == "[" else kind or UNKNOWN
             yield mistake
+
+
+def logical_lines(content: str) -> Iterator[tuple[int, str]]:
+    """Each line that says something, without blanks around it, by the number of where it begins. Below the key of a list, lines
+    that stand further in and are no `key = value` go on with the list, until an empty line."""
+    begun, text, depth = 0, "", 0
+    for number, raw in enumerate(content.splitlines(), 1):
+        line = raw.strip()
+        if line and line[0] in "#;":
+            continue
+        inner = len(raw) - len(raw.lstrip())
+        if begun and line and inner > depth and "=" not in line and line[0] != "[" and text.partition("=")[0].strip() in LISTS:
+            text = f"{text.rstrip(', ')}{' ' if text.endswith('=') else ', '}{line}"
+            continue
+        if begun:
+            yield begun, text
+        begun, text, depth = number if line else 0, line, inner
+    if begun:
+        yield begun, text
 
 
 def setting(line: str, kind: str, pattern: str, where: str) -> Line:
@@ -165,14 +184,21 @@ def resolver(lines: tuple[Line, ...], key: str) -> Callable[[str, str], Any]:
 
 def effective_lines(lines: tuple[Line, ...], connection: str, device: str = "") -> dict[str, Line]:
     """By field of the settings, the line that counts."""
-    names = {connection, connection.rsplit("/", 1)[0]}
     found: dict[str, Line] = {}
+    for line in fitting_lines(lines, connection, device):
+        found.update(dict.fromkeys(ALIASES.get(line.key, (line.key,)), line))
+    return found
+
+
+def fitting_lines(lines: tuple[Line, ...], connection: str, device: str = "") -> list[Line]:
+    """The lines whose section is for a connection and its device; each beats those before it."""
+    names = {connection, connection.rsplit("/", 1)[0]}
+    found: list[Line] = []
     for kind in ("defaults", "connection", "device"):
         wanted = {device} if kind == "device" else names
         ours = [line for line in lines if line.kind == kind]
-        wide = [one for one in ours if kind == "defaults" or (is_glob(one.pattern) and matches(one.pattern, wanted))]
-        for line in wide + [line for line in ours if line.pattern in wanted]:
-            found.update(dict.fromkeys(ALIASES.get(line.key, (line.key,)), line))
+        found += [one for one in ours if kind == "defaults" or (is_glob(one.pattern) and matches(one.pattern, wanted))]
+        found += [line for line in ours if line.pattern in wanted]
     return found
 
 

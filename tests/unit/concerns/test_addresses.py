@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.kit.machine import Machine, Tunnel, call, establish
+from tests.kit.charon import Child, charon_call
+from tests.kit.machine import EAST, Machine, Tunnel, call, establish
+from updown.model.errors import Refused
 
 T = Tunnel(address="10.99.0.1/30")
 
@@ -31,3 +33,25 @@ def test_a_source_address_that_is_none_is_none(machine: Machine, none: str) -> N
     report = machine.send(call(T._replace(source=none), "up"))
     assert report.warnings == ()
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+@pytest.mark.parametrize("address", [f"{EAST}/32", f"{EAST}/24", f"10.0.0.1/24 {EAST} peer 10.0.1.2"])
+def test_the_peers_outer_address_in_settings_is_refused_with_its_line(machine: Machine, address: str) -> None:
+    machine.settings(f"[connection t]\nmtu = 1400\naddress = {address}\n")
+    with pytest.raises(Refused, match=r"^vti-updown.conf:3: address = .* has the peer's outer address$"):
+        machine.send(call(T, "prepare"))
+    assert (machine.devices(), machine.claims()) == (set(), [])
+    machine.settings("")
+    machine.send_all(establish(T))
+    assert machine.devices() == {"vti5"}
+
+
+def test_an_assigned_address_that_no_host_can_have_leaves_nothing_half_made(machine: Machine) -> None:
+    machine.settings("[connection c]\ninterface = vti5\nrouting = yes\n")
+    report = machine.send(charon_call(Child(virtual=("224.0.0.9", EAST)), "up"))
+    assert (machine.addresses("vti5"), machine.routes()) == ([], {("10.2.0.0/24", "vti5")})
+    assert {warning.partition("=")[0] for warning in report.warnings} == {
+        "PLUTO_MY_SOURCEIP",
+        "PLUTO_MY_SOURCEIP4_1",
+        "PLUTO_MY_SOURCEIP4_2",
+    }

@@ -59,6 +59,34 @@ def test_the_table_follows_the_devices_mtu_whoever_changes_it(machine: Machine) 
     assert machine.kernel.tables == {"vti5": Clamp("vti5", 1400)}
 
 
+def test_a_size_that_is_said_counts_whatever_the_mtu(machine: Machine) -> None:
+    machine.settings("[defaults]\nmss = 1379\nmtu = 1400\n")
+    (operation,) = [one for one in machine.send(call(T, "up")).operations if one.effect == "firewall"]
+    assert text_of(operation) == (
+        "nft 'table inet vti-updown-vti5 { chain forward { type filter hook forward priority -150; policy accept; "
+        'oifname "vti5" tcp flags & (syn | rst) == syn tcp option maxseg size set 1379 comment "leaving: mss 1379"; '
+        'iifname "vti5" tcp flags & (syn | rst) == syn tcp option maxseg size set 1379 comment "entering: mss 1379"; }; }\''
+    )
+    assert machine.send(call(T, "up")).operations == ()
+    machine.settings("[defaults]\nmss = 1300\nmtu = 1400\n")
+    assert [one.action for one in machine.send(call(T, "up")).operations] == ["firewall replace"]
+    assert machine.kernel.tables == {"vti5": Clamp("vti5", size=1300)}
+    machine.settings(CLAMP)
+    machine.send(call(T, "up"))
+    assert machine.kernel.tables == {"vti5": Clamp("vti5", 1400)}
+    machine.send_all(withdraw(T))
+    assert machine.kernel.tables == {}
+
+
+@pytest.mark.parametrize("slave", [False, True])
+@pytest.mark.parametrize(("mtu", "size"), [(0, 0), (1400, 0), (0, 1379)])
+def test_a_table_is_known_by_its_comments(mtu: int, size: int, slave: bool) -> None:
+    clamp = Clamp("vti5", mtu, slave, size)
+    comments = [rule.comment for rule in rules(clamp)]
+    assert clamp_of("vti5", comments) == clamp
+    assert clamp_of("vti5", comments[:1]).mtu == -1
+
+
 def test_without_an_mtu_of_ours_the_route_decides(machine: Machine) -> None:
     machine.settings("[defaults]\nmss = clamp\n")
     machine.send_all(establish(T))

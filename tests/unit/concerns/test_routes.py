@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.kit import field_cases
+from tests.kit.charon import Child, charon_call
 from tests.kit.machine import EAST6, GATEWAY, WEST, WEST6, Machine, Tunnel, call, establish, withdraw
 from updown.model.objects import OUR_PROTOCOL, Link, Route
 
@@ -108,3 +110,108 @@ def test_plutos_own_device_does_not_take_the_default_route_by_accident(machine: 
     machine.settings("[connection t]\nrouting = yes\n")
     machine.send({**call(both, "up"), **PLUTOS_OWN})
     assert ("0.0.0.0/1", "ipsec1") in machine.routes()
+
+
+PORT = T._replace(protocol="6", peer_port="443")
+EVERYWHERE = ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")
+ALONE = "the policy takes 10.1.0.0/24 6/0 to 10.2.0.0/24 6/443 alone: "
+SELECTORS: dict[str, tuple[str, tuple[str, str], str, str]] = {  # settings, (protocol, port), theirs, what is said
+    "a port": ("routing = yes", ("6", "443"), "10.2.0.0/24", "`route = 10.2.0.0/24` in settings routes all of it"),
+    "a protocol": ("routing = yes", ("47", "0"), "10.2.0.0/24", "`route = 10.2.0.0/24` in settings routes all of it"),
+    "one host": ("routing = yes", ("6", "443"), "10.2.0.9/32", "`route = 10.2.0.9/32` in settings routes all of it"),
+    "IPv6": ("routing = yes", ("6", "443"), "fd00:2::/64", "`route = fd00:2::/64` in settings routes all of it"),
+    "everything": ("routing = yes", ("6", "443"), "0.0.0.0/0", "name networks by `route` in settings"),
+    "all of IPv6": ("routing = yes", ("17", "0"), "::/0", "name networks by `route` in settings"),
+    "a whole protocol": ("routing = yes", ("0", "0"), "10.2.0.0/24", ""),
+    "routed by `route`": ("routing = yes\nroute = 10.2.0.0/24", ("6", "443"), "10.2.0.0/24", ""),
+    "all routed by `route`": ("routing = yes\nroute = default", ("6", "443"), "0.0.0.0/0", ""),
+    "no routing": ("routing = no", ("6", "443"), "10.2.0.0/24", ""),
+}
+
+
+@pytest.mark.parametrize("case", SELECTORS)
+def test_charons_selector_of_one_protocol_or_port_routes_nothing(machine: Machine, case: str) -> None:
+    """As charon makes no route of its own for such a policy: one would be too wide."""
+    text, (protocol, port), theirs, said = SELECTORS[case]
+    machine.settings(f"[connection c]\ninterface = vti5\n{text}\n")
+    mine = "fd00:1::/64" if ":" in theirs else "10.1.0.0/24"
+    report = machine.send(charon_call(Child(pairs=((mine, theirs),)), "up", 1, 0, int(protocol), ("0", port)))
+    routed = {destination for destination, device in machine.routes() if device == "vti5"}
+    every = {"a whole protocol": {theirs}, "routed by `route`": {theirs}, "all routed by `route`": set(EVERYWHERE)}
+    assert routed == every.get(case, set())
+    assert machine.devices() == {"vti5"}
+    assert report.warnings == ()
+    (remark,) = report.remarks if said else ("",)
+    assert remark.endswith(said) and bool(remark) == bool(said)
+
+
+def test_the_case_of_the_field_says_how_a_route_is_asked_for(machine: Machine) -> None:
+    machine.settings(field_cases.settings("09"))
+    (environment,) = field_cases.calls("09")
+    said = f"{ALONE}nothing routed into vti5; `route = 10.2.0.0/24` in settings routes all of it"
+    assert machine.send(environment).remarks == (said,)
+    assert machine.routes() == set()
+    machine.settings(f"{field_cases.settings('09')}route = 10.2.0.0/24\n")
+    assert machine.send(environment).remarks == ()
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+
+
+def test_a_selector_of_one_port_beside_a_whole_one_leaves_its_route(machine: Machine) -> None:
+    machine.settings("[connection c]\ninterface = vti5\nrouting = yes\n")
+    child = Child(pairs=(("10.1.0.0/24", "10.2.0.0/24"),))
+    machine.send(charon_call(child, "up"))
+    machine.send(charon_call(child, "up", protocol=6, ports=("0", "443")))
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    machine.send(charon_call(child, "down"))
+    assert machine.routes() == set()
+
+
+@pytest.mark.parametrize(
+    ("tunnel", "warning"),
+    [
+        (PORT, f"{ALONE}all else that is routed into vti5 for 10.2.0.0/24 goes nowhere. vti-routing=no makes no route"),
+        (
+            PORT._replace(peer_port="0", my_port="22"),
+            "the policy takes 10.1.0.0/24 6/22 to 10.2.0.0/24 6/0 alone: all else that is routed into vti5 for 10.2.0.0/24 "
+            "goes nowhere. vti-routing=no makes no route",
+        ),
+    ],
+)
+def test_vti_routing_routes_for_one_port_too_with_a_warning(machine: Machine, tunnel: Tunnel, warning: str) -> None:
+    """As libreswan's own script does."""
+    report = machine.send(call(tunnel, "up"))
+    assert machine.routes() == {("10.2.0.0/24", "vti5")}
+    assert [(one.kind, one) for one in report.warnings] == [("wider than its policy", warning)]
+    assert report.remarks == ()
+
+
+def test_one_port_of_the_peer_itself_is_not_routed_and_said_once(machine: Machine) -> None:
+    l2tp = T._replace(mine=f"{WEST}/32", theirs=f"{T.peer}/32", protocol="17", my_port="1701", peer_port="1701")
+    report = machine.send(call(l2tp, "up"))
+    assert (machine.routes(), report.warnings) == (set(), ())
+    assert report.remarks == ("198.51.100.2 is not routed into vti5, its IKE and ESP would loop: packets to it go outside",)
+
+
+@pytest.mark.parametrize("theirs", ["0.0.0.0/0", "128.0.0.0/1", "0.0.0.0-255.255.255.255", "::/0"])
+def test_vti_routing_makes_no_default_route_for_one_port(machine: Machine, theirs: str) -> None:
+    mine = "fd00:1::/64" if ":" in theirs else "10.1.0.0/24"
+    report = machine.send(call(PORT._replace(mine=mine, theirs=theirs), "up"))
+    assert machine.routes() == set()
+    assert report.remarks == (
+        f"the policy takes {mine} 6/0 to {theirs} 6/443 alone: nothing routed into vti5; name networks by `route` in settings",
+    )
+
+
+def test_routing_of_the_settings_routes_nothing_for_one_port_in_libreswan_either(machine: Machine) -> None:
+    machine.settings("[connection t]\ninterface = vti5\nrouting = yes\n")
+    report = machine.send(call(PORT._replace(device=""), "up"))
+    assert (machine.routes(), report.warnings) == (set(), ())
+    assert report.remarks[0].endswith("`route = 10.2.0.0/24` in settings routes all of it")
+
+
+def test_plutos_own_device_gets_the_route_for_one_port_with_a_warning(machine: Machine) -> None:
+    machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True))
+    own = PORT._replace(device="", routing="", shared="", address="")
+    report = machine.send({**call(own, "up"), **PLUTOS_OWN})
+    assert machine.routes() == {("10.2.0.0/24", "ipsec1")}
+    assert report.warnings == (f"{ALONE}all else that is routed into ipsec1 for 10.2.0.0/24 goes nowhere",)

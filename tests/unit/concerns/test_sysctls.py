@@ -19,10 +19,13 @@ def test_the_sysctls_are_what_libreswans_users_count_on(machine: Machine, of_all
         "ipv4 forwarding": "1",
         "ipv4 rp_filter": effective,
         "ipv4 disable_xfrm": "0",
+        "ipv4 send_redirects": "0",
+        "ipv4 accept_redirects": "0",
         "ipv6 disable_policy": "1",
         "ipv6 forwarding": "1",
         "ipv6 addr_gen_mode": "0",
         "ipv6 accept_ra": "1",
+        "ipv6 accept_redirects": "0",
     }
 
 
@@ -33,6 +36,11 @@ def test_the_sysctls_are_what_libreswans_users_count_on(machine: Machine, of_all
         ("disable_policy = keep", "ipv6 disable_policy", "0"),
         ("forwarding = keep", "ipv4 forwarding", "0"),
         ("rp_filter = 1", "ipv4 rp_filter", "1"),
+        ("send_redirects = 1", "ipv4 send_redirects", "1"),
+        ("send_redirects = keep", "ipv4 send_redirects", "1"),
+        ("accept_redirects = keep", "ipv4 accept_redirects", "1"),
+        ("accept_redirects = keep", "ipv6 accept_redirects", "1"),
+        ("send_redirects = keep", "ipv4 accept_redirects", "0"),
         ("rp_filter = keep", "ipv4 rp_filter", "7"),
         ("accept_ra = keep", "ipv6 accept_ra", "1"),
         ("accept_ra = 0", "ipv6 accept_ra", "0"),
@@ -64,6 +72,8 @@ def test_a_sysctl_that_is_right_is_not_written(machine: Machine) -> None:
     for path in list(machine.kernel.files):
         if "/default/" in path and path.endswith(("disable_policy", "forwarding")):
             machine.kernel.files[path] = "1"
+        if "/default/" in path and path.endswith("_redirects"):
+            machine.kernel.files[path] = "0"
     report = machine.send(call(T, "prepare"))
     assert [operation for operation in report.operations if operation.action == "sysctl"] == []
 
@@ -72,7 +82,7 @@ def test_a_read_only_proc_sys_is_a_warning_and_no_failure(machine: Machine) -> N
     machine.kernel.read_only_sysctls = True
     report = machine.send(call(T, "up"))
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
-    assert [warning for warning in report.warnings if "Read-only file system (and 3 more)" in warning] == [*report.warnings]
+    assert [warning for warning in report.warnings if "Read-only file system (and 6 more)" in warning] == [*report.warnings]
 
 
 def test_a_sysctl_that_cannot_be_read_is_taken_as_different(monkeypatch: pytest.MonkeyPatch) -> None:

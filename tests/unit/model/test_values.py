@@ -70,7 +70,6 @@ ACCEPTED: list[tuple[Reader, str, Any]] = [
     (values.addresses, " 1.2.3.4  1.2.3.4 fd00::1 ", ("1.2.3.4", "fd00::1")),
     (values.addresses, "", ()),
     (values.plus_words, "IKEv2+PSK++UP", ("IKEv2", "PSK", "UP")),
-    (values.interface_addresses, "10.0.0.1/24, fd00::1/64 10.0.0.1/24", ("10.0.0.1/24", "fd00::1/64")),
 ]
 
 REFUSED: list[tuple[Reader, str]] = [
@@ -140,7 +139,6 @@ REFUSED: list[tuple[Reader, str]] = [
     (values.plus_words, "IKEv2 UP"),
     (values.plus_words, "IKEv2+UP\n"),
     (values.plus_words, "IKEv2+\u00dcP"),
-    (values.interface_addresses, "10.0.0.1/24 nonsense"),
 ]
 
 

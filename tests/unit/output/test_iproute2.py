@@ -51,6 +51,10 @@ OPERATIONS: list[tuple[Operation, str]] = [
         "ip rule add priority 1600 from 10.1.0.0/16 iif eth1 fwmark 0x10/0xff lookup 100 protocol 160",
     ),
     (
+        Operation("rule add", Rule(4, "vti5", 100, 900, iif="eth1", destination="10.77.0.1/32", inverted=True)),
+        "ip rule add not priority 900 to 10.77.0.1/32 iif eth1 lookup 100 protocol 160",
+    ),
+    (
         Operation("rule delete", Rule(6, "vti5@red", 100, 1600, fwmark=5, fwmask=0xFFFFFFFF)),
         "ip -n red -6 rule del priority 1600 fwmark 0x5 lookup 100 protocol 160",
     ),

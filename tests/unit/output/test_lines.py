@@ -66,6 +66,9 @@ def test_the_hook_prints_one_line_an_effect(
         "vti-updown: t: sysctl -w net/ipv4/conf/vti5/forwarding=1",
         "vti-updown: t: sysctl -w net/ipv6/conf/vti5/disable_policy=1",
         "vti-updown: t: sysctl -w net/ipv6/conf/vti5/forwarding=1",
+        "vti-updown: t: sysctl -w net/ipv4/conf/vti5/send_redirects=0",
+        "vti-updown: t: sysctl -w net/ipv4/conf/vti5/accept_redirects=0",
+        "vti-updown: t: sysctl -w net/ipv6/conf/vti5/accept_redirects=0",
         "vti-updown: t: ip addr add 10.99.0.1/30 dev vti5",
         "vti-updown: t: ip link set vti5 alias vti-updown up",
     ]

@@ -18,6 +18,15 @@ def codes_in(path: Path) -> set[str]:
 
 def test_every_reason_has_a_sentence_and_every_sentence_a_reason() -> None:
     made = {code for path in TOP.glob("updown/**/*.py") for code in codes_in(path)}
-    files = {"disable_policy", "forwarding", "accept_ra", "addr_gen_mode", "rp_filter", "keep_addr_on_down"}
+    files = {
+        "disable_policy",
+        "forwarding",
+        "accept_ra",
+        "send_redirects",
+        "accept_redirects",
+        "addr_gen_mode",
+        "rp_filter",
+        "keep_addr_on_down",
+    }
     assert all(f'"{name}"' in Path(sysctls.__file__).read_text() for name in files)
     assert made - {"/"} | files == set(SENTENCES)

@@ -29,7 +29,12 @@ def test_a_foreign_device_that_fits_is_adopted_and_left_as_it_was(machine: Machi
     assert machine.addresses("vti5") == ["10.99.0.1/30"]
     assert machine.routes() == {("10.2.0.0/24", "vti5")}
     assert machine.kernel.named("vti5").alias == ""
-    assert {path for path, value in machine.sysctls("vti5").items() if value != "0"} == {"ipv6 accept_ra"}
+    assert {path for path, value in machine.sysctls("vti5").items() if value != "0"} == {
+        "ipv6 accept_ra",
+        "ipv4 send_redirects",
+        "ipv4 accept_redirects",
+        "ipv6 accept_redirects",
+    }
     machine.send_all(withdraw(T))
     assert machine.kernel.picture() == before
 

@@ -227,3 +227,34 @@ def test_of_one_key_the_same_line_counts_where_thousands_are_asked_about(said: l
         said_of = resolver(lines, key)
         for connection, device in (("c", "v5"), ("c/1x2", "v6"), ("d", "v5"), ("", "w")):
             assert said_of(connection, device) == getattr(resolve(lines, connection, device), key)
+
+
+SEVERAL: dict[str, tuple[str, dict[str, object]]] = {
+    "a list in lines": ("route = 10.1.0.0/16\n    10.2.0.0/16,\n    10.3.0.0/16 via 10.6.0.2\n", {"route": 3}),
+    "none behind the sign": ("address =\n\t10.0.0.1/30\n\tfd00::1/64\nmtu = 1400\n", {"address": 2, "mtu": 1400}),
+    "a comment between": ("rule = fwmark 5\n  # the other\n  iif eth1\ntable = 7\n", {"rule": 2, "table": 7}),
+    "indented keys": (
+        "  route = 10.1.0.0/16\n    10.2.0.0/16\n  mtu = 1400\n    metric = 5\n",
+        {"route": 2, "mtu": 1400, "metric": 5},
+    ),
+    "a pair in two lines": ("address = 10.0.0.1\n   peer 10.0.0.2\n", {"address": 1}),
+    "an empty line between": ("route = 10.1.0.0/16\n\n  10.2.0.0/16\n", {}),
+    "no list": ("mtu = 1400\n  1500\n", {}),
+    "not further in": ("  route = 10.1.0.0/16\n  10.2.0.0/16\n", {}),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+def test_a_list_may_go_on_in_lines_that_stand_further_in(case: str) -> None:
+    text, wanted = SEVERAL[case]
+    if not wanted:
+        with pytest.raises(Refused, match=r"f:\d: "):
+            parse(f"[defaults]\n{text}", "f")
+        return
+    found = {line.key: line.value for line in parse(f"[defaults]\n{text}", "f")}
+    assert {key: len(value) if isinstance(value, tuple) else value for key, value in found.items()} == wanted
+
+
+def test_a_list_in_lines_is_named_by_its_first() -> None:
+    with pytest.raises(Refused, match=r"^f:3: route = 10.1.0.0/16, x: "):
+        parse("[defaults]\nmtu = 1400\nroute =\n  10.1.0.0/16\n  x\nmetric = 1\n", "f")

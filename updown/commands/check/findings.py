@@ -16,11 +16,12 @@ from updown.concerns.device import is_fallback
 from updown.concerns.sysctls import all_of, conf, write_command
 from updown.kernel.ping import Answer, Question
 from updown.ledger.liveness import MISSES
-from updown.model.claims import MADE, Claim
+from updown.model.claims import MADE, SA, Claim
 from updown.model.concern import ip
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, VTIS, Link, Route, Rule, bare, netns_of
 from updown.model.operations import Operation
+from updown.model.resources import Sysctl
 from updown.output.iproute2 import command
 from updown.settings.file import resolve
 
@@ -100,6 +101,22 @@ def sysctls(facts: CheckFacts) -> Iterator[Finding]:
             yield Finding("disable_xfrm", link.name, text, mend)
 
 
+def redirects(facts: CheckFacts) -> Iterator[Finding]:
+    """Hubs that tell each packet's sender of a shorter way, which is none: `all` counts too (net/ipv4/route.c). What comes out
+    of an XFRM interface is known to have come by IPsec, and not answered so (net/ipv4/ip_forward.c)."""
+    for link in facts.tunnels:
+        path, everyone = conf("ipv4", link.name, "send_redirects"), all_of(link.name, "send_redirects")
+        peers = {claim.sa.peer for claim in facts.claims if claim.device == link.name and claim.kind == SA}
+        silenced = any(Sysctl(link.name, path, "0") in claim.resources for claim in facts.claims)
+        forwards = facts.sysctls.get(conf("ipv4", link.name, "forwarding")) == "1"
+        if link.kind in VTIS and len(peers) > 1 and silenced and forwards and facts.sysctls.get(everyone) == "1":
+            text = (
+                f"{link.name}: all.send_redirects is 1: packets between its {len(peers)} peers are answered with ICMP redirects"
+            )
+            mend = f"{write_command(link.name, everyone)}=0, and in sysctl.d; or `send_redirects = keep` in the settings"
+            yield Finding("redirects", link.name, text, mend)
+
+
 def fallback(facts: CheckFacts) -> Iterator[Finding]:
     """A name in claims or settings that is the kernel's fallback device."""
     named = {line.pattern: line.where for line in facts.lines if line.kind == "device"}
@@ -170,6 +187,7 @@ CHECKS: tuple[Check, ...] = (
     keys,
     shadows,
     sysctls,
+    redirects,
     charon_table,
     probes,
 )

@@ -94,8 +94,9 @@ def gather(arguments: Arguments, checked: CheckedSettings) -> CheckFacts:
 def sysctl_values(links: Iterable[Link]) -> dict[str, str | None]:
     """The sysctls that the checks look at."""
     names = [link.name for link in links]
-    paths = [conf("ipv4", name, key) for name in names for key in ("rp_filter", "disable_xfrm")]
-    return {path: sysctl.read(path) for path in (*map(all_of, names), *paths)}
+    paths = [conf("ipv4", name, key) for name in names for key in ("rp_filter", "disable_xfrm", "forwarding")]
+    everyone = [all_of(name, key) for name in names for key in ("rp_filter", "send_redirects")]
+    return {path: sysctl.read(path) for path in (*everyone, *paths)}
 
 
 def modules(facts: CheckFacts) -> Iterator[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from updown.commands.make import kind_of, missing_keys
+from updown.concerns.addresses import check_outer
 from updown.concerns.device_request import configured_remote
 from updown.concerns.mtu import IPV6_LEAST
 from updown.model.errors import Refused
@@ -83,7 +84,7 @@ def clash_of(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
         found["rule"] = (text, "set `table`, or `vrf`")
     template = named.interface or ""
     if "{connection}" in template and connection and not is_glob(connection):
-        shortest = re.sub(r"{(?!connection)\w+}", "1", template).replace("{connection}", connection.split("/")[0])
+        shortest = re.sub(r"{(?!connection)[\w:]+}", "1", template).replace("{connection}", connection.split("/")[0])
         try:
             device_name(shortest)
         except ValueError as error:
@@ -93,9 +94,13 @@ def clash_of(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
     if said.local and said.remote not in ("", "any") and family(said.local) != family(said.remote):
         text = f"{by['remote'].where}: remote = {said.remote} and local = {said.local} are of two families"
         found["ends"] = (text, "one device carries one family outside, and both inside")
+    try:
+        check_outer(said, "", by["address"].where if said.address else "")
+    except Refused as mistake:
+        found["outer"] = (mistake.text, mistake.hint)
     if said.vrf and said.vrf == device:
         found["vrf"] = (f"{by['vrf'].where}: vrf = {said.vrf} is the tunnel's device itself", "name the VRF's device")
-    six = [address for address in said.address if family(address) == 6]
+    six = [address for address in said.address if "{" not in address and family(address) == 6]
     if six and 0 < said.mtu < IPV6_LEAST:
         text = f"{by['mtu'].where}: mtu = {said.mtu} with address {six[0]}: IPv6 needs {IPV6_LEAST}"
         found["mtu"] = (text, f"set `mtu` to {IPV6_LEAST} or more, or leave out the IPv6 address")

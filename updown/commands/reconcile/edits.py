@@ -8,7 +8,7 @@ from updown.concerns.catalogue import key_of
 from updown.model.claims import Claim
 from updown.model.objects import Route, bare
 from updown.model.record import NamedTuple
-from updown.model.resources import Device, Mtu, Resource, Sysctl
+from updown.model.resources import Clamp, Device, Mtu, Resource, Sysctl
 from updown.settings.file import Line, effective_lines
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -31,6 +31,7 @@ FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "size": ("mtu",),
     "six": ("address",),
     "joins": ("multipath",),
+    "source": ("route",),
     "if_id": ("external",),
     "slave": ("vrf",),
     "keep_addr_on_down": ("link",),
@@ -108,5 +109,7 @@ def fields_of(want: Resource) -> dict[str, object]:
     if isinstance(want, Sysctl):
         return {want.path.rpartition("/")[2]: want.value}
     if isinstance(want, Device):
-        return {**want.link._asdict(), "shared": want.shared, "follow": want.follow}
+        return {**want.link._asdict(), "shared": want.shared, "follow": want.follow, "multicast": want.multicast}
+    if isinstance(want, Clamp):
+        return {"mss": want.size or "clamp", "slave": want.slave}
     return {field: value for field, value in want._asdict().items() if field not in ("total", "hops")}

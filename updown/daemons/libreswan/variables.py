@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from updown.daemons.table import NEEDED, OPTIONAL, SHOWN, STRICT, Row, context_of, read_table
+from updown.daemons.table import HINT, NEEDED, OPTIONAL, SHOWN, STRICT, TO_MAKE, Row, context_of, drop_the_peers, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, parse_verb
 from updown.model.errors import Notice, Refused
 from updown.model.ipsec import FIRST_AUTOMATIC_REQID
-from updown.model.objects import is_any
+from updown.model.objects import host, is_any
 from updown.model.record import Any
 from updown.model.values import escaped
 
@@ -30,6 +30,11 @@ def kind_word(value: str) -> str:
     if not value.startswith("CK_") or not value[3:] or not set(value) <= CAPITALS:
         raise ValueError("CK_ and a word in capitals is expected")
     return value
+
+
+def sent_from(value: str) -> str | None:
+    """leftsourceip= or a lease; an unspecified address is none given."""
+    return None if is_any(values.address(value)) else values.host_address(value)
 
 
 sa_type = values.choice(*CHILD_TYPES, *NO_CHILD_TYPES)
@@ -65,16 +70,16 @@ TABLE: tuple[Row, ...] = (
     Row("VTI_IFACE", "interface", values.device_name, STRICT),
     Row("VTI_ROUTING", "routing", values.yes_no, STRICT),
     Row("VTI_SHARED", "shared", values.yes_no, STRICT),
-    Row("VTI_IP", "vti_address", values.interface_address, STRICT),
+    Row("VTI_IP", "vti_address", values.interface_address, TO_MAKE),
     Row("PLUTO_VIRT_INTERFACE", "daemon_device", values.daemon_device, STRICT),
     Row("PLUTO_XFRMI_ROUTE", "xfrmi_route", values.yes_no, STRICT),
     Row("PLUTO_XFRMI_FWMARK", "fwmark", values.mark, STRICT),
-    Row("INTERFACE_IP", "xfrmi_address", values.interface_address, STRICT),
+    Row("INTERFACE_IP", "xfrmi_address", values.interface_address, TO_MAKE),
     Row("PLUTO_INTERFACE", "underlay", values.daemon_device, OPTIONAL),
     Row("PLUTO_NEXT_HOP", "next_hop", values.address, OPTIONAL),
     Row("PLUTO_METRIC", "metric", values.number, STRICT),
     Row("PLUTO_MTU", "mtu", values.mtu, STRICT),
-    Row("PLUTO_MY_SOURCEIP", "source_address", values.address, OPTIONAL),
+    Row("PLUTO_MY_SOURCEIP", "source_address", sent_from, OPTIONAL),
     Row("PLUTO_MOBIKE_EVENT", "mobike", values.yes_no, OPTIONAL),
     Row("PLUTO_MY_ID", "my_id", str, OPTIONAL),
     Row("PLUTO_PEER_ID", "peer_id", str, OPTIONAL),
@@ -123,8 +128,7 @@ def read(environ: Mapping[str, str]) -> Context:
     may_move = generation >= 5 and "unroute" in fields["verb"].steps and child and bool(wishes) and silent
     interface = fields.get("interface")
     device = fields.get("daemon_device")
-    if is_any(fields.get("source_address")):
-        fields.pop("source_address", None)  # no lease was given
+    drop_the_peers(fields, warnings, {"PLUTO_MY_SOURCEIP": "source_address"})
     derived: dict[str, Any] = {
         "daemon": "libreswan",
         "generation": generation,
@@ -167,8 +171,13 @@ def client(fields: dict[str, Any], side: str, variable: str) -> None:
 
 
 def interface_addresses(fields: Mapping[str, Any], interface: Any, device: Any, generation: int) -> tuple[str, ...]:
-    """Addresses for the tunnel device: leftvti, or in 4.10 leftinterface-ip, which pluto 5.x sets by itself."""
+    """Addresses for the tunnel device: leftvti, or in 4.10 leftinterface-ip, which pluto 5.x sets by itself. Raises Refused."""
     name = "vti_address" if interface else "xfrmi_address" if device and generation < 5 else ""
+    if name in fields and host(fields[name]) == fields["peer"] and fields["verb"].makes:
+        variable = "VTI_IP" if interface else "INTERFACE_IP"
+        raise Refused(
+            f"{variable}={fields[name]}: the peer's outer address; this end's own inside the tunnel is expected", HINT
+        )
     return (fields[name],) if name in fields else ()
 
 

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Mapping
 from functools import partial
 
-from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, context_of, read_table
+from updown.daemons.table import NEEDED, OPTIONAL, STRICT, Row, context_of, drop_the_peers, read_table
 from updown.model import values
 from updown.model.context import Context, Selector, Verb, parse_verb
 from updown.model.errors import Notice, Refused
@@ -52,7 +52,7 @@ TABLE: tuple[Row, ...] = (
     Row("PLUTO_UDP_ENC", "encapsulation_port", partial(values.number, most=65535), OPTIONAL),
     Row("PLUTO_IPCOMP", "compressed", values.flag, OPTIONAL),
     Row("PLUTO_HOST_ACCESS", "host_access", values.flag, OPTIONAL),
-    Row("PLUTO_MY_SOURCEIP", "first_source", values.address, OPTIONAL),
+    Row("PLUTO_MY_SOURCEIP", "first_source", values.host_address, OPTIONAL),
     Row("PLUTO_PEER_SOURCEIP", "first_peer_source", values.address, OPTIONAL),
     Row("PLUTO_MY_ID", "my_id", str, OPTIONAL),
     Row("PLUTO_PEER_ID", "peer_id", str, OPTIONAL),
@@ -74,9 +74,10 @@ SERIES = {
 def read(environ: Mapping[str, str]) -> Context:
     """The context of a strongSwan call; raises Refused with the name of the variable that is missing or bad."""
     fields, warnings = read_table(TABLE, environ)
+    drop_the_peers(fields, warnings, {"PLUTO_MY_SOURCEIP": "first_source"})
     collected: dict[str, tuple[str, ...]] = dict.fromkeys(SERIES.values(), ())
     for prefix, field in SERIES.items():
-        found, more = read_series(prefix, environ)
+        found, more = read_series(prefix, environ, fields["peer"])
         collected[field] += found
         warnings += more
     for field, first in (("virtual_addresses", "first_source"), ("peer_virtual_addresses", "first_peer_source")):
@@ -99,12 +100,17 @@ def read(environ: Mapping[str, str]) -> Context:
     return context_of(fields, derived)
 
 
-def read_series(prefix: str, environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[Notice]]:
-    """The addresses of one series in the order of their numbers, and warnings."""
+def read_series(prefix: str, environ: Mapping[str, str], peer: str) -> tuple[tuple[str, ...], list[Notice]]:
+    """The addresses of one series in the order of their numbers, and warnings. Of ours none is the peer's outer one."""
     ends = {name: name[len(prefix) :] for name in environ if name.startswith(prefix)}
     names = [name for name, end in ends.items() if end.isascii() and end.isdigit() and len(end) < 4]
     names.sort(key=lambda name: int(ends[name]))
-    fields, warnings = read_table(tuple(Row(name, name, values.address, OPTIONAL) for name in names), environ)
+    ours = SERIES[prefix] == "virtual_addresses"
+    read = values.host_address if ours else values.address
+    fields, warnings = read_table(tuple(Row(name, name, read, OPTIONAL) for name in names), environ)
+    if ours:
+        fields["peer"] = peer
+        drop_the_peers(fields, warnings, dict(zip(names, names)))
     return tuple(fields[name] for name in names if name in fields), warnings
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     _Record = TypeVar("_Record")
 
-IFF_UP = 1
+IFF_UP, IFF_MULTICAST = 1, 0x1000
 
 
 def links(netns: str = "") -> list[Link]:
@@ -71,6 +71,7 @@ def _link(message: Any) -> Link:
         ifindex=message["index"],
         mtu=message.get_attr("IFLA_MTU") or 0,
         up=bool(message["flags"] & IFF_UP),
+        multicast=bool(message["flags"] & IFF_MULTICAST),
         alias=message.get_attr("IFLA_IFALIAS") or "",
     )
     data = info.get_attr("IFLA_INFO_DATA") if kind in TUNNELS else None

@@ -17,7 +17,7 @@ NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 20, 21, 22
 _IFINFO = struct.Struct("=BxHiII")  # family, ARP type, index, flags, change mask
 _IFADDR = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 
-_IFF_UP = 1
+_IFF_UP, _IFF_MULTICAST = 1, 0x1000
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE = 3, 4, 10, 16
 _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_EXT_MASK = 18, 20, 28, 29
 _DORMANT, _UP = b"\x05", b"\x06"  # IF_OPER_*
@@ -75,6 +75,11 @@ def link_state(index: int, dormant: bool) -> Request:
     return Request(NEW_LINK, CHANGE, _header(index) + wire.attribute(_IFLA_OPERSTATE, _DORMANT if dormant else _UP))
 
 
+def link_multicast(index: int, on: bool) -> Request:
+    """Packets to groups, or none; the other flags stay as they are."""
+    return Request(NEW_LINK, CHANGE, _IFINFO.pack(0, 0, index, _IFF_MULTICAST if on else 0, _IFF_MULTICAST))
+
+
 def link_move(index: int, namespace: int) -> Request:
     """Into the network namespace with this open descriptor; EEXIST if a link there has its name. The index may change."""
     return Request(NEW_LINK, CHANGE, _header(index) + wire.attribute_u32(_IFLA_NET_NS_FD, namespace))
@@ -123,6 +128,7 @@ def decode_link(payload: bytes) -> Link:
         up=bool(flags & _IFF_UP),
         alias=wire.text(found, _IFLA_IFALIAS),
         dormant=found.get(_IFLA_OPERSTATE) == _DORMANT,
+        multicast=bool(flags & _IFF_MULTICAST),
     )
     if link.kind in VTIS:
         local, remote = wire.address(data, _VTI_LOCAL), wire.address(data, _VTI_REMOTE)

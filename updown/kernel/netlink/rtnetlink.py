@@ -163,6 +163,10 @@ class Netlink(Lookup):
         """The operational state; dormant takes nothing away."""
         self._change(rt.link_state(index, dormant), f"link set {index}")
 
+    def set_multicast(self, index: int, on: bool) -> None:
+        """Whether packets to groups may leave by it."""
+        self._change(rt.link_multicast(index, on), f"link set {index}")
+
     def delete_link(self, index: int, device: str = "") -> None:
         """Remove a device. A fallback device (ip_vti0) stays, and the kernel says nothing (ip_tunnel_dellink)."""
         self._change(rt.link_delete(index), f"link delete {device or index}")

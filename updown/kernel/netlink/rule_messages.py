@@ -17,7 +17,7 @@ NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
 _RULE = struct.Struct("=BBBBBBBBI")  # family, two lengths, TOS, table, two reserved, action, flags
 _DST, _SRC, _IIFNAME, _PRIORITY, _FWMARK, _TABLE, _FWMASK, _PROTOCOL = 1, 2, 3, 6, 10, 15, 16, 21
 _OIFNAME, _TUN_ID, _SUPPRESS, _L3MDEV, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT = 17, 12, 14, 19, 20, 22, 23, 24
-_OTHER_CONDITIONS = (_DST, _TUN_ID, _OIFNAME, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT)
+_OTHER_CONDITIONS = (_TUN_ID, _OIFNAME, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT)
 _TO_TABLE, _INVERT = 1, 2  # FR_ACT_TO_TBL, FIB_RULE_INVERT
 _NOTHING = 0xFFFFFFFF  # suppresses no route
 
@@ -39,8 +39,11 @@ def rules_get(family: int) -> Request:
 
 def _rule(rule: Rule) -> bytes:
     packed, length = wire.split_prefix(rule.source) if rule.source else (b"", 0)
-    payload = _RULE.pack(family_number(rule.family), 0, length, 0, table_number(rule.table), 0, 0, _TO_TABLE, 0)
+    to, width = wire.split_prefix(rule.destination) if rule.destination else (b"", 0)
+    flags = _INVERT if rule.inverted else 0
+    payload = _RULE.pack(family_number(rule.family), width, length, 0, table_number(rule.table), 0, 0, _TO_TABLE, flags)
     payload += wire.attribute(_SRC, packed) if length else b""
+    payload += wire.attribute(_DST, to) if width else b""
     payload += wire.attribute_text(_IIFNAME, rule.iif) if rule.iif else b""
     payload += wire.attribute_u32(_PRIORITY, rule.priority) + wire.attribute_u32(_TABLE, rule.table)
     if rule.fwmask:
@@ -52,13 +55,13 @@ def decode_rule(payload: bytes) -> Rule | None:
     """The rule of an RTM_NEWRULE message; None for one that does, or asks, something else than ours may."""
     if len(payload) < _RULE.size:
         raise wire.malformed("rule")
-    family, _, length, tos, table, _, _, action, flags = _RULE.unpack_from(payload)
+    family, width, length, tos, table, _, _, action, flags = _RULE.unpack_from(payload)
     found = wire.attributes(payload, _RULE.size)
-    if action != _TO_TABLE or tos or flags & _INVERT or any(kind in found for kind in _OTHER_CONDITIONS):
+    if action != _TO_TABLE or tos or any(kind in found for kind in _OTHER_CONDITIONS):
         return None
     if found.get(_L3MDEV, b"\0") != b"\0" or (_SUPPRESS in found and wire.u32(found, _SUPPRESS) != _NOTHING):
         return None
-    source = wire.address(found, _SRC)
+    source, to = wire.address(found, _SRC), wire.address(found, _DST)
     return Rule(
         family=6 if family == family_number(6) else 4,
         device="",
@@ -69,4 +72,6 @@ def decode_rule(payload: bytes) -> Rule | None:
         fwmark=wire.u32(found, _FWMARK),
         fwmask=wire.u32(found, _FWMASK),
         protocol=found.get(_PROTOCOL, b"\0")[0],
+        destination=f"{to}/{width}" if to and width else "",
+        inverted=bool(flags & _INVERT),
     )

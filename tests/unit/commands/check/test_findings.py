@@ -18,7 +18,7 @@ from updown.ledger.liveness import Missed
 from updown.model.claims import MADE, NO_SA, Claim
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 from updown.model.objects import Link, Route
-from updown.model.resources import DeletionRule, Device
+from updown.model.resources import DeletionRule, Device, Sysctl
 
 M32 = 0xFFFFFFFF
 VTI = Link("vti5", "vti", 5, WEST, EAST, 5, 5, mtu=1480, up=True, alias="vti-updown")
@@ -52,6 +52,11 @@ GOOD = CheckFacts(
     xfrm=policies(5, 5),
 )
 SHARED = GOOD._replace(claims=(held(WIDE, peer=THIRD),), links=(FALLBACK, WIDE), xfrm=policies(9, 9, THIRD))
+QUIET = Sysctl("wide", "net/ipv4/conf/wide/send_redirects", "0")
+HUB = SHARED._replace(
+    claims=(held(WIDE, QUIET, peer=THIRD), held(WIDE, QUIET)._replace(key="other")),
+    sysctls={"net/ipv4/conf/all/send_redirects": "1", "net/ipv4/conf/wide/forwarding": "1"},
+)
 NARROW = Link("narrow", "vti", 11, WEST, THIRD, 3, 3, up=True)
 
 
@@ -132,6 +137,11 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(sysctls={"net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/vti5/rp_filter": "2"}),
         [],
     ),
+    "a hub that sends redirects": (HUB, ["wide: all.send_redirects is 1: packets between its 2 peers are answered"]),
+    "a hub that sends none": (HUB._replace(sysctls={**HUB.sysctls, "net/ipv4/conf/all/send_redirects": "0"}), []),
+    "a hub that does not forward": (HUB._replace(sysctls={**HUB.sysctls, "net/ipv4/conf/wide/forwarding": "0"}), []),
+    "a hub that is to send redirects": (HUB._replace(claims=(held(WIDE, peer=THIRD), held(WIDE)._replace(key="other"))), []),
+    "one peer has nobody to be led to": (HUB._replace(claims=HUB.claims[:1]), []),
     "disable_xfrm": (GOOD._replace(sysctls={"net/ipv4/conf/vti5/disable_xfrm": "1"}), ["vti5: disable_xfrm is 1"]),
     "charon's route": (
         GOOD._replace(charon_routes=(RouteSeen("10.2.0.0/24", 1, table=220),)),

@@ -19,6 +19,14 @@ CONTRADICTIONS = {
         "[device *]\nlocal = 192.0.2.1\n[device d]\nremote = 2001:db8::1\n",
         ["f.conf:4: remote = 2001:db8::1 and local"],
     ),
+    "the peer's outer address": (
+        "[device d]\nlocal = 192.0.2.1\nremote = 192.0.2.2\naddress = 10.0.0.1/24 192.0.2.2/32\n",
+        ["f.conf:4: address = 192.0.2.2/32 has the peer's outer address"],
+    ),
+    "a broadcast address": (
+        "[device d]\naddress = 10.0.0.3/30\n",
+        ["f.conf:2: address = 10.0.0.3/30: 10.0.0.3 is the broadcast"],
+    ),
     "an if_id for a VTI": ("[device d]\nkind = vti\nif_id = 5\n", ["f.conf:3: if_id says nothing of d"]),
     "a mark for an XFRM interface": (
         "[device d]\nkind = xfrm\nif_id = 5\nmark = 5\n",

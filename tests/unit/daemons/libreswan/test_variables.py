@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.kit.machine import Tunnel, call
 from updown import daemons
 from updown.daemons.libreswan.variables import TABLE
-from updown.daemons.table import NEEDED, OPTIONAL, STRICT
+from updown.daemons.table import NEEDED, OPTIONAL, STRICT, TO_MAKE
 from updown.model.claims import sa_info
 from updown.model.context import Context
 from updown.model.errors import Refused
@@ -469,4 +469,37 @@ def test_no_environment_raises_anything_but_a_refusal_by_name(changes: dict[str,
 
 
 def test_each_row_has_a_known_weight() -> None:
-    assert {row.weight for row in TABLE} == {NEEDED, STRICT, OPTIONAL}
+    assert {row.weight for row in TABLE} == {NEEDED, STRICT, TO_MAKE, OPTIONAL}
+
+
+NO_HOSTS = {
+    "VTI_IP": ("10.99.0.0/30", "10.99.0.3/30", "127.0.0.1/32", "224.0.0.1/24", "0.0.0.0/32", "198.51.100.2/32", "fd00::/64"),
+    "PLUTO_ME": ("127.0.0.1", "224.0.0.1", "255.255.255.255"),
+    "PLUTO_PEER": ("255.255.255.255", "::1", "ff02::1"),
+}
+
+
+@pytest.mark.parametrize(("variable", "value"), [(name, value) for name, each in NO_HOSTS.items() for value in each])
+def test_an_address_that_no_host_or_the_peer_has_is_refused_by_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        read(MAIN, **{variable: value})
+    assert refusal.value.text.startswith(f"{variable}={value}")
+    assert refusal.value.status == 2
+    ends = call(Tunnel(), "down")
+    assert read(ends, **{variable: value}).verb.steps == ("down",), "what there is must be able to go"
+
+
+def test_the_daemons_own_device_has_no_address_that_no_host_can_have() -> None:
+    """4.10 leaves leftinterface-ip= to the hook."""
+    own = call(Tunnel(device="", release=4), "up")
+    for value in ("10.99.0.0/24", "198.51.100.2/24"):
+        with pytest.raises(Refused, match=f"^INTERFACE_IP={value}"):
+            read(own, PLUTO_VIRT_INTERFACE="ipsec1", INTERFACE_IP=value)
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1", "224.0.0.1", "255.255.255.255", "::ffff:10.0.0.1", "198.51.100.2"])
+def test_an_assigned_address_that_none_of_ours_can_be_is_a_warning(value: str) -> None:
+    context = read(MAIN, PLUTO_MY_SOURCEIP=value)
+    assert context.source_address is None
+    (warning,) = context.warnings
+    assert warning.startswith(f"PLUTO_MY_SOURCEIP={value}: ") and warning.endswith("; ignored")

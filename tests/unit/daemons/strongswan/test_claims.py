@@ -97,7 +97,7 @@ def test_a_sequence_of_calls_leaves_the_claims_of_these_ike_sas(charon: Machine,
     charon.send_all(calls)
     assert {claim.sa.unique_id for claim in charon.claims()} == wanted
     assert charon.devices() == ({"vti5"} if wanted else set())
-    assert bool(charon.routes()) == bool(wanted)
+    assert bool(charon.routes()) == (bool(wanted) and case != "another protocol")  # which a route is too wide for
 
 
 @pytest.mark.parametrize("case", SEQUENCES)
@@ -148,7 +148,8 @@ def test_each_pair_is_a_claim_and_the_last_one_takes_the_device(charon: Machine)
     assert charon.devices() == set()
 
 
-def test_pairs_that_differ_only_by_protocol_share_the_route(charon: Machine) -> None:
+def test_pairs_that_differ_only_by_protocol_share_the_route_that_settings_ask_for(charon: Machine) -> None:
+    charon.settings(f"{SETTINGS}route = 10.2.0.0/24\n")
     charon.send_all([up(C, 1, protocol=1), charon_call(C, "up", 1, protocol=6, ports=("8000:8010", "0"))])
     assert len(charon.claims()) == 2
     charon.send(down(C, 2, protocol=1))

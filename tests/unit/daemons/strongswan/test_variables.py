@@ -335,3 +335,17 @@ def test_no_environment_raises_anything_but_a_refusal_by_name(changes: dict[str,
 
 def test_each_row_has_a_known_weight() -> None:
     assert {row.weight for row in TABLE} == {NEEDED, STRICT, OPTIONAL}
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1", "224.0.0.1", "255.255.255.255", "198.51.100.2"])
+def test_an_assigned_address_that_none_of_ours_can_be_is_a_warning(value: str) -> None:
+    """The next one that fits is used instead."""
+    assigned = {"PLUTO_MY_SOURCEIP": value, "PLUTO_MY_SOURCEIP4_1": value, "PLUTO_MY_SOURCEIP4_2": "10.7.0.9"}
+    context = read(**assigned)
+    assert (context.virtual_addresses, context.source_address) == (("10.7.0.9",), "10.7.0.9")
+    assert [warning.partition("=")[0] for warning in context.warnings] == ["PLUTO_MY_SOURCEIP", "PLUTO_MY_SOURCEIP4_1"]
+    assert all(warning.endswith("; ignored") for warning in context.warnings)
+
+
+def test_what_we_assigned_to_the_peer_may_be_its_outer_address() -> None:
+    assert read(PLUTO_PEER_SOURCEIP4_1="198.51.100.2").peer_virtual_addresses == ("198.51.100.2",)

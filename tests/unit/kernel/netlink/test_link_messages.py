@@ -50,6 +50,14 @@ def test_a_new_link_has_everything_in_one_request(link: Link) -> None:
     check_data(message, link)
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_multicast_is_one_flag_and_no_other(on: bool) -> None:
+    message = theirs(ifinfmsg, rt.link_multicast(7, on))
+    assert (message["index"], message["flags"], message["change"], names(message)) == (7, 0x1000 * on, 0x1000, [])
+    answer = pyroute2_bytes(ifinfmsg, {"index": 7, "flags": 0x1043 if on else 0x43}, [("IFLA_IFNAME", "vti5")])
+    assert rt.decode_link(answer) == Link("vti5", ifindex=7, up=True, multicast=on)
+
+
 def check_data(message: Any, link: Link) -> None:
     info = message.get_attr("IFLA_LINKINFO")
     assert info.get_attr("IFLA_INFO_KIND") == link.kind

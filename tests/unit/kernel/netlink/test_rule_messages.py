@@ -24,6 +24,8 @@ def rules(family: int) -> "st.SearchStrategy[Rule]":
         fwmark=u32,
         fwmask=st.integers(1, 0xFFFFFFFF),
         protocol=st.integers(0, 255),
+        destination=st.one_of(st.just(""), prefix(family, 1)),
+        inverted=st.booleans(),
     )
 
 
@@ -39,6 +41,8 @@ def test_a_rule_says_all_of_itself(rule: Rule, marked: bool) -> None:
     message = theirs(fibmsg, request)
     source = f"{message.get_attr('FRA_SRC')}/{message['src_len']}" if message["src_len"] else ""
     assert (message["family"], message["action"], source) == ({4: 2, 6: 10}[rule.family], 1, rule.source)
+    destination = f"{message.get_attr('FRA_DST')}/{message['dst_len']}" if message["dst_len"] else ""
+    assert (destination, message["flags"]) == (rule.destination, 2 if rule.inverted else 0)
     assert (message.get_attr("FRA_PRIORITY"), message.get_attr("FRA_TABLE")) == (rule.priority, rule.table)
     assert (message.get_attr("FRA_IIFNAME") or "", message.get_attr("FRA_PROTOCOL")) == (rule.iif, rule.protocol)
     assert (message.get_attr("FRA_FWMARK") or 0, message.get_attr("FRA_FWMASK") or 0) == (rule.fwmark, rule.fwmask)
@@ -52,8 +56,7 @@ def test_a_rule_reads_as_it_was_written(rule: Rule) -> None:
 
 OTHER_RULES: dict[str, tuple[dict[str, int], list[tuple[str, Any]]]] = {
     "to another end than a table": ({"action": 6}, []),
-    "that is inverted": ({"action": 1, "flags": 2}, []),
-    "for a destination": ({"action": 1, "dst_len": 8}, [("FRA_DST", "10.0.0.0")]),
+    "for one IP protocol": ({"action": 1}, [("FRA_IP_PROTO", 6)]),
     "by the device they leave by": ({"action": 1}, [("FRA_OIFNAME", "eth0")]),
     "of VRFs": ({"action": 1}, [("FRA_L3MDEV", 1)]),
     "that suppresses the default route": ({"action": 1}, [("FRA_SUPPRESS_PREFIXLEN", 0)]),
