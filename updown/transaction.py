@@ -110,7 +110,7 @@ def converge_or_warn(request: Request, ledger: Ledger, netlink: Netlink, dry: bo
 def as_warning(error: UpdownError, what: str = "") -> Report:
     """What could not be done, after `what`, and what to do about it."""
     text = f"{what}{error.text}{f'; {error.hint}' if error.hint else ''}"
-    return Report("", warnings=(Notice("not done", text),))
+    return Report("", warnings=(Notice("not done", text, mend=error.hint),))
 
 
 def write_change(request: Request, ledger: Ledger) -> tuple[dict[str, Claim], list[str]]:

@@ -192,7 +192,14 @@ def not_ours(want: Route, left: Left) -> Notice | None:
         return None
     where = f"dev {have.device}" if have.device else "elsewhere"
     text = f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
-    return Notice("route not ours", text)
+    away = f"{ip(want.device)} route del {want.destination} dev {have.device}{metric_words(have)}; vti-updown reconcile"
+    return Notice("route not ours", text, mend=away if have.device else "")
+
+
+def metric_words(route: Route) -> str:
+    """What of a route tells it from others to the same prefix, as `ip route del` takes it."""
+    table = f" table {route.table}" if route.table != MAIN_TABLE else ""
+    return table + (f" metric {route.metric}" if route.metric else "")
 
 
 def is_same(have: Route, want: Route) -> bool:

@@ -43,6 +43,8 @@ class ChildSa(NamedTuple):
     remote_ts: tuple[str, ...] = ()  # networks of the remote selectors, where told
     ids: tuple[str, str] = ("", "")  # IKE identities, ours and the peer's, where told
     wants_device: bool = False  # its configuration asks for a device of the hook, so that a claim is to be expected
+    device: str = ""  # that its configuration names, where told
+    calls_us: bool | None = None  # whether its configuration names our hook; None: not told
 
 
 class DaemonAnswer(NamedTuple):

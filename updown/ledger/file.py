@@ -12,6 +12,7 @@ from updown.ledger.schema import TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.errors import StateError
 from updown.model.record import Any
+from updown.settings.file import other_writer
 from updown.settings.keys import LOCK_WAIT
 
 STATE_DIR = "/run/vti-updown"
@@ -81,10 +82,10 @@ def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledg
 def make_private(place: str) -> None:
     """The directory `place`, for us alone: who can write there decides which devices and routes we delete."""
     os.makedirs(place, 0o700, exist_ok=True)
-    owner = os.stat(place).st_uid
-    if owner not in (0, os.geteuid()):
-        why = f"{place} belongs to user {owner}, who could write what we believe"
-        raise StateError(why, f"chown root {place}, or name another place by --state-dir")
+    writer = other_writer(os.stat(place))
+    if writer:
+        why = f"{place}: {writer} may write it, and so what we believe"
+        raise StateError(why, f"chown root {place} && chmod go-w {place}, or name another place by --state-dir")
 
 
 def connect_file(ledger: Ledger, path: str) -> None:

@@ -28,9 +28,14 @@ class StateError(UpdownError):
 
 
 class Refused(UpdownError):
-    """A variable, a setting or a command line that we do not take (exit 2)."""
+    """A variable, a setting or a command line that we do not take (exit 2). `where` is the line, or file, of a setting's."""
 
     status = USAGE
+    where = ""
+
+
+class Untrusted(Refused):
+    """A file that others than its owner and root may write: what it says is not done."""
 
 
 class Conflict(UpdownError):
@@ -56,11 +61,18 @@ class KernelError(UpdownError):
 
 
 class Notice(str):
-    """A warning: its text, and of which kind it is, for programs."""
+    """A warning: its text, and of which kind it is, for programs; the device or connection that it is about, and what mends it,
+    where that is known."""
 
     kind: str
+    subject: str
+    mend: str
 
-    def __new__(cls, kind: str, text: str) -> Notice:
+    def __new__(cls, kind: str, text: str, subject: str = "", mend: str = "") -> Notice:
         made = super().__new__(cls, text)
-        made.kind = kind
+        made.kind, made.subject, made.mend = kind, subject, mend
         return made
+
+    def about(self, subject: str) -> Notice:
+        """The same, of `subject` where it has none."""
+        return self if self.subject else Notice(self.kind, str(self), subject, self.mend)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 
 from updown.model import values
-from updown.model.errors import Refused
+from updown.model.errors import Refused, Untrusted
 from updown.model.record import Any, NamedTuple
 from updown.settings import parsers
 from updown.settings.keys import ALIASES, DEFAULTS_ONLY, KEYS, LISTS, Settings
@@ -54,12 +54,17 @@ def read_all(path: str) -> Iterator[Line | Refused]:
     for name in [path, *(os.path.join(folder, name) for name in more)]:
         try:
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                writer = other_writer(os.fstat(file.fileno()))
                 text = file.read().removeprefix(BYTE_ORDER_MARK)
         except FileNotFoundError:
             continue
         except OSError as error:
             hint = "make the settings readable for root, or name others by --config"
-            yield Refused(f"{name}: {error.strerror}", hint)
+            yield located(Refused(f"{name}: {error.strerror}", hint), name)
+            continue
+        if writer:
+            text = f"{name}: {writer} may write it, and could tell root what to do: it is not used"
+            yield located(Untrusted(text, f"chown root:root {name} && chmod go-w {name}"), name)
             continue
         yield from parse_all(text, name)
 
@@ -86,7 +91,24 @@ def parse_all(content: str, name: str) -> Iterator[Line | Refused]:
                 yield said
         except Refused as mistake:
             kind = UNKNOWN if line[0] == "[" else kind or UNKNOWN
-            yield mistake
+            yield located(mistake, where)
+
+
+def located(mistake: Refused, where: str) -> Refused:
+    """The mistake, with the line or file that it is in."""
+    mistake.where = where
+    return mistake
+
+
+def other_writer(seen: os.stat_result) -> str:
+    """Who but root, and who runs this, may write a file or folder; empty for nobody. A group that is ours is no other, as for
+    sudo, and in a folder with the sticky bit nobody can put anything in another file's place."""
+    if seen.st_uid not in (0, os.geteuid()):
+        return f"user {seen.st_uid}"
+    if seen.st_mode & 0o1002 == 0o0002:
+        return "everybody"
+    group = seen.st_mode & 0o1020 == 0o0020 and seen.st_gid not in (0, os.getegid())
+    return f"group {seen.st_gid}" if group else ""
 
 
 def logical_lines(content: str) -> Iterator[tuple[int, str]]:

@@ -112,4 +112,4 @@ def test_check_tells_what_of_it_is_missing(machine: Machine, kernel: set[Answere
     kernel.clear()
     lost = machine.send(call(T, "up"), dry=True)
     facts = CheckFacts(True, tuple(machine.claims()), operations=lost.operations)
-    assert [found.text for found in find(facts) if found.kind == "resources"] == ["vti5: answer for 10.2.0.0/24 is missing"]
+    assert [found.text for found in find(facts) if found.code == "proxy-missing"] == ["vti5: answer for 10.2.0.0/24 is missing"]

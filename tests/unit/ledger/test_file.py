@@ -95,10 +95,20 @@ def test_a_dry_run_tells_a_damaged_ledger_and_leaves_it(machine: Machine, case: 
 def test_a_state_directory_of_another_user_is_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.folder.mkdir()
     real = os.stat(machine.folder)
-    monkeypatch.setattr("os.stat", lambda _: os.stat_result((*real[:4], 4711, *real[5:])))
-    with pytest.raises(UpdownError, match="belongs to user 4711") as error:
+    monkeypatch.setattr("updown.ledger.file.os.stat", lambda _: os.stat_result((*real[:4], 4711, *real[5:])))
+    with pytest.raises(UpdownError, match="user 4711 may write it") as error:
         machine.ledger()
+    monkeypatch.undo()
     assert "chown" in error.value.hint
+
+
+@pytest.mark.parametrize("mode", [0o702, 0o777])
+def test_a_state_directory_that_everybody_may_write_is_refused(machine: Machine, mode: int) -> None:
+    machine.folder.mkdir()
+    machine.folder.chmod(mode)
+    with pytest.raises(UpdownError, match="everybody may write it") as error:
+        machine.ledger()
+    assert "chmod go-w" in error.value.hint
 
 
 def test_the_ledger_is_for_root_alone(machine: Machine) -> None:

@@ -1,5 +1,6 @@
 """The administrator's file: its lines and sections, whose word counts, and errors that name file, line and the nearest key."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kit.settings_text import parse
-from updown.model.errors import Refused
-from updown.settings.file import Line, read_all, read_files, resolve, resolver
+from updown.model.errors import Refused, Untrusted
+from updown.settings.file import Line, other_writer, read_all, read_files, resolve, resolver
 from updown.settings.keys import Settings
 
 DEFAULTS = "[defaults]\nmtu = 1000\n"
@@ -258,3 +259,46 @@ def test_a_list_may_go_on_in_lines_that_stand_further_in(case: str) -> None:
 def test_a_list_in_lines_is_named_by_its_first() -> None:
     with pytest.raises(Refused, match=r"^f:3: route = 10.1.0.0/16, x: "):
         parse("[defaults]\nmtu = 1400\nroute =\n  10.1.0.0/16\n  x\nmetric = 1\n", "f")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "writer"),
+    [
+        (0o644, 0, 0, ""),
+        (0o664, 0, 0, ""),
+        (0o664, 0, os.getegid(), ""),
+        (0o664, 0, 4711, "group 4711"),
+        (0o646, 0, 0, "everybody"),
+        (0o600, 4711, 0, "user 4711"),
+        (0o600, os.geteuid(), 0, ""),
+        (0o1777, 0, 0, ""),
+    ],
+)
+def test_who_else_may_write_a_file(mode: int, owner: int, group: int, writer: str) -> None:
+    assert other_writer(os.stat_result((mode, 0, 0, 1, owner, group, 0, 0, 0, 0))) == writer
+
+
+@pytest.mark.parametrize("name", ["f.conf", "conf.d/a.conf"])
+def test_a_file_that_others_may_write_is_not_used_and_the_others_are(tmp_path: Path, name: str) -> None:
+    (tmp_path / "conf.d").mkdir()
+    for file in ("f.conf", "conf.d/a.conf"):
+        (tmp_path / file).write_text("[defaults]\nmtu = 1400\nmtuu = 1\n" if file == name else "[defaults]\nmetric = 5\n")
+    (tmp_path / name).chmod(0o646)
+    said = list(read_all(str(tmp_path / "f.conf")))
+    (line,) = [one for one in said if isinstance(one, Line)]
+    (refused,) = [one for one in said if isinstance(one, Refused)]
+    assert line.key == "metric"
+    assert isinstance(refused, Untrusted)
+    assert (refused.where, refused.hint) == (
+        f"{tmp_path / name}",
+        f"chown root:root {tmp_path / name} && chmod go-w {tmp_path / name}",
+    )
+    assert "everybody may write it" in refused.text
+    with pytest.raises(Refused, match="everybody may write it"):
+        read_files(str(tmp_path / "f.conf"))
+
+
+def test_each_mistake_knows_its_line(tmp_path: Path) -> None:
+    (tmp_path / "f.conf").write_text("[defaults]\nmtuu = 1\n[devise x]\n")
+    mistakes = [one for one in read_all(str(tmp_path / "f.conf")) if isinstance(one, Refused)]
+    assert [one.where for one in mistakes] == [f"{tmp_path}/f.conf:2", f"{tmp_path}/f.conf:3"]

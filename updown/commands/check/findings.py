@@ -10,6 +10,8 @@ from functools import partial
 
 from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
+from updown.commands.check.machine import counters, forwarding, other_managers, own_ends, state_space, trust, waiting_routes
+from updown.commands.check.tunnels import missing_sas, unclaimed
 from updown.commands.make import claim_of, missing_keys
 from updown.concerns.catalogue import concern_of
 from updown.concerns.device import is_fallback
@@ -31,33 +33,38 @@ Check = Callable[[CheckFacts], Iterator[Finding]]
 def rights(facts: CheckFacts) -> Iterator[Finding]:
     """Without root most of the rest cannot be seen."""
     if not facts.root:
-        yield Finding("rights", "-", "not run as root: ledger and IPsec policies are not seen", "run it as root")
+        yield Finding("no-root", "-", "not run as root: ledger and IPsec policies are not seen", "sudo vti-updown check")
     elif facts.xfrm is None:
         text = "the kernel's IPsec policies cannot be read"
-        yield Finding("rights", "-", text, "give it CAP_NET_ADMIN in this namespace")
+        yield Finding("no-net-admin", "-", text, "give it CAP_NET_ADMIN in this namespace")
 
 
 def settings(facts: CheckFacts) -> Iterator[Finding]:
     """Every mistake in the files; text and hint are those that an event would be refused with."""
-    for text, hint in facts.mistakes:
-        yield Finding("settings", text.split(": ")[0], text, hint or "correct that line; vti-updown check --settings")
+    for mistake in facts.mistakes:
+        mend = mistake.hint or f"correct {mistake.where}; vti-updown check --settings"
+        code = "settings-writable" if mistake.untrusted else "settings-mistake"
+        yield Finding(code, mistake.where, mistake.text, mend)
 
 
-def state(facts: CheckFacts) -> Iterator[Finding]:
-    """The ledger, the spool, daemons that do not answer, tunnels that nobody counts; modules and programs that are needed."""
-    yield from (Finding("state", "-", *said) for said in facts.notes)
-    yield from (Finding("needs", *said) for said in facts.lacking)
+def notes(facts: CheckFacts) -> Iterator[Finding]:
+    """The ledger, the spool, daemons that do not answer, what could not be looked at; modules and programs that are needed."""
+    yield from (*facts.notes, *facts.lacking)
+    if facts.root and facts.machine.counted is None:
+        text = "/proc/net/xfrm_stat cannot be read: what the kernel drops is not seen"
+        yield Finding("not-looked-at", "xfrm_stat", text, "a kernel with CONFIG_XFRM_STATISTICS")
 
 
 def claims(facts: CheckFacts) -> Iterator[Finding]:
     """Claims with no tunnel behind them, or made under other settings."""
-    found = [(claim, f"{claim.kind} holds {claim.device or 'nothing'}, but {why}") for claim, why in facts.audit.ended]
+    dead, edited = "claim-without-tunnel", "settings-edited"
+    found = [(dead, claim, f"{claim.kind} holds {claim.device or 'nothing'}, but {why}") for claim, why in facts.audit.ended]
     waiting = "sa, but it is not up; its daemon waits for it to come back"
-    found += [(claim, waiting) for claim in facts.audit.to_revive]
+    found += [(dead, claim, waiting) for claim in facts.audit.to_revive]
     for claim, edits in facts.audit.edited if not facts.mistakes else ():  # what is wrong in the files counts for nothing yet
-        found += [(claim, f"{claim.kind} was made under other settings: {edit.text}") for edit in edits]
-    for claim, text in found:
-        yield Finding("claims", claim.connection, f"{claim.connection}: claim {text}", RECONCILE)
+        found += [(edited, claim, f"{claim.kind} was made under other settings: {edit.text}") for edit in edits]
+    for code, claim, text in found:
+        yield Finding(code, claim.connection, f"{claim.connection}: claim {text}", RECONCILE)
 
 
 def resources(facts: CheckFacts) -> Iterator[Finding]:
@@ -66,11 +73,23 @@ def resources(facts: CheckFacts) -> Iterator[Finding]:
     going = {claim.device for claim, _ in facts.audit.ended} | {claim.device for claim in facts.audit.moved}
     going |= {*edited.values(), *(claim.device for claim in facts.claims if claim.key in edited)}
     anew = {operation.subject.name for operation in facts.operations if operation.action == "link add"}
+    set_up = [one for one in facts.operations if one.action == "link set" and one.before and not one.before.up]
+    down = {operation.subject.name for operation in set_up} - anew
+    unaddressed = {one.subject.device for one in facts.operations if one.action == "address add"}
     for operation in facts.operations:
         name = operation.subject.name if operation.effect == "link" else operation.subject.device
-        text = difference(operation, facts.by_name.get(name))
-        if text and name not in going and (name not in anew or operation.action == "link add"):
-            yield Finding("resources", name, text, f"{RECONCILE} ({command(operation)})")
+        have = facts.by_name.get(name)
+        text = difference(operation, have)
+        flushed = operation.action in ("route add", "address add") and name in down  # by the kernel, with the link
+        flushed = flushed or (operation.action == "route add" and name in unaddressed)
+        if text and not flushed and name not in going and (name not in anew or operation.action == "link add"):
+            yield Finding(code_of(operation, have), name, text, f"{RECONCILE}  # {command(operation)}")
+
+
+def code_of(operation: Operation, have: Link | None) -> str:
+    """What is wrong with what an operation would mend: what it is, and how it is. `have`: its device as it is."""
+    how = {"add": "missing", "delete": "left-over"}.get(operation.verb, "differs")
+    return f"{concern_of(operation).kind}-{'differs' if operation.action == 'link add' and have else how}"
 
 
 def difference(operation: Operation, have: Link | None) -> str:
@@ -85,20 +104,21 @@ def difference(operation: Operation, have: Link | None) -> str:
 
 def sysctls(facts: CheckFacts) -> Iterator[Finding]:
     """Values that drop a tunnel's packets without a word."""
+    mended = {operation.subject.path for operation in facts.operations if operation.action == "sysctl"}
     for link in facts.tunnels:
         everyone = facts.sysctls.get(all_of(link.name)) or "0"
         path = conf("ipv4", link.name, "rp_filter")
         own = facts.sysctls.get(path) or "0"
-        if max(own, everyone) == "1":
+        if max(own, everyone) == "1" and path not in mended:
             says = "all.rp_filter is 1" if everyone == "1" else "rp_filter is 1"
             text = f"{link.name}: {says} (strict): packets whose way back is not by {link.name} are dropped"
-            mend = f"{write_command(link.name, path)}=2, or `rp_filter = auto` in the settings"
-            yield Finding("rp_filter", link.name, text, mend)
+            mend = f"{write_command(link.name, path)}=2  # or `rp_filter = auto` in the settings"
+            yield Finding("rp-filter-strict", link.name, text, mend)
         path = conf("ipv4", link.name, "disable_xfrm")
         if link.kind in VTIS and facts.sysctls.get(path) == "1":
             text = f"{link.name}: disable_xfrm is 1: nothing it sends is encrypted, so all of it is dropped"
-            mend = f"{write_command(link.name, path)}=0, and see what sets it (sysctl.d)"
-            yield Finding("disable_xfrm", link.name, text, mend)
+            mend = f"{write_command(link.name, path)}=0  # and see what sets it (sysctl.d)"
+            yield Finding("disable-xfrm", link.name, text, mend)
 
 
 def redirects(facts: CheckFacts) -> Iterator[Finding]:
@@ -110,10 +130,9 @@ def redirects(facts: CheckFacts) -> Iterator[Finding]:
         silenced = any(Sysctl(link.name, path, "0") in claim.resources for claim in facts.claims)
         forwards = facts.sysctls.get(conf("ipv4", link.name, "forwarding")) == "1"
         if link.kind in VTIS and len(peers) > 1 and silenced and forwards and facts.sysctls.get(everyone) == "1":
-            text = (
-                f"{link.name}: all.send_redirects is 1: packets between its {len(peers)} peers are answered with ICMP redirects"
-            )
-            mend = f"{write_command(link.name, everyone)}=0, and in sysctl.d; or `send_redirects = keep` in the settings"
+            what = f"packets between its {len(peers)} peers are answered with ICMP redirects"
+            text = f"{link.name}: all.send_redirects is 1: {what}"
+            mend = f"{write_command(link.name, everyone)}=0  # and in sysctl.d; or `send_redirects = keep` in the settings"
             yield Finding("redirects", link.name, text, mend)
 
 
@@ -126,7 +145,7 @@ def fallback(facts: CheckFacts) -> Iterator[Finding]:
             where = f" ({named[link.name]})" if link.name in named else ""
             text = f"{link.name}{where} is the kernel's fallback device (local any, remote any), not a tunnel's"
             mend = "take another name; that device can be neither changed nor deleted"
-            yield Finding("fallback", link.name, text, mend)
+            yield Finding("fallback-device", link.name, text, mend)
 
 
 def made_devices(facts: CheckFacts) -> Iterator[Finding]:
@@ -143,10 +162,10 @@ def made_devices(facts: CheckFacts) -> Iterator[Finding]:
             lacks, wants = refusal.text, ()
         if lacks:
             text = f"{claim.device} was made by `make`, and [device {name}] does not describe it any more: {lacks}"
-            yield Finding("made", claim.device, text, f"vti-updown release {claim.device}, or write it again")
+            yield Finding("made-undescribed", claim.device, text, f"vti-updown release {claim.device}  # or write it again")
         elif wants != claim.resources:
             text = f"[device {name}] was changed after `make` made it"
-            yield Finding("made", claim.device, text, f"vti-updown make {name}")
+            yield Finding("made-differs", claim.device, text, f"vti-updown make {name}")
 
 
 def table_in(claim: Claim, _vrf: str) -> int:
@@ -161,35 +180,43 @@ def probes(facts: CheckFacts) -> Iterator[Finding]:
         link = facts.by_name.get(device)
         if isinstance(asked, Answer) and link is not None and link.up:
             stays = "; our routes into it go on yielding" if device in silent else ""
-            yield Finding("probe", device, f"{device}: its far end cannot be asked: {asked.trouble}{stays}", asked.mend)
+            yield Finding("peer-unasked", device, f"{device}: its far end cannot be asked: {asked.trouble}{stays}", asked.mend)
     for device, count in silent.items():
         way = facts.probed.get(device)
         text = f"{device}: its far end missed {count} probes; our routes into it yield to tunnels that live"
         if isinstance(way, Question):
             inside = f"ip netns exec {netns_of(device)} " if netns_of(device) else ""
             ping = f"{inside}ping -I {bare(device)} -I {way.sources[0]} {way.far}"
-            yield Finding("probe", device, text, f"see why: {ping}; {ip(device)} -s link show {bare(device)}")
+            yield Finding("peer-silent", device, text, f"{ping}; {ip(device)} -s link show {bare(device)}  # see why")
         elif way is None:
-            yield Finding(
-                "probe", device, f"{text}, and no tunnel on it is up", "take its tunnel up; an answer brings them back"
-            )
+            text += ", and no tunnel on it is up"
+            yield Finding("peer-silent", device, text, "take its tunnel up; an answer brings them back")
 
 
 CHECKS: tuple[Check, ...] = (
     rights,
     settings,
-    state,
+    trust,
+    state_space,
+    notes,
     fallback,
     claims,
+    unclaimed,
     made_devices,
+    missing_sas,
     ends,
     resources,
     keys,
     shadows,
+    own_ends,
+    waiting_routes,
     sysctls,
     redirects,
+    forwarding,
+    other_managers,
     charon_table,
     probes,
+    counters,
 )
 """Another check is one more function here."""
 

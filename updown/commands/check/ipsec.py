@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
+from updown.commands.check.tunnels import key_of
 from updown.concerns.device import is_fallback
 from updown.model.claims import MADE
 from updown.model.ipsec import Database, Key, Policy, serves_device
@@ -16,17 +17,17 @@ CHARON_TABLE = 220  # charon.routing_table's default
 
 def ends(facts: CheckFacts) -> Iterator[Finding]:
     """A VTI whose IPsec policies lead elsewhere: after a move (MOBIKE) that nobody told of."""
-    told = set()
-    for link in facts.tunnels:
+    told = facts.remade - {claim.device for claim in facts.audit.moved}
+    for link in (one for one in facts.tunnels if one.name not in told):
         for local, remote in sorted(set(stray_ends(link, facts.xfrm))):
             told.add(link.name)
             has = f"{link.local} - {'any' if is_any(link.remote) else link.remote}"
             text = f"{link.name} has ends {has}, its IPsec policies have {local} - {remote}"
-            yield Finding("ends", link.name, text, f"{RECONCILE}; or take its tunnel down and up")
+            yield Finding("ends-moved", link.name, text, f"{RECONCILE}  # or take its tunnel down and up")
     for claim in facts.audit.moved:
         if claim.device not in told:
             text = f"{claim.device}: the ends of {claim.connection} are now {claim.sa.me} - {claim.sa.peer}"
-            yield Finding("ends", claim.device, text, RECONCILE)
+            yield Finding("ends-moved", claim.device, text, RECONCILE)
 
 
 def stray_ends(link: Link, xfrm: Database | None) -> list[tuple[str, str]]:
@@ -49,37 +50,38 @@ def keys(facts: CheckFacts) -> Iterator[Finding]:
     if facts.xfrm is None:
         return
     for link in facts.tunnels:
-        if link.kind in VTIS and not is_fallback(link):
+        if link.kind in VTIS and not is_fallback(link) and link.name not in facts.remade:
             yield from vti_keys(link, facts.xfrm)
-    here = {link.if_id for link in facts.links if link.kind == "xfrm"}
+    here = {key_of(child, facts).if_id for child in facts.audit.uncounted}  # these are told by their connection
+    here |= {link.if_id for link in facts.links if link.kind == "xfrm"}
     here |= {want.link.if_id for wants in facts.devices.values() for want in wants}
     if any(link.external for link in facts.links):
         return  # it has every if_id
     for if_id in sorted({policy.key.if_id for policy in facts.xfrm.policies if policy.key.if_id} - here):
         text = f"IPsec policies have if_id {if_id}, and no XFRM interface here has it: what they cover is dropped"
-        mend = f"ip link add ipsec{if_id} type xfrm if_id {if_id}; or `interface` in the settings, then up again"
-        yield Finding("keys", f"if_id {if_id}", text, mend)
+        mend = f"ip link add ipsec{if_id} type xfrm if_id {if_id}  # or `interface` in the settings, then up again"
+        yield Finding("if-id-without-device", f"if_id {if_id}", text, mend)
 
 
 def vti_keys(link: Link, xfrm: Database) -> Iterator[Finding]:
-    """Both directions of one VTI: policies and states between its ends, against okey and ikey."""
+    """Policies and states between a VTI's ends, against okey and ikey: the first direction that does not fit."""
     anyone = is_any(link.remote)  # other devices may serve others from the same address
-    mend = "make the marks in the daemon's configuration and the device's keys equal (docs/strongswan.md)"
     out = [one.key for one in xfrm.policies if one.direction == "out" and between(one, link.local, link.remote)]
     coming = [one.key for one in xfrm.policies if one.direction == "in" and between(one, link.remote, link.local)]
     ways = (("out", "sends", link.okey, out), ("in", "takes in", link.ikey, coming))
     fitting = [way for way, _, mark, there in ways if any(marked(key, mark) for key in there)]
+    said: list[str] = []
     for way, what, mark, there in ways:
         if there and way not in fitting and (fitting or not anyone):
             has = ", ".join(sorted({mark_text(key) for key in there}))
-            text = f"{link.name} {what} with key {mark}, but the IPsec policies ({way}) between its ends have {has}"
-            yield Finding("keys", link.name, text, mend)
+            said.append(f"{link.name} {what} with key {mark}, but the IPsec policies ({way}) between its ends have {has}")
     for inbound in xfrm.states:
         own = not anyone and (inbound.source, inbound.destination) == (link.remote, link.local)
         if own and inbound.key.mask and not marked(inbound.key, link.ikey):
             has = mark_text(inbound.key)
-            text = f"{link.name} takes in with key {link.ikey}, but the IPsec SA {inbound.spi:#x} has {has}"
-            yield Finding("keys", link.name, text, mend)
+            said.append(f"{link.name} takes in with key {link.ikey}, but the IPsec SA {inbound.spi:#x} has {has}")
+    mend = "write equal marks for both ends and the device into the daemon's configuration (docs/strongswan.md)"
+    yield from (Finding("keys-differ", link.name, text, mend) for text in said[:1])
 
 
 def between(policy: Policy, source: str, destination: str) -> bool:
@@ -113,8 +115,8 @@ def shadows(facts: CheckFacts) -> Iterator[Finding]:
             if same and narrow.up and narrow.remote in peers and narrow.ikey != wide.ikey:
                 taken = f"{wide.name} (remote any, key {wide.ikey}) serves that peer with"
                 text = f"{narrow.name} (remote {narrow.remote}, key {narrow.ikey}) takes in what {taken}"
-                mend = f"ip link set {narrow.name} down, delete it, or give that tunnel {narrow.name} and its key"
-                yield Finding("shadow", wide.name, text, mend)
+                mend = f"ip link set {narrow.name} down  # or delete it, or give that tunnel {narrow.name} and its key"
+                yield Finding("device-shadowed", wide.name, text, mend)
 
 
 def charon_table(facts: CheckFacts) -> Iterator[Finding]:
@@ -131,8 +133,8 @@ def charon_table(facts: CheckFacts) -> Iterator[Finding]:
         if first and links.get(seen.oif) != wanted[first]:
             has = f"table {CHARON_TABLE} has a route to {seen.destination} (dev {links.get(seen.oif, '?')})"
             text = f"{has}, which comes before {first} dev {wanted[first]}"
-            mend = "charon { install_routes = no } in strongswan.conf; restart it"
-            yield Finding("table 220", wanted[first], text, mend)
+            mend = f"ip route del {seen.destination} table {CHARON_TABLE}  # and charon.install_routes = no in strongswan.conf"
+            yield Finding("charon-route", wanted[first], text, mend)
 
 
 def is_inside(narrow: str, wide: str) -> bool:

@@ -44,15 +44,17 @@ class End(NamedTuple):
 
 class Audit(NamedTuple):
     """`moved`: claims with the ends that their tunnels have now. `to_revive`: `sa` claims whose `down` got lost and that are
-    `revive` by now. `unclaimed`: tunnels that no claim counts. `recounted`: claims with another MTU. `in_grace`: claims that
-    nothing backs and that grace keeps. `edited`: claims with what other settings change of them. `child_of`: by a claim's
-    key the child that is certainly its own. `warnings`: why claims that the settings do not fit keep what they have."""
+    `revive` by now. `unclaimed`: tunnels that no claim counts, though one is to be expected; `uncounted`: all that none counts.
+    `recounted`: claims with another MTU. `in_grace`: claims that nothing backs and that grace keeps. `edited`: claims with what
+    other settings change of them. `child_of`: by a claim's key the child that is certainly its own. `warnings`: why claims that
+    the settings do not fit keep what they have."""
 
     ended: tuple[End, ...] = ()
     moved: tuple[Claim, ...] = ()
     to_revive: tuple[Claim, ...] = ()
     in_grace: tuple[Claim, ...] = ()
     unclaimed: tuple[ChildSa, ...] = ()
+    uncounted: tuple[ChildSa, ...] = ()
     recounted: tuple[Claim, ...] = ()
     edited: tuple[tuple[Claim, tuple[Edit, ...]], ...] = ()
     child_of: Mapping[str, ChildSa] = MappingProxyType({})
@@ -98,10 +100,11 @@ def decide(claims: Sequence[Claim], facts: Evidence, now: int, before_start: boo
         child
         for said in facts.said.values()
         for child in said.children
-        if child.wants_device and id(child) not in counted and child.connection not in names
+        if id(child) not in counted and child.connection not in names
     ]
+    expected = tuple(child for child in uncounted if child.wants_device)
     behind = {key: child for key, child in found.items() if key in sure}
-    return Audit(tuple(ended), tuple(moved), tuple(waiting), tuple(young), tuple(uncounted), child_of=behind)
+    return Audit(tuple(ended), tuple(moved), tuple(waiting), tuple(young), expected, tuple(uncounted), child_of=behind)
 
 
 def why_it_ends(claim: Claim, said: DaemonAnswer, xfrm: IpsecIndex | None) -> str:

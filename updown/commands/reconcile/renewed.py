@@ -73,11 +73,12 @@ def renew(before: Claim, now: Claim, child: ChildSa | None, basis: Basis) -> Ren
     except (Refused, KernelError) as error:
         hint = f"; {error.hint}" if error.hint else ""
         text = f"{before.connection}: the settings do not fit, and it keeps what it has: {error.text}{hint}"
-        return Renewed(before._replace(kind=now.kind), warning=Notice("settings do not fit", text))
+        notice = Notice("settings do not fit", text, before.connection, error.hint)
+        return Renewed(before._replace(kind=now.kind), warning=notice)
     if inside:
         told = f"its ends are now {claim.sa.me} - {claim.sa.peer}, and nothing follows: {inside}"
         text = f"{before.connection}: {told}; {words_of(claim.sa.daemon).outside.format(claim.device)}"
-        return Renewed(before._replace(kind=now.kind), warning=Notice("end inside", text))
+        return Renewed(before._replace(kind=now.kind), warning=Notice("end inside", text, before.connection))
     differs = counted.sa[-2:] != before.sa[-2:]
     return Renewed(claim, tuple(edits(before, by_settings, lines)), differs)
 

@@ -90,7 +90,7 @@ def notes(claims: Sequence[Claim], facts: Evidence) -> tuple[tuple[str, ...], tu
             text = f"{name} runs but says nothing ({said.why})"
             if daemon in held:
                 text = f"{text}: only claims that the kernel knows nothing of end; run it again later"
-                warnings.append(Notice("daemon silent", text))
+                warnings.append(Notice("daemon silent", text, name))
             else:
                 remarks.append(f"{text}; no claim is of it")
     return tuple(remarks), tuple(warnings)

@@ -134,7 +134,8 @@ def reconcile_ledger(
         events = taken_over() or events
         late = changed_keys(change, then, ledger, facts) if events else frozenset()
         spared |= late
-        reports.append(on_device(name, excluding(change, late), edited, ledger, netlink, dry))
+        report = on_device(name, excluding(change, late), edited, ledger, netlink, dry)
+        reports.append(report._replace(warnings=tuple(warning.about(name) for warning in report.warnings)))
     decision = without_keys(decision, spared)
     applied = [(claim, edits) for claim, edits in decision.edited if claim in ledger.claims("key = ?", claim.key)]
     decision = decision._replace(edited=tuple(applied))
@@ -181,7 +182,7 @@ def without_keys(decision: Audit, spared: frozenset[str]) -> Audit:
     }
     ended = tuple(end for end in decision.ended if end.claim.key not in spared)
     edited = tuple(one for one in decision.edited if one[0].key not in spared)
-    return decision._replace(ended=ended, edited=edited, unclaimed=(), **kept)
+    return decision._replace(ended=ended, edited=edited, unclaimed=(), uncounted=(), **kept)
 
 
 def by_device(claims: Sequence[Claim], decision: Audit) -> dict[str, Change]:

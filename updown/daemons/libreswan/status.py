@@ -129,8 +129,7 @@ def read(status: str, since: int = 0) -> DaemonAnswer:
         if total is None or (int(total[1]) > count + left and (pattern is SAS or not count)):
             told = f"of {total[1]} {what} {count} could be read" if total else f"no number of {what}"
             return silent(f"whack --status: {told}; please report this libreswan", since)
-    asking = {name for name, detail in details.items() if detail.calls_us and detail.vti}
-    found = tuple(child._replace(wants_device=child.connection in asking) for child in children)
+    found = tuple(with_configuration(child, details.get(child.connection, Detail())) for child in children)
     held = tuple(name for name, detail in details.items() if detail.routed or detail.wished)
     ends = {name: details[name].me for name in held if details[name].me and details[name].oriented}
     return DaemonAnswer(ANSWERED, "", since, found, held, tuple(details), ends=ends, unread=tuple(dict.fromkeys(unread)))
@@ -158,17 +157,23 @@ def child_in(name: str, text: str) -> ChildSa:
 
 
 class Detail(NamedTuple):
-    """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and asks for a VTI; our
-    end, if it is no instance, and whether pluto found that on this machine: else it may be the other's. `read`: its topology
-    could be."""
+    """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and the VTI it asks for;
+    our end, if it is no instance, and whether pluto found that on this machine: else it may be the other's. `read`: its
+    topology could be."""
 
     routed: bool = False
     wished: bool = False
     calls_us: bool = False
-    vti: bool = False
+    vti: str = ""
     me: str = ""
     oriented: bool = False
     read: bool = False
+
+
+def with_configuration(child: ChildSa, detail: Detail) -> ChildSa:
+    """A child, with what its connection is configured for."""
+    wants = detail.calls_us and bool(detail.vti)
+    return child._replace(wants_device=wants, device=detail.vti, calls_us=detail.calls_us)
 
 
 def with_line(name: str, have: Detail | None, text: str) -> dict[str, Detail]:
@@ -201,8 +206,7 @@ def with_detail(have: Detail, text: str) -> Detail:
         have = have._replace(calls_us=have.calls_us or "vti-updown" in text.rpartition("my_updown=")[2])
     if head == "policy:" and {"UP", "KEEP"} & set(rest.rstrip("; ").split("+")):
         have = have._replace(wished=True)
-    if head == "nflog-group:" and any(
-        column.startswith("vti-iface:") and column != "vti-iface:unset" for column in rest.split("; ")
-    ):
-        have = have._replace(vti=True)
+    if head == "nflog-group:":
+        named = next((column[10:].rstrip(";") for column in rest.split("; ") if column.startswith("vti-iface:")), "unset")
+        have = have._replace(vti=have.vti if named == "unset" else named)
     return have

@@ -8,10 +8,11 @@ import pytest
 
 from tests.kit.machine import EAST, THIRD, WEST
 from tests.kit.settings_text import parse
-from updown.commands.check.facts import CheckFacts
+from updown.commands.check.facts import CheckFacts, Finding, LocalNetwork, MachineFacts, Mistake, Writable
 from updown.commands.check.findings import CHECKS, find
 from updown.commands.reconcile.decide import Audit, End
 from updown.commands.reconcile.edits import Edit
+from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.ping import Answer, Question
 from updown.ledger.liveness import Missed
@@ -58,6 +59,10 @@ HUB = SHARED._replace(
     sysctls={"net/ipv4/conf/all/send_redirects": "1", "net/ipv4/conf/wide/forwarding": "1"},
 )
 NARROW = Link("narrow", "vti", 11, WEST, THIRD, 3, 3, up=True)
+UP = ChildSa("libreswan", "x", WEST, THIRD, 7, 8)
+CHARON_UP = ChildSa("strongswan", "x", WEST, THIRD, unique_id=1, if_id_in=7, if_id_out=7, wants_device=True)
+OWN = ChildSa("libreswan", "t", WEST, EAST, 2, 1)
+BEHIND = GOOD._replace(machine=MachineFacts(networks=(LocalNetwork("10.1.0.0/24", "lan0", "vti5"),)))
 
 
 ASKED = Question("vti5", "10.2.0.1", ("10.1.0.1",), ("vti5",))
@@ -83,7 +88,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     ),
     "not root": (GOOD._replace(root=False, xfrm=None), ["not run as root"]),
     "no capability": (GOOD._replace(xfrm=None), ["the kernel's IPsec policies cannot be read"]),
-    "a mistake": (GOOD._replace(mistakes=(("f:2: unknown key x", ""),)), ["f:2: unknown key x"]),
+    "a mistake": (GOOD._replace(mistakes=(Mistake("f:2: unknown key x", "", "f:2"),)), ["f:2: unknown key x"]),
     "stale remote": (GOOD._replace(xfrm=policies(5, 5, THIRD)), ["vti5 has ends 198.51.100.1 - 198.51.100.2, its IPsec"]),
     "stale local": (GOOD._replace(xfrm=policies(5, 5, me=THIRD)), ["vti5 has ends"]),
     "stale local of a shared device": (SHARED._replace(xfrm=policies(9, 9, THIRD, "198.51.100.9")), ["wide has ends"]),
@@ -95,14 +100,8 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(xfrm=policies(7, 5)),
         ["vti5 sends with key 5, but the IPsec policies (out) between its ends have mark 7"],
     ),
-    "in by another mark": (
-        GOOD._replace(xfrm=policies(5, 7)),
-        ["vti5 takes in with key 5, but the IPsec policies (in)", "vti5 takes in with key 5, but the IPsec SA 0x2"],
-    ),
-    "both by another mark": (
-        GOOD._replace(xfrm=policies(7, 7)._replace(states=())),
-        ["vti5 sends with key 5", "vti5 takes in with key 5"],
-    ),
+    "in by another mark": (GOOD._replace(xfrm=policies(5, 7)), ["vti5 takes in with key 5, but the IPsec policies (in)"]),
+    "both by another mark": (GOOD._replace(xfrm=policies(7, 7)._replace(states=())), ["vti5 sends with key 5"]),
     "no marks at all": (
         GOOD._replace(xfrm=Database((Policy("out", "10.1.0.0/24", "10.2.0.0/24", ends=((WEST, EAST),)),))),
         ["vti5 sends with key 5, but the IPsec policies (out) between its ends have no mark"],
@@ -195,7 +194,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     ),
     "the same, with a mistake in the files": (
         GOOD._replace(
-            mistakes=(("f:3: unknown key x", ""),),
+            mistakes=(Mistake("f:3: unknown key x", "", "f:3"),),
             audit=Audit(edited=((GOOD.claims[0], (Edit("address vti5 10.99.0.5/30", "no address", ("f:4",)),)),)),
         ),
         ["f:3: unknown key x"],
@@ -208,7 +207,158 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(xfrm=policies(5, 5, THIRD), audit=Audit(moved=(GOOD.claims[0],))),
         ["vti5 has ends"],
     ),
-    "something is lacking": (GOOD._replace(lacking=(("nft", "f:2: mss needs nft", "install"),)), ["f:2: mss needs nft"]),
+    "something is lacking": (
+        GOOD._replace(lacking=(Finding("program-missing", "f:2", "f:2: mss needs nft", "install"),)),
+        ["f:2: mss needs nft"],
+    ),
+    "a tunnel that no claim counts, with a VTI and our hook": (
+        GOOD._replace(audit=Audit(uncounted=(UP._replace(device="vti6", calls_us=True),))),
+        ["pluto has x up (198.51.100.1 - 198.51.100.3) and no claim counts it"],
+    ),
+    "the same under mistakes in the settings, which are the cause": (
+        GOOD._replace(
+            audit=Audit(uncounted=(UP._replace(device="vti6", calls_us=True),)), mistakes=(Mistake("f:2: no", "", "f:2"),)
+        ),
+        ["f:2: no"],
+    ),
+    "a policy-based tunnel is not for us": (GOOD._replace(audit=Audit(uncounted=(UP._replace(calls_us=True),))), []),
+    "one of the stock script, with its device": (
+        GOOD._replace(
+            audit=Audit(uncounted=(UP._replace(device="vti7", calls_us=False),)),
+            links=(*GOOD.links, Link("vti7", "vti", 8, WEST)),
+        ),
+        [],
+    ),
+    "one of the stock script, without": (
+        GOOD._replace(audit=Audit(uncounted=(UP._replace(device="vti7", calls_us=False),))),
+        ["pluto has x up (198.51.100.1 - 198.51.100.3) and does not call vti-updown"],
+    ),
+    "one that the settings name, and that does not call us": (
+        GOOD._replace(
+            audit=Audit(uncounted=(UP._replace(device="vti7", calls_us=False),)),
+            links=(*GOOD.links, Link("vti7", "vti", 8, WEST)),
+            lines=lines("[connection x]\ninterface = vti7\n"),
+        ),
+        ["pluto has x up (198.51.100.1 - 198.51.100.3) and does not call vti-updown"],
+    ),
+    "a policy-based one of the stock script, with a template for all": (
+        GOOD._replace(
+            audit=Audit(uncounted=(UP._replace(calls_us=False),)), lines=lines("[defaults]\ninterface = vti{mark}\n")
+        ),
+        [],
+    ),
+    "one of the stock script with a mark alone": (
+        GOOD._replace(audit=Audit(uncounted=(UP._replace(calls_us=False, mark_out=7),))),
+        [],
+    ),
+    "a template that has no value for it": (
+        GOOD._replace(audit=Audit(uncounted=(CHARON_UP,)), lines=lines("[connection x]\ninterface = vti{mark}\n")),
+        ["charon has x up (198.51.100.1 - 198.51.100.3) and no device is named for it"],
+    ),
+    "strongSwan's child without a name for its device": (
+        GOOD._replace(audit=Audit(uncounted=(CHARON_UP,))),
+        ["charon has x up (198.51.100.1 - 198.51.100.3) and no device is named for it"],
+    ),
+    "two SAs of it are one finding": (
+        GOOD._replace(audit=Audit(uncounted=(CHARON_UP, CHARON_UP._replace(unique_id=2)))),
+        ["charon has x up"],
+    ),
+    "one that somebody's own interface serves": (
+        GOOD._replace(audit=Audit(uncounted=(CHARON_UP,)), links=(*GOOD.links, Link("own7", "xfrm", 9, if_id=7))),
+        [],
+    ),
+    "one whose device is taken": (
+        GOOD._replace(
+            audit=Audit(uncounted=(CHARON_UP,)),
+            links=(*GOOD.links, Link("tun", "dummy", 9)),
+            lines=lines("[connection x]\ninterface = tun\n"),
+        ),
+        ["charon has x up (198.51.100.1 - 198.51.100.3), and tun is there and not ours (dummy)"],
+    ),
+    "its SAs are flushed": (
+        GOOD._replace(xfrm=policies(5, 5)._replace(states=()), audit=Audit(child_of={"kvti5": OWN})),
+        ["t: pluto has it up, but the kernel lacks the SA 0x2 (in) and the SA 0x1 (out)"],
+    ),
+    "its policies are flushed": (
+        GOOD._replace(xfrm=policies(5, 5)._replace(policies=()), audit=Audit(child_of={"kvti5": OWN})),
+        ["t: pluto has it up, but the kernel lacks a policy 10.1.0.0/24 -> 10.2.0.0/24"],
+    ),
+    "one of two is, as while it is rekeyed": (
+        GOOD._replace(children=(OWN, OWN._replace(spi_in=9)), audit=Audit(child_of={"kvti5": OWN._replace(spi_in=9)})),
+        [],
+    ),
+    "a selector that is no prefix": (
+        GOOD._replace(
+            claims=(GOOD.claims[0]._replace(sa=ABOUT._replace(peer_client="10.2.0.0-10.2.0.9")),),
+            xfrm=policies(5, 5)._replace(policies=()),
+            audit=Audit(child_of={"kvti5": OWN}),
+        ),
+        [],
+    ),
+    "all of it is there": (GOOD._replace(audit=Audit(child_of={"kvti5": OWN})), []),
+    "settings, code and state that others may write, each once": (
+        GOOD._replace(
+            machine=MachineFacts(
+                (
+                    Writable("settings", "/etc/vti-updown/conf.d", "group 7", "/etc/vti-updown/conf.d"),
+                    Writable("code", "/usr/lib/updown/a.py", "everybody", "/usr/lib/updown"),
+                    Writable("code", "/usr/lib/updown/b.py", "everybody", "/usr/lib/updown"),
+                    Writable("state", "/run/vti-updown", "user 7", "/run/vti-updown"),
+                )
+            )
+        ),
+        ["/etc/vti-updown/conf.d: group 7 may", "/usr/lib/updown/a.py: everybody may", "/run/vti-updown: user 7 may"],
+    ),
+    "a full and a read-only state directory": (
+        GOOD._replace(
+            machine=MachineFacts(unusable=(("state-full", "/run/vti-updown", "/run"), ("state-read-only", "/var/x", "/var")))
+        ),
+        ["/run/vti-updown: the file system /run is full", "/var/x: the file system /var is read-only"],
+    ),
+    "no forwarding at all": (
+        BEHIND._replace(sysctls={"net/ipv4/ip_forward": "0", "net/ipv4/conf/lan0/forwarding": "0"}),
+        ["lan0: net/ipv4/ip_forward is 0: packets from 10.1.0.0/24"],
+    ),
+    "no forwarding on the local network's device": (
+        BEHIND._replace(sysctls={"net/ipv4/ip_forward": "1", "net/ipv4/conf/lan0/forwarding": "0"}),
+        ["lan0: net/ipv4/conf/lan0/forwarding is 0: packets from 10.1.0.0/24"],
+    ),
+    "forwarding": (BEHIND._replace(sysctls={"net/ipv4/ip_forward": "0", "net/ipv4/conf/lan0/forwarding": "1"}), []),
+    "no forwarding of IPv6, which asks all": (
+        BEHIND._replace(
+            machine=MachineFacts(networks=(LocalNetwork("fd00:1::/64", "lan0", "vti5"),)),
+            sysctls={"net/ipv6/conf/all/forwarding": "0"},
+        ),
+        ["lan0: net/ipv6/conf/all/forwarding is 0: packets from fd00:1::/64"],
+    ),
+    "an end that is gone": (
+        GOOD._replace(machine=MachineFacts(moved_away=frozenset((WEST,)))),
+        ["t: its own end 198.51.100.1 is no address of this machine any more"],
+    ),
+    "a route that waits": (
+        GOOD._replace(
+            claims=(*GOOD.claims, held(NARROW, ROUTE._replace(device="narrow"))._replace(connection="u")),
+            links=(*GOOD.links, NARROW),
+            machine=MachineFacts(ours=(RouteSeen("10.2.0.0/24", 5, table=254),)),
+        ),
+        ["u: 10.2.0.0/24 is held by t on vti5, and its own route on narrow waits"],
+    ),
+    "networkd": (
+        GOOD._replace(machine=MachineFacts(managers={"vti5": "systemd-networkd"})),
+        ["vti5: systemd-networkd manages"],
+    ),
+    "counters": (
+        GOOD._replace(machine=MachineFacts(counted={"XfrmInNoPols": 2, "XfrmInError": 0, "XfrmNew": 1})),
+        ["XfrmInNoPols: 2 packets since the last look: they came in by an SA, and no", "XfrmNew: 1 packets since"],
+    ),
+    "a tunnel on demand drops its first packet": (
+        GOOD._replace(
+            claims=(GOOD.claims[0]._replace(kind="trap"),),
+            machine=MachineFacts(counted={"XfrmOutNoStates": 1, "XfrmInError": 1}),
+        ),
+        ["XfrmInError: 1 packets"],
+    ),
+    "no counters": (GOOD._replace(machine=MachineFacts(counted=None)), ["/proc/net/xfrm_stat cannot be read"]),
     "made, and not described any more": (
         GOOD._replace(claims=(held(VTI)._replace(kind=MADE),)),
         ["vti5 was made by `make`, and [device vti5] does not describe it any more: a VTI needs"],

@@ -12,7 +12,7 @@ from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
 from updown.commands.check.facts import Finding
 from updown.commands.reconcile.decide import Evidence as Asked
 from updown.daemons.answer import ABSENT, SILENT, ChildSa, DaemonAnswer
-from updown.model.errors import Refused
+from updown.model.errors import KernelError, Refused
 from updown.model.ipsec import Database, Key, Policy, Sa, State
 
 M32 = 0xFFFFFFFF
@@ -29,6 +29,11 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr("updown.commands.check.run.has_module", lambda module: module != "ip6_vti")
     config = tmp_path / "vti-updown.conf"
     config.write_text("")
+    for name in ("NETWORKD", "NETWORK_MANAGER", "PROFILES"):
+        monkeypatch.setattr(f"updown.commands.check.look.{name}", str(tmp_path / name))
+    (tmp_path / "xfrm_stat").write_text("XfrmInError 0\n")
+    monkeypatch.setattr("updown.commands.check.look.XFRM_STAT", str(tmp_path / "xfrm_stat"))
+    monkeypatch.setattr("updown.commands.check.look.in_first_namespace", lambda: True)
 
     def execute(*given: str, **environ: str) -> int:
         return machine.command("--config", str(config), "check", *given, **environ)
@@ -39,7 +44,10 @@ def command(machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def database() -> Database:
     return Database(
         (Policy("out", "10.1.0.0/24", "10.2.0.0/24", reqids=(16389,), ends=((WEST, EAST),), key=Key(5, M32)),),
-        (State(WEST, EAST, 1, 16389, Sa(50, 1, 4), Key(5, M32)),),
+        (
+            State(WEST, EAST, 0x1000, 16389, Sa(50, 1, 4), Key(5, M32)),
+            State(EAST, WEST, 0x1001, 16389, Sa(50, 1, 4), Key(5, M32)),
+        ),
     )
 
 
@@ -63,14 +71,12 @@ def test_each_thing_that_is_gone_is_a_line_with_its_command(
     before = machine.kernel.picture(), machine.claims()
     assert command() == 5
     assert capsys.readouterr().out.splitlines() == [
-        "vti5: net/ipv4/conf/vti5/forwarding is 0, wanted 1",
-        "    mend: vti-updown reconcile (sysctl -w net/ipv4/conf/vti5/forwarding=1)",
-        "vti5: address 10.99.0.1/30 is missing",
-        "    mend: vti-updown reconcile (ip addr add 10.99.0.1/30 dev vti5)",
-        "vti5 lost its alias vti-updown",
-        "    mend: vti-updown reconcile (ip link set vti5 alias vti-updown)",
-        "vti5: route 10.2.0.0/24 is missing",
-        "    mend: vti-updown reconcile (ip route add 10.2.0.0/24 dev vti5 proto 160)",
+        "vti5: net/ipv4/conf/vti5/forwarding is 0, wanted 1 [sysctl-differs]",
+        "    mend: vti-updown reconcile # sysctl -w net/ipv4/conf/vti5/forwarding=1",
+        "vti5: address 10.99.0.1/30 is missing [address-missing]",
+        "    mend: vti-updown reconcile # ip addr add 10.99.0.1/30 dev vti5",
+        "vti5 lost its alias vti-updown [device-differs]",
+        "    mend: vti-updown reconcile # ip link set vti5 alias vti-updown",
     ]
     assert (machine.kernel.picture(), machine.claims()) == before
 
@@ -86,7 +92,7 @@ def test_edited_settings_are_a_finding_with_the_line_that_says_so(
     found = [Finding(**one) for one in json.loads(capsys.readouterr().out)["findings"]]
     said = "t: claim sa was made under other settings: "
     assert found == [
-        Finding("claims", "t", f"{said}{edit} ({config}:2)", "vti-updown reconcile")
+        Finding("settings-edited", "t", f"{said}{edit} ({config}:2)", "vti-updown reconcile")
         for edit in ("route 10.2.0.0/24: mtu 0 -> mtu 1400", "no mtu -> mtu vti5 1400")
     ]
     assert (machine.kernel.picture(), machine.claims()) == before
@@ -100,10 +106,10 @@ def test_a_missing_device_is_one_finding_and_not_one_for_all_on_it(
     assert command("--json") == 5
     (found,) = json.loads(capsys.readouterr().out)["findings"]
     assert Finding(**found) == Finding(
-        "resources",
+        "device-missing",
         "vti5",
         "vti5 is missing",
-        f"vti-updown reconcile (ip link add vti5 type vti local {WEST} remote {EAST} key 5)",
+        f"vti-updown reconcile  # ip link add vti5 type vti local {WEST} remote {EAST} key 5",
     )
 
 
@@ -115,7 +121,7 @@ def test_a_silent_daemon_and_an_uncounted_tunnel_are_told(
     monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: asked)
     assert command() == 5
     assert "pluto runs but says nothing (no answer)" in capsys.readouterr().out
-    stranger = ChildSa("libreswan", "x", WEST, THIRD, 77, wants_device=True)
+    stranger = ChildSa("libreswan", "x", WEST, THIRD, 77, wants_device=True, device="vti6", calls_us=True)
     own = ChildSa("libreswan", "t", WEST, EAST, 0x1001, wants_device=True)
     answered = Asked({"libreswan": DaemonAnswer("answered", since=1, children=(own, stranger))}, database())
     monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: answered)
@@ -150,3 +156,46 @@ def test_a_module_that_a_described_device_needs(
 def test_a_hook_may_not_check(command: Command) -> None:
     with pytest.raises(Refused, match="check cannot run inside a hook"):
         command(PLUTO_VERB="up-client")
+
+
+def test_what_could_not_be_looked_at_is_told_and_not_that_nothing_is_found(
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+
+    def refused(netns: str = "") -> None:
+        raise KernelError(f"links {netns}: Permission denied", 1, "run as root")
+
+    monkeypatch.setattr("updown.commands.check.run.dumps.links", refused)
+    assert command() == 5
+    assert capsys.readouterr().out.splitlines()[0].endswith("Permission denied: the rest is not seen [not-looked-at]")
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [(DaemonAnswer(SILENT, "no answer"), "daemon-silent"), (DaemonAnswer("answered", since=1, whole=False), "not-looked-at")],
+)
+def test_a_daemon_that_does_not_tell_all_though_no_claim_is_its(
+    machine: Machine,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    said: DaemonAnswer,
+    code: str,
+) -> None:
+    machine.send_all(establish(T))
+    asked = Asked({"libreswan": DaemonAnswer(ABSENT), "strongswan": said}, database())
+    monkeypatch.setattr("updown.commands.reconcile.run.gather", lambda _: asked)
+    assert command("--json") == 5
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (found["code"], found["subject"]) == (code, "charon")
+
+
+def test_a_settings_file_that_others_may_write(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "vti-updown.conf"
+    config.chmod(0o646)
+    for words in ((), ("--settings",)):
+        assert command("--json", *words) == 5
+        (found,) = json.loads(capsys.readouterr().out)["findings"]
+        assert (found["code"], found["subject"]) == ("settings-writable", str(config))
+        assert found["mend"] == f"chown root:root {config} && chmod go-w {config}"

@@ -61,13 +61,14 @@ def test_children_with_ends_and_spis() -> None:
     said = read(WHOLE, 17)
     assert (said.state, said.since) == (ANSWERED, 17)
     one = ChildSa("libreswan", "p", "198.51.100.1", "198.51.100.2", 0xDD642581, 0x74D1CA6F, wants_device=True)
-    assert said.children[0] == one
+    assert said.children[0] == one._replace(device="vti5", calls_us=True)
     assert [(child.connection, child.peer, child.spi_in) for child in said.children[1:]] == [
         ("s/1x0", "198.51.100.2", 0xBFC07ADD),
         ("r", "60.191.89.26", 0xD7B50DF),
         ("six", "2001:db8::2", 2),
     ]
     assert [child.wants_device for child in said.children] == [True, False, False, False]
+    assert [child.calls_us for child in said.children] == [True, None, False, None]
 
 
 def test_connections_on_demand_or_wished_up_are_held() -> None:
