@@ -81,7 +81,13 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     """One event for the daemon that waits for us."""
     from updown import daemons
 
-    context = daemons.read(environ)
+    try:
+        context = daemons.read(environ)
+    except Refused as error:
+        from updown.serve import remember_unread
+
+        remember_unread(environ, arguments.state_dir, error)
+        raise
     if not context.verb.steps:
         return errors.DONE
     from updown.output.lines import folded, prefix

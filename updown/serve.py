@@ -6,30 +6,36 @@ held."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from updown import daemons, event
 from updown.kernel import journal
 from updown.kernel.netlink.rtnetlink import Netlink
-from updown.ledger import clock, spool
+from updown.ledger import clock, failures, spool
+from updown.ledger.damage import verify
 from updown.ledger.file import STATE_DIR, copy_ledger, folder, open_ledger, start_empty, unusable
+from updown.ledger.lock import LOOK
 from updown.ledger.spool import SpooledEvent, SpoolResult
 from updown.ledger.store import Ledger, LedgerError
 from updown.model.context import Context
 from updown.model.errors import Locked, Notice, Refused, StateError, UpdownError
 from updown.model.operations import Report
-from updown.model.record import Any, NamedTuple
-from updown.settings.file import DEFAULT_FILE, Line, read_files, resolve
+from updown.model.record import NamedTuple
+from updown.settings.file import Files, Lines, resolve, settings_lines
 from updown.settings.keys import LOCK_WAIT
 
-Lines = tuple[Line, ...]
-
-Files = dict[str, Any]  # by path: the lines of each, or the mistake
+SERVE_SECONDS = 5.0
+"""For which a call serves events of others at most: its daemon may stand still meanwhile."""
 
 
 class SpoolBlocked(StateError):
     """Events that came before this one cannot be applied now, and so this one may not be."""
+
+
+class SpoolLeft(SpoolBlocked):
+    """So many events came before this one that there was no time to apply them all."""
 
 
 class StateDir(NamedTuple):
@@ -53,30 +59,6 @@ def namespace_name(netlink: Netlink) -> str:
     return str(cookie) if cookie is not None else f"i{os.stat('/proc/self/ns/net').st_ino}"
 
 
-def settings_lines(config: str, needed: bool = True, files: Files | None = None) -> Lines:
-    """The lines of the settings file that --config named, which must be there, or of the default one; read once by all who give
-    the same `files`. Raises Refused for a mistake, each time; where they are not `needed` there are none then: a broken file
-    keeps no tunnel alive."""
-    files = {} if files is None else files
-    path = os.path.abspath(config) if config else ""
-    if path not in files:
-        try:
-            if path and not os.path.exists(path):
-                raise Refused(f"{config}: no such file", "write it, or name another one by --config FILE")
-            files[path] = read_files(path or DEFAULT_FILE)
-        except Refused as error:
-            files[path] = error
-    found = files[path]
-    if isinstance(found, Refused) and needed:
-        raise found
-    return () if isinstance(found, Refused) else found
-
-
-def settings_of(config: str, lines: Lines, files: Files) -> Callable[[str], Lines]:
-    """Settings by the file that a claim's calls name: `lines` for the default one, and for all where `config` is given now."""
-    return lambda named: settings_lines(named, files=files) if named and not config else lines
-
-
 @contextmanager
 def present_state(state_dir: str, files: Files | None = None) -> Iterator[StateDir]:
     """The state of the present network namespace, with a socket to its kernel; an empty `state_dir` is the default."""
@@ -90,37 +72,51 @@ def serve_event(
     """One event; `dry`, without any effect. `environ` is kept where the lock is not to be had. Empty paths: the default."""
     name = spool.new_name()
     context = context._replace(config=os.path.abspath(config) if config else "")
-    files: Files = {}
     now = clock.now()
     daemons.rules_of(context)  # imports those of its daemon, before the lock
-    late: list[SpoolResult] = []
-    try:
-        lines = settings_lines(config, context.verb.makes, files)
-    except Refused:
-        if not dry:
-            remember_refused(state_dir, context, now)
-        raise
-    with present_state(state_dir, files) as place:
+    with present_state(state_dir, {}) as place:
         if dry:
+            lines = settings_lines(config, context.verb.makes, place.files)
             with opened(place, lines, dry) as ledger:
                 return with_note(ledger, event.run(context, lines, ledger, place.netlink, now, dry))
-        with reported(late, name):
-            try:
-                with locked(place, resolve(lines, "").lock_wait, late) as ledger:
-                    report = run_locked(place, context, lines, ledger, now)
-            except (Locked, SpoolBlocked) as busy:
-                report = spool_event(place, name, daemons.known_variables(environ), config, busy, late)
-        if context.verb.joined:
-            return report  # its lines go to the journal, where those of the others are already
-        failed = [served.report for served in late if served.name != name and served.error]
-        return report._replace(warnings=report.warnings + tuple(text for other in failed for text in other.warnings))
+        with failures.remembered(place.path, context.connection, context.verb.text, now):
+            return serve_now(place, context, environ, config, name, now)
 
 
-def remember_refused(state_dir: str, context: Context, now: int) -> None:
+def serve_now(place: StateDir, context: Context, environ: Mapping[str, str], config: str, name: str, now: int) -> Report:
+    """An event under this name in the spool, where it has to wait, that came at `now`."""
+    late: list[SpoolResult] = []
+    try:
+        lines = settings_lines(config, context.verb.makes, place.files)
+    except Refused:
+        remember_refused(place, context, now)
+        raise
+    with reported(late, name):
+        try:
+            with locked(place, resolve(lines, "").lock_wait, late) as ledger:
+                report = run_locked(place, context, lines, ledger, now)
+        except (Locked, SpoolBlocked) as busy:
+            report = spool_event(place, name, daemons.known_variables(environ), config, busy, late)
+    if context.verb.joined:
+        return report  # its lines go to the journal, where those of the others are already
+    failed = [served.report for served in late if served.name != name and served.error]
+    return report._replace(warnings=report.warnings + tuple(text for other in failed for text in other.warnings))
+
+
+def remember_unread(environ: Mapping[str, str], state_dir: str, error: Refused) -> None:
+    """Of an event whose variables cannot be read the failure is remembered as well."""
+    connection = environ.get("PLUTO_CONNECTION", "")
+    with suppress(UpdownError, OSError), present_state(state_dir) as place:
+        if connection:
+            failed = failures.failure(connection, environ.get("PLUTO_VERB", ""), clock.now(), error)
+            failures.remember(place.path, failed)
+
+
+def remember_refused(place: StateDir, context: Context, now: int) -> None:
     """Of an event whose settings cannot be read: the daemon has the SA all the same, and its end is not another one's. Where
     the ledger is not to be had it stays unknown, as after a rekeying; the settings are what has to be told."""
     late: list[SpoolResult] = []
-    with reported(late), suppress(UpdownError), present_state(state_dir) as place, locked(place, LOCK_WAIT, late) as ledger:
+    with reported(late), suppress(UpdownError), locked(place, LOCK_WAIT, late) as ledger:
         event.remember_refused(ledger, context, now)
         if ledger.note:  # no later call has it to tell
             late.append(SpoolResult("-", Report(context.connection, warnings=(Notice("ledger", ledger.note),))))
@@ -131,11 +127,16 @@ def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
     """The ledger of a namespace, for what people type: locked, for no longer than the settings say, and with nothing waiting in
     its spool; or, `dry`, a copy in memory. Raises Locked, or StateError where it cannot be used."""
     late: list[SpoolResult] = []
-    copied = copy_ledger(place.state_dir, place.namespace) if dry else locked(place, resolve(lines, "").lock_wait, late)
+    wait = resolve(lines, "").lock_wait
+    with reported(late):
+        note = "" if dry else empty_spool(place, wait, late)
+    copied = copy_ledger(place.state_dir, place.namespace) if dry else locked(place, wait, late := [])
     with reported(late), copied as ledger:
         try:
             try:
-                list(() if dry else ledger.claims())
+                if not dry:
+                    ledger.note = ledger.note or note
+                    verify(ledger)
             except LedgerError as error:
                 start_empty(ledger, place.path, error)  # as an event does
             yield ledger
@@ -146,38 +147,66 @@ def opened(place: StateDir, lines: Lines, dry: bool) -> Iterator[Ledger]:
 @contextmanager
 def locked(place: StateDir, wait: float, late: list[SpoolResult]) -> Iterator[Ledger]:
     """The ledger, locked. What waits in the spool is applied before, after, and once more when the lock was let go: an event
-    that was kept after the last look found the lock still held. Raises Locked; SpoolBlocked where that cannot be applied."""
+    that was kept after the last look found the lock still held; no longer than SERVE_SECONDS, the rest is left to the next.
+    Raises Locked; SpoolBlocked where what came before cannot be applied, or not in that time."""
     stopped = True
+    end = time.monotonic() + wait + SERVE_SECONDS
     try:
         with open_ledger(place.state_dir, place.namespace, wait) as ledger:
-            stopped = drain_spool(place, ledger, late, before=True)
+            end = time.monotonic() + SERVE_SECONDS
+            stopped = drain_spool(place, ledger, late, end, before=True)
+            began = time.monotonic()
             try:
                 yield ledger
             finally:
-                stopped = stopped or ledger.lost or drain_spool(place, ledger, late)
+                end += time.monotonic() - began  # our own work is not the others'
+                stopped = stopped or ledger.lost or drain_spool(place, ledger, late, end)
     finally:
         while not stopped and spool.waiting_events(place.path):
             try:
                 with open_ledger(place.state_dir, place.namespace, 0) as ledger:
-                    stopped = drain_spool(place, ledger, late)
+                    stopped = drain_spool(place, ledger, late, end)
             except Locked:
                 break  # whoever has it now looks as well
 
 
-def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], before: bool = False) -> bool:
-    """Serve all that waits; whether something goes on waiting. Raises SpoolBlocked where it has to come `before` another."""
+def empty_spool(place: StateDir, wait: float, late: list[SpoolResult]) -> str:
+    """Apply all that waits, for what people type: it may take as long as it takes, but others get the lock in between. The note
+    of the ledger, if it has one."""
+    while spool.waiting_events(place.path):
+        try:
+            with locked(place, wait, late) as ledger:
+                return ledger.note
+        except SpoolLeft:
+            time.sleep(5 * LOOK)
+    return ""
+
+
+def drain_spool(place: StateDir, ledger: Ledger, late: list[SpoolResult], end: float, before: bool = False) -> bool:
+    """Serve what waits, to a moment of time.monotonic; whether something goes on waiting. Raises SpoolBlocked where it has to
+    come `before` another."""
 
     def serve_kept(kept: SpooledEvent) -> Report:
-        context = daemons.read(kept.environ)._replace(config=kept.config)
-        try:
-            lines = settings_lines(kept.config, context.verb.makes, place.files)
-        except Refused:
-            event.remember_refused(ledger, context, kept.at)
-            raise
-        return run_locked(place, context, lines, ledger, kept.at)
+        connection, verb = (kept.environ.get(f"PLUTO_{word}", "") for word in ("CONNECTION", "VERB"))
+        with failures.remembered(place.path, connection, verb, kept.at):
+            context = daemons.read(kept.environ)._replace(config=kept.config)
+            try:
+                lines = settings_lines(kept.config, context.verb.makes, place.files)
+            except Refused:
+                event.remember_refused(ledger, context, kept.at)
+                raise
+            return run_locked(place, context, lines, ledger, kept.at)
 
-    found = spool.drain(place.path, serve_kept)
+    found = spool.drain(place.path, serve_kept, end)
     late += found.served
+    if found.left:
+        text = (
+            f"{found.left} events wait yet, since there was no time for all; the next event, or vti-updown reconcile, goes on"
+        )
+        if before:
+            raise SpoolLeft(text, "vti-updown reconcile")
+        late.append(SpoolResult("", Report("", warnings=(Notice("spool waits", text),))))
+        return True
     if found.stopped and found.first and before:
         raise SpoolBlocked(found.stopped.text, found.stopped.hint)
     if found.stopped:
@@ -191,9 +220,22 @@ def run_locked(place: StateDir, context: Context, lines: Lines, ledger: Ledger, 
         return Report(context.connection)
     while True:
         try:
-            return with_note(ledger, event.run(context, lines, ledger, place.netlink, now, False))
-        except LedgerError as error:
-            start_empty(ledger, place.path, error)
+            report = with_note(ledger, event.run(context, lines, ledger, place.netlink, now, False))
+            failures.forget(place.path, context.connection, context.verb.text)
+            return report
+        except UpdownError:
+            raise
+        except Exception as error:  # where the ledger is damaged, anything may fail
+            start_empty(ledger, place.path, error if isinstance(error, LedgerError) else damage_behind(error, ledger))
+
+
+def damage_behind(error: Exception, ledger: Ledger) -> LedgerError:
+    """What is wrong with the ledger, where that is behind an error; raises the error where all is well."""
+    try:
+        verify(ledger)
+    except LedgerError as damage:
+        return damage
+    raise error
 
 
 def with_note(ledger: Ledger, report: Report) -> Report:
@@ -204,8 +246,10 @@ def with_note(ledger: Ledger, report: Report) -> Report:
 def spool_event(
     place: StateDir, name: str, environ: Mapping[str, str], config: str, busy: UpdownError, late: list[SpoolResult]
 ) -> Report:
-    """Spool an event that got no lock, and try once more: who held it may have let go before the file was there. Raises Locked
-    where the event has to wait, StateError where the spool cannot be emptied."""
+    """Spool an event that got no lock, and try once more: who held it may have let go before the file was there. A kept event
+    is a promise, and so no failure: for one pluto would give the tunnel up. Raises Locked where it could not be kept, or the
+    holder of the lock stands still, StateError where the spool cannot be emptied."""
+    connection = environ.get("PLUTO_CONNECTION", "")
     try:
         spool.write_event(place.path, name, environ, config)
     except OSError as error:
@@ -214,11 +258,17 @@ def spool_event(
         raise type(busy)(why, hint) from None
     stopped: list[UpdownError | None] = []
     try:
+        if isinstance(busy, SpoolLeft):
+            raise busy
         with locked(place, 0, late):
             pass
-    except Locked:
+    except Locked as held:
         why = f"{busy.text}; the event is kept, and applied by that process or with the next event"
-        raise Locked(why, busy.hint) from None
+        if held.still:
+            raise Locked(f"{why}; that process seems to hang", busy.hint) from None
+        return Report(connection, warnings=(Notice("kept", why),))
+    except SpoolLeft as left:
+        return Report(connection, warnings=(Notice("kept", f"{left.text}; this event is kept, and applied after them"),))
     except SpoolBlocked as error:
         stopped.append(error)
     for served in late:
@@ -232,7 +282,7 @@ def spool_event(
     if failed:
         raise failed
     remark = "applied by the call that held the lock; see the journal"
-    return Report(environ.get("PLUTO_CONNECTION", ""), remarks=(remark,))
+    return Report(connection, remarks=(remark,))
 
 
 @contextmanager

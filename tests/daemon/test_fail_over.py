@@ -4,6 +4,7 @@ The examples contrib/libreswan/cloud.conf and contrib/strongswan/cloud as they a
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -40,8 +41,9 @@ def moved(path: str) -> str:
 
 
 def way(node: Node) -> str:
-    """The device by which packets to the cloud leave."""
-    return str(node.way_to(BEHIND)["dev"])
+    """The device by which packets to the cloud leave; empty where there is no way."""
+    said = node.run("ip", "-j", "route", "get", BEHIND, check=False).stdout
+    return str(json.loads(said)[0]["dev"]) if said.strip() else ""
 
 
 def goes_by(ground: Ground, node: Gateway | Charon, device: str) -> None:
@@ -82,20 +84,19 @@ def test_libreswan(ground: Ground, west: Gateway) -> None:
     settings.write_text("\n".join(line for line in said if not line.startswith("probe")) + "\n")
     assert "metric = 100" in said
     west.add()
-    quick = text.replace("dpddelay=10", "dpddelay=2").replace("dpdtimeout=30", "dpdtimeout=6\n    retransmit-timeout=4s")
+    quick = text.replace("dpddelay=10", "dpddelay=2").replace("dpdtimeout=30", "dpdtimeout=6\n    retransmit-timeout=20s")
     quick = quick.replace("authby=secret", "authby=secret\n    ike=aes_gcm128-sha2_256;dh19\n    esp=aes_gcm128-null")
     with open(west.folder / "ipsec.conf", "a") as conf:
         conf.write("\n" + quick.replace(INSTALLED, f'"{HOOK} --config {settings}"'))
     for number, node in enumerate(ends, 1):
         west.ipsec("auto", "--add", f"cloud{number}")
-        west.up(f"cloud{number}")
+        west.up(f"cloud{number}", check=False)
         sends_back(node)
     try:
         goes_by(ground, west, "vti1")
         ends[0].delete("t")
         goes_by(ground, west, "vti2")
-        assert {(claim["connection"], claim["kind"]) for claim in west.claims()} == {("cloud1", "revive"), ("cloud2", "sa")}
-        assert west.status()["withdrawn"][0]["by"] == "cloud2 on vti2"
+        assert "ip route del 10.0.0.0/16 dev vti1 proto 160 metric 100" in "\n".join(west.hook_lines())
         served(ends[0], EAST)
         west.up("cloud1", check=False)
         sends_back(ends[0])
@@ -122,7 +123,7 @@ def test_strongswan(ground: Ground, moon: Charon) -> None:
     text = moved("contrib/strongswan/cloud/swanctl.conf").replace(INSTALLED, f'"{HOOK}"').replace("change this", WORTHLESS)
     text = text.replace("version = 2", "version = 2\n        proposals = aes128gcm16-prfsha256-ecp256")
     text = text.replace("dpd_delay = 10s", "dpd_delay = 2s")
-    moon.configure(retransmit_timeout="1", retransmit_tries="2")
+    moon.configure(retransmit_timeout="4", retransmit_tries="2")
     moon.load(
         moved("contrib/strongswan/cloud/vti-updown.conf"), text.replace("local_ts", "esp_proposals = aes128gcm16\n local_ts")
     )

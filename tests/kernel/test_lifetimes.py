@@ -141,7 +141,7 @@ def test_events_that_cannot_wait_are_kept_and_served(state: Path, tmp_path: Path
             subprocess.Popen(words, env=call(one, verb), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
             for one in tunnels(8)
         ]
-        assert {process.wait(120) for process in running} <= {0, 4}
+        assert {process.wait(120) for process in running} == {0}
         assert node().routes == routes
     assert node() == NOTHING
 

@@ -108,7 +108,8 @@ class LargeKernel(Kernel):
         for shorter in range(length, -1, -1):
             for route, index, _ in self.prefixes.get((version, shorter, bits >> (length - shorter)), []):
                 if oif in (0, index):
-                    return RouteSeen(route.destination, index, route.gateway, MAIN_TABLE, route.metric, protocol=route.protocol)
+                    found = RouteSeen(route.destination, index, route.gateway, MAIN_TABLE, route.metric, source=route.source)
+                    return found._replace(protocol=route.protocol)
         return None
 
     def everything(self) -> tuple[object, ...]:

@@ -13,6 +13,9 @@ ANY = {4: "0.0.0.0", 6: "::"}
 WISHES = {"UP", "KEEP", "ROUTE"}
 Key = tuple[str, ...]
 
+WITHIN = {"10.1.0.0/24": "10.1.0.1/32", "fd00:1::/64": "fd00:1::1/128"}
+"""This machine's own address in each of the networks behind it; in others it has none."""
+
 
 class Call(NamedTuple):
     """One call of libreswan's: of one connection, or instance, and one pair of its selectors; the fields of machine.call."""
@@ -325,6 +328,12 @@ class Oracle:
                 if route.destination not in self.world.routes and self.leads(route.device):
                     yield hold, route
 
+    def sources(self, seen: RouteSeen) -> set[str]:
+        """Where a route may prefer to come from: as any of those that ask for it there. Which of a tunnel's pairs came first
+        nobody promises, after a death."""
+        asked = [route for hold in self.held.values() if hold.routes for route in routes_of(hold.tunnel)]
+        return {route.source for route in asked if route[:3] == seen[:3]}
+
     def leads(self, device: str) -> bool:
         """Whether something can be routed into a device; the way to a peer is none of ours."""
         return device not in self.stands or self.is_up(device)
@@ -414,7 +423,8 @@ def routes_of(one: Tunnel) -> Iterable[RouteSeen]:
     if one.routing != "yes" or one.theirs == host(one.peer):
         return []
     metric = int(one.metric or 0) or (1024 if family(one.theirs) == 6 else 0)
-    source = one.source if one.source and family(one.source) == family(one.theirs) else ""
+    told = one.source and family(one.source) == family(one.theirs)
+    source = one.source if told else WITHIN.get(one.mine, "").split("/")[0]
     if one.theirs == "0.0.0.0/0":
         halves = [RouteSeen(half, one.device, metric, source) for half in ("0.0.0.0/1", "128.0.0.0/1")]
         return [*halves, RouteSeen(host(one.peer), one.underlay)]

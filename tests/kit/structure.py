@@ -9,7 +9,7 @@ FLOORS = {
     "output": "lines, reports and operations as iproute2 commands",
     "plan": "what there should be against what there is: operations in their order",
     "kernel": "the only effects on the kernel, and the only pyroute2",
-    "ledger": "claims on disk, the lock, the spool, the clock",
+    "ledger": "claims on disk, the lock, the spool, last failures, the clock",
     "concerns": "one pure module for each thing a tunnel needs",
     "daemons": "what each daemon says: its variables, its rules of claims, its own answers",
     "settings": "the administrator's file",

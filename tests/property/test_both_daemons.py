@@ -90,6 +90,9 @@ class BothOracle(Oracle):
     def routes(self, more: Iterable[RouteSeen] = ()) -> set[RouteSeen]:  # noqa: ARG002
         return self.pluto.routes(self.charon.living_ways()) | self.charon.routes(self.pluto.living_ways())
 
+    def sources(self, seen: RouteSeen) -> set[str]:
+        return self.pluto.sources(seen) | self.charon.sources(seen)
+
 
 class Both:
     """Both daemons; a thing is a number, and means for each of them another one."""

@@ -28,7 +28,7 @@ REFUSAL = KernelError("no", 22)
 
 def moved(tunnel: Tunnel, to: Tunnel) -> list[Environment]:
     """MOBIKE as main sends it: down, unroute with the old address, route, up with the new one."""
-    before = [call(tunnel, "down", wishes=UP), call(tunnel, "unroute", wishes=UP)]
+    before = [call(tunnel, "down", wishes=UP), call(tunnel, "unroute", wishes=UP, mobike="yes")]
     return [*before, call(to, "route", wishes=UP), call(to, "up", wishes=UP)]
 
 

@@ -100,6 +100,8 @@ class Many:
         self.machine.settings(SETTINGS)
         self.kernel = cast(LargeKernel, self.machine.kernel)
         self.kernel.fault = None
+        # the networks behind: where it had no address there, an event would look through all
+        self.kernel.physical("lan0", "10.1.0.1/24", "10.1.1.1/24", "fd00:1::1/64")
         self.ledger: Ledger = open_ledger(str(folder / "state"), "1")
         self.ledger.base.execute("PRAGMA journal_mode = MEMORY")  # the test's own time; no process dies here
 

@@ -124,12 +124,15 @@ def seen(kernel: Kernel) -> State:
 
 
 def prepare(machine: Machine, sequence: Sequence) -> None:
-    """The sequence's own addresses on eth0, and its settings."""
+    """The sequence's own addresses on eth0 and beside it, and its settings."""
     eth0 = machine.kernel.named(OUTSIDE).ifindex
     for address in machine.kernel.addresses(eth0):
         machine.kernel.delete_address(eth0, address)
     for address in sequence.node.addresses[OUTSIDE]:
         machine.kernel.add_address(eth0, address)
+    for device, addresses in sequence.node.addresses.items():
+        if device != OUTSIDE:
+            machine.kernel.physical(device, *addresses)
     machine.settings(sequence.settings)
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 from tests.kit.charon import Child, charon_call
+from tests.kit.commands import Command
 from tests.kit.hook_calls import called
 from tests.kit.kernel_model import Kill
-from tests.kit.machine import Machine, Tunnel, call
-from tests.kit.waiting_events import ONE, TWO, held_up, place, waiting
+from tests.kit.machine import Environment, Machine, Tunnel, call
+from tests.kit.waiting_events import ONE, TWO, held_up, is_kept, place, waiting
 from updown import event
 from updown.ledger import clock, spool
 from updown.ledger.store import Ledger, LedgerError
-from updown.model.errors import Conflict, Locked, Refused, StateError, UpdownError
+from updown.model.context import Context
+from updown.model.errors import Conflict, Refused, StateError, UpdownError
 from updown.model.operations import Report
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -55,8 +57,7 @@ def test_the_holder_applies_what_came_meanwhile_before_it_lets_go(machine: Machi
     def run(context: Any, *rest: Any) -> Report:
         monkeypatch.setattr(event, "run", real)
         report = real(context, *rest)
-        with pytest.raises(Locked):
-            machine.serve(call(TWO, "up"))
+        assert is_kept(machine.serve(call(TWO, "up")))
         return report
 
     left: list[int] = []
@@ -80,8 +81,7 @@ def test_the_holder_looks_once_more_after_it_let_go(machine: Machine, monkeypatc
 
     def close(ledger: Ledger) -> None:
         monkeypatch.setattr(Ledger, "close", real)
-        with pytest.raises(Locked):
-            machine.serve(call(TWO, "up"))
+        assert is_kept(machine.serve(call(TWO, "up")))
         real(ledger)
 
     monkeypatch.setattr(Ledger, "close", close)
@@ -291,8 +291,8 @@ def test_the_settings_of_a_kept_event_are_its_own(machine: Machine, tmp_path: Pa
     other = tmp_path / "other.conf"
     other.write_text("[defaults]\nlock_wait = 0\nmtu = 1400\n")
     environment = call(ONE, "up")
-    with machine.ledger(), pytest.raises(Locked):
-        machine.serve(environment, config=str(other))
+    with machine.ledger():
+        assert is_kept(machine.serve(environment, config=str(other)))
     machine.serve(call(TWO._replace(device="vti6", shared="no"), "up"))
     assert machine.kernel.named("vti5").mtu == 1400
     assert machine.kernel.named("vti6").mtu != 1400
@@ -371,3 +371,91 @@ def test_a_damaged_ledger_is_told_of_though_the_settings_cannot_be_read(machine:
     with pytest.raises(Refused):
         machine.serve(call(ONE, "up"))
     assert any("the ledger was empty" in line for line in journalled)
+
+
+def many(count: int) -> list[Environment]:
+    """The `up`s of so many tunnels on one device."""
+    tunnels = [
+        Tunnel(f"c{number}", theirs=f"10.{number}.0.0/24", shared="yes", reqid=20000 + 4 * number) for number in range(count)
+    ]
+    return [call(tunnel, "up") for tunnel in tunnels]
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each event takes a second; the connections served."""
+    now, served = [1000.0], []
+    real = event.run
+
+    def run(context: Context, *rest: Any) -> Report:
+        now[0] += 1
+        served.append(context.connection)
+        return real(context, *rest)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(event, "run", run)
+    return served
+
+
+def test_a_call_serves_others_for_some_seconds_and_leaves_the_rest_to_the_next(machine: Machine, slow: list[str]) -> None:
+    """Its own event comes after those that came before it, so it is kept; each call brings the spool on."""
+    held_up(machine, *many(12))
+    report = machine.serve(call(ONE._replace(theirs="10.200.0.0/24"), "up"))
+    assert is_kept(report)
+    assert "7 events wait yet" in report.warnings[0]
+    assert slow == [f"c{number}" for number in range(5)]
+    assert len(waiting(machine)) == 8
+    assert is_kept(machine.serve(call(TWO, "up")))
+    assert not is_kept(machine.serve(call(TWO, "route")))
+    assert slow == [*(f"c{number}" for number in range(12)), "t", "u", "u"]
+    assert waiting(machine) == []
+
+
+def test_what_comes_while_a_call_is_at_work_is_served_for_some_seconds(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, slow: list[str], journalled: list[str]
+) -> None:
+    real = event.run
+
+    def run(*arguments: Any) -> Report:
+        monkeypatch.setattr(event, "run", real)
+        report = real(*arguments)
+        for environment in many(12):
+            machine.serve(environment)
+        return report
+
+    monkeypatch.setattr(event, "run", run)
+    assert machine.serve(call(TWO, "up")).warnings == ()
+    assert slow == ["u", *(f"c{number}" for number in range(5))]
+    assert len(waiting(machine)) == 7
+    assert "7 events wait yet" in " ".join(journalled)
+
+
+@pytest.mark.parametrize("words", [("reconcile",), ("clean",)], ids=str)
+def test_what_people_type_applies_all_that_waits_and_lets_others_in_between(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    slow: list[str],
+    words: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Command(machine, monkeypatch)
+    held_up(machine, *many(12))
+    pauses: list[int] = []
+    monkeypatch.setattr("updown.serve.time.sleep", lambda _: pauses.append(len(slow)))
+    assert machine.command(*words) == 0
+    assert waiting(machine) == []
+    assert slow == [f"c{number}" for number in range(12)]
+    assert [one for one in pauses if one < 12] == [5, 10]
+    capsys.readouterr()
+
+
+def test_a_ledger_set_aside_while_what_waits_is_applied_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Command(machine, monkeypatch)
+    machine.serve(call(TWO, "up"))
+    held_up(machine, call(ONE, "up"))
+    (machine.folder / "net-1" / "ledger").write_bytes(b"hello" * 999)
+    assert machine.command("clean") == 1
+    assert "the ledger was damaged" in capsys.readouterr().out
+    assert machine.devices() == set()

@@ -14,7 +14,7 @@ from tests.kit.structure import FLOORS
 
 ENTRIES_AT_THE_TOP, ENTRIES_BELOW = 13, 10
 LINES_OF_A_MODULE = 300
-LINES_OF_ALL = 12_200  # and fewer
+LINES_OF_ALL = 16_000  # and fewer
 NO_ENTRIES = ("__init__.py", "__pycache__", "py.typed")
 
 
@@ -240,8 +240,8 @@ BAD: dict[str, tuple[Check, dict[str, str], str]] = {
     "too much of everything": (
         too_many_lines,
         {f"model/a{number}.py": "\n" * 300 for number in range(10)}
-        | {f"plan/{folder}/a{number}.py": "\n" * 231 for folder in "abcd" for number in range(10)},
-        "updown/ has 12240 lines, fewer than 12200 are wanted: find",
+        | {f"plan/{folder}/a{number}.py": "\n" * 231 for folder in "abcdef" for number in range(10)},
+        "updown/ has 16860 lines, fewer than 16000 are wanted: find",
     ),
     "pyroute2 in a command": (
         outside_pyroute2,

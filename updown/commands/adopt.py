@@ -20,8 +20,9 @@ from updown.model.operations import Report
 from updown.model.resources import Device, device_of
 from updown.output.report import plan_lines, print_answer, report_fields
 from updown.plan.ownership import ADOPT, RELEASE, plan_ownership
-from updown.serve import opened, present_state, settings_lines
+from updown.serve import opened, present_state
 from updown.settings import parsers
+from updown.settings.file import settings_lines
 from updown.transaction import Request, converge, finish_pending
 
 TUNNELS = ("vti", "vti6", "xfrm")

@@ -7,7 +7,7 @@ from functools import reduce
 
 from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import find_orphans, remove_orphans, removed_by
-from updown.ledger import liveness
+from updown.ledger import failures, liveness
 from updown.model import errors
 from updown.model.claims import Change, Claim
 from updown.model.errors import Notice
@@ -15,7 +15,8 @@ from updown.model.ipsec import Database
 from updown.model.operations import Report
 from updown.model.resources import Device
 from updown.output.report import plan_lines, print_answer, report_fields
-from updown.serve import opened, present_state, settings_lines
+from updown.serve import opened, present_state
+from updown.settings.file import settings_lines
 from updown.transaction import Request, converge, finish_pending
 
 
@@ -29,6 +30,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         reports.append(converge(Request(change=Change(end=tuple(held)), note=liveness.forget_all), ledger, netlink, dry))
         rest = find_orphans(ledger, netlink, lines, Database(), removed_by(reports), every=True)
         reports += remove_orphans(rest, ledger, netlink, dry)
+        if not dry:
+            failures.forget_all(place.path)
         noted = Report("", warnings=(Notice("ledger", ledger.note),) if ledger.note else ())
     report = reduce(Report.plus, reports, noted)
     said = [*plan_lines(report, arguments.verbose), f"# {len(held)} claims ended"]

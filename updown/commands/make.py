@@ -23,8 +23,8 @@ from updown.model.record import NamedTuple, dumps
 from updown.model.resources import DeletionRule
 from updown.output.lines import folded
 from updown.output.report import plan_lines, print_answer, report_fields
-from updown.serve import opened, present_state, settings_lines
-from updown.settings.file import Line, effective_lines, is_glob, resolve
+from updown.serve import opened, present_state
+from updown.settings.file import Line, effective_lines, is_glob, resolve, settings_lines
 from updown.settings.keys import TEMPLATES, Settings
 from updown.settings.parsers import ANY
 from updown.transaction import Request, converge, finish_pending

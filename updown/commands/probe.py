@@ -33,8 +33,8 @@ from updown.model.operations import Report
 from updown.model.record import Any, NamedTuple
 from updown.output.lines import folded
 from updown.output.report import plan_lines, print_answer, report_fields
-from updown.serve import opened, present_state, settings_lines, settings_of
-from updown.settings.file import Line, resolver
+from updown.serve import opened, present_state
+from updown.settings.file import Line, resolver, settings_lines, settings_of
 from updown.transaction import Request, converge_or_warn, finish_pending
 
 SOURCES = 3  # addresses of ours that one far end is asked from at most

@@ -15,8 +15,8 @@ from updown.model.record import Any
 from updown.model.values import escaped
 from updown.output.lines import folded
 from updown.output.report import explanation, plan_lines, print_answer, report_json
-from updown.serve import opened, present_state, serve_event, settings_lines
-from updown.settings.file import effective_lines, fitting_lines, is_glob, matches, resolve
+from updown.serve import opened, present_state, serve_event
+from updown.settings.file import effective_lines, fitting_lines, is_glob, matches, resolve, settings_lines
 from updown.settings.keys import ALIASES
 
 

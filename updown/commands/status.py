@@ -9,7 +9,7 @@ from updown.commands.arguments import Arguments
 from updown.commands.reconcile.orphans import netnses
 from updown.concerns.catalogue import key_of
 from updown.kernel.netlink import dumps
-from updown.ledger import clock, spool
+from updown.ledger import clock, failures, spool
 from updown.ledger.liveness import MISSES, is_silent, is_up, missed_probes
 from updown.ledger.store import Ledger
 from updown.model import errors
@@ -49,11 +49,13 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
             yielding = withdrawn(*look(Touched(waiting_routes(held, ledger), {}), ledger, place.netlink))
         except UpdownError as error:
             yielding, note = [], "; ".join(filter(None, (note, f"{error.text}: routes that are withdrawn are not shown")))
+        failed = failures.failures(place.path, clock.now())
     booted = clock.booted()
     claims = [claim_json(claim, booted) for claim in held]
     fields = {"version": JSON_VERSION, "devices": devices, "claims": claims, "note": note, "waiting": waiting}
     fields["withdrawn"] = [yielding_json(*one) for one in yielding]
-    lines = [f"# {note}"] if note else []
+    fields["failures"] = [{**one._asdict(), "at": booted + one.at} for one in failed]
+    lines = folded("# ", note) if note else []
     if waiting:
         lines.append(f"# events that got no lock and wait: {waiting}; the holder of the lock or the next event applies them")
     if devices or held:
@@ -62,6 +64,8 @@ def run(arguments: Arguments, _environ: Mapping[str, str] | None = None) -> int:
         lines += [line for one in yielding for line in folded("# ", yielding_text(*one))]
     else:
         lines.append("no devices, no claims")
+    for one in failed:
+        lines += ["", *folded("", failures.told(one, booted)), *(folded("    hint: ", one.hint) if one.hint else ())]
     print_answer(arguments.json, fields, lines)
     return errors.DONE
 

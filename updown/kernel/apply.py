@@ -99,9 +99,11 @@ def undo(done: list[Operation], netlink: Netlink, lost: list[Operation]) -> None
 
 
 def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> UpdownError:
-    """EEXIST for a new device means its name or its identity; we looked for the name before, so it is the identity."""
-    if operation.action != "link add" or error.errno != errno.EEXIST:
+    """EEXIST for a new device means its name or its identity; we looked for the name before, so it is the identity. For one
+    that is changed it is the identity alone."""
+    if operation.action not in ("link add", "link change") or error.errno != errno.EEXIST:
         return error
+    makes = operation.verb == "add"
     wanted: Link = operation.subject
     ends = f"local {wanted.local} remote {wanted.remote}"
     hint = f"one {wanted.kind} has these ends, whatever its key; delete the other, share it, or use an XFRM interface"
@@ -113,7 +115,7 @@ def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> Updow
     except UpdownError as missing:
         why = f"{missing.text}, so its name is not known"
         return Conflict(f"{wanted.name}: another device has {ends}", f"{why}. {hint}")
-    named = [link for link in found if link.name == bare(wanted.name)]
+    named = [link for link in found if link.name == bare(wanted.name) and makes]
     if named and is_fallback(named[0]):  # the request itself loaded the module that brings it
         return Conflict(f"{wanted.name} is the kernel's fallback device, not a tunnel", "choose another name")
     if named and netns_of(wanted.name):
@@ -128,6 +130,9 @@ def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> Updow
     who = owner(same[0].name)
     if who == NOBODY and has_our_alias(same[0]):
         who = "ours, renamed"
+        if makes:
+            renames = f"ip link set {same[0].name} down; ip link set {same[0].name} name {bare(wanted.name)}"
+            hint = f"was it {bare(wanted.name)}, it gets its name again by: {renames}; else {hint}"
     return Conflict(f"{wanted.name}: {same[0].name} ({who}) has {ends} already", hint)
 
 

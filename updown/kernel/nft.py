@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 
 from updown.concerns import mss
+from updown.daemons import program
 from updown.kernel import namespace
 from updown.model.errors import KernelError
 from updown.model.objects import netns_of, placed
@@ -93,38 +93,25 @@ def nft(*words: str, text: bytes = b"", netns: str = "") -> Answer | None:
     place = next((place for place in PLACES if os.access(place, os.X_OK)), None)
     if place is None:
         return None
-    given, errors = os.memfd_create("given"), os.memfd_create("errors")
-    reader, writer = os.pipe()
+    given, pipes = os.memfd_create("given"), [*os.pipe(), *os.pipe()]
+    out, writer, errors, complaining = pipes
     try:
         os.write(given, text)
         os.lseek(given, 0, os.SEEK_SET)
-        actions = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, errors, 2)]
+        actions = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, writer, 1), (os.POSIX_SPAWN_DUP2, complaining, 2)]
         try:
             with namespace.inside(netns):
                 child = os.posix_spawn(place, ["nft", *words], {"LC_ALL": "C"}, file_actions=actions)
         except OSError as error:
             return Answer(-1, b"", f"{place}: {error.strerror}")
-        os.close(writer)
-        writer = -1
-        out = read_all(reader)
-        if out is None:
-            os.kill(child, 9)
-        _, status = os.waitpid(child, 0)
-        os.lseek(errors, 0, os.SEEK_SET)
-        said = os.read(errors, 4096).decode("utf-8", "replace")
-        return Answer(status, out or b"", said if out is not None else f"no answer in {ANSWER_SECONDS:g} s")
+        for end in (writer, complaining):
+            os.close(end)
+            pipes.remove(end)
+        (printed, complaint), why = program.read_all((out, errors), ANSWER_SECONDS)
+        status = program.reap(child, 0 if why else ANSWER_SECONDS)
+        if why or status is None:
+            return Answer(-1, b"", why or f"it did not end in {ANSWER_SECONDS:g} s")
+        return Answer(status, printed, complaint[:4096].decode("utf-8", "replace"))
     finally:
-        for descriptor in (given, errors, reader, writer):
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def read_all(reader: int) -> bytes | None:
-    """Everything until the other end is closed; None where that takes too long."""
-    out = b""
-    while select.select([reader], [], [], ANSWER_SECONDS)[0]:
-        more = os.read(reader, 65536)
-        if not more:
-            return out
-        out += more
-    return None
+        for descriptor in (given, *pipes):
+            os.close(descriptor)

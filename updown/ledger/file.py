@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import _sqlite3 as sqlite3  # the wrapper around it brings datetime, for types no ledger has: 3 ms of a hook's 30
 import os
-import time
 
 from updown.ledger import clock
+from updown.ledger.damage import check_files, free_lock, is_damage, set_aside, verify, words_of
 from updown.ledger.lock import take_lock
 from updown.ledger.schema import TABLES, VERSION
 from updown.ledger.store import Ledger, LedgerError
@@ -16,19 +16,6 @@ from updown.settings.file import other_writer
 from updown.settings.keys import LOCK_WAIT
 
 STATE_DIR = "/run/vti-updown"
-
-DAMAGE = (
-    "not a database",
-    "malformed",
-    "decode to UTF-8",
-    "constraint failed",
-    "already exists",
-    "no such table",
-    "no such column",
-    "of another version",
-)
-"""What SQLite says, and we, of a file that is not a ledger, or only a part of one."""
-
 
 ANEW = (
     "Tunnels that are up are counted again when they come up; until then `down` does nothing for them, and"
@@ -64,6 +51,7 @@ def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledg
     try:
         for place in (state_dir, where):
             make_private(place)
+        moved = free_lock(os.path.join(where, "lock"))
         lock = take_lock(os.path.join(where, "lock"), wait)
     except OSError as error:
         raise unusable(error.filename or where, error.strerror or str(error)) from None
@@ -76,6 +64,8 @@ def open_ledger(state_dir: str, namespace: str, wait: float = LOCK_WAIT) -> Ledg
     except BaseException:
         ledger.close()
         raise
+    if moved:
+        ledger.note = f"{where}/lock was no file; set aside as {moved}{'. ' if ledger.note else ''}{ledger.note}"
     return ledger
 
 
@@ -90,11 +80,13 @@ def make_private(place: str) -> None:
 
 def connect_file(ledger: Ledger, path: str) -> None:
     """Connect `ledger` to its file, and note where that was there and had nothing in it. Raises LedgerError."""
+    check_files(path)
     known = os.path.exists(path)
     base = connect(path)
     ledger.base.close()
     ledger.base = base
     if prepare_tables(base) and known:
+        ledger.anew = True
         ledger.note = f"the ledger was empty, cut off or never filled; begun anew. {ANEW}"
     check_boot(base)
 
@@ -128,33 +120,38 @@ def start_empty(ledger: Ledger, where: str, error: LedgerError) -> None:
     """Set the damaged file in `where` aside and go on with an empty one; raises StateError where `error` says something
     else, or says it again. Of those of earlier boots there is one aside."""
     path = os.path.join(where, "ledger")
-    said = str(error) or "malformed text"  # Pythons before 3.11 lose a message that is no UTF-8, as a damaged name's
     old = isinstance(error, EarlierBoot)
-    if ledger.note or not (old or any(word in said for word in DAMAGE)):
-        raise unusable(path, said) from None
-    aside = f"{path}.earlier-boot" if old else f"{path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    if ledger.anew or not (old or is_damage(error, path)):
+        raise unusable(path, words_of(error)) from None
     ledger.base.close()
     try:
-        os.rename(path, aside)
+        aside = f"{path}.earlier-boot" if old else set_aside(path)
+        if old:
+            os.rename(path, aside)
         connect_file(ledger, path)
     except (OSError, LedgerError) as problem:
         raise unusable(path, str(problem)) from None
-    ledger.note = f"the ledger was damaged ({said}); set aside as {aside}, begun anew. {ANEW}"
+    ledger.anew = True
+    ledger.note = f"the ledger was damaged ({words_of(error)}); set aside as {aside}, begun anew. {ANEW}"
     if old:
-        ledger.note = f"the ledger was {said}, which went with it; set aside as {aside}, begun anew"
+        ledger.note = f"the ledger was {error}, which went with it; set aside as {aside}, begun anew"
+
+
+MAKE_UP = "then vti-updown reconcile, which ends what went down meanwhile; what was to come up: take it down and up"
+"""No later event speaks of a tunnel that went down."""
 
 
 def unusable(what: str, why: str) -> StateError:
     """The state directory cannot be used: without it nothing could be counted, so nothing is done."""
     hint = "run as root, or name another by --state-dir"
     if "full" in why or "No space" in why:
-        hint = "free space there (df shows it); the next event makes up for this one"
+        hint = f"free space there (df shows it), {MAKE_UP}"
     elif "Read-only" in why or "readonly" in why:
-        hint = "make it writable (ReadWritePaths= in the daemon's unit?), or name another by --state-dir"
+        hint = f"make it writable (ReadWritePaths= in the daemon's unit?), {MAKE_UP}; or name another by --state-dir"
     elif "I/O error" in why:
-        hint = "look at that file system (df, dmesg); the next event makes up for this one"
+        hint = f"look at that file system (df, dmesg), {MAKE_UP}"
     elif "is locked" in why:
-        hint = "another program reads or writes that file; end it. The next event makes up for this one"
+        hint = f"another program reads or writes that file: end it, {MAKE_UP}"
     elif "exists" in why or "Not a directory" in why:
         hint = "move away what lies there; a directory is needed"
     elif "Is a directory" in why or "unable to open" in why:
@@ -172,7 +169,8 @@ def connect(path: str) -> sqlite3.Connection:
 def copy_into(memory: sqlite3.Connection, path: str) -> None:
     """Copy the file at `path`. What a killed event had begun to write has to be taken back first, which SQLite does where it
     may write: in a copy of the file then."""
-    stored = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=LOCK_WAIT)
+    named = "".join(f"%{ord(one):02x}" if one in "%?#" else one for one in os.path.abspath(path))  # sqlite.org/uri.html
+    stored = sqlite3.connect(f"file://{named}?mode=ro", uri=True, timeout=LOCK_WAIT)
     try:
         stored.backup(memory)
     except LedgerError:
@@ -198,14 +196,15 @@ def copy_ledger(state_dir: str, namespace: str) -> Ledger:
     note = ""
     try:
         os.stat(path)
+        check_files(path)
         copy_into(memory, path)
         if prepare_tables(memory):
             note = f"the ledger in {state_dir} was empty, cut off or never filled"
         check_boot(memory)
-        list(Ledger(memory).claims())
+        verify(Ledger(memory))
     except (OSError, LedgerError) as error:
         if not isinstance(error, FileNotFoundError):
-            note = f"the ledger in {state_dir} cannot be read ({error}); taken as empty"
+            note = f"the ledger in {state_dir} cannot be read ({words_of(error)}); taken as empty"
         memory.close()
         memory = connect(":memory:")
         prepare_tables(memory)

@@ -6,11 +6,15 @@ import fcntl
 import os
 import time
 
+from updown.ledger import clock
 from updown.model.errors import Locked
+from updown.model.values import escaped
 
 LOOK = 0.01
 """Seconds between two looks of who waits."""
-HOLDER = 40  # bytes of the text that names the holder
+STILL = 30
+"""Seconds after which a holder that did not change seems to hang."""
+HOLDER = 64  # bytes of the text that names the holder
 
 
 def take_lock(path: str, wait: float) -> int:
@@ -34,12 +38,20 @@ def wait_for_lock(lock: int, path: str, wait: float) -> None:
             break
         except BlockingIOError:
             if time.monotonic() >= end:
-                holder = os.pread(lock, HOLDER, 0).decode("ascii", "replace").strip() or "another process"
+                holder, since = holder_of(lock)
                 why = f"{path} is held by {holder}; waited {wait:g} s"
-                raise Locked(why, "see what that process waits for, or end it") from None
+                still = since is not None and clock.now() - since >= STILL
+                raise Locked(why, "see what that process waits for, or end it", still) from None
             time.sleep(LOOK)
     # one write of one length: who reads meanwhile sees a whole holder
-    os.pwrite(lock, f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}".ljust(HOLDER).encode(), 0)
+    holder = f"pid {os.getpid()} since {time.strftime('%H:%M:%S')}\n{clock.now()}"
+    os.pwrite(lock, holder.ljust(HOLDER).encode(), 0)
+
+
+def holder_of(lock: int) -> tuple[str, int | None]:
+    """Who holds a lock, for a message, and since when, in seconds since boot, where it says so."""
+    holder, _, since = os.pread(lock, HOLDER, 0).decode("ascii", "replace").strip().partition("\n")
+    return escaped(holder, HOLDER) or "another process", int(since) if since.isascii() and since.isdecimal() else None
 
 
 def yield_lock(lock: int, path: str, wait: float) -> None:

@@ -48,11 +48,13 @@ class SpoolResult(NamedTuple):
 
 
 class DrainResult(NamedTuple):
-    """What was served, and why something had to be left; `first`: it has to be applied before anything that comes later."""
+    """What was served, and why something had to be left; `first`: it has to be applied before anything that comes later;
+    `left`: so many had to be left since the time was over."""
 
     served: tuple[SpoolResult, ...] = ()
     stopped: UpdownError | None = None
     first: bool = False
+    left: int = 0
 
 
 Serve = Callable[[SpooledEvent], Report]
@@ -172,9 +174,9 @@ def read_event(path: str) -> SpooledEvent:
     return SpooledEvent(environ, environ.pop(CONFIG, ""), arrival_time(os.path.basename(path)))
 
 
-def drain(place: str, serve: Serve) -> DrainResult:
-    """Apply what waits until nothing does; the caller holds the lock. Of an event that fails only the failure is left; where
-    the ledger or the spool itself fails, the rest stays."""
+def drain(place: str, serve: Serve, end: float) -> DrainResult:
+    """Apply what waits until nothing does, or to the moment `end` (time.monotonic); the caller holds the lock. Of an event that
+    fails only the failure is left; where the ledger or the spool itself fails, the rest stays."""
     served: list[SpoolResult] = []
     while True:
         rename_complete(place)
@@ -182,6 +184,8 @@ def drain(place: str, serve: Serve) -> DrainResult:
         if not names:
             return DrainResult(tuple(served))
         for name in names:
+            if time.monotonic() >= end:
+                return DrainResult(tuple(served), left=len(waiting_events(place)))
             path = os.path.join(place, FOLDER, name)
             try:
                 served.append(apply_one(place, name, path, serve))
@@ -206,7 +210,7 @@ def leave_failure(place: str, served: SpoolResult) -> None:
             if is_abandoned(os.path.join(folder, name)):
                 with suppress(OSError):
                     os.unlink(os.path.join(folder, name))
-        words = "\0".join((str(served.error.status), served.error.text, served.error.hint))
+        words = "\0".join((str(served.error.status), served.error.kind, served.error.text, served.error.hint))
         write_file(os.path.join(folder, served.name), words.encode(*UTF8))
 
 
@@ -215,13 +219,13 @@ def take_failure(place: str, name: str) -> UpdownError | None:
     path = os.path.join(place, FAILED, name)
     try:
         with open(path, "rb") as file:
-            status, text, hint = file.read().decode(*UTF8).split("\0")
+            status, kind, text, hint = file.read().decode(*UTF8).split("\0")
     except (OSError, ValueError):
         return None
     with suppress(OSError):
         os.unlink(path)
     error = UpdownError(text, hint)
-    error.status = int(status)
+    error.status, error.kind = int(status), kind
     return error
 
 

@@ -21,19 +21,21 @@ from updown.model.resources import DeletionRule, Resource, device_of, split
 
 TAKEN_FOR = 600  # seconds that SPIs of a finished tunnel are remembered, for an async call that comes late
 FORGET = 8  # old ones that one event forgets at most
+MOST_LONGER = 1000  # that are remembered for longer, the latest
 
 LedgerError = sqlite3.Error
 """What any method may raise while it writes: a full disk, a damaged file."""
 
 
 class Ledger:
-    """An open ledger. `note` says, where that is so, why it was taken as empty; `lost`, that the lock, or the file, is not ours
-    any more."""
+    """An open ledger. `note` says, where that is so, why it was taken as empty; `anew`, that it was begun anew by us; `lost`,
+    that the lock, or the file, is not ours any more."""
 
     def __init__(self, base: sqlite3.Connection, lock: int | None = None, note: str = "") -> None:
         self.base = base
         self.lock = lock
         self.note = note
+        self.anew = False
         self.lost = False
         self.seen: dict[int, Claim] = {}  # read since the last write: several resources of one ask for the same ones
 
@@ -279,6 +281,9 @@ class Ledger:
         old = "SELECT spis FROM taken WHERE at < ? ORDER BY at LIMIT ?"
         self.base.execute(f"DELETE FROM taken WHERE spis IN ({old})", (now - TAKEN_FOR, FORGET))
         self.base.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (spis, now + longer))
+        if longer:  # one that is refused again and again by a daemon that tries for days
+            most = "SELECT spis FROM taken WHERE at > ? ORDER BY at DESC LIMIT -1 OFFSET ?"
+            self.base.execute(f"DELETE FROM taken WHERE spis IN ({most})", (now, MOST_LONGER))
 
     def forget_ended(self, first: str, last: str) -> None:
         """Forget those whose text is one of these two or between them."""

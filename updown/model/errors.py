@@ -13,9 +13,10 @@ FOUND = 5
 
 
 class UpdownError(Exception):
-    """An invocation that cannot go on: `text` says what and why, `hint` what to do next."""
+    """An invocation that cannot go on: `text` says what and why, `hint` what to do next. `kind` is for programs."""
 
     status = FAILED
+    kind = "failed"
 
     def __init__(self, text: str, hint: str = "") -> None:
         super().__init__(text)
@@ -26,11 +27,14 @@ class UpdownError(Exception):
 class StateError(UpdownError):
     """The state directory or the ledger cannot be used: nothing could be counted, so nothing is done."""
 
+    kind = "state"
+
 
 class Refused(UpdownError):
     """A variable, a setting or a command line that we do not take (exit 2). `where` is the line, or file, of a setting's."""
 
     status = USAGE
+    kind = "refused"
     where = ""
 
 
@@ -42,17 +46,25 @@ class Conflict(UpdownError):
     """Something that is not ours stands where our device should be (exit 3)."""
 
     status = CONFLICT
+    kind = "conflict"
 
 
 class Locked(UpdownError):
-    """Another invocation holds the lock for longer than we may wait (exit 4)."""
+    """Another invocation holds the lock for longer than we may wait (exit 4); `still`: for so long that it seems to hang."""
 
     status = LOCKED
+    kind = "locked"
+
+    def __init__(self, text: str, hint: str = "", still: bool = False) -> None:
+        super().__init__(text, hint)
+        self.still = still
 
 
 class KernelError(UpdownError):
     """The kernel said no: `errno` is its number, `text` what was asked and its answer; `extended`: it gave a reason of its own
     (extended ack)."""
+
+    kind = "kernel"
 
     def __init__(self, text: str, errno: int, hint: str = "", extended: bool = False) -> None:
         super().__init__(text, hint)

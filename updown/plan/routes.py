@@ -194,8 +194,8 @@ def yielding(holder: Holder, left: Left, by: Holder, liveness: Liveness) -> Choi
     """The route of claims that wait goes, while a living tunnel covers it."""
     asked = holder.resource
     assert isinstance(asked, Route)
-    have, code = left.routes.get(route_key(asked)), "silent route" if is_silent(holder, liveness) else "yields"
-    reason = Reason(code, holder.claim.connection, named(by))
+    have, silent = left.routes.get(route_key(asked)), is_silent(holder, liveness)
+    reason = Reason("silent route" if silent else "yields", holder.claim.connection, named(by))
     return Choice(absent=((have, reason),) if have else (), yields=(asked, reason))
 
 

@@ -234,3 +234,31 @@ def matches(pattern: str, names: Any) -> bool:
     import fnmatch
 
     return any(fnmatch.fnmatchcase(name, pattern) for name in names if name)
+
+
+Lines = tuple[Line, ...]
+Files = dict[str, Any]  # by path: the lines of each, or the mistake
+
+
+def settings_lines(config: str, needed: bool = True, files: Files | None = None) -> Lines:
+    """The lines of the settings file that --config named, which must be there, or of the default one; read once by all who give
+    the same `files`. Raises Refused for a mistake, each time; where they are not `needed` there are none then: a broken file
+    keeps no tunnel alive."""
+    files = {} if files is None else files
+    path = os.path.abspath(config) if config else ""
+    if path not in files:
+        try:
+            if path and not os.path.exists(path):
+                raise Refused(f"{config}: no such file", "write it, or name another one by --config FILE")
+            files[path] = read_files(path or DEFAULT_FILE)
+        except Refused as error:
+            files[path] = error
+    found = files[path]
+    if isinstance(found, Refused) and needed:
+        raise found
+    return () if isinstance(found, Refused) else found
+
+
+def settings_of(config: str, lines: Lines, files: Files) -> Callable[[str], Lines]:
+    """Settings by the file that a claim's calls name: `lines` for the default one, and for all where `config` is given now."""
+    return lambda named: settings_lines(named, files=files) if named and not config else lines

@@ -16,7 +16,7 @@ from updown.commands.reconcile.run import reconcile_ledger
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import spool
 from updown.ledger.liveness import missed_probes, set_missed_probes
-from updown.serve import settings_lines, settings_of
+from updown.settings.file import settings_lines, settings_of
 
 T = Tunnel(device="", routing="")
 SITE = "[connection t]\ninterface = vti5\naddress = 10.99.0.1/30\nprobe = 10.99.0.2\n"

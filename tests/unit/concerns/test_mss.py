@@ -262,10 +262,21 @@ def test_an_nft_that_may_not_be_run_is_told(script: Path) -> None:
         nft.put_table(Clamp("vti5"))
 
 
-def test_an_nft_that_hangs_is_ended(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+HANGING = {
+    "silent": ("exec sleep 600", "no answer in 0.2 s"),
+    "dripping": ("while :; do echo x; sleep 0.05; done", "no answer in 0.2 s"),
+    "silent, with its output closed": ("exec sleep 600 >&- 2>&-", "it did not end in 0.2 s"),
+    "endless": ("exec cat /dev/zero", "no answer|more than"),
+    "endless in its complaints": ("exec cat /dev/zero >&2", "no answer|more than"),
+}
+
+
+@pytest.mark.parametrize("case", HANGING)
+def test_an_nft_that_hangs_or_never_ends_is_ended(script: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    text, why = HANGING[case]
     monkeypatch.setattr(nft, "ANSWER_SECONDS", 0.2)
-    plays(script, f"echo $$ >{script}.pid; exec sleep 600")
-    with pytest.raises(KernelError, match="no answer"):
+    plays(script, f"echo $$ >{script}.pid; {text}")
+    with pytest.raises(KernelError, match=why):
         nft.put_table(Clamp("vti5"))
     with pytest.raises(ProcessLookupError):
         os.kill(int(Path(f"{script}.pid").read_text()), 0)

@@ -49,7 +49,7 @@ def test_a_peer_behind_another_tunnel_stays_there_when_our_address_moves(machine
     machine.send_all([*establish(T), *establish(NESTED)])
     machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "198.51.100.7/24")
     there = NESTED._replace(me="198.51.100.7")
-    machine.send_all([call(NESTED, "down", wishes=("UP",)), call(NESTED, "unroute", wishes=("UP",))])
+    machine.send_all([call(NESTED, "down", wishes=("UP",)), call(NESTED, "unroute", wishes=("UP",), mobike="yes")])
     machine.send_all([call(there, "route", wishes=("UP",)), call(there, "up", wishes=("UP",))])
     path = machine.kernel.path("10.2.0.50")
     assert path is not None

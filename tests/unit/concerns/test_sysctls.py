@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from tests.kit import field_cases
 from tests.kit.machine import Machine, Tunnel, call, establish
 from updown.kernel import sysctl
 
@@ -55,6 +56,16 @@ def test_each_sysctl_is_changeable_in_settings(machine: Machine, text: str, path
     machine.settings(f"[device vti5]\n{text}\n")
     machine.send(call(T, "prepare"))
     assert machine.sysctls("vti5")[path] == value
+
+
+def test_a_hub_sends_its_spokes_no_redirects(machine: Machine) -> None:
+    """One VTI for both, so that a packet from one to the other leaves by the device that it came in by."""
+    machine.settings(field_cases.settings("13"))
+    for environment in field_cases.calls("13"):
+        assert machine.send(environment).warnings == ()
+        assert machine.sysctls("vti5")["ipv4 send_redirects"] == "0"
+    assert {claim.sa.peer for claim in machine.claims()} == {"198.51.100.2", "198.51.100.3"}
+    assert machine.kernel.files["net/ipv4/conf/all/send_redirects"] == "1", "it is everybody's; `check` tells"
 
 
 @pytest.mark.parametrize(("default", "written"), [("0", "0"), ("1", "1"), ("2", "0")])

@@ -18,6 +18,7 @@ NEVER_DONE = {"mtu-missing", "mtu-differs", "mtu-left-over", "sysctl-missing", "
 NEVER_ANOTHER = {"address-differs", "source-differs", "rule-differs"}
 """Its value is its name."""
 NOT_RECONCILE_S = {"variable", "applied late", "ledger", "ledger not told", "spool waits", "mtu", "kernel refused"}
+NOT_RECONCILE_S |= {"kept", "not probed", "wider than its policy"}
 """Kinds of warnings that a dry run of `reconcile` never has."""
 
 

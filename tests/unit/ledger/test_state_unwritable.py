@@ -12,11 +12,17 @@ from typing import Any
 import pytest
 
 from tests.kit.machine import THIRD, Environment, Machine, call, establish
+from tests.kit.reconciling import reconcile_with
 from tests.kit.starts import FULL, OTHER, SHARED, STARTS, machine_after, state
 from updown import daemons, transaction
+from updown.commands.reconcile.decide import Evidence
+from updown.daemons.answer import ANSWERED, ChildSa, DaemonAnswer
 from updown.ledger import file
+from updown.ledger.store import Ledger
 from updown.model.errors import KernelError, Notice, StateError, UpdownError
+from updown.model.ipsec import Database
 
+UP = ChildSa("libreswan", "u", OTHER.me, OTHER.peer)
 PAGE = 512  # bytes: small ones, so that each event needs more of them
 
 
@@ -74,6 +80,27 @@ def test_a_full_disk_at_any_write_is_told_and_the_next_event_ends_right(
     else:
         raise AssertionError("it never went well")
     assert failed or before, "what changes claims may find room in the pages there are"
+
+
+def test_after_a_down_on_a_full_disk_what_the_hint_says_mends_it(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No later event speaks of that tunnel; the next one of another changes nothing about it."""
+    machine.send_all(establish(FULL))
+
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    before = machine.kernel.picture()
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "begin", full)
+        with pytest.raises(StateError, match="full") as error:
+            machine.serve(call(FULL, "down"))
+    assert "free space there (df shows it), then vti-updown reconcile" in error.value.hint
+    assert machine.kernel.picture() == before
+    machine.serve(call(OTHER._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff"), "up"))
+    assert machine.kinds() == {("t", "sa"), ("u", "sa")}
+    reconcile_with(machine, Evidence({"libreswan": DaemonAnswer(ANSWERED, children=(UP,))}, Database()))
+    assert machine.kinds() == {("u", "sa")}
+    assert machine.devices() == {"vti6"}
 
 
 def limited(folder: str, size: int, environment: Environment, answer: Any) -> None:
@@ -193,23 +220,6 @@ def test_a_ledger_with_foreign_content_is_set_aside_and_the_event_served(machine
     assert list(path.parent.glob("ledger.damaged-*"))
     assert machine.kinds() == {("t", "sa")}
     assert machine.serve(call(SHARED._replace(peer=THIRD), "up")).operations == ()
-
-
-IN_THE_WAY: dict[str, tuple[str, str]] = {
-    "the ledger is a folder": ("ledger", "unable to open database file"),
-    "the lock is a folder": ("lock", "Is a directory"),
-}
-
-
-@pytest.mark.parametrize("case", IN_THE_WAY)
-def test_a_folder_in_the_place_of_a_file_is_named(machine: Machine, case: str) -> None:
-    name, said = IN_THE_WAY[case]
-    (machine.folder / "net-1" / name).mkdir(parents=True)
-    before = machine.kernel.picture()
-    with pytest.raises(StateError, match=f"net-1/{name}: {said}") as error:
-        machine.serve(call(SHARED, "up"))
-    assert "move away what lies there" in error.value.hint
-    assert machine.kernel.picture() == before
 
 
 @pytest.mark.parametrize("step", ["makedirs", "open"])

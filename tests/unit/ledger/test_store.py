@@ -6,6 +6,7 @@ from tests.kit.charon import Child, charon_call
 from tests.kit.machine import NOW, WEST, Machine, call
 from tests.kit.starts import FULL, OTHER, SHARED, STARTS
 from updown import daemons, event
+from updown.ledger import store
 from updown.ledger.store import FORGET, TAKEN_FOR
 
 CHILD = Child(me=WEST, peer="198.51.100.77", mark_in="77/0xff", mark_out="77/0xff")
@@ -66,3 +67,16 @@ def test_taken_sas_are_forgotten_a_few_at_a_time(machine: Machine) -> None:
         assert not ledger.was_ended("0x1 0x1", later)
         assert ledger.was_ended("0xf1 0x1", later + TAKEN_FOR)
         assert not ledger.was_ended("0xf1 0x1", later + TAKEN_FOR + 1)
+
+
+def test_refusals_remembered_for_a_day_are_bounded_in_number(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest stay; ends of SAs, which are remembered for minutes, are no refusals."""
+    monkeypatch.setattr(store, "MOST_LONGER", 5)
+    with machine.ledger() as ledger, ledger.transaction():
+        ledger.note_ended("ended", NOW)
+        for number in range(20):
+            ledger.note_ended(f"refused {number}", NOW + number, event.REFUSED_FOR)
+    with machine.ledger() as ledger:
+        kept = ledger.column("SELECT spis FROM taken ORDER BY at")
+        assert kept == ["ended", *(f"refused {number}" for number in range(15, 20))]
+        assert ledger.was_ended("refused 19", NOW + event.REFUSED_FOR)

@@ -150,7 +150,7 @@ def test_a_lost_address_that_comes_back_is_no_conflict_and_takes_no_device_away(
     machine.kernel.delete_address(eth0, f"{WEST}/24")
     moved = SHARED._replace(me=WLAN)
     up = ("UP",)
-    machine.send_all([call(SHARED, "down", wishes=up), call(SHARED, "unroute", wishes=up)])
+    machine.send_all([call(SHARED, "down", wishes=up), call(SHARED, "unroute", wishes=up, mobike="yes")])
     machine.send_all([call(moved, "route", wishes=up), call(moved, "up", wishes=up)])
     machine.kernel.add_address(eth0, f"{WEST}/24")
     third = Tunnel("w", me=WLAN, peer=THIRD, theirs="10.4.0.0/24", shared="yes", reqid=16396)
@@ -163,7 +163,7 @@ def test_a_lost_address_that_comes_back_is_no_conflict_and_takes_no_device_away(
 def test_a_sibling_on_plutos_device_that_waited_while_the_machine_moved_goes_with_the_last_unroute(machine: Machine) -> None:
     """`ipsec-interface=`: pluto names the device by another variable."""
     machine.kernel.add_link(Link("ipsec1", "xfrm", if_id=1, up=True))
-    up = ("UP",)
+    up = ("UP", "MOBIKE")
 
     def calls(tunnel: Tunnel, *verbs: str, wishes: tuple[str, ...] = up) -> None:
         for verb in verbs:

@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from tests.kit.charon import Child, charon_call
 from tests.kit.machine import EAST6, GATEWAY, THIRD, WEST, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -105,6 +106,54 @@ def test_ends_that_another_connection_of_ours_holds_are_named_with_it(machine: M
     machine.send(call(U._replace(peer=T.peer, device="vti6"), "up"))
     with pytest.raises(Conflict, match=r"vti5: vti6 \(for u\) has local"):
         machine.send(call(T, "up"))
+
+
+@pytest.mark.parametrize(
+    ("holder", "owner"), [("u", "for u"), ("nobody", "not ours"), ("made", "ours"), ("renamed", "ours, renamed")]
+)
+def test_a_device_that_would_be_changed_to_ends_that_are_taken_names_the_holder(
+    machine: Machine, holder: str, owner: str
+) -> None:
+    """As where it would be made: the tunnel moved to the peer that another device leads to."""
+    own = T._replace(address="")
+    machine.send_all(establish(own))
+    if holder == "u":
+        machine.send_all(establish(U._replace(device="vti6", mark_in="6/0xff", mark_out="6/0xff")))
+    else:
+        alias = "vti-updown" if holder == "renamed" else ""
+        index = foreign(machine, name="vti6", remote=THIRD, ikey=6, okey=6, alias=alias).ifindex
+    if holder == "made":
+        with machine.ledger() as ledger:
+            ledger.set_made("device vti6", index)
+    before = machine.kernel.picture()
+    with pytest.raises(Conflict) as error:
+        machine.send(call(own._replace(peer=THIRD), "up"))
+    assert error.value.status == 3
+    assert error.value.text == f"vti5: vti6 ({owner}) has local {WEST} remote {THIRD} already"
+    assert "delete the other" in error.value.hint
+    assert machine.kernel.picture() == before
+    assert [claim.sa.peer for claim in machine.claims() if claim.connection == "t"] == [T.peer]
+
+
+def test_an_xfrm_interface_that_would_be_changed_to_an_if_id_that_is_taken_names_its_holder(machine: Machine) -> None:
+    machine.kernel.add_link(Link("other", "xfrm", if_id=43))
+    machine.settings("[connection c]\ninterface = ipsec42\n")
+    machine.send(charon_call(Child(mark_in="", mark_out="", if_id_in="42", if_id_out="42"), "up"))
+    with pytest.raises(Conflict, match=r"^ipsec42: other \(not ours\) has if_id 43 already$"):
+        machine.send(charon_call(Child(mark_in="", mark_out="", if_id_in="43", if_id_out="43"), "up"))
+
+
+def test_a_device_that_was_renamed_by_hand_is_known_by_its_alias_and_gets_its_name_again(machine: Machine) -> None:
+    machine.send_all(establish(T))
+    link = machine.kernel.named("vti5")
+    machine.kernel.by_index[link.ifindex] = link._replace(name="office")
+    with pytest.raises(Conflict, match=r"^vti5: office \(ours, renamed\) has local [\d.]+ remote [\d.]+ already$") as error:
+        machine.send(call(T, "up"))
+    assert "ip link set office name vti5" in error.value.hint
+    machine.kernel.by_index[link.ifindex] = link._replace(up=False)
+    machine.send(call(T, "up"))
+    assert machine.kernel.named("vti5").up
+    assert machine.devices() == {"vti5"}
 
 
 def test_ends_that_a_moved_device_holds_are_searched_elsewhere(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from updown.commands.reconcile.decide import Audit
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.ping import Answer, Question
+from updown.ledger.failures import Failure
 from updown.ledger.liveness import Missed
 from updown.model.claims import LIBRESWAN, Claim
 from updown.model.ipsec import Database
@@ -74,7 +75,7 @@ class CheckFacts(NamedTuple):
     """Everything that was gathered. `xfrm` None: it could not be read. `sysctls` by path below /proc/sys; `lacking` the kernel
     modules and programs that are missing, each with what needs it. `audit` and `operations`: what `reconcile` would do now.
     `probed`: by device how its far end is asked, or why it cannot be. `config`: where settings may be written; `children`: all
-    that daemons have up; `notes`: findings of the gathering itself."""
+    that daemons have up; `notes`: findings of the gathering itself; `booted` in seconds since the epoch."""
 
     root: bool = True
     claims: tuple[Claim, ...] = ()
@@ -93,6 +94,8 @@ class CheckFacts(NamedTuple):
     machine: MachineFacts = MachineFacts()
     children: tuple[ChildSa, ...] = ()
     config: str = ""
+    failed: tuple[Failure, ...] = ()
+    booted: int = 0
 
     @property
     def devices(self) -> dict[str, list[Device]]:

@@ -17,6 +17,8 @@ from updown.concerns.catalogue import concern_of
 from updown.concerns.device import is_fallback
 from updown.concerns.sysctls import all_of, conf, write_command
 from updown.kernel.ping import Answer, Question
+from updown.ledger.failures import ends as ends_something
+from updown.ledger.failures import told
 from updown.ledger.liveness import MISSES
 from updown.model.claims import MADE, SA, Claim
 from updown.model.concern import ip
@@ -42,7 +44,7 @@ def rights(facts: CheckFacts) -> Iterator[Finding]:
 def settings(facts: CheckFacts) -> Iterator[Finding]:
     """Every mistake in the files; text and hint are those that an event would be refused with."""
     for mistake in facts.mistakes:
-        mend = mistake.hint or f"correct {mistake.where}; vti-updown check --settings"
+        mend = mistake.hint or f"correct {mistake.where}"
         code = "settings-writable" if mistake.untrusted else "settings-mistake"
         yield Finding(code, mistake.where, mistake.text, mend)
 
@@ -193,12 +195,21 @@ def probes(facts: CheckFacts) -> Iterator[Finding]:
             yield Finding("peer-silent", device, text, "take its tunnel up; an answer brings them back")
 
 
+def failed(facts: CheckFacts) -> Iterator[Finding]:
+    """The last failure of each connection that nothing made up for; a mistake in the settings has a finding of its own."""
+    for one in facts.failed:
+        if one.text not in (mistake.text for mistake in facts.mistakes):
+            again = RECONCILE if ends_something(one.verb) else f"take {one.connection} down and up"
+            yield Finding("event-failed", one.connection, told(one, facts.booted), f"{one.hint or 'mend that'}; then {again}")
+
+
 CHECKS: tuple[Check, ...] = (
     rights,
     settings,
     trust,
     state_space,
     notes,
+    failed,
     fallback,
     claims,
     unclaimed,

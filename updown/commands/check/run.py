@@ -27,15 +27,15 @@ from updown.concerns.sysctls import all_of, conf
 from updown.daemons.answer import ANSWERED, SILENT
 from updown.kernel import sysctl
 from updown.kernel.netlink import dumps
-from updown.ledger import clock, spool
+from updown.ledger import clock, failures, spool
 from updown.ledger.liveness import missed_probes
 from updown.model import errors
 from updown.model.errors import Notice, UpdownError
 from updown.model.objects import VTIS, Link, family
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, print_answer
-from updown.serve import StateDir, opened, present_state, settings_of
-from updown.settings.file import DEFAULT_FILE, Line, is_glob, resolve
+from updown.serve import StateDir, opened, present_state
+from updown.settings.file import DEFAULT_FILE, Line, is_glob, resolve, settings_of
 from updown.settings.keys import LOCK_WAIT
 
 MODULES = {"vti": "ip_vti", "vti6": "ip6_vti", "xfrm": "xfrm_interface"}
@@ -133,6 +133,8 @@ def gather(arguments: Arguments, checked: CheckedSettings, place: StateDir) -> C
         if waiting:
             text = f"{waiting} events got no lock and wait"
             notes.append(Finding("events-wait", place.path, text, f"{RECONCILE}  # it applies them, as the next event does"))
+        failed = tuple(failures.failures(place.path, clock.now()))
+        facts = facts._replace(failed=failed, booted=clock.booted())
         table = tuple(netlink.routes(4, CHARON_TABLE) + netlink.routes(6, CHARON_TABLE))
     silent = {one.subject for one in notes if one.code == "daemon-silent"}
     notes += [one for one in unasked(asked) if one.subject not in silent]

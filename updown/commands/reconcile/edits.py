@@ -31,7 +31,7 @@ FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "size": ("mtu",),
     "six": ("address",),
     "joins": ("multipath",),
-    "source": ("route",),
+    "source": ("source", "route", "address"),
     "if_id": ("external",),
     "slave": ("vrf",),
     "keep_addr_on_down": ("link",),

@@ -30,8 +30,8 @@ from updown.model.operations import Report
 from updown.model.record import Any
 from updown.model.resources import device_of
 from updown.output.report import dedupe, print_answer
-from updown.serve import opened, present_state, settings_lines, settings_of
-from updown.settings.file import Line
+from updown.serve import opened, present_state
+from updown.settings.file import Line, settings_lines, settings_of
 from updown.transaction import Request, as_warning, converge, converge_or_warn, finish_pending
 
 ATTEMPTS = 3  # of asking the daemons, where events came meanwhile

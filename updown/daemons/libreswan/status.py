@@ -21,6 +21,7 @@ import subprocess
 from collections.abc import Container
 
 from updown.daemons.answer import ANSWER_SECONDS, ANSWERED, ChildSa, DaemonAnswer, ask_one, end_address, silent
+from updown.daemons.program import read_all, reap
 from updown.model.record import NamedTuple
 
 DAEMON = "libreswan"
@@ -86,20 +87,24 @@ def other_pluto(ours: int) -> str:
 def whack(question: str) -> WhackOutput:
     """Run whack with one option, without a shell; the first of WHACK that is there."""
     for path in WHACK:
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         try:
-            done = subprocess.run(
-                [path, question], stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, env=ENVIRONMENT
-            )
+            child = subprocess.Popen([path, question], env=ENVIRONMENT, stdin=nothing, stdout=pipe, stderr=pipe)
         except FileNotFoundError:
             continue
-        except subprocess.TimeoutExpired:
-            return WhackOutput("", f"whack {question}: no answer in {ANSWER_SECONDS:g} s")
         except OSError as error:
             return WhackOutput("", f"{path}: {error.strerror}")
-        if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            return WhackOutput("", f"whack {question}: {said[-1] if said else f'status {done.returncode}'}")
-        return WhackOutput(done.stdout.decode("utf-8", "surrogateescape"))
+        assert child.stdout and child.stderr
+        with child.stdout, child.stderr:
+            (printed, complaint), why = read_all((child.stdout.fileno(), child.stderr.fileno()), ANSWER_SECONDS)
+        status = reap(child.pid, 0 if why else ANSWER_SECONDS)
+        child.returncode = 0 if status is None else status  # else Popen would wait for it again
+        if why or status is None:
+            return WhackOutput("", f"whack {question}: {why or f'it did not end in {ANSWER_SECONDS:g} s'}")
+        if status:
+            said = complaint.decode("utf-8", "replace").strip().splitlines()
+            return WhackOutput("", f"whack {question}: {said[-1] if said else f'status {status}'}")
+        return WhackOutput(printed.decode("utf-8", "surrogateescape"))
     return WhackOutput("", f"{WHACK[0]} is not there")
 
 
@@ -122,14 +127,13 @@ def read(status: str, since: int = 0) -> DaemonAnswer:
             children.append(child_in(name, rest))
         elif rest and not NEGOTIATION.match(rest):
             unread.append(name)
-    topologies = sum(detail.read for detail in details.values())
-    for what, pattern, count in (("IPsec SAs", SAS, len(children)), ("connections", LOADED, topologies)):
+    told_of = len(children) + len(unread)
+    for what, pattern, count in (("IPsec SAs", SAS, told_of), ("connections", LOADED, len(details))):
         total = next(filter(None, map(pattern.fullmatch, lines)), None)
-        left = len(unread) if pattern is SAS and children else 0
-        if total is None or (int(total[1]) > count + left and (pattern is SAS or not count)):
+        if total is None or (int(total[1]) > count and (pattern is SAS or not count)):
             told = f"of {total[1]} {what} {count} could be read" if total else f"no number of {what}"
             return silent(f"whack --status: {told}; please report this libreswan", since)
-    found = tuple(with_configuration(child, details.get(child.connection, Detail())) for child in children)
+    found = tuple(with_configuration(child, details.get(child.connection)) for child in children)
     held = tuple(name for name, detail in details.items() if detail.routed or detail.wished)
     ends = {name: details[name].me for name in held if details[name].me and details[name].oriented}
     return DaemonAnswer(ANSWERED, "", since, found, held, tuple(details), ends=ends, unread=tuple(dict.fromkeys(unread)))
@@ -158,8 +162,7 @@ def child_in(name: str, text: str) -> ChildSa:
 
 class Detail(NamedTuple):
     """A connection: whether its policy is in place, whether pluto wishes it up; whether it calls us, and the VTI it asks for;
-    our end, if it is no instance, and whether pluto found that on this machine: else it may be the other's. `read`: its
-    topology could be."""
+    our end, if it is no instance, and whether pluto found that on this machine: else it may be the other's."""
 
     routed: bool = False
     wished: bool = False
@@ -167,11 +170,12 @@ class Detail(NamedTuple):
     vti: str = ""
     me: str = ""
     oriented: bool = False
-    read: bool = False
 
 
-def with_configuration(child: ChildSa, detail: Detail) -> ChildSa:
-    """A child, with what its connection is configured for."""
+def with_configuration(child: ChildSa, detail: Detail | None) -> ChildSa:
+    """A child, with what its connection is configured for, where that is told."""
+    if detail is None:
+        return child
     wants = detail.calls_us and bool(detail.vti)
     return child._replace(wants_device=wants, device=detail.vti, calls_us=detail.calls_us)
 
@@ -185,7 +189,7 @@ def with_line(name: str, have: Detail | None, text: str) -> dict[str, Detail]:
         me = had.me if topology["instance"] else our_end(topology["ends"])
         # 4.10: `erouted`, `prospective erouted`, `erouted HOLD`, `fail erouted`; 5.x: `routed-tunnel`, `routed-ondemand`
         routed = had.routed or "routed" in topology["routing"].replace("unrouted", "")
-        return {name: had._replace(routed=routed, me=me, read=True)}
+        return {name: had._replace(routed=routed, me=me)}
     if detail and not detail["blanks"]:
         return {name: (have or Detail())._replace(routed=True)}
     return {name: with_detail(have, detail["text"])} if detail and have else {}

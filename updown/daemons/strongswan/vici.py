@@ -33,6 +33,7 @@ PROCESSES = ("charon", "charon-systemd")
 REQUEST, RESPONSE, UNKNOWN, REGISTER, _, CONFIRM, EVENT_UNKNOWN, EVENT = range(8)
 DIGITS = 10  # of the largest number of 32 bits
 LONGEST = 512 * 1024  # bytes of a packet, vici's own limit
+MOST = 32 * 1024 * 1024  # bytes of all packets of a session
 
 
 def ask() -> DaemonAnswer:
@@ -57,11 +58,13 @@ def ask_charon(since: int) -> DaemonAnswer:
 
 
 class Session:
-    """A connection to vici. Raises OSError or Silence, here and in every method; all of it takes ANSWER_SECONDS at most."""
+    """A connection to vici. Raises OSError or Silence, here and in every method; all of it takes ANSWER_SECONDS, and reads MOST
+    bytes, at most."""
 
     def __init__(self, path: str, seconds: float = answer.ANSWER_SECONDS) -> None:
         self._end = time.monotonic() + seconds
         self._seconds = seconds
+        self._received = 0
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             self._within(self._socket.connect, path)
@@ -135,6 +138,9 @@ class Session:
         (length,) = struct.unpack(">I", self._bytes(4))
         if not 0 < length <= LONGEST:
             raise Silence(f"a packet of {length} bytes")
+        self._received += length
+        if self._received > MOST:
+            raise Silence(f"it sent more than {MOST} bytes")
         data = self._bytes(length)
         if data[0] != EVENT:
             return data[0], data[1:]

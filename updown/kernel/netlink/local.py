@@ -108,17 +108,16 @@ def is_beside(peer: str, mine: Sequence[str], seen: RouteSeen | None, own: dict[
 
 
 def has_moved_in(netlink: Netlink, sa: SaInfo, seen: RouteSeen, earlier: Sequence[SaInfo]) -> bool:
-    """Whether a peer to whom the tunnel itself leads was elsewhere before: a network behind it. Not so where its selector holds
-    the peer at all times; where that is everything, our end tells, if it moved into our own network and knows no other way."""
-    network = ipaddress.ip_network(seen.destination)
-    if not earlier:
-        return False
-    if length_of(seen) > 1 and not any(ipaddress.ip_address(one.peer) in network for one in earlier):
-        return True
+    """Whether both ends moved into the networks behind the tunnel that leads to the peer, ours into that of our selector. Its
+    peer alone may move into the network of its own selector, outside; and where that is everything, and holds each peer, ours
+    may move to another uplink there, unless that knows no way."""
     behind = [ipaddress.ip_network(prefix) for prefix in values.network(sa.my_client.partition(" ")[0]).prefixes]
     behind = [one for one in behind if one.prefixlen]
-    if not is_in(behind, sa.me) or any(is_in(behind, one.me) for one in earlier):
+    if not earlier or not is_in(behind, sa.me) or any(is_in(behind, one.me) for one in earlier):
         return False
+    network = ipaddress.ip_network(seen.destination)
+    if length_of(seen) > 1:
+        return not any(ipaddress.ip_address(one.peer) in network for one in earlier)
     uplink = netlink.link(sa.underlay) if sa.underlay else None
     return uplink is not None and netlink.match(sa.peer, uplink.ifindex).route is None
 

@@ -15,6 +15,7 @@ from updown.commands.reconcile.edits import Edit
 from updown.daemons.answer import ChildSa
 from updown.kernel.netlink.route_messages import RouteSeen
 from updown.kernel.ping import Answer, Question
+from updown.ledger.failures import Failure
 from updown.ledger.liveness import Missed
 from updown.model.claims import MADE, NO_SA, Claim
 from updown.model.ipsec import Database, Key, Policy, Sa, State
@@ -88,6 +89,10 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     ),
     "not root": (GOOD._replace(root=False, xfrm=None), ["not run as root"]),
     "no capability": (GOOD._replace(xfrm=None), ["the kernel's IPsec policies cannot be read"]),
+    "a failure": (
+        GOOD._replace(failed=(Failure("t", "up-client", 0, 3, "conflict", "vti5 is not ours"),)),
+        ["t: up-client failed at 1970-01-01"],
+    ),
     "a mistake": (GOOD._replace(mistakes=(Mistake("f:2: unknown key x", "", "f:2"),)), ["f:2: unknown key x"]),
     "stale remote": (GOOD._replace(xfrm=policies(5, 5, THIRD)), ["vti5 has ends 198.51.100.1 - 198.51.100.2, its IPsec"]),
     "stale local": (GOOD._replace(xfrm=policies(5, 5, me=THIRD)), ["vti5 has ends"]),
@@ -166,11 +171,11 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     "a device from another address": (SHARED._replace(links=(WIDE, NARROW._replace(local=EAST))), []),
     "a silent far end": (
         GOOD._replace(missed={"vti5": Missed(3, 0), "vti6": Missed(2, 0)}, probed={"vti5": ASKED, "vti6": ASKED}),
-        ["vti5: its far end missed 3 probes; our routes into it are withdrawn"],
+        ["vti5: its far end missed 3 probes; our routes into it yield to tunnels that live"],
     ),
     "a silent far end of a tunnel that waits": (
         GOOD._replace(missed={"vti5": Missed(3, 0)}),
-        ["vti5: its far end missed 3 probes; our routes into it are withdrawn, and no tunnel on it is up"],
+        ["vti5: its far end missed 3 probes; our routes into it yield to tunnels that live, and no tunnel on it is up"],
     ),
     "a far end that cannot be asked, since the device is down": (
         GOOD._replace(links=(VTI._replace(up=False),), probed={"vti5": UNASKED}),
@@ -182,7 +187,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     ),
     "a silent far end that cannot be asked": (
         GOOD._replace(missed={"vti5": Missed(3, 0)}, probed={"vti5": UNASKED}),
-        ["vti5: its far end cannot be asked: no address of this machine is in 10.1.0.0/24; our routes into it stay withdrawn"],
+        ["vti5: its far end cannot be asked: no address of this machine is in 10.1.0.0/24; our routes into it go on yielding"],
     ),
     "a claim without a tunnel": (
         GOOD._replace(audit=Audit(ended=(End(GOOD.claims[0], "pluto has no child SA of it"),))),
@@ -384,10 +389,10 @@ def test_the_table_has_a_case_for_every_check() -> None:
 @pytest.mark.parametrize(
     ("device", "mend"),
     [
-        ("vti5", "see why: ping -I vti5 -I 10.1.0.1 10.2.0.1; ip -s link show vti5"),
-        ("vti5@red", "see why: ip netns exec red ping -I vti5 -I 10.1.0.1 10.2.0.1; ip -n red -s link show vti5"),
+        ("vti5", "ping -I vti5 -I 10.1.0.1 10.2.0.1; ip -s link show vti5  # see why"),
+        ("vti5@red", "ip netns exec red ping -I vti5 -I 10.1.0.1 10.2.0.1; ip -n red -s link show vti5  # see why"),
     ],
 )
 def test_a_silent_far_end_is_asked_by_hand_as_the_probe_asks_it(device: str, mend: str) -> None:
     facts = GOOD._replace(missed={device: Missed(3, 0)}, probed={device: ASKED._replace(device=device)})
-    assert [finding.mend for finding in find(facts) if finding.kind == "probe"] == [mend]
+    assert [finding.mend for finding in find(facts) if finding.code == "peer-silent"] == [mend]

@@ -134,13 +134,13 @@ def test_a_far_end_that_cannot_be_asked_is_a_finding(
 ) -> None:
     """Before a probe was ever sent; with an address that the tunnel takes there is none."""
     machine.send_all(establish(T))
-    (tmp_path / "vti-updown.conf").write_text("[device vti5]\nprobe = 10.2.0.1\n")
+    (tmp_path / "vti-updown.conf").write_text("[device vti5]\nprobe = 10.2.0.1\nsource = no\n")
     assert command("--json") == 5
     (finding,) = json.loads(capsys.readouterr().out)["findings"]
     text = "vti5: its far end cannot be asked: no address of this machine is in 10.1.0.0/24"
     mend = "put one on the device: `address`, or `probe = no`"
-    assert finding == {"kind": "probe", "subject": "vti5", "text": text, "mend": mend}
-    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "10.1.0.1/24")
+    assert finding == {"code": "peer-unasked", "subject": "vti5", "text": text, "mend": mend}
+    machine.kernel.add_address(machine.kernel.named("eth0").ifindex, "10.1.0.1/32")
     assert command() == 0
 
 

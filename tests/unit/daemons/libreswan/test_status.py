@@ -111,9 +111,9 @@ def test_five_prints_no_number_before_a_line() -> None:
         ("", "no number of IPsec SAs"),
         ('000 #2: "p', "no number of IPsec SAs"),
         ("IPsec SAs: total(0)", "no number of connections"),
-        (WHOLE.replace(" esp.", " esp=").replace(" ah.", " ah="), "of 4 IPsec SAs 0 could be read"),
+        (WHOLE.replace("000 #", "000 state "), "of 4 IPsec SAs 0 could be read"),
         (WHOLE.replace("total(4)", "total(5)"), "of 5 IPsec SAs 4 could be read"),
-        (WHOLE.replace("...", " <-> "), "of 5 connections 0 could be read"),
+        (WHOLE.replace('000 "', "000 conn "), "of 5 connections 0 could be read"),
     ],
 )
 def test_what_is_not_understood_is_a_silence(text: str, why: str) -> None:
@@ -147,7 +147,7 @@ ENDS6 = ("2001:db8:0:1::1", "2001:db8:0:1::2")
 def test_five_two_with_a_colon_before_ipv6(file: str, ends: tuple[str, str], spis: tuple[int, int]) -> None:
     said = read((FIVE_TWO / f"status-{file}.txt").read_text())
     assert (said.state, said.unread, said.held, said.ends) == (ANSWERED, (), ("t",), {"t": ends[0]})
-    assert said.children == (ChildSa("libreswan", "t", *ends, *spis),)
+    assert said.children == (ChildSa("libreswan", "t", *ends, *spis, device="vti5", calls_us=False),)
 
 
 def test_five_two_with_nothing_up() -> None:
@@ -177,7 +177,8 @@ def test_what_stands_around_the_spis(line: str) -> None:
     """programs/pluto/state.c show_established_child_details, connections.c jam_connection_instance; log-ip=no."""
     said = read(WHOLE.replace("total(4)", "total(5)") + line)
     assert (said.state, said.unread) == (ANSWERED, ())
-    assert said.children[-1] == ChildSa("libreswan", "p", "198.51.100.1", "198.51.100.2", 2, 1, wants_device=True)
+    child = ChildSa("libreswan", "p", "198.51.100.1", "198.51.100.2", 2, 1, device="vti5")
+    assert said.children[-1] == child._replace(wants_device=True, calls_us=True)
 
 
 def test_a_child_that_cannot_be_read_blinds_for_its_own_connection_alone() -> None:
@@ -185,11 +186,13 @@ def test_a_child_that_cannot_be_read_blinds_for_its_own_connection_alone() -> No
     assert (said.state, said.unread) == (ANSWERED, ("r",))
     assert said.children == tuple(child for child in read(WHOLE).children if child.connection != "r")
     assert (said.held, said.ends) == (read(WHOLE).held, read(WHOLE).ends)
+    said = read(WHOLE.replace(" esp.", " esp=").replace(" ah.", " ah="))
+    assert (said.state, said.children, said.unread, said.held) == (ANSWERED, (), ("p", "s/1x0", "r", "six"), read(WHOLE).held)
 
 
 def test_a_connection_whose_topology_cannot_be_read_counts_as_held() -> None:
     said = read(FIVE.replace("my_ip", "ip"))
-    assert (said.state, said.held) == (SILENT, ())
+    assert (said.state, said.held) == (ANSWERED, ("t", "u"))
     said = read(FIVE.replace("192.0.3.0/24; unrouted;", "192.0.3.0/24; unrouted; "))
     assert (said.state, said.held) == (ANSWERED, ("t", "u"))
 
@@ -226,6 +229,10 @@ def test_whack_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ("text", "why"),
     [
         ("import time; time.sleep(60)", "whack --status: no answer in 0.3 s"),
+        ("import os, time; os.closerange(0, 3); time.sleep(60)", "whack --status: it did not end in 0.3 s"),
+        ("import time\nwhile True: print('x', flush=True) or time.sleep(0.05)", "whack --status: no answer in 0.3 s"),
+        ("import os\nwhile True: os.write(1, b'x' * 65536)", "whack --status: it printed more than 33554432 bytes"),
+        ("import os\nwhile True: os.write(2, b'x' * 65536)", "whack --status: it printed more than 33554432 bytes"),
         ("import sys; sys.exit('whack: is Pluto running?')", "whack --status: whack: is Pluto running?"),
         ("import sys; sys.exit(33)", "whack --status: status 33"),
     ],
@@ -242,7 +249,7 @@ def test_without_a_process_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError
 
     monkeypatch.setattr("updown.daemons.answer.processes", lambda _: {})
-    monkeypatch.setattr(subprocess, "run", never)
+    monkeypatch.setattr(subprocess, "Popen", never)
     assert status.ask().state == ABSENT
 
 

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
 
@@ -91,7 +92,7 @@ class Charon:
 
     def serve(self) -> None:
         connection, _ = self.socket.accept()
-        with connection:
+        with connection, suppress(ConnectionError):
             for reply in self.replies:
                 (length,) = struct.unpack(">I", connection.recv(4))
                 self.asked.append(connection.recv(length))
@@ -157,6 +158,16 @@ def test_silence_is_told(
     said = vici.ask()
     assert said.state == SILENT
     assert said.why.endswith(why)
+
+
+def test_what_is_read_is_bounded_however_long_it_goes_on(
+    charon: Callable[..., Charon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vici, "MOST", 5 * len(EVENT))
+    charon(packet(5), EVENT * 50)
+    said = vici.ask()
+    assert (said.state, said.children) == (SILENT, ())
+    assert said.why.endswith(f"it sent more than {5 * len(EVENT)} bytes")
 
 
 def test_waiting_is_bounded_however_slowly_it_answers(tmp_path: Path) -> None:

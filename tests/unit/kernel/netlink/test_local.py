@@ -211,12 +211,11 @@ def test_the_tunnel_of_the_field_case_keeps_its_ends(machine: Machine) -> None:
         (VTI, "10.99.0.1", "10.99.0.2", "10.99.0.1 is an address of vti5 itself"),
         (VTI, "10.99.0.1", EAST, "10.99.0.1 is an address of vti5 itself"),
         (VTI, WEST, "10.99.0.2", "10.99.0.2 is in a network of vti5 itself"),
-        (VTI, WEST, "10.2.0.1", "the way to 10.2.0.1 is vti5 itself"),  # of the network behind the peer
-        (VTI, "10.1.0.1", "10.2.0.1", "the way to 10.2.0.1 is vti5 itself"),
+        (VTI, "10.1.0.1", "10.2.0.1", "the way to 10.2.0.1 is vti5 itself"),  # of the networks behind
         (XFRM, "10.99.0.1", "10.99.0.2", "10.99.0.1 is an address of ipsec7 itself"),
         (XFRM, "fd00:99::1", "fd00:99::2", "fd00:99::1 is an address of ipsec7 itself"),
         (XFRM, WEST6, "fd00:99::2", "fd00:99::2 is in a network of ipsec7 itself"),
-        (XFRM, WEST, "10.2.0.1", "the way to 10.2.0.1 is ipsec7 itself"),
+        (XFRM, "10.1.0.1", "10.2.0.1", "the way to 10.2.0.1 is ipsec7 itself"),
     ],
 )
 def test_an_end_inside_its_own_tunnel_is_refused(machine: Machine, settings: str, me: str, peer: str, text: str) -> None:
@@ -271,7 +270,8 @@ def test_everything_into_the_tunnel_still_knows_an_end_in_the_networks_behind(ma
 @pytest.mark.parametrize(
     ("settings", "before", "now"),
     [
-        # a peer that its own selector holds, and that moves there
+        # a peer that its own selector holds, and that moves there, or within it
+        (VTI, C, C._replace(peer="10.2.0.50")),
         (VTI, C._replace(peer="203.0.113.9", pairs=(("10.1.0.0/24", "203.0.0.0/16"),)), C._replace(peer="203.0.114.7")),
         (VTI, C._replace(peer="203.0.113.9", pairs=(("10.1.0.0/24", "0.0.0.0/0"),)), C._replace(peer="192.0.2.7")),
         # a second uplink through our own network
