@@ -8,7 +8,6 @@ import errno
 import os
 
 from updown.concerns import mss
-from updown.daemons import program
 from updown.kernel import namespace
 from updown.model.errors import KernelError
 from updown.model.objects import netns_of, placed
@@ -90,6 +89,8 @@ def change(text: str, what: str, netns: str) -> None:
 def nft(*words: str, text: bytes = b"", netns: str = "") -> Answer | None:
     """Run nft in a network namespace, else in that of this process; None where there is no nft. Raises KernelError for the
     namespace."""
+    from updown.daemons import program  # few events come here
+
     place = next((place for place in PLACES if os.access(place, os.X_OK)), None)
     if place is None:
         return None

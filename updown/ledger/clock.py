@@ -23,9 +23,9 @@ def since_boot() -> int:
 def boot_id() -> str:
     """Which boot this is, by the kernel's word (random(4)); empty where it says none. It is read once."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            told = file.read().strip()
-    except (OSError, ValueError):
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # as text it brings a codec
+            told = file.read().decode("ascii", "replace").strip()
+    except OSError:
         return ""
     return told if told.replace("-", "").isalnum() else ""
 
