@@ -213,4 +213,5 @@ def roll_back(before: dict[str, Claim], newest: str, inputs: PlanInput, plan: Pl
         earlier = inputs.made.get(name)
         ledger.set_made(name, 0 if earlier is not None and name in anew else earlier)
     # a device of ours that nobody held before stays as it was: what only the failed claim asked for says nothing of it
-    ledger.finish(name for name in inputs.holders if inputs.made.get(name) is not None and name not in inputs.former)
+    alone = [name for name, asking in inputs.holders.items() if all(one.claim.key == newest for one in asking)]
+    ledger.finish(name for name in alone if inputs.made.get(name) is not None and name not in inputs.former)

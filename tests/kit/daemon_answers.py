@@ -30,7 +30,9 @@ class Connection(NamedTuple):
 
     def child(self) -> ChildSa:
         """What is to be read of its child."""
-        return ChildSa("libreswan", self.name, self.me, self.peer, *self.spis, wants_device=self.asks)
+        device = "vti5" if self.asks else ""
+        child = ChildSa("libreswan", self.name, self.me, self.peer, *self.spis, device=device)
+        return child._replace(wants_device=self.asks, calls_us=self.asks)
 
 
 ROUTING = {4: ("unrouted", "prospective erouted"), 5: ("unrouted", "routed-ondemand")}

@@ -451,12 +451,20 @@ def test_a_client_whose_gateway_moved_before_its_daemon_was_killed_meets_its_own
     check(Libreswan, tuple(Step(thing, 15) for thing in happened))
 
 
-def test_a_left_over_device_that_could_not_be_made_anew_has_its_sysctls_back() -> None:
+@pytest.mark.parametrize("moment", range(6, 15))
+def test_a_left_over_device_that_could_not_be_made_anew_has_its_sysctls_back(moment: int) -> None:
     """Nobody held it, so that no claim could have told of them."""
-    refused = Step("establish", 15, mishap=Mishap("refused", 0, 8))
+    refused = Step("establish", 15, mishap=Mishap("refused", 0, moment))
     check(Libreswan, (Step("establish", 15, initiator=False), Step("delete", 15), refused))
 
 
 def test_a_tunnel_between_two_hosts_whose_peer_moved_and_whose_device_was_deleted_is_made_anew() -> None:
     """Its claim has another key by then, and the one before is none of the tunnel's others."""
     check(Libreswan, tuple(Step(thing, 18) for thing in ("establish", "peer_moves", "meddled")))
+
+
+@pytest.mark.parametrize("moment", range(8, 15))
+def test_a_device_that_could_not_be_made_anew_has_the_address_of_its_other_claims_back(moment: int) -> None:
+    """It was noted as finished, as the claim that failed had asked for it too."""
+    refused = Step("initiate", 0, mishap=Mishap("refused", 0, moment))
+    check(StrongSwan, (Step("initiate", 0), Step("moves", 0), Step("reconcile", 0), refused))
