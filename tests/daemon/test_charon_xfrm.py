@@ -67,9 +67,11 @@ def test_different_if_ids_make_an_interface_to_send_by_and_one_to_receive_by(gro
     assert probe(moon) == [{"device": "ipsec44", "far": SUN.host, "missed": 0, "why": ""}]
     sun.run("ip", "route", "add", "blackhole", MOON.host)
     assert [answer["missed"] for _ in range(3) for answer in probe(moon)] == [1, 2, 3]
-    assert moon.routed_into("ipsec44") == set()
+    assert moon.links()["ipsec44"]["operstate"] == "DORMANT"
+    assert moon.routed_into("ipsec44") == {SUN.net}, "as no other tunnel lives"
     sun.run("ip", "route", "del", "blackhole", MOON.host)
     assert [answer["missed"] for answer in probe(moon)] == [0]
+    assert moon.links()["ipsec44"]["operstate"] != "DORMANT"
     assert moon.routed_into("ipsec44") == {SUN.net}
     moon.terminate("net")
     for name in ("ipsec43", "ipsec44"):
