@@ -113,7 +113,7 @@ def test_name_addresses_and_namespace_have_the_tunnels_values(gateway: Gateway) 
     child = XFRM._replace(name=gateway.red)
     said = gateway.send(child, "up")
     assert said.status == 0, said
-    assert gateway.addresses("ipsec2a", gateway.red) == {"10.99.42.1/30"}
+    assert "10.99.42.1/30" in gateway.addresses("ipsec2a", gateway.red)  # beside the kernel's link-local one
     assert not [line for line in gateway.send(child, "up").lines if " ip " in line]
     gateway.send(child, "down")
     assert gateway.links(gateway.red) == set()
