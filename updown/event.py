@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import lru_cache, partial
 
 from updown import daemons
-from updown.concerns import mtu, routes
+from updown.concerns import addresses, mtu
 from updown.concerns.catalogue import VrfTable, VtiBetween, derive, derive_again, key_of
 from updown.concerns.device_request import DeviceRequest, deletion_rule, request_device
 from updown.daemons.terms import words_of
@@ -46,7 +46,7 @@ class Event(NamedTuple):
     vti_between: VtiBetween
     rule_on: Callable[[str, str, Sequence[int]], DeletionRule | None]
     mtu_sum: Callable[[Context, DeviceRequest], tuple[MtuSum | None, str]]
-    own_source: Callable[[routes.SourceQuery, str | None], str]
+    own_source: Callable[[addresses.SourceQuery, str | None], str]
     end_inside: Callable[[Claim, Sequence[SaInfo]], str]
 
 
@@ -161,7 +161,7 @@ def make(event: Event) -> Decision:
     total, unknown = event.mtu_sum(context, found)
     sa = sa._replace(mtu_sum=total or (before.sa.mtu_sum if before else None))
     routed = context.verb.routes or (before is not None and before.routed)  # `prepare` never takes back what `up` gave
-    query = routes.source_query(sa, found) if routed else None
+    query = addresses.source_query(sa, found) if routed else None
     known = before.sa.local_source if before and before.routed else None
     sa = sa._replace(local_source=event.own_source(query, known) if query else "")
     claim = Claim("", "", context.connection, "", "", "", row, routed, event.now, sa=sa)

@@ -57,7 +57,7 @@ def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> R
         inputs, plan = plan_touched(request, before, ledger, netlink)
         if dry or not plan.operations:
             mark_done(ledger, inputs, plan, Outcome(plan.operations, (), (), ()))
-            return Report(request.connection, plan.operations, plan.warnings)
+            return Report(request.connection, plan.operations, plan.warnings, plan.remarks)
         for name, value in plan.made.items():
             if value is not None:
                 ledger.set_made(name, value)
@@ -81,7 +81,7 @@ def converge(request: Request, ledger: Ledger, netlink: Netlink, dry: bool) -> R
     except LedgerError as error:
         text = f"done, but the ledger could not be told ({error}); the next event tells it"
         warnings += (Notice("ledger not told", text),)
-    return Report(request.connection, outcome.done, warnings)
+    return Report(request.connection, outcome.done, warnings, plan.remarks)
 
 
 def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.daemon.connections import ENDS, NETS, encrypted_ping
+from tests.daemon.connections import EAST, EAST6, ENDS, ENDS6, NETS, WEST, WEST6, encrypted_ping
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, wait_for
 
@@ -54,3 +54,42 @@ def test_a_device_that_pluto_does_not_manage_is_used_and_stays(ground: Ground, w
     without_our_routes(west)
     assert west.addresses("ipsec7") == {"10.98.0.1/30"}
     assert "ipsec7" in west.links()
+
+
+def past(node: Gateway) -> set[str]:
+    """Our rules for pluto's own packets: of each family one for the mark, and, as 4.10 does not mark IKE, one a port."""
+    return {line for six in ("-4", "-6") for line in node.run("ip", six, "rule").stdout.splitlines() if "lookup 50" in line}
+
+
+def test_host_to_host_is_encrypted_and_ike_goes_past_the_device(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """The peer's address goes into the interface; packets counted on the wire, over new keys of the child and of IKE."""
+    four, six = {**ENDS, "ipsec-interface": "7"}, {**ENDS6, "ipsec-interface": "7"}
+    for node in (east, west):
+        node.add(t=four, six=six)
+    west.up("t")
+    assert west.routed_into("ipsec7") == {EAST}
+    wait_for(lambda: bool(past(east)), "east's rule")
+    encrypted_ping(ground, west, EAST, WEST)
+    west.rekey_child("t")
+    encrypted_ping(ground, west, EAST, WEST)
+    west.rekey_ike("t")
+    assert ground.wire.seen().ike
+    encrypted_ping(ground, west, EAST, WEST)
+    west.up("six")
+    wait_for(lambda: len(past(east)) == 6, "east's rule for IPv6")
+    encrypted_ping(ground, west, EAST6, WEST6)
+    assert len(past(west)) == 6
+    assert not [line for line in west.hook_lines() if "warning" in line or "error" in line]
+    west.down("six")
+    west.delete("six")
+    assert len(past(west)) == 3
+    encrypted_ping(ground, west, EAST, WEST)
+    west.down("t")
+    for node in (west, east):
+        node.delete("t")
+        without_our_routes(node)
+        assert node.claims() == []
+        assert not past(node)
+    ground.wire.seen()
+    assert west.ping(EAST, WEST, count=1)
+    assert not ground.wire.seen().esp

@@ -209,12 +209,12 @@ def _device(text: str) -> Device:
 
 def _route(text: str, device: str) -> Route:
     match = re.fullmatch(r"([0-9a-f.:]+/\d+)(@\S+?)?(?:\((.*)\))?", text)
-    if not match or match[2] not in (None, f"@{OUTSIDE}"):
+    if not match or not (match[2] in (None, f"@{OUTSIDE}") or match[2].startswith("@rule,")):
         raise ValueError(f"no route: {text}")
     extra = dict(pair.split("=") for pair in (match[3] or "").split(",") if pair)
-    route = Route(
-        match[1], OUTSIDE if match[2] else device, extra.pop("src", ""), int(extra.pop("metric", 0)), extra.pop("via", "")
-    )
+    destination = match[1] + (f" in table {extra.pop('table')}" if "table" in extra else "")
+    by = match[2][1:] if match[2] else device
+    route = Route(destination, by, extra.pop("src", ""), int(extra.pop("metric", 0)), extra.pop("via", ""))
     assert not extra, text
     return route
 

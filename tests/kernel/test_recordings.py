@@ -74,7 +74,8 @@ def snapshot(plutos: str = "") -> Snapshot:
     links, routes, rules = documents
     names = {link["ifname"] for link in links if _tunnel(link)}
     ours = [route for route in routes if str(route.get("protocol")) == str(OUR_PROTOCOL)]
-    others: set[Fact] = {("rule", json.dumps(rule, sort_keys=True)) for rule in rules}
+    our_rules = [rule for rule in rules if str(rule.get("protocol")) == str(OUR_PROTOCOL)]
+    others: set[Fact] = {("rule", json.dumps(rule, sort_keys=True)) for rule in rules if rule not in our_rules}
     others |= {_route_fact(route) for route in routes if route not in ours and route.get("dev") not in names}
     details = {_route_fact(route) for route in routes}
     faults: list[str] = []
@@ -88,7 +89,11 @@ def snapshot(plutos: str = "") -> Snapshot:
         else:
             others |= facts
     return Snapshot(
-        frozenset(tunnels), frozenset(map(_route, ours)), frozenset(others), frozenset(details | others), tuple(faults)
+        frozenset(tunnels),
+        frozenset([*map(_route, ours), *map(_rule, our_rules)]),
+        frozenset(others),
+        frozenset(details | others),
+        tuple(faults),
     )
 
 
@@ -164,6 +169,12 @@ def _route(route: Mapping[str, Any]) -> Route:
     device = route.get("dev", "")
     source = route.get("prefsrc", "") if device != expectations.OUTSIDE else ""  # our own address there is as good
     return Route(destination, device, source, metric, route.get("gateway", ""))
+
+
+def _rule(rule: Mapping[str, Any]) -> Route:
+    to = rule.get("dst", "all")
+    length = rule.get("dstlen", 128 if ":" in to else 32)
+    return Route(f"{to}/{length}", f"rule,{rule['priority']},{rule.get('fwmark')},{rule['table']}")
 
 
 def _route_fact(route: Mapping[str, Any]) -> Fact:

@@ -48,7 +48,7 @@ from updown.concerns import mtu, sysctls
 from updown.concerns.addresses import as_address, same_subnet
 from updown.concerns.catalogue import key_of
 from updown.concerns.device_request import deletion_rule
-from updown.concerns.routes import HALVES, IPV6_DEFAULT_METRIC
+from updown.concerns.routes import HALVES, IPV6_DEFAULT_METRIC, in_front
 from updown.model.claims import NO_SA, SA, Claim, FormerHolder, Holder
 from updown.model.context import Context, Selector, Verb
 from updown.model.errors import Conflict
@@ -161,7 +161,8 @@ def observed(there: There, wants: list[Resource]) -> Observed:
     devices = list(dict.fromkeys(map(device_of, wants)))
     standing = {route_key(route): route for route in there.routes}
     slots = [want for want in wants if isinstance(want, Route)]
-    slots += [host_route(want.peer) for want in wants if isinstance(want, PeerRoute)]
+    slots += [front for want in slots for front in in_front(want)]
+    slots += [host_route(want.peer)._replace(table=want.table) for want in wants if isinstance(want, PeerRoute)]
     local = [  # a tunnel's device has it for itself alone, with which it goes
         one
         for one in there.addresses
@@ -387,7 +388,8 @@ class Reader:
         if kind == "source":
             return [SourceAddress(on.name, words[0])]
         if kind == "peer":
-            return [PeerRoute(words[0], on.name, "", dict(pairs(words[1:])).get("from", on.local))]
+            told = pairs(words[1:])
+            return [PeerRoute(words[0], on.name, "", told.get("from", on.local), int(told.get("table", MAIN_TABLE)))]
         if kind == "rule":
             return [rule(words, on.name, 160)]
         if kind == "mtu":

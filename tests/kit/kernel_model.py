@@ -333,11 +333,11 @@ class Kernel:
                 return
         refuse(what, errno.ESRCH)
 
-    def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:  # noqa: ARG002
+    def match(self, address: str, oif: int = 0, fib: bool = True, mark: int = 0) -> Match:
         self.asked += 1
         if address == "0.0.0.0":  # an IPv4 lookup of no address is answered with the loopback (ip_route_output_key)
             return Match(RouteSeen("127.0.0.1/32", self.named("lo").ifindex, table=LOCAL_TABLE, type=LOCAL))
-        best = self._best(address, oif)
+        best = self._best(address, oif, mark)
         if best is None:
             return Match(None, errno.ENETUNREACH)
         if fib:
@@ -512,10 +512,11 @@ class Kernel:
                 hops=(oif, *more) if more else (),
             )
 
-    def _best(self, address: str, oif: int) -> Optional[RouteSeen]:
-        """The longest match in the local table, then in main; the lowest metric of those."""
+    def _best(self, address: str, oif: int, mark: int = 0) -> Optional[RouteSeen]:
+        """The longest match in the local table, then in those of rules, then in main; the lowest metric of those."""
         wanted = bare(address)
-        for table in (LOCAL_TABLE, MAIN_TABLE):
+        ruled = [rule.table for rule in sorted(self.policy, key=lambda rule: rule.priority) if leads(rule, address, mark)]
+        for table in (LOCAL_TABLE, *ruled, MAIN_TABLE):
             fit: list[tuple[int, int, RouteSeen]] = []
             for seen in self._everything():
                 if seen.table != table:
@@ -556,6 +557,13 @@ def without(entry: Entry, index: int) -> Optional[Entry]:
     """What is left of an IPv6 route when a device goes; None where that changes nothing."""
     left = [hop for hop in (entry.oif, *entry.more) if hop != index]
     return Entry(entry.route, left[0], tuple(left[1:])) if len(left) <= len(entry.more) else None
+
+
+def leads(rule: Rule, address: str, mark: int) -> bool:
+    """Whether a packet of this machine without a source yet looks into the table of a rule."""
+    if rule.source or rule.iif or rule.source_port or (rule.family == 6) != (":" in address):
+        return False
+    return (mark & rule.fwmask) == rule.fwmark and (not rule.destination or bare(address) in subnet(rule.destination))
 
 
 def place(route: Route) -> tuple[str, int, int]:

@@ -100,7 +100,7 @@ class LargeKernel(Kernel):
                 return
         refuse(f"route delete {route.destination}", 3)
 
-    def _best(self, address: str, oif: int) -> Optional[RouteSeen]:
+    def _best(self, address: str, oif: int, _mark: int = 0) -> Optional[RouteSeen]:
         if address in self.hosts:
             full = 128 if ":" in address else 32
             return RouteSeen(f"{address}/{full}", self.names["lo"], table=LOCAL_TABLE, protocol=2, type=LOCAL)

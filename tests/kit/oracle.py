@@ -302,13 +302,18 @@ class Oracle:
 
     def routes(self, more: Iterable[RouteSeen] = ()) -> set[RouteSeen]:
         """One for each remote selector and metric, through the device of the first to ask for it; who waits asks for
-        nothing that somebody who lives has a way to, by this daemon or another one (`more`)."""
+        nothing that somebody who lives has a way to, by this daemon or another one (`more`). Where a route of somebody else's
+        is to the same prefix, at no metric, two halves go before that, and no wider way leads there."""
         ways = [*self.living_ways(), *more]
         found: dict[tuple[str, int], RouteSeen] = {}
         for hold, route in self.asked():
-            if hold.kind != "revive" or route.device != hold.tunnel.device or not any(covers(way, route) for way in ways):
+            waits = hold.kind == "revive" and route.device == hold.tunnel.device
+            near = [way for way in ways if way.destination == route.destination or not self.is_crossed(route)]
+            if not waits or not any(covers(way, route) for way in near):
                 found.setdefault((route.destination, route.metric), route)
-        return set(found.values())
+        crossed = [route for route in found.values() if self.is_crossed(route)]
+        whole = {route for route in found.values() if route not in crossed or route.metric}
+        return whole | {half for route in crossed for half in halved(route)}
 
     def living_ways(self) -> list[RouteSeen]:
         """The routes into devices of tunnels that are up and ask for them, where nobody who waits is counted."""
@@ -325,14 +330,18 @@ class Oracle:
         """Every route that somebody asks for and that could be there, first come first."""
         for hold in sorted((hold for hold in self.held.values() if hold.routes), key=lambda hold: hold.routes):
             for route in routes_of(hold.tunnel):
-                if route.destination not in self.world.routes and self.leads(route.device):
+                if self.leads(route.device):
                     yield hold, route
+
+    def is_crossed(self, route: RouteSeen) -> bool:
+        """Whether somebody else's route is to the same prefix; those of these sequences have no metric."""
+        return route.destination in self.world.routes
 
     def sources(self, seen: RouteSeen) -> set[str]:
         """Where a route may prefer to come from: as any of those that ask for it there. Which of a tunnel's pairs came first
         nobody promises, after a death."""
         asked = [route for hold in self.held.values() if hold.routes for route in routes_of(hold.tunnel)]
-        return {route.source for route in asked if route[:3] == seen[:3]}
+        return {route.source for route in asked for one in (route, *halved(route)) if one[:3] == seen[:3]}
 
     def leads(self, device: str) -> bool:
         """Whether something can be routed into a device; the way to a peer is none of ours."""
@@ -344,6 +353,15 @@ class Follower(Oracle):
 
     def is_up(self, device: str) -> bool:
         return any(hold.kind == "sa" and hold.tunnel.device == device for hold in self.held.values())
+
+
+def halved(route: RouteSeen) -> tuple[RouteSeen, ...]:
+    """A route to an IPv4 prefix of 24 bits in two, at a metric of its own; others are not divided here."""
+    address, length = route.destination.split("/")
+    if length != "24":
+        return ()
+    both = f"{address}/25", f"{address.removesuffix('.0')}.128/25"
+    return tuple(route._replace(destination=half, metric=160_000 + route.metric) for half in both)
 
 
 def is_xfrm(device: str) -> bool:

@@ -33,7 +33,9 @@ class Witness(Oracle):
     def routes(self, more: Iterable[RouteSeen] = ()) -> set[RouteSeen]:
         found = super().routes(more)
         there = {(route.destination, route.metric) for route in found}
-        YIELDED.extend(route for _, route in self.asked() if (route.destination, route.metric) not in there)
+        YIELDED.extend(
+            route for _, route in self.asked() if not self.is_crossed(route) and (route.destination, route.metric) not in there
+        )
         return found
 
 

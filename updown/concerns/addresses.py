@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 
-from updown.concerns.device_request import Tunnel
+from updown.concerns.device_request import DeviceRequest, Tunnel
+from updown.model import values
+from updown.model.claims import SaInfo, host_part
 from updown.model.concern import Concern, ip, told_as, verb
 from updown.model.errors import Refused
-from updown.model.objects import Address, Link, bare, family, host
+from updown.model.objects import Address, Link, bare, family, host, placed
 from updown.model.operations import Operation, Reason
+from updown.model.record import NamedTuple
 from updown.model.resources import Left, SourceAddress
-from updown.model.values import FORM
 from updown.settings.keys import Settings
 
 SOURCE = "source"
@@ -41,7 +43,7 @@ def check_outer(settings: Settings, peer: str, where: str) -> None:
     for address in settings.address:
         if host(address) in (settings.remote, peer):
             text = f"{where}: address = {address} has the peer's outer address"
-            raise Refused(text, f"write this end's own inside the tunnel, such as {FORM}")
+            raise Refused(text, f"write this end's own inside the tunnel, such as {values.FORM}")
 
 
 def as_address(want: Address | SourceAddress) -> Address:
@@ -100,6 +102,37 @@ def command(operation: Operation) -> str:
     """`ip addr add|del`."""
     address: Address = operation.subject
     return f"{ip(address.device)} addr {verb(operation)} {address.address} dev {bare(address.device)}"
+
+
+class SourceQuery(NamedTuple):
+    """Where an address to send from is looked for: within `prefixes`, in the namespace of `place`, in the VRF `vrf` if there is
+    one. `on_device`: the device's own that is within, beside others that are not."""
+
+    prefixes: tuple[str, ...]
+    place: str
+    vrf: str
+    on_device: str
+
+
+def source_query(sa: SaInfo, found: DeviceRequest) -> SourceQuery | None:
+    """What is to be looked for, so that this machine itself reaches the other side: of what it sends, the tunnel's policy takes
+    only what comes from an address within our selector. None where the daemon or the settings name one, or all are within; and
+    where the kernel chooses one by itself: of the device, or of a host's that the tunnel begins at, which moves with it."""
+    settings = found.settings._replace(netns="", vrf="") if found.by_daemon else found.settings
+    routed = (sa.routing if sa.routing is not None else settings.routing) or settings.route
+    told = sa.source_address and family(sa.source_address) == sa.inner_family
+    if not routed or told or settings.source is not None:
+        return None
+    prefixes = values.network(sa.my_client.partition(" ")[0]).prefixes
+    networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
+    there = [host(text) for text in (*sa.interface_addresses, *settings.address) if family(text) == sa.inner_family]
+    there = [text for text in there if not ipaddress.ip_address(text).is_link_local]
+    inside = [text for text in there if any(ipaddress.ip_address(text) in network for network in networks)]
+    chosen = len(inside) == len(there) if there else host_part(sa.my_client, sa.me) is not None
+    if chosen or not all(network.prefixlen for network in networks):
+        return None
+    vrf = placed(settings.vrf, settings.netns) if settings.vrf else ""
+    return SourceQuery(prefixes, placed("", settings.netns), vrf, inside[0] if inside else "")
 
 
 told = told_as(lambda address: f"address {address.address}")

@@ -127,6 +127,23 @@ def multicast(want: Link, was: bool, by: str) -> list[Operation]:
     return [asked] if was != want.multicast else []
 
 
+def identity(link: Link) -> tuple[str, str, str, int]:
+    """What a namespace has once: of a VTI the ends, of an XFRM interface the if_id (zero and empty for the other)."""
+    return (link.kind, link.local, link.remote, link.if_id)
+
+
+def moved_text(name: str, moved: Link) -> str:
+    """What is told of a device of ours that somebody moved, its name placed."""
+    there = f"{netns_of(moved.name)}{f' (as {bare(moved.name)})' if bare(moved.name) != name else ''}"
+    return f"{name} was moved into the network namespace {there}; it keeps its ends or if_id, so none like it can be made here"
+
+
+def moved_mend(moved: Link) -> str:
+    """What brings it back: made anew, since a move takes addresses and routes away."""
+    name, netns = bare(moved.name), netns_of(moved.name)
+    return f"{ip(moved.name)} link del {name}, then `vti-updown reconcile` or the tunnel's next up; or `netns = {netns}` for it"
+
+
 def load(fields: list[Any]) -> Device:
     """From what JSON made of it."""
     return Device(Link(*fields[0]), *fields[1:])

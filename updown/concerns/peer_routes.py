@@ -20,12 +20,17 @@ def peer_route(want: PeerRoute, path: Path) -> Route:
     """The host route to the peer along `path`."""
     six = family(want.peer) == 6
     length, metric = (128, IPV6_DEFAULT_METRIC) if six else (32, 0)
-    return Route(f"{want.peer}/{length}", path.device, path.gateway, metric=metric, mtu=path.mtu)
+    return Route(f"{want.peer}/{length}", path.device, path.gateway, want.table, metric, path.mtu)
 
 
-def peer_route_slot(peer: str) -> Route:
+def slot_of(want: PeerRoute) -> Route:
     """Where a host route to the peer stands, whatever its device."""
-    return peer_route(PeerRoute(peer, "", "", ""), Path(""))
+    return peer_route(want, Path(""))
+
+
+def key(want: PeerRoute) -> str:
+    """The peer, and the table where that is not the main one."""
+    return want.peer if want.table == MAIN_TABLE else f"{want.peer} {want.table}"
 
 
 def needed_route(asked: PeerRoute, left: Left, _link: Link | None) -> Route | None:
@@ -47,7 +52,7 @@ def diff(want: Route, by: str, left: Left) -> list[Operation]:
 
 def remove(asked: PeerRoute, reason: Reason, left: Left) -> list[Operation]:
     """Remove the host route, if it is ours."""
-    return deleted(left.routes.get(route_key(peer_route_slot(asked.peer))), reason, PEER)
+    return deleted(left.routes.get(route_key(slot_of(asked))), reason, PEER)
 
 
 def no_way(asked: PeerRoute, waiting: bool) -> Notice:
@@ -62,7 +67,7 @@ def no_way(asked: PeerRoute, waiting: bool) -> Notice:
 
 def is_usable(asked: PeerRoute, left: Left) -> bool:
     """Whether the host route that is there, whoever made it, goes on being the way."""
-    have = left.routes.get(route_key(peer_route_slot(asked.peer)))
+    have = left.routes.get(route_key(slot_of(asked)))
     moved = asked.peer in left.moved
     return have is not None and not (have.protocol == OUR_PROTOCOL and (moved or have.device == asked.device))
 
@@ -83,7 +88,5 @@ def loops(route: Route, wants: Resources, lost: frozenset[str]) -> bool:
     return any(peer in lost and ipaddress.ip_address(peer) in network for peer in peers)
 
 
-CONCERN = Concern(
-    PEER, PeerRoute, attrgetter("peer"), attrgetter("routing.peers"), needed_route, diff, remove, routes.command, routes.told
-)
-"""All tunnels to a peer share the way to it."""
+CONCERN = Concern(PEER, PeerRoute, key, attrgetter("routing.peers"), needed_route, diff, remove, routes.command, routes.told)
+"""All tunnels to a peer share the way to it, in one table."""

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from operator import attrgetter
 
-from updown.concerns.device_request import DeviceRequest, Routing, Tunnel
+from updown.concerns.device_request import Routing, Tunnel
 from updown.concerns.mtu import route_mtu
 from updown.model import values
-from updown.model.claims import SaInfo, host_part
+from updown.model.claims import host_part
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Notice
-from updown.model.objects import HOP_GATEWAY, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family, host, placed
+from updown.model.objects import HOP_GATEWAY, KERNEL_PROTOCOL, MAIN_TABLE, OUR_PROTOCOL, Route, bare, family
 from updown.model.operations import Operation, Reason
-from updown.model.record import Any, NamedTuple
+from updown.model.record import Any
 from updown.model.resources import Left, PeerRoute, route_key
 
 HALVES = {"0.0.0.0/0": ("0.0.0.0/1", "128.0.0.0/1"), "::/0": ("::/1", "8000::/1")}
 """A default route in two halves, so that the machine's own default route stays as it is."""
 
+PAST_TABLE = 50
+"""libreswan's own for what it sends to a peer whose address is routed into its interface (_updown.xfrm)."""
+
 IPV6_DEFAULT_METRIC = 1024  # what the kernel makes of 0 (net/ipv6/route.c IP6_RT_PRIO_USER)
 
+HALVES_METRIC = 160_000
+"""Is added to a route's metric for its halves: no claim's own, so that neither stands in the other's place."""
 
-class SourceQuery(NamedTuple):
-    """Where an address to send from is looked for: within `prefixes`, in the namespace of `place`, in the VRF `vrf` if there is
-    one. `on_device`: the device's own that is within, beside others that are not."""
-
-    prefixes: tuple[str, ...]
-    place: str
-    vrf: str
-    on_device: str
+HOST_METRIC = 163
+"""Of a route to one address of IPv6 that goes before another."""
 
 
 def routing_of(tunnel: Tunnel) -> Routing:
@@ -46,11 +46,13 @@ def routing_of(tunnel: Tunnel) -> Routing:
     for wanted in asked_for + static:
         network = ipaddress.ip_network(wanted.destination)
         holds_peer = network.version == peer.version and peer in network and not (settings.netns or settings.vrf)
-        if holds_peer and network.prefixlen == network.max_prefixlen and wanted.table == MAIN_TABLE:
+        alone = holds_peer and network.prefixlen == network.max_prefixlen and wanted.table == MAIN_TABLE
+        if alone and not (tunnel.request.by_daemon and sa.fwmask):
             remarks.append(f"{peer} is not routed into {device}, its IKE and ESP would loop: packets to it go outside")
             continue
         if holds_peer and not peer.is_unspecified:
-            peers.append(PeerRoute(str(peer), device, sa.underlay or "", sa.me))
+            table = PAST_TABLE if alone else MAIN_TABLE  # pluto's own packets pass by the table for their mark
+            peers.append(PeerRoute(str(peer), device, sa.underlay or "", sa.me, table))
         routes += [wanted._replace(destination=half) for half in HALVES.get(wanted.destination, (wanted.destination,))]
     warnings = tuple(text for text in said if isinstance(text, Notice))
     remarks = [text for text in said if not isinstance(text, Notice)] + remarks
@@ -71,27 +73,6 @@ def selector_routes(tunnel: Tunnel) -> tuple[list[Route], list[str]]:
     if not (mine[2] or theirs[2]):
         return [route(tunnel, prefix) for prefix in prefixes], []
     return narrow_routes(tunnel, prefixes)
-
-
-def source_query(sa: SaInfo, found: DeviceRequest) -> SourceQuery | None:
-    """What is to be looked for, so that this machine itself reaches the other side: of what it sends, the tunnel's policy takes
-    only what comes from an address within our selector. None where the daemon or the settings name one, or all are within; and
-    where the kernel chooses one by itself: of the device, or of a host's that the tunnel begins at, which moves with it."""
-    settings = found.settings._replace(netns="", vrf="") if found.by_daemon else found.settings
-    routed = (sa.routing if sa.routing is not None else settings.routing) or settings.route
-    told = sa.source_address and family(sa.source_address) == sa.inner_family
-    if not routed or told or settings.source is not None:
-        return None
-    prefixes = values.network(sa.my_client.partition(" ")[0]).prefixes
-    networks = [ipaddress.ip_network(prefix) for prefix in prefixes]
-    there = [host(text) for text in (*sa.interface_addresses, *settings.address) if family(text) == sa.inner_family]
-    there = [text for text in there if not ipaddress.ip_address(text).is_link_local]
-    inside = [text for text in there if any(ipaddress.ip_address(text) in network for network in networks)]
-    chosen = len(inside) == len(there) if there else host_part(sa.my_client, sa.me) is not None
-    if chosen or not all(network.prefixlen for network in networks):
-        return None
-    vrf = placed(settings.vrf, settings.netns) if settings.vrf else ""
-    return SourceQuery(prefixes, placed("", settings.netns), vrf, inside[0] if inside else "")
 
 
 def source_of(tunnel: Tunnel, six: bool) -> str:
@@ -172,34 +153,96 @@ def places_within(route: Route) -> tuple[str, str]:
     return place(route), place(last)
 
 
+@lru_cache(maxsize=64)
+def in_front(want: Route) -> tuple[Route, ...]:
+    """What leads the packets of `want` into the tunnel before somebody else's route to its prefix, whatever metric that has:
+    its halves, at a metric that no claim asks for; for one address of IPv6 another metric. None for a default route's halves
+    (the way to a peer is not looked for past smaller parts), nor for one address of IPv4: see `is_host`."""
+    network = ipaddress.ip_network(want.destination)
+    if network.prefixlen == network.max_prefixlen:
+        return (want._replace(metric=HOST_METRIC),) if network.version == 6 and want.metric == IPV6_DEFAULT_METRIC else ()
+    if network.prefixlen < 2:
+        return ()
+    metric = min(want.metric + HALVES_METRIC, 0xFFFFFFFF)
+    first, size = network.network_address, network.num_addresses // 2
+    return tuple(want._replace(destination=f"{at}/{network.prefixlen + 1}", metric=metric) for at in (first, first + size))
+
+
+def stands_for(have: Route) -> Route | None:
+    """The wanted route that one of ours stands in front for, if it does."""
+    network = ipaddress.ip_network(have.destination)
+    if have.metric >= HALVES_METRIC and network.prefixlen:
+        return have._replace(destination=str(network.supernet()), metric=have.metric - HALVES_METRIC)
+    host = network.prefixlen == 128 and have.metric == HOST_METRIC
+    return have._replace(metric=IPV6_DEFAULT_METRIC) if host else None
+
+
+def is_host(route: Route) -> bool:
+    """Whether a route is to one address of IPv4, at no metric: of these the kernel keeps several, and takes the first."""
+    return route.destination.endswith("/32") and ":" not in route.destination and not route.metric
+
+
+def first_of_others(want: Route, there: list[Route]) -> Route | None:
+    """Of routes to the prefix of `want`, and by other tables, somebody else's that packets take before ours."""
+    ours = set(want.devices)
+    others = [one for one in there if one.protocol != OUR_PROTOCOL and not ours <= set(one.devices)]
+    ruled = [one for one in others if one.table != want.table]
+    same = [one for one in others if one.destination == want.destination and one.metric <= want.metric]
+    return next(iter(ruled), None) or min(same, key=lambda one: one.metric, default=None)
+
+
+def rival_of(want: Route, left: Left) -> Route | None:
+    """The route that is not ours and takes the packets of `want` elsewhere, if there is one."""
+    slot = route_key(want)
+    have = left.ahead.get(slot) or left.routes.get(slot)
+    theirs = have is not None and have.protocol != OUR_PROTOCOL and not set(want.devices) <= set(have.devices)
+    return have if theirs else None
+
+
+def is_chosen(want: Route) -> bool:
+    """Whether somebody chose its metric."""
+    return want.metric not in (0, IPV6_DEFAULT_METRIC if family(want.destination) == 6 else 0)
+
+
+def is_passed(want: Route, rival: Route) -> bool:
+    """Whether ours can go before it, and should. A metric that somebody chose orders the two, but for one of 0, before which no
+    metric is; a device's own network stays its own, and what a rule leads elsewhere never comes to our table."""
+    if rival.protocol == KERNEL_PROTOCOL or rival.table != want.table or (is_chosen(want) and rival.metric):
+        return False
+    front = in_front(want)
+    return all(one.destination != want.destination or one.metric < rival.metric for one in front) if front else is_host(want)
+
+
 def diff(want: Route, by: str, left: Left) -> list[Operation]:
-    """The operation that brings `want` about; nothing where somebody else's route stands there."""
+    """The operations that bring `want` about, and what has to go before somebody else's route; that stays as it is."""
+    rival = rival_of(want, left)
+    passes = rival is not None and is_passed(want, rival)
+    found = diff_one(want, by, left, passes)
+    for one in in_front(want):
+        found += diff_one(one, by, left) if passes else deleted(left.routes.get(route_key(one)), Reason("not needed", by))
+    return found
+
+
+def diff_one(want: Route, by: str, left: Left, passes: bool = False) -> list[Operation]:
+    """The operation that brings one route about; nothing where somebody else's stands in its place and is not passed."""
     have = left.routes.get(route_key(want))
     if have is None:
         return [Operation("route add", want, reason=Reason("reaches", by, want.destination))]
     if have.protocol != OUR_PROTOCOL:
-        return []
+        front = passes and is_host(want)
+        return [Operation("route front", want, reason=Reason("reaches", by, want.destination))] if front else []
     if is_same(have, want):
-        before, address = have if have.hops else None, left.doubtful.get(have)
-        return [Operation("route replace", want, before, Reason("goes with", by, address))] if address else []
+        address = left.doubtful.get(have)
+        return [restored(want, have, Reason("goes with", by, address))] if address else []
     return [Operation("route replace", want, have, Reason("reaches now", by, want.destination))]
 
 
-def not_ours(want: Route, left: Left) -> Notice | None:
-    """The warning where somebody else's route stands in the place of `want` and leads elsewhere."""
-    have = left.routes.get(route_key(want))
-    if have is None or have.protocol == OUR_PROTOCOL or set(want.devices) <= set(have.devices):
-        return None
-    where = f"dev {have.device}" if have.device else "elsewhere"
-    text = f"{want.destination} has a route {where} that is not ours; it stays. Set a metric to have both"
-    away = f"{ip(want.device)} route del {want.destination} dev {have.device}{metric_words(have)}; vti-updown reconcile"
-    return Notice("route not ours", text, mend=away if have.device else "")
-
-
-def metric_words(route: Route) -> str:
-    """What of a route tells it from others to the same prefix, as `ip route del` takes it."""
-    table = f" table {route.table}" if route.table != MAIN_TABLE else ""
-    return table + (f" metric {route.metric}" if route.metric else "")
+def restored(want: Route, have: Route, reason: Reason) -> Operation:
+    """The operation that puts back what may be lost. Of a route to one address another one may be behind ours, so that it is
+    put before what is there."""
+    if is_host(want) and not have.hops:
+        return Operation("route front", want, reason=reason)
+    return Operation("route replace", want, have if have.hops else None, reason)
 
 
 def is_same(have: Route, want: Route) -> bool:
@@ -209,9 +252,9 @@ def is_same(have: Route, want: Route) -> bool:
 
 
 def remove(asked: Route, reason: Reason, left: Left) -> list[Operation]:
-    """Remove a route of ours into this device that no claim wants any more."""
-    have = left.routes.get(route_key(asked))
-    return deleted(have, reason) if have is not None and asked.device in have.devices else []
+    """Remove a route of ours into this device that no claim wants any more, and what stands in front for it."""
+    each = [left.routes.get(route_key(one)) for one in (asked, *in_front(asked))]
+    return [one for have in each if have is not None and asked.device in have.devices for one in deleted(have, reason)]
 
 
 def deleted(have: Route | None, reason: Reason, kind: str = "") -> list[Operation]:

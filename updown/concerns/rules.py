@@ -1,25 +1,40 @@
-"""Policy rules that lead packets to the tunnel's table: by mark, source, destination or the device they come in by."""
+"""Policy rules that lead packets to the tunnel's table: by mark, source, destination or the device they come in by; and those
+that lead pluto's own packets past its interface."""
 
 from __future__ import annotations
 
 from updown.concerns.device_request import Tunnel
+from updown.concerns.peer_routes import slot_of
 from updown.model.concern import Concern, in_row, ip, there, told_as, verb
 from updown.model.errors import Refused
 from updown.model.objects import MAIN_TABLE, Rule, family
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left
 
+PAST = 100
+"""The priority of libreswan's own rule of this kind."""
+
+IKE_PORTS = (500, 4500)
+
 
 def wants(tunnel: Tunnel) -> tuple[Rule, ...]:
     """Each `rule` of the settings: of its networks' family, else of that which the tunnel carries. Raises Refused for rules
-    that lead nowhere else."""
+    that lead nowhere else. And those that lead pluto's own packets to a peer's way in a table of its own: ESP by its mark, IKE
+    by the same (programs/pluto/iface_udp.c) or, before 5.0, by its ports."""
     settings = tunnel.settings
     if settings.rule and settings.table == MAIN_TABLE:
         raise Refused("rule needs table = NUMBER: the main table is where every packet looks", "set table, or vrf")
-    return tuple(
+    sa, device = tunnel.sa, tunnel.device
+    ports = IKE_PORTS if sa.generation < 5 else ()
+    past: list[Rule] = []
+    for way in (one for one in tunnel.routing.peers if one.table != MAIN_TABLE):
+        rule = Rule(family(way.peer), device, way.table, PAST, destination=slot_of(way).destination)
+        past.append(rule._replace(fwmark=sa.fwmark, fwmask=sa.fwmask))
+        past += [rule._replace(source_port=port) for port in ports]
+    return tuple(past) + tuple(
         Rule(
-            family=family(asked.source or asked.destination or tunnel.sa.peer_client),
-            device=tunnel.device,
+            family=family(asked.source or asked.destination or sa.peer_client),
+            device=device,
             table=settings.table,
             **asked._asdict(),
         )
@@ -31,6 +46,7 @@ def key(rule: Rule) -> str:
     """Everything that the kernel tells rules apart by, and their namespace."""
     said = f"{'not ' if rule.inverted else ''}{rule.source or 'all'} {rule.iif or '-'} {rule.fwmark}/{rule.fwmask}"
     said += f" to {rule.destination}" if rule.destination else ""
+    said += f" udp {rule.source_port}" if rule.source_port else ""
     return f"{rule.family} {rule.priority} {said} {rule.table}{there(rule.device)}"
 
 
@@ -58,6 +74,7 @@ def command(operation: Operation) -> str:
         (f"from {rule.source}", rule.source),
         (f"to {rule.destination}", rule.destination),
         (f"iif {rule.iif}", rule.iif),
+        (f"ipproto udp sport {rule.source_port}", rule.source_port),
         (f"fwmark {rule.fwmark:#x}{mask}", rule.fwmask),
         (f"lookup {rule.table} protocol {rule.protocol}", True),
     )

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable, Sequence
 
 from updown.concerns import sysctls
+from updown.concerns.routes import is_host
 from updown.kernel import nft, sysctl
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import KernelError
@@ -143,13 +144,15 @@ def perform_route(operation: Operation, netlink: Netlink) -> None:
             if error.errno != errno.ESRCH:  # it may have gone with an address of its device just now
                 raise
         try:
-            netlink.add_route(route, index, hops=hops)
+            netlink.add_route(route, index, hops=hops, beside=is_host(route))
         except KernelError:
-            netlink.add_route(before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops])
+            netlink.add_route(
+                before, behind, hops=[index_of(netlink, bare(name)) for name in before.hops], beside=is_host(before)
+            )
             raise
     else:
         verb = operation.verb
-        netlink.add_route(route, index, replace=verb == "replace", hops=hops, beside=verb == "prepend")
+        netlink.add_route(route, index, replace=verb == "replace", hops=hops, beside=verb in ("prepend", "front"))
 
 
 def owned_routes(_netlink: Netlink, netns: str, links: Sequence[Link]) -> list[Route]:

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from contextlib import suppress
 
-from updown.concerns.device import is_fallback
+from updown.concerns.device import identity, is_fallback, moved_mend, moved_text
 from updown.kernel import namespace, sysctl
 from updown.kernel.actors import perform
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -23,6 +23,7 @@ NOBODY = "not ours"
 ALREADY = {
     "address add": (errno.EEXIST,),
     "route prepend": (errno.EEXIST,),
+    "route front": (errno.EEXIST,),
     "link delete": (errno.ENODEV,),
     "address delete": (errno.EADDRNOTAVAIL, errno.ENODEV),
     "rule add": (errno.EEXIST,),
@@ -126,7 +127,9 @@ def as_conflict(operation: Operation, error: KernelError, owner: Owner) -> Updow
     same = [link for link in found if identity(link) == identity(wanted)]
     if not same:
         why = f"{wanted.name}: a {wanted.kind} made here and moved to another namespace has {ends}"
-        return Conflict(why, "look for it with `ip -d link` in the other namespaces")
+        return Conflict(why, f"`vti-updown check` names it; or `ip -all netns exec ip -d link show type {wanted.kind}`")
+    if has_our_alias(same[0]) and netns_of(same[0].name) and not netns_of(wanted.name):
+        return Conflict(moved_text(wanted.name, same[0]), moved_mend(same[0]))
     who = owner(same[0].name)
     if who == NOBODY and has_our_alias(same[0]):
         who = "ours, renamed"
@@ -149,8 +152,3 @@ def links_of(wanted: Link) -> list[Link]:
             except UpdownError:
                 continue  # a name without a namespace behind it
     return found
-
-
-def identity(link: Link) -> tuple[str, str, str, int]:
-    """What a namespace has once: of a VTI the ends, of an XFRM interface the if_id (zero and empty for the other)."""
-    return (link.kind, link.local, link.remote, link.if_id)

@@ -6,15 +6,27 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 
-from updown.concerns import peer_routes
+from updown.concerns import peer_routes, routes
 from updown.concerns.catalogue import BY_RECORD
 from updown.kernel.actors import ACTORS
 from updown.kernel.netlink.route_messages import UNICAST
 from updown.kernel.netlink.rtnetlink import Netlink, RouteSeen
-from updown.model.objects import MAIN_TABLE, OUR_PROTOCOL, TUNNELS, Address, Link, Path, Route, family, netns_of, placed
+from updown.model.objects import (
+    KERNEL_PROTOCOL,
+    MAIN_TABLE,
+    OUR_PROTOCOL,
+    TUNNELS,
+    Address,
+    Link,
+    Path,
+    Route,
+    family,
+    netns_of,
+    placed,
+)
 from updown.model.resources import Device, Observed, PeerRoute, Resource, RouteKey, SourceAddress, device_of, route_key
 
-KERNEL_PROTOCOL = 2  # RTPROT_KERNEL
+LOCAL_TABLE = 255
 
 Names = dict[tuple[str, int], str]
 """Names of devices by namespace and index."""
@@ -29,11 +41,16 @@ def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str
     asked = [want for want in asked if netlink.reaches(device_of(want))]
     names = {(netns_of(name), link.ifindex): name for name, link in links.items() if link}
     seen: dict[RouteKey, Route | None] = {}
+    ahead: dict[RouteKey, Route] = {}
     paths: dict[str, Path | None] = {}
     for want in asked:
         if isinstance(want, (Route, PeerRoute)):
-            slot = want if isinstance(want, Route) else peer_routes.peer_route_slot(want.peer)
-            seen[route_key(slot)] = route_at(netlink, slot, names)
+            slot = want if isinstance(want, Route) else peer_routes.slot_of(want)
+            there = routes_at(netlink, slot, names)
+            places = (slot, *routes.in_front(slot)) if isinstance(want, Route) else (slot,)
+            seen.update({key: next((one for one in there if route_key(one) == key), None) for key in map(route_key, places)})
+            rival = routes.first_of_others(slot, there) if isinstance(want, Route) else None
+            ahead.update({route_key(slot): rival} if rival else {})
         elif isinstance(want, SourceAddress):
             paths[want.address] = local_path(netlink.at(want.device), want, links[want.device])
     paths.update(source_paths(netlink, asked, links, paths))
@@ -46,7 +63,7 @@ def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str
         for mine in [[want for want in asked if BY_RECORD[type(want)].kind == kind]]
         if mine and actor.read
     }
-    return Observed(links, addresses(netlink, asked, links), seen, paths, others, things)
+    return Observed(links, addresses(netlink, asked, links), seen, paths, others, things, ahead=ahead)
 
 
 def owned(netlink: Netlink, netns: str, links: Sequence[Link]) -> list[Resource]:
@@ -85,8 +102,9 @@ def peer_paths(
     for peer in dict.fromkeys(want.peer for want in asked):
         mates = [want for want in asked if want.peer == peer]
         own = frozenset(want.device for want in mates)  # none of these is a way for any of them
-        first = next((want for want in mates if want in held), mates[0])
-        slot = seen[route_key(peer_routes.peer_route_slot(peer))]
+        slots = {want: seen[route_key(peer_routes.slot_of(want))] for want in mates}  # in two tables perhaps
+        first = min(mates, key=lambda want: (slots[want] is not None, want not in held))
+        slot = slots[first]
         if slot is None or slot.device in own:
             path = path_outside(netlink, first, own)
             # by routes of ours alone, or by a device the daemon named once
@@ -127,7 +145,7 @@ def path_without_ours(netlink: Netlink, peer: str, own: frozenset[str], names: N
     """The way to the peer as if its host route and those of its tunnels, on the devices `own`, were not there, nor default
     routes into tunnels: the longest match of a dump, read where no question has another answer than the tunnel."""
     address = ipaddress.ip_address(peer)
-    host_route = peer_routes.peer_route_slot(peer).destination
+    host_route = f"{peer}/{address.max_prefixlen}"
     matches = [
         route
         for route in netlink.routes(family(peer), MAIN_TABLE)
@@ -210,26 +228,31 @@ def is_host(route: RouteSeen) -> bool:
     return int(route.destination.split("/")[1]) == (128 if ":" in route.destination else 32)
 
 
-def route_at(netlink: Netlink, want: Route, names: Names) -> Route | None:
-    """The route that stands in `want`'s place (destination, table and metric), whoever made it.
+def routes_at(netlink: Netlink, want: Route, names: Names) -> list[Route]:
+    """What stands in the place of `want` (destination, table and metric) or of its halves, whoever made it, what else leads to
+    the same prefix in its table, and first what a policy rule leads there by another table.
 
     A lookup tells the best match for one address. As long as the prefix or longer and in the main table, it leaves a doubt
-    only if it is another route; then our table is dumped once, filtered by the kernel."""
+    only if it is another route, or somebody else's; then our table is dumped once, filtered by the kernel."""
     netns = netns_of(want.device)
     there = netlink.at(want.device)
+    found: list[Route] = []
     if want.table == MAIN_TABLE:
         first = want.destination.split("/")[0]
         match = there.match({"0.0.0.0": "0.0.0.1", "::": "::2"}.get(first, first))  # no address: answered by lo's route
         best = match.route
         if match.answered and match.table in (0, MAIN_TABLE):
             if best is None or int(best.destination.split("/")[1]) < int(want.destination.split("/")[1]):
-                return None
+                return []
             if (best.destination, best.metric) == (want.destination, want.metric):
-                return with_names(netlink, best, names, netns)
-    for route in there.routes(family(want.destination), want.table):
-        if (route.destination, route.metric) == (want.destination, want.metric):
-            return with_names(netlink, route, names, netns)
-    return None
+                route = with_names(netlink, best, names, netns)
+                if route.protocol == OUR_PROTOCOL or want.device in route.devices:
+                    return [route]
+        elif best and match.table != LOCAL_TABLE:
+            found.append(with_names(netlink, best, names, netns))
+    prefixes = {one.destination for one in (want, *routes.in_front(want))}
+    dumped = there.routes(family(want.destination), want.table)
+    return found + [with_names(netlink, route, names, netns) for route in dumped if route.destination in prefixes]
 
 
 def with_names(netlink: Netlink, seen: RouteSeen, names: Names, netns: str) -> Route:

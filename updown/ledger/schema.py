@@ -7,7 +7,7 @@ from updown.model.claims import REVIVE, STRONGSWAN, Claim, SaInfo, sa_query
 from updown.model.record import Any, loads
 from updown.model.resources import DeletionRule, load_sum
 
-VERSION = 8  # of the tables below (PRAGMA user_version)
+VERSION = 9  # of the tables below (PRAGMA user_version)
 
 MISSES = 3
 """Probes in a row that a far end has to miss before it counts as silent."""

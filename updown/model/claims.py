@@ -48,6 +48,8 @@ class SaInfo(NamedTuple):
     metric: int = 0
     mtu: int = 0  # bytes
     config: str = ""
+    fwmark: int = 0  # of what pluto sends to the peer itself, past its own interface; with a mask of 0 none
+    fwmask: int = 0
     tunnel_mode: bool = False  # as IKE agreed: with IPComp, ESP itself is in transport mode
     local_source: str = ""  # of this machine, within our selector, when it was last looked for
     mtu_sum: MtuSum | None = None  # of `mtu = auto`, when the SA was last seen
@@ -190,6 +192,7 @@ def sa_info(context: Context) -> SaInfo:
     told = {field: getattr(context, field) for field in SaInfo._fields if field in Context._fields}
     told.update(my_client=context.my_client.text, peer_client=context.peer_client.text)
     told.update(mark_in=value_of(context.mark_in), mark_out=value_of(context.mark_out))
+    told.update(fwmark=value_of(context.fwmark) or 0, fwmask=context.fwmark.mask if context.fwmark else 0)
     return SaInfo(**told, tunnel_mode=context.compressed or context.connection_type == "tunnel")
 
 

@@ -65,14 +65,16 @@ def in_row(*words: tuple[str, object]) -> str:
 
 def verb(operation: Operation) -> str:
     """What iproute2 calls an action: add, del, replace, prepend."""
-    return operation.verb.replace("delete", "del")
+    return {"delete": "del", "front": "prepend"}.get(operation.verb, operation.verb)
 
 
 def told_as(noun: Callable[[Any], str]) -> Callable[[Operation], str]:
     """What an operation finds wrong with a thing that is called so, for `check`."""
 
     def told(operation: Operation) -> str:
-        state = {"add": "is missing", "delete": "is left over", "replace": "is another"}.get(operation.verb, "")
+        state = {"add": "is missing", "front": "is missing", "delete": "is left over", "replace": "is another"}.get(
+            operation.verb, ""
+        )
         return f"{operation.subject.device or 'here'}: {noun(operation.subject)} {state}"
 
     return told

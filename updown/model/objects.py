@@ -17,6 +17,9 @@ OUR_ALIAS = "vti-updown"
 ON_ITS_WAY = f"{OUR_ALIAS} to "
 """The same, before the name of a network namespace, while a device is moved there."""
 
+KERNEL_PROTOCOL = 2
+"""RTPROT_KERNEL: a device's own network, which comes and goes with its address."""
+
 MAIN_TABLE = 254
 
 VTIS = ("vti", "vti6")
@@ -91,6 +94,7 @@ class Rule(NamedTuple):
     protocol: int = OUR_PROTOCOL
     destination: str = ""  # a prefix
     inverted: bool = False  # packets that do not meet all of that
+    source_port: int = 0  # of UDP
 
 
 class Path(NamedTuple):

@@ -11,7 +11,7 @@ Thing = Any
 """What stands in the kernel, or should: a Link, Address, Route, Rule, Sysctl or Clamp. Which of them it is, an operation's
 action tells, which no type checker reads."""
 
-OPPOSITES = {"add": "delete", "delete": "add", "prepend": "delete", "down": "up", "up": "down"}
+OPPOSITES = {"add": "delete", "delete": "add", "prepend": "delete", "front": "delete", "down": "up", "up": "down"}
 """Verbs of actions, and those that take them back; `set`, `change`, `replace`, `state`, `multicast` are their own opposites."""
 
 
@@ -51,7 +51,8 @@ class Operation(NamedTuple):
 
     @property
     def verb(self) -> str:
-        """What it does there: add, delete, prepend, replace, change, set, state, multicast, down, up; nothing for a sysctl."""
+        """What it does there: add, delete, prepend, front, replace, change, set, state, multicast, down, up; nothing for a
+        sysctl."""
         return self.action.partition(" ")[2]
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from updown.model.objects import Address, Link, Path, Route, Rule, netns_of
+from updown.model.objects import MAIN_TABLE, Address, Link, Path, Route, Rule, netns_of
 from updown.model.record import NamedTuple
 
 TYPE_CHECKING = False
@@ -52,6 +52,7 @@ class PeerRoute(NamedTuple):
     device: str  # the tunnel that must not carry the tunnel's own packets
     underlay: str  # the physical device the daemon names; may be empty
     local: str  # our end: once it moves, the way is looked for anew
+    table: int = MAIN_TABLE  # of the host route; in another one only marked packets look there
 
 
 class MtuSum(NamedTuple):
@@ -132,6 +133,7 @@ class Observed(NamedTuple):
     things: Mapping[str, Any] = EMPTY  # by kind, of the concerns that stand alone: what its reader in kernel/ gives
     doubtful: Mapping[Any, str] = EMPTY  # of what is left: what may go with a removed address, with the address
     moved: frozenset[str] = frozenset()  # of what is left: peers to whom the way is looked for anew
+    ahead: Mapping[RouteKey, Route] = EMPTY  # by a wanted route's key: somebody else's to its prefix that packets take first
 
 
 class Left(Observed):

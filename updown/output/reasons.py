@@ -38,6 +38,7 @@ SENTENCES = {
     "rp_filter": "{who}: the way back may differ from the way in",
     "keep_addr_on_down": "{who}: the device is set down while no tunnel is up, and keeps its addresses",
     # what goes, and what goes along
+    "not needed": "{who}: no other route is in front of its own any more",
     "last holder": "{who} was the last to hold it",
     "last": "{who} was the last to want it",
     "silent route": "{who}: its far end does not answer; {what} lives",

@@ -1,15 +1,28 @@
-"""Claims and devices that do not go together: what other claims, or a device of somebody else's, keep an event from. Pure."""
+"""Claims and devices that do not go together: what other claims, or a device or route of somebody else's, keep an event from.
+Pure."""
 
 from __future__ import annotations
 
 from updown.concerns.device import differences, differences_text, is_fallback
+from updown.concerns.routes import in_front, is_chosen, is_passed, rival_of
 from updown.daemons.terms import MAKE, Words, words_of
 from updown.model.claims import Claim, Holder, same_hosts
 from updown.model.concern import ip
 from updown.model.errors import Conflict, Notice
-from updown.model.objects import TUNNELS, VTIS, Link, bare, has_our_alias, is_any
+from updown.model.objects import (
+    KERNEL_PROTOCOL,
+    MAIN_TABLE,
+    OUR_PROTOCOL,
+    TUNNELS,
+    VTIS,
+    Link,
+    Route,
+    bare,
+    has_our_alias,
+    is_any,
+)
 from updown.model.operations import Difference
-from updown.model.resources import Device, Observed
+from updown.model.resources import Device, Left, Observed, route_key
 
 
 def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link | None, observed: Observed) -> None:
@@ -97,3 +110,47 @@ def device_each_hint(want: Link, words: Words) -> str:
     instead = "" if words.by_settings else f" in the settings, without {words.named}"
     alone = " and `template = no`" if is_any(want.remote) else ""
     return f"put {placeholder} into the name, and each client gets a device: `interface = {stem}{placeholder}`{alone}{instead}"
+
+
+def goes_before(want: Route, left: Left) -> tuple[str, ...]:
+    """The line that names somebody else's route which ours goes before from now on."""
+    rival, places = rival_of(want, left), in_front(want) or (want,)
+    there = [left.routes.get(route_key(one)) for one in places]
+    if rival is None or not is_passed(want, rival) or all(one is not None and one.protocol == OUR_PROTOCOL for one in there):
+        return ()
+    how = "in two halves" if len(places) > 1 else "as the first of the two"
+    return (
+        f"{want.destination} has a route {lead(rival)} that is not ours: ours goes before it, {how}, and leaves it as it is",
+    )
+
+
+def lead(route: Route) -> str:
+    """Where a route leads, for a message."""
+    return f"dev {bare(route.device)}" if route.device else "without a device"
+
+
+def not_ours(want: Route, left: Left) -> Notice | None:
+    """The warning where packets go elsewhere by what is not ours, and ours cannot be before it, with what could be done."""
+    rival = rival_of(want, left)
+    return None if rival is None or is_passed(want, rival) else leaving(want, rival)
+
+
+def leaving(want: Route, rival: Route) -> Notice:
+    """Which way packets go that should go the way of `want`, and what can be done about it; the command of that as its mend."""
+    text = f"packets to {want.destination} leave outside of {want.device}{', in clear' if rival.device else ''}: "
+    if rival.table != want.table:
+        text += f"a policy rule leads them to table {rival.table}, {lead(rival)}"
+        how, rather = f"{ip(want.device)} rule show table {rival.table}", "give it a priority after the main table's"
+    elif rival.protocol == KERNEL_PROTOCOL:
+        text += f"it is the network of {lead(rival)} itself"
+        how, rather = "", "give one of the two another, or set `table` and `rule`"
+    else:
+        text += f"a route {lead(rival)} that is not ours is first"
+        way = f"{rival.destination}{f' dev {bare(rival.device)}' if rival.device else ''}"
+        table = f" table {rival.table}" if rival.table != MAIN_TABLE else ""
+        how = f"{ip(want.device)} route del {way}{table} metric {rival.metric}"
+        metric = "leave out the metric of ours" if not rival.metric else f"give ours a metric below {rival.metric}, or none"
+        rather = metric if is_chosen(want) else "set `table` and `rule`"
+    advice = f"Delete it ({how}), or {rather}" if how else rather.capitalize()
+    mend = f"{how}  # delete it, or {rather}" if rival.table != want.table else f"{how}; vti-updown reconcile  # or {rather}"
+    return Notice("route not ours", f"{text}. {advice}", mend=mend if how else rather)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from updown.concerns import device
 from updown.concerns.catalogue import BY_KIND
+from updown.concerns.routes import restored
 from updown.model.objects import Address, Route
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Left, Observed, route_key, split
@@ -40,7 +41,8 @@ def make_plan(inputs: PlanInput, observed: Observed) -> Plan:
     made.update(dict.fromkeys(named, 0))
     warnings = [text for fate in fates.values() for text in fate.warnings]
     warnings += [text for choice in wanted.values() for text in choice.warnings]
-    return Plan(ordered(operations, early), tuple(dict.fromkeys(warnings)), made)
+    remarks = [text for choice in wanted.values() for text in choice.remarks]
+    return Plan(ordered(operations, early), tuple(dict.fromkeys(warnings)), made, tuple(remarks))
 
 
 def withdrawn(inputs: PlanInput, observed: Observed) -> list[tuple[Route, Reason]]:
@@ -90,8 +92,7 @@ def put_back(planned: Iterable[Operation], left: Left, shut: frozenset[str]) -> 
         if isinstance(thing, Address):
             found.append(Operation("address add", thing, reason=Reason("subnet's first goes", what=address)))
         elif route_key(thing) not in slots and not set(thing.devices) & shut:
-            before = thing if thing.hops else None
-            found.append(Operation("route replace", thing, before, Reason("goes with", what=address)))
+            found.append(restored(thing, thing, Reason("goes with", what=address)))
     for route in (one for name, there in left.others.items() if name not in shut for one in there):
         found.append(Operation("route add", route, reason=Reason("others' goes with", what=route.device)))
     return found

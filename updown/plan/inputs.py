@@ -86,6 +86,7 @@ class Choice(NamedTuple):
     warnings: tuple[Notice, ...] = ()
     early: bool = False
     yields: tuple[Route, Reason] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 class Plan(NamedTuple):
@@ -94,6 +95,7 @@ class Plan(NamedTuple):
     operations: tuple[Operation, ...]
     warnings: tuple[Notice, ...]
     made: dict[str, int | None]
+    remarks: tuple[str, ...] = ()
 
 
 def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:

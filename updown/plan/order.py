@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from updown.concerns.catalogue import concern_of, key_of
+from updown.concerns.routes import stands_for
 from updown.model.objects import OUR_PROTOCOL, Route, host
 from updown.model.operations import Operation
 from updown.model.resources import Observed, route_key
@@ -40,7 +41,7 @@ comes where its device is there: tables of the firewall do."""
 YIELDS = ("yields", "silent route")
 """Reasons for which a route goes to a living tunnel's."""
 
-VERBS = {"replace": "add", "change": "add"}
+VERBS = {"replace": "add", "change": "add", "front": "add"}
 
 
 def step(operation: Operation) -> str:
@@ -77,9 +78,10 @@ def make_before_break(
     early: list[Operation] = []
     for operation in operations:
         want, have = operation.subject, operation.before
+        is_new = operation.action in ("route add", "route front")
         if operation.action == "route add" and not peers and is_ready(operation, observed, fates):
             operation = operation._replace(action="route prepend")
-        elif operation.action == "route add" and not peers and key_of(want) in first and not addressed & set(want.devices):
+        elif is_new and not peers and key_of(stands_for(want) or want) in first and not addressed & set(want.devices):
             early.append(operation)
             continue
         elif operation.action == "route replace" and have and set(have.devices) & gone:

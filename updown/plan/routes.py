@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from updown.concerns import peer_routes, routes
+from updown.concerns.catalogue import key_of
 from updown.model.claims import MADE, REVIVE, SA, TRAP, Holder, same_hosts
 from updown.model.errors import Notice
 from updown.model.objects import OUR_PROTOCOL, Address, Route, host
 from updown.model.operations import Reason
 from updown.model.record import NamedTuple
 from updown.model.resources import Left, PeerRoute, Resource, SourceAddress, device_of, route_key, split
+from updown.plan.conflicts import goes_before, not_ours
 from updown.plan.inputs import Choice, DeviceFate, Fates, Liveness, PlanInput, Wanted, first_holder
 
 Lost = frozenset[str]
@@ -33,7 +35,7 @@ def moved_peers(inputs: PlanInput, left: Left) -> frozenset[str]:
     """The peers whose tunnel's own end was another one before this event, or to whom the machine's routes lead by now."""
     found: set[str] = set()
     for asked in peers_asked(inputs):
-        before = inputs.former.get(f"peer {asked.peer}", [])
+        before = inputs.former.get(key_of(asked), [])
         elsewhere = any(isinstance(old.resource, PeerRoute) and old.resource.local != asked.local for old in before)
         if elsewhere or left.paths.get(asked.peer) is not None:
             found.add(asked.peer)
@@ -91,10 +93,10 @@ def living_ways(inputs: PlanInput, left: Left, fates: Fates, shut: frozenset[str
         if not living or not fates.get(device_of(holders[0].resource), DeviceFate()).usable:
             continue
         asked = living[0].resource
-        route = left.routes.get(route_key(asked)) if isinstance(asked, Route) else None
+        route = standing(asked, left) if isinstance(asked, Route) else None
         if key in inputs.holders:
             want = merge_multipath([one for one in able if not waits(one, able, inputs.liveness)])
-            route = None if routes.not_ours(want, left) else want
+            route = None if not_ours(want, left) else want
         if route is not None and route.protocol == OUR_PROTOCOL:
             found.update({routes.place(route): one for one in living if serves(one.resource, route)})
     return found
@@ -125,7 +127,9 @@ def choose_route(holders: list[Holder], inputs: PlanInput, left: Left, terms: Te
         return Choice(absent=withdraw_looping(holders, left, terms.lost))
     asked = able[0].resource
     assert isinstance(asked, Route)
-    by = next((terms.ways[place] for place in routes.places_over(asked) if place in terms.ways), None)
+    rival = routes.rival_of(asked, left)  # a wider way leads nothing past somebody else's narrower route
+    places = [routes.place(asked)] if rival and rival.table == asked.table else routes.places_over(asked)
+    by = next((terms.ways[place] for place in places if place in terms.ways), None)
     waiting = [one for one in able if waits(one, able, inputs.liveness)]
     kept = [one for one in waiting if by is None and can_carry(device_of(one.resource), left, terms.fates)]
     stay = [one for one in able if one not in waiting or one in kept]
@@ -133,12 +137,22 @@ def choose_route(holders: list[Holder], inputs: PlanInput, left: Left, terms: Te
     if not stay:
         return yielding(able[0], left, by, inputs.liveness)._replace(warnings=warnings) if by else Choice()
     want = with_source(merge_multipath(stay), stay[0], left)
-    stands = routes.not_ours(want, left)
+    stands = not_ours(want, left)
     warnings += (stands,) if stands else ()
     if not any(one.claim.key == inputs.newest and serves(one.resource, want) for one in stay):
         warnings += warn_waiting(stay, inputs.newest)
     early = stay[0] in kept and all(is_standing(name, left, terms.fates) for name in want.devices)
-    return Choice(Wanted(want, stay[0].claim.connection), warnings=warnings, early=early)
+    return Choice(Wanted(want, stay[0].claim.connection), warnings=warnings, remarks=goes_before(want, left), early=early)
+
+
+def standing(want: Route, left: Left) -> Route | None:
+    """The route that stands in the place of `want`; where that is somebody else's, ours as by what stands in front of it."""
+    have = left.routes.get(route_key(want))
+    if have is not None and have.protocol == OUR_PROTOCOL:
+        return have
+    front = (left.routes.get(route_key(one)) for one in routes.in_front(want))
+    ours = next((one for one in front if one is not None and one.protocol == OUR_PROTOCOL), None)
+    return ours._replace(destination=want.destination, metric=want.metric) if ours else have
 
 
 def choose_peer(holder: Holder, left: Left, lost: Lost) -> Choice:
@@ -183,7 +197,7 @@ def with_source(want: Route, holder: Holder, left: Left) -> Route:
 
 def withdraw_looping(holders: list[Holder], left: Left, lost: Lost) -> tuple[tuple[Resource, Reason], ...]:
     """A route that leads a tunnel's own packets into it goes; those of a device that is set down go with that."""
-    have = left.routes.get(route_key(holders[0].resource)) if isinstance(holders[0].resource, Route) else None
+    have = standing(holders[0].resource, left) if isinstance(holders[0].resource, Route) else None
     if have is None:
         return ()
     ours = [one for one in holders if one.resource == have or (have.hops and device_of(one.resource) in have.devices)]
@@ -194,7 +208,7 @@ def yielding(holder: Holder, left: Left, by: Holder, liveness: Liveness) -> Choi
     """The route of claims that wait goes, while a living tunnel covers it."""
     asked = holder.resource
     assert isinstance(asked, Route)
-    have, silent = left.routes.get(route_key(asked)), is_silent(holder, liveness)
+    have, silent = standing(asked, left), is_silent(holder, liveness)
     reason = Reason("silent route" if silent else "yields", holder.claim.connection, named(by))
     return Choice(absent=((have, reason),) if have else (), yields=(asked, reason))
 

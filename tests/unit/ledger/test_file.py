@@ -12,6 +12,7 @@ import pytest
 from tests.kit.machine import Machine, call, establish
 from tests.kit.starts import OTHER, SHARED
 from updown.ledger.file import open_ledger
+from updown.ledger.schema import VERSION
 from updown.model.errors import UpdownError
 
 
@@ -41,7 +42,9 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "cut to 50 bytes": lambda data: data[:50],
     "cut to 1 byte": lambda data: data[:1],
     "cut to nothing": lambda _: b"",
-    "another version's": lambda data: data[:60] + bytes([0, 0, 0, 9]) + data[64:],  # user_version, sqlite.org/fileformat
+    "another version's": lambda data: (
+        data[:60] + bytes([0, 0, 0, VERSION + 1]) + data[64:]
+    ),  # user_version, sqlite.org/fileformat
     "another program's": foreign,
     "a flipped byte in a want": flipped(b"10.2.0.0/24"),
     "a flipped byte in a selector": flipped(b"10.1.0.0/24"),

@@ -5,7 +5,7 @@ from typing import cast
 import pytest
 
 from tests.kit.charon import Child, charon_call
-from tests.kit.machine import EAST6, GATEWAY, THIRD, WEST, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
+from tests.kit.machine import EAST6, THIRD, WEST, WEST6, Environment, Machine, Tunnel, call, establish, withdraw
 from updown.kernel.apply import Outcome, apply
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model.errors import Conflict, UpdownError
@@ -213,16 +213,6 @@ def test_another_connection_with_another_mark_on_the_same_device_is_a_conflict_t
     machine.send(call(T._replace(shared="yes"), "up"))
     with pytest.raises(Conflict, match="vti5 has key 5, wanted 6, for t"):
         machine.send(call(U._replace(shared="yes", mark_in="6/0xff", mark_out="6/0xff"), "up"))
-
-
-def test_a_route_of_someone_elses_is_never_replaced(machine: Machine) -> None:
-    theirs = Route("10.2.0.0/24", "eth0", GATEWAY, protocol=4)
-    machine.kernel.add_route(theirs, machine.kernel.named("eth0").ifindex)
-    report = machine.send_all(establish(T))[-1]
-    assert report.warnings == ("10.2.0.0/24 has a route dev eth0 that is not ours; it stays. Set a metric to have both",)
-    assert machine.routes() == set()
-    machine.send_all(withdraw(T))
-    assert "10.2.0.0/24" in machine.kernel.routes_by("eth0")
 
 
 def test_a_route_the_administrator_put_on_our_device_counts_and_stays_his(machine: Machine) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from updown.concerns import device
 from updown.concerns.catalogue import key_of
+from updown.concerns.peer_routes import slot_of
+from updown.concerns.routes import stands_for
 from updown.kernel import namespace
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -13,10 +15,10 @@ from updown.kernel.observe import owned
 from updown.ledger.store import Ledger
 from updown.model.claims import FormerHolder
 from updown.model.ipsec import Database, in_use
-from updown.model.objects import MAIN_TABLE, Address, Link, Route, Rule, bare, is_any, netns_of
+from updown.model.objects import Address, Link, Route, Rule, bare, is_any, netns_of
 from updown.model.operations import Operation, Reason, Report
 from updown.model.record import Any, NamedTuple
-from updown.model.resources import Device, Resource, SourceAddress, device_of, split
+from updown.model.resources import Device, PeerRoute, Resource, SourceAddress, device_of, split
 from updown.plan.inputs import Plan
 from updown.settings.file import Line, resolve
 from updown.transaction import Request, converge_or_warn
@@ -151,11 +153,13 @@ def is_deleted(link: Link, lines: tuple[Line, ...]) -> bool:
 
 
 def keys_of(thing: Resource) -> set[str]:
-    """The resources that a thing may stand for: itself, or, where it is a route, the way to a peer."""
+    """The resources that a thing may stand for: itself; a route also for the way to a peer, or for one it is in front of."""
     names = {key_of(thing)}
-    if isinstance(thing, Route) and thing.table == MAIN_TABLE:
-        address, _, length = thing.destination.partition("/")
-        names |= {f"peer {address}"} if length == ("128" if ":" in address else "32") else set()
+    whole = stands_for(thing) if isinstance(thing, Route) else None
+    names |= {key_of(whole)} if whole else set()
+    if isinstance(thing, Route):
+        way = PeerRoute(thing.destination.partition("/")[0], "", "", "", thing.table)
+        names |= {key_of(way)} if slot_of(way).destination == thing.destination else set()
     return names
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from updown.commands.reconcile.edits import Edit, edits
-from updown.concerns import routes
+from updown.concerns import addresses
 from updown.concerns.catalogue import VrfTable, derive_again
 from updown.concerns.device_request import request_device
 from updown.daemons.answer import ChildSa
@@ -32,7 +32,7 @@ class Basis(NamedTuple):
     sas: Mapping[tuple[str, int], State]
     lines_of: Callable[[str], tuple[Line, ...]]
     vrf_table: VrfTable
-    own_source: Callable[[routes.SourceQuery, str | None], str]
+    own_source: Callable[[addresses.SourceQuery, str | None], str]
     netlink: Netlink
 
 
@@ -86,7 +86,7 @@ def renew(before: Claim, now: Claim, child: ChildSa | None, basis: Basis) -> Ren
 def with_own_source(claim: Claim, lines: tuple[Line, ...], basis: Basis) -> Claim:
     """The claim with the address of this machine that its routes prefer now."""
     found = request_device(claim.sa, partial(resolve, lines, claim.connection))
-    query = routes.source_query(claim.sa, found) if claim.routed and found.name is not None else None
+    query = addresses.source_query(claim.sa, found) if claim.routed and found.name is not None else None
     own = basis.own_source(query, claim.sa.local_source or None) if query else ""
     return claim._replace(sa=claim.sa._replace(local_source=own))
 

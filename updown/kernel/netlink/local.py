@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 
-from updown.concerns.addresses import as_address
-from updown.concerns.routes import SourceQuery
+from updown.concerns.addresses import SourceQuery, as_address
 from updown.kernel.netlink.route_messages import LOCAL, RouteSeen
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.model import values

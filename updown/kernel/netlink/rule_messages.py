@@ -17,7 +17,9 @@ NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
 _RULE = struct.Struct("=BBBBBBBBI")  # family, two lengths, TOS, table, two reserved, action, flags
 _DST, _SRC, _IIFNAME, _PRIORITY, _FWMARK, _TABLE, _FWMASK, _PROTOCOL = 1, 2, 3, 6, 10, 15, 16, 21
 _OIFNAME, _TUN_ID, _SUPPRESS, _L3MDEV, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT = 17, 12, 14, 19, 20, 22, 23, 24
-_OTHER_CONDITIONS = (_TUN_ID, _OIFNAME, _UID_RANGE, _IP_PROTO, _SPORT, _DPORT)
+_OTHER_CONDITIONS = (_TUN_ID, _OIFNAME, _UID_RANGE, _DPORT)
+_UDP = b"\x11"
+_PORTS = struct.Struct("=HH")  # struct fib_rule_port_range: first, last
 _TO_TABLE, _INVERT = 1, 2  # FR_ACT_TO_TBL, FIB_RULE_INVERT
 _NOTHING = 0xFFFFFFFF  # suppresses no route
 
@@ -48,6 +50,9 @@ def _rule(rule: Rule) -> bytes:
     payload += wire.attribute_u32(_PRIORITY, rule.priority) + wire.attribute_u32(_TABLE, rule.table)
     if rule.fwmask:
         payload += wire.attribute_u32(_FWMARK, rule.fwmark) + wire.attribute_u32(_FWMASK, rule.fwmask)
+    if rule.source_port:
+        ports = _PORTS.pack(rule.source_port, rule.source_port)
+        payload += wire.attribute(_IP_PROTO, _UDP) + wire.attribute(_SPORT, ports)
     return payload + wire.attribute(_PROTOCOL, bytes((rule.protocol,)))
 
 
@@ -60,6 +65,9 @@ def decode_rule(payload: bytes) -> Rule | None:
     if action != _TO_TABLE or tos or any(kind in found for kind in _OTHER_CONDITIONS):
         return None
     if found.get(_L3MDEV, b"\0") != b"\0" or (_SUPPRESS in found and wire.u32(found, _SUPPRESS) != _NOTHING):
+        return None
+    port, last = _PORTS.unpack(found.get(_SPORT, bytes(_PORTS.size))[: _PORTS.size])
+    if (_IP_PROTO in found or _SPORT in found) and not (found.get(_IP_PROTO, b"")[:1] == _UDP and port == last != 0):
         return None
     source, to = wire.address(found, _SRC), wire.address(found, _DST)
     return Rule(
@@ -74,4 +82,5 @@ def decode_rule(payload: bytes) -> Rule | None:
         protocol=found.get(_PROTOCOL, b"\0")[0],
         destination=f"{to}/{width}" if to and width else "",
         inverted=bool(flags & _INVERT),
+        source_port=port,
     )

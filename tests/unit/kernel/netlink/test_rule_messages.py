@@ -1,5 +1,6 @@
 """Policy rules: our bytes against pyroute2's, in both directions."""
 
+import struct
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ def rules(family: int) -> "st.SearchStrategy[Rule]":
         protocol=st.integers(0, 255),
         destination=st.one_of(st.just(""), prefix(family, 1)),
         inverted=st.booleans(),
+        source_port=st.integers(0, 65535),
     )
 
 
@@ -40,9 +42,14 @@ def test_a_rule_says_all_of_itself(rule: Rule, marked: bool) -> None:
     assert (request.type, request.flags & (NLM_F_CREATE | NLM_F_EXCL)) == (32, NLM_F_CREATE | NLM_F_EXCL)
     message = theirs(fibmsg, request)
     source = f"{message.get_attr('FRA_SRC')}/{message['src_len']}" if message["src_len"] else ""
-    assert (message["family"], message["action"], source) == ({4: 2, 6: 10}[rule.family], 1, rule.source)
     destination = f"{message.get_attr('FRA_DST')}/{message['dst_len']}" if message["dst_len"] else ""
-    assert (destination, message["flags"]) == (rule.destination, 2 if rule.inverted else 0)
+    assert (message["family"], message["action"]) == ({4: 2, 6: 10}[rule.family], 1)
+    assert (source, destination) == (rule.source, rule.destination)
+    assert message["flags"] == (2 if rule.inverted else 0)
+    port, length = rule.source_port, 8  # of the attribute, its header included
+    assert message.get_attr("FRA_IP_PROTO") == (17 if port else None)
+    said = request.payload.find(struct.pack("=HHHH", length, 23, port, port)) > 0
+    assert said is bool(port)
     assert (message.get_attr("FRA_PRIORITY"), message.get_attr("FRA_TABLE")) == (rule.priority, rule.table)
     assert (message.get_attr("FRA_IIFNAME") or "", message.get_attr("FRA_PROTOCOL")) == (rule.iif, rule.protocol)
     assert (message.get_attr("FRA_FWMARK") or 0, message.get_attr("FRA_FWMASK") or 0) == (rule.fwmark, rule.fwmask)
@@ -57,6 +64,7 @@ def test_a_rule_reads_as_it_was_written(rule: Rule) -> None:
 OTHER_RULES: dict[str, tuple[dict[str, int], list[tuple[str, Any]]]] = {
     "to another end than a table": ({"action": 6}, []),
     "for one IP protocol": ({"action": 1}, [("FRA_IP_PROTO", 6)]),
+    "for UDP without ports": ({"action": 1}, [("FRA_IP_PROTO", 17)]),
     "by the device they leave by": ({"action": 1}, [("FRA_OIFNAME", "eth0")]),
     "of VRFs": ({"action": 1}, [("FRA_L3MDEV", 1)]),
     "that suppresses the default route": ({"action": 1}, [("FRA_SUPPRESS_PREFIXLEN", 0)]),
