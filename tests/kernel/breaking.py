@@ -40,7 +40,7 @@ BREAKINGS = (
     Breaking("its address is removed", "address-missing", ("ip addr del 10.99.0.1/30 dev vti5",)),
     Breaking("its route is removed", "route-missing", ("ip route del 10.2.0.0/24",)),
     Breaking("its route is given another MTU", "route-differs", ("ip route change 10.2.0.0/24 dev vti5 proto 160 mtu 1200",)),
-    Breaking("somebody puts a route in its place", "route-not-ours", ("ip route replace 10.2.0.0/24 dev eth0",)),
+    Breaking("somebody puts a route in its place", "route-missing", ("ip route replace 10.2.0.0/24 dev eth0",)),
     Breaking("the device does not forward", "sysctl-differs", ("sysctl -qw net.ipv4.conf.vti5.forwarding=0",)),
     Breaking("other policies are asked for the device", "sysctl-differs", ("sysctl -qw net.ipv4.conf.vti5.disable_policy=0",)),
     Breaking("all devices filter by the way back", "sysctl-differs", ("sysctl -qw net.ipv4.conf.all.rp_filter=1",)),

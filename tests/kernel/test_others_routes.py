@@ -103,7 +103,7 @@ def test_what_leaves_outside_is_told_by_the_event_and_by_check(node: Node, case:
     said = node.send(*establish(tunnel))
     assert f"warning: packets to {tunnel.theirs} leave outside of vti5, in clear" in " ".join(said.split())
     assert node.way(address) == "eth0"
-    (found,) = [one for one in json.loads(node.does("check", "--json").lines[0])["findings"] if one["kind"] == "way"]
+    (found,) = [one for one in json.loads(node.does("check", "--json").lines[0])["findings"] if one["code"] == "route-not-ours"]
     assert found["text"].startswith(f"packets to {tunnel.theirs} leave outside of vti5, in clear")
     node.send(*withdraw(tunnel))
     assert node.picture() == before
@@ -174,8 +174,8 @@ def test_a_device_that_was_moved_is_named_and_comes_back_by_the_mend(node: Node)
         node.send(*establish(T))
         ip("link", "set", "vti5", "netns", red)
         (found,) = json.loads(node.does("check", "--json").lines[0])["findings"]
-        assert (found["kind"], found["subject"]) == ("moved", "vti5")
-        assert found["mend"].startswith(f"ip -n {red} link del vti5, then `vti-updown reconcile`")
+        assert (found["code"], found["subject"]) == ("device-moved", "vti5")
+        assert found["mend"].startswith(f"ip -n {red} link del vti5; vti-updown reconcile")
         refused = node.does(environment=establish(T)[-1])
         assert refused.status == 3
         assert f"moved into the network namespace {red}" in " ".join(refused.lines)

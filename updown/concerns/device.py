@@ -141,7 +141,7 @@ def moved_text(name: str, moved: Link) -> str:
 def moved_mend(moved: Link) -> str:
     """What brings it back: made anew, since a move takes addresses and routes away."""
     name, netns = bare(moved.name), netns_of(moved.name)
-    return f"{ip(moved.name)} link del {name}, then `vti-updown reconcile` or the tunnel's next up; or `netns = {netns}` for it"
+    return f"{ip(moved.name)} link del {name}; vti-updown reconcile  # or the tunnel's next up; or `netns = {netns}` for it"
 
 
 def load(fields: list[Any]) -> Device:

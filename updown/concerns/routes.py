@@ -207,7 +207,8 @@ def is_chosen(want: Route) -> bool:
 def is_passed(want: Route, rival: Route) -> bool:
     """Whether ours can go before it, and should. A metric that somebody chose orders the two, but for one of 0, before which no
     metric is; a device's own network stays its own, and what a rule leads elsewhere never comes to our table."""
-    if rival.protocol == KERNEL_PROTOCOL or rival.table != want.table or (is_chosen(want) and rival.metric):
+    elsewhere = (rival.table, rival.destination) != (want.table, want.destination)
+    if elsewhere or rival.protocol == KERNEL_PROTOCOL or (is_chosen(want) and rival.metric):
         return False
     front = in_front(want)
     return all(one.destination != want.destination or one.metric < rival.metric for one in front) if front else is_host(want)

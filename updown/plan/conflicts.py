@@ -132,11 +132,11 @@ def lead(route: Route) -> str:
 def not_ours(want: Route, left: Left) -> Notice | None:
     """The warning where packets go elsewhere by what is not ours, and ours cannot be before it, with what could be done."""
     rival = rival_of(want, left)
-    return None if rival is None or is_passed(want, rival) else leaving(want, rival)
+    return None if rival is None or is_passed(want, rival) else Notice("route not ours", ". ".join(leaving(want, rival)[:2]))
 
 
-def leaving(want: Route, rival: Route) -> Notice:
-    """Which way packets go that should go the way of `want`, and what can be done about it; the command of that as its mend."""
+def leaving(want: Route, rival: Route) -> tuple[str, str, str]:
+    """Which way packets go that should go the way of `want`, what can be done about it, and that as a command."""
     text = f"packets to {want.destination} leave outside of {want.device}{', in clear' if rival.device else ''}: "
     if rival.table != want.table:
         text += f"a policy rule leads them to table {rival.table}, {lead(rival)}"
@@ -153,4 +153,4 @@ def leaving(want: Route, rival: Route) -> Notice:
         rather = metric if is_chosen(want) else "set `table` and `rule`"
     advice = f"Delete it ({how}), or {rather}" if how else rather.capitalize()
     mend = f"{how}  # delete it, or {rather}" if rival.table != want.table else f"{how}; vti-updown reconcile  # or {rather}"
-    return Notice("route not ours", f"{text}. {advice}", mend=mend if how else rather)
+    return text, advice, mend if how else rather

@@ -12,7 +12,7 @@ from updown.ledger.failures import Failure
 from updown.ledger.liveness import Missed
 from updown.model.claims import LIBRESWAN, Claim
 from updown.model.ipsec import Database
-from updown.model.objects import Link
+from updown.model.objects import Link, Route
 from updown.model.operations import Operation
 from updown.model.record import NamedTuple
 from updown.model.resources import EMPTY, Device
@@ -96,6 +96,8 @@ class CheckFacts(NamedTuple):
     config: str = ""
     failed: tuple[Failure, ...] = ()
     booted: int = 0
+    moved: tuple[tuple[str, Link], ...] = ()  # devices of ours by name, and what they are in another namespace
+    other_ways: tuple[tuple[Route, Route], ...] = ()
 
     @property
     def devices(self) -> dict[str, list[Device]]:

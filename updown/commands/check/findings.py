@@ -12,9 +12,10 @@ from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
 from updown.commands.check.machine import counters, forwarding, other_managers, own_ends, state_space, trust, waiting_routes
 from updown.commands.check.tunnels import missing_sas, unclaimed
+from updown.commands.check.ways import ways
 from updown.commands.make import claim_of, missing_keys
 from updown.concerns.catalogue import concern_of
-from updown.concerns.device import is_fallback
+from updown.concerns.device import is_fallback, moved_mend, moved_text
 from updown.concerns.sysctls import all_of, conf, write_command
 from updown.kernel.ping import Answer, Question
 from updown.ledger.failures import ends as ends_something
@@ -69,10 +70,17 @@ def claims(facts: CheckFacts) -> Iterator[Finding]:
         yield Finding(code, claim.connection, f"{claim.connection}: claim {text}", RECONCILE)
 
 
+def moved_devices(facts: CheckFacts) -> Iterator[Finding]:
+    """Devices that are in another network namespace than we put them into."""
+    for name, link in facts.moved:
+        yield Finding("device-moved", name, moved_text(name, link), moved_mend(link))
+
+
 def resources(facts: CheckFacts) -> Iterator[Finding]:
     """What reconcile would do on devices of claims that stay: what is missing, or other than asked for."""
     edited = {claim.key: claim.device for claim, _ in facts.audit.edited}
     going = {claim.device for claim, _ in facts.audit.ended} | {claim.device for claim in facts.audit.moved}
+    going |= {name for name, _ in facts.moved}
     going |= {*edited.values(), *(claim.device for claim in facts.claims if claim.key in edited)}
     anew = {operation.subject.name for operation in facts.operations if operation.action == "link add"}
     set_up = [one for one in facts.operations if one.action == "link set" and one.before and not one.before.up]
@@ -90,7 +98,7 @@ def resources(facts: CheckFacts) -> Iterator[Finding]:
 
 def code_of(operation: Operation, have: Link | None) -> str:
     """What is wrong with what an operation would mend: what it is, and how it is. `have`: its device as it is."""
-    how = {"add": "missing", "delete": "left-over"}.get(operation.verb, "differs")
+    how = {"add": "missing", "front": "missing", "delete": "left-over"}.get(operation.verb, "differs")
     return f"{concern_of(operation).kind}-{'differs' if operation.action == 'link add' and have else how}"
 
 
@@ -216,6 +224,7 @@ CHECKS: tuple[Check, ...] = (
     made_devices,
     missing_sas,
     ends,
+    moved_devices,
     resources,
     keys,
     shadows,
@@ -226,6 +235,7 @@ CHECKS: tuple[Check, ...] = (
     forwarding,
     other_managers,
     charon_table,
+    ways,
     probes,
     counters,
 )

@@ -107,7 +107,10 @@ def own_ends(facts: CheckFacts) -> Iterator[Finding]:
 def waiting_routes(facts: CheckFacts) -> Iterator[Finding]:
     """Routes that wait, since another claim's of the same prefix and metric stands there."""
     names = {link.ifindex: link.name for link in facts.links if not netns_of(link.name)}
-    there = {(seen.destination, seen.table, seen.metric): names.get(seen.oif, "") for seen in facts.machine.ours if seen.oif}
+    seen = [one for one in facts.machine.ours if one.oif]
+    ours = [Route(one.destination, names.get(one.oif, ""), "", one.table, one.metric) for one in seen]
+    whole = [routing.stands_for(route) or route for route in ours]
+    there = {(route.destination, route.table, route.metric): route.device for route in whole}
     holders: dict[tuple[str, str], str] = {}
     asked = [(claim, want) for claim in facts.claims for want in claim.resources if isinstance(want, Route)]
     for claim, want in asked:

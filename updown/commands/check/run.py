@@ -17,21 +17,23 @@ from updown.commands.check.ipsec import CHARON_TABLE
 from updown.commands.check.look import look, remember_counters, wait_for_events
 from updown.commands.check.machine import IP_FORWARD, SIX_FORWARD
 from updown.commands.check.settings import CheckedSettings, check_files
+from updown.commands.check.ways import other_ways
 from updown.commands.make import kind_of, missing_keys
 from updown.commands.reconcile import orphans
 from updown.commands.reconcile import run as reconciling
 from updown.commands.reconcile.decide import DAEMONS, Evidence
 from updown.commands.reconcile.pause import write_time
 from updown.commands.reconcile.run import UNREAD
+from updown.concerns.device import identity
 from updown.concerns.sysctls import all_of, conf
 from updown.daemons.answer import ANSWERED, SILENT
-from updown.kernel import sysctl
+from updown.kernel import namespace, sysctl
 from updown.kernel.netlink import dumps
 from updown.ledger import clock, failures, spool
 from updown.ledger.liveness import missed_probes
 from updown.model import errors
 from updown.model.errors import Notice, UpdownError
-from updown.model.objects import VTIS, Link, family
+from updown.model.objects import VTIS, Link, family, has_our_alias, netns_of
 from updown.output.lines import folded
 from updown.output.report import JSON_VERSION, print_answer
 from updown.serve import StateDir, opened, present_state
@@ -43,14 +45,10 @@ PROGRAMS = {"mss": "nft"}
 """By key of the settings, what it needs."""
 
 SEE = "docs/troubleshooting.md has this line"
-TOLD_OTHERWISE = (UNREAD.kind, "unclaimed tunnel", "peer silent")
+TOLD_OTHERWISE = (UNREAD.kind, "unclaimed tunnel", "peer silent", "route not ours")
 """Kinds of reconcile's warnings of which there are findings of their own."""
 
-MENDS = {
-    "route not ours": "write `metric = NUMBER` for the connection into the settings, or delete the other route",
-    "not done": "vti-updown reconcile  # once more",
-    "no daemon device": "take its tunnel down and up",
-}
+MENDS = {"not done": "vti-updown reconcile  # once more", "no daemon device": "take its tunnel down and up"}
 """By kind of a warning, where it does not say itself."""
 
 
@@ -121,12 +119,14 @@ def gather(arguments: Arguments, checked: CheckedSettings, place: StateDir) -> C
         try:
             netnses = ("", *orphans.netnses(ledger, checked.lines))
             facts = facts._replace(links=tuple(link for netns in netnses for link in dumps.links(netns)))
+            facts = facts._replace(moved=tuple(moved_devices(facts)))
             lines_of = settings_of(arguments.config, checked.lines, place.files)
             facts = facts._replace(probed=probe.questions(ledger, probe.targets(ledger, lines_of), netlink))
             outcome = reconciling.reconcile_ledger(ledger, netlink, lines_of, asked, clock.now(), dry=True)
             facts = facts._replace(audit=outcome.decision, operations=outcome.report.operations)
             notes += [as_finding(told) for told in outcome.report.warnings if told.kind not in TOLD_OTHERWISE]
             facts = facts._replace(machine=look(facts, place, netlink))
+            facts = facts._replace(other_ways=other_ways(netlink, claims))
         except UpdownError as error:
             notes.append(Finding("not-looked-at", "-", f"{error.text}: the rest is not seen", error.hint or SEE))
         waiting = len(spool.waiting_events(place.path))
@@ -158,6 +158,24 @@ def unasked(asked: Evidence) -> Iterator[Finding]:
         elif said.state == ANSWERED and not said.whole:
             text = f"{name} is at work with IKE SAs of which it does not tell: their tunnels are not looked at"
             yield Finding("not-looked-at", name, text, "vti-updown check  # again, when it has come to rest")
+
+
+def moved_devices(facts: CheckFacts) -> Iterator[tuple[str, Link]]:
+    """Devices that claims ask for here, that are not here, and that are ours in another namespace."""
+    wants = {name: each[0].link for name, each in facts.devices.items() if not (netns_of(name) or each[0].by_daemon)}
+    missing = {name: want for name, want in wants.items() if name not in facts.by_name}
+    found = [link for netns in (namespace.names() if missing else ()) for link in links_in(netns) if has_our_alias(link)]
+    for name, want in missing.items():
+        same = [link for link in found if identity(link) == identity(want)]
+        yield from [(name, link) for link in same if link.kind == want.kind][:1]
+
+
+def links_in(netns: str) -> list[Link]:
+    """The links of a namespace; none of a name without one behind it."""
+    try:
+        return dumps.links(netns)
+    except UpdownError:
+        return []
 
 
 def sysctl_values(links: Iterable[Link], more: Iterable[str]) -> dict[str, str | None]:

@@ -157,6 +157,23 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     ),
     "charon's route elsewhere": (GOOD._replace(charon_routes=(RouteSeen("10.3.0.0/24", 1, table=220),)), []),
     "charon's route by our device": (GOOD._replace(charon_routes=(RouteSeen("10.2.0.0/24", 5, table=220),)), []),
+    "packets by a route of somebody's": (
+        GOOD._replace(other_ways=((ROUTE._replace(metric=10), Route("10.2.0.0/24", "eth0", metric=5, protocol=4)),)),
+        ["packets to 10.2.0.0/24 leave outside of vti5, in clear: a route dev eth0 that is not ours is first"],
+    ),
+    "packets by another tunnel that claims ask for": (
+        GOOD._replace(claims=(held(VTI, ROUTE), held(WIDE)), other_ways=((ROUTE, Route("10.2.0.0/24", "wide", protocol=4)),)),
+        [],
+    ),
+    "packets while the device is down": (
+        GOOD._replace(links=(VTI._replace(up=False),), other_ways=((ROUTE, Route("0.0.0.0/0", "eth0", protocol=4)),)),
+        [],
+    ),
+    "packets by a table of charon's": (GOOD._replace(other_ways=((ROUTE, Route("10.2.0.0/24", "eth0", table=220)),)), []),
+    "a device that was moved": (
+        GOOD._replace(moved=(("vti5", VTI._replace(name="vti5@red")),)),
+        ["vti5 was moved into the network namespace red; it keeps its ends or if_id"],
+    ),
     "the fallback device by its name": (
         GOOD._replace(lines=lines("[device vti0]\nmtu = 1400\n"), links=(FALLBACK._replace(name="vti0"), VTI)),
         ["vti0 (f:2) is the kernel's fallback device"],
@@ -345,6 +362,14 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
             claims=(*GOOD.claims, held(NARROW, ROUTE._replace(device="narrow"))._replace(connection="u")),
             links=(*GOOD.links, NARROW),
             machine=MachineFacts(ours=(RouteSeen("10.2.0.0/24", 5, table=254),)),
+        ),
+        ["u: 10.2.0.0/24 is held by t on vti5, and its own route on narrow waits"],
+    ),
+    "a route that waits for two halves": (
+        GOOD._replace(
+            claims=(*GOOD.claims, held(NARROW, ROUTE._replace(device="narrow"))._replace(connection="u")),
+            links=(*GOOD.links, NARROW),
+            machine=MachineFacts(ours=(RouteSeen("10.2.0.0/25", 5, table=254, metric=160_000),)),
         ),
         ["u: 10.2.0.0/24 is held by t on vti5, and its own route on narrow waits"],
     ),

@@ -8,12 +8,13 @@ from typing import Callable
 
 import pytest
 
-from tests.kit.machine import EAST, THIRD, WEST, Machine, Tunnel, establish
+from tests.kit.machine import EAST, GATEWAY, THIRD, WEST, Machine, Tunnel, establish
 from updown.commands.check.facts import Finding
 from updown.commands.reconcile.decide import Evidence as Asked
 from updown.daemons.answer import ABSENT, SILENT, ChildSa, DaemonAnswer
-from updown.model.errors import KernelError, Refused
+from updown.model.errors import Conflict, KernelError, Refused
 from updown.model.ipsec import Database, Key, Policy, Sa, State
+from updown.model.objects import MAIN_TABLE, Route, Rule
 
 M32 = 0xFFFFFFFF
 Command = Callable[..., int]
@@ -199,3 +200,120 @@ def test_a_settings_file_that_others_may_write(command: Command, tmp_path: Path,
         (found,) = json.loads(capsys.readouterr().out)["findings"]
         assert (found["code"], found["subject"]) == ("settings-writable", str(config))
         assert found["mend"] == f"chown root:root {config} && chmod go-w {config}"
+
+
+def by_eth0(destination: str, metric: int = 0, table: int = MAIN_TABLE) -> Route:
+    """The administrator's own, by the uplink."""
+    return Route(destination, "eth0", GATEWAY, table, metric, protocol=4)
+
+
+WAYS: dict[str, tuple[str, Tunnel, Route, tuple[Rule, ...], list[str]]] = {
+    "passed": ("", T, by_eth0("10.2.0.0/24"), (), []),
+    "a part of it, on purpose": ("", T, by_eth0("10.2.0.0/25"), (), []),
+    "both halves of it, each on purpose": (
+        "",
+        T,
+        by_eth0("10.2.0.0/25"),
+        (),
+        [
+            "packets to 10.2.0.0/24 leave outside of vti5, in clear: a route dev eth0 that is not ours is first",
+            "ip route del 10.2.0.128/25 dev eth0 metric 0; vti-updown reconcile  # or set `table` and `rule`",
+        ],
+    ),
+    "more than it": ("", T, by_eth0("10.2.0.0/16"), (), []),
+    "before ours by its metric": (
+        "",
+        T._replace(metric="10"),
+        by_eth0("10.2.0.0/24", 5),
+        (),
+        [
+            "packets to 10.2.0.0/24 leave outside of vti5, in clear: a route dev eth0 that is not ours is first",
+            "ip route del 10.2.0.0/24 dev eth0 metric 5; vti-updown reconcile  # or give ours a metric below 5, or none",
+        ],
+    ),
+    "by a rule": (
+        "",
+        T,
+        by_eth0("10.2.0.0/16", table=77),
+        (Rule(4, "", 77, 500, protocol=3),),
+        [
+            "packets to 10.2.0.0/24 leave outside of vti5, in clear: a policy rule leads them to table 77, dev eth0",
+            "ip rule show table 77  # delete it, or give it a priority after the main table's",
+        ],
+    ),
+    "by a rule for other addresses": (
+        "",
+        T,
+        by_eth0("10.2.0.0/16", table=77),
+        (Rule(4, "", 77, 500, protocol=3, destination="10.9.0.0/16"),),
+        [],
+    ),
+    "in a table of its own": (
+        "[defaults]\ntable = 100\nmetric = 10\n",
+        T,
+        by_eth0("10.2.0.0/24", 5, table=100),
+        (),
+        [
+            "packets to 10.2.0.0/24 leave outside of vti5, in clear: a route dev eth0 that is not ours is first",
+            "ip route del 10.2.0.0/24 dev eth0 table 100 metric 5; vti-updown reconcile"
+            "  # or give ours a metric below 5, or none",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_the_kernel_is_asked_where_packets_go(
+    machine: Machine, command: Command, tmp_path: Path, case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, tunnel, theirs, rules, said = WAYS[case]
+    (tmp_path / "vti-updown.conf").write_text(settings)
+    machine.settings(settings)
+    for each in [theirs, theirs._replace(destination="10.2.0.128/25")] if case.startswith("both halves") else [theirs]:
+        machine.kernel.add_route(each, machine.kernel.named("eth0").ifindex)
+    machine.kernel.policy.update(rules)
+    machine.send_all(establish(tunnel))
+    assert command("--json") == (5 if said else 0)
+    found = json.loads(capsys.readouterr().out)["findings"]
+    assert [text for one in found for text in (one["text"], one["mend"])] == said
+    assert {(one["code"], one["subject"]) for one in found} == ({("route-not-ours", "vti5")} if said else set())
+
+
+def test_a_way_that_somebody_took_afterwards_is_reconciles(
+    machine: Machine, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A DHCP client replaced ours by its own: halves go before it."""
+    machine.send_all(establish(T))
+    machine.kernel.add_route(by_eth0("10.2.0.0/24"), machine.kernel.named("eth0").ifindex, replace=True)
+    assert command("--json") == 5
+    found = json.loads(capsys.readouterr().out)["findings"]
+    halves = ("10.2.0.0/25", "10.2.0.128/25")
+    assert [one["text"] for one in found] == [f"vti5: route {half} is missing" for half in halves]
+    assert {one["code"] for one in found} == {"route-missing"}
+    assert found[0]["mend"] == "vti-updown reconcile  # ip route add 10.2.0.0/25 dev vti5 proto 160 metric 160000"
+
+
+@pytest.mark.parametrize("name", ["vti5", "office"])
+def test_a_device_that_was_moved_is_named_where_it_is(
+    machine: Machine, command: Command, monkeypatch: pytest.MonkeyPatch, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.send_all(establish(T))
+    moved = machine.kernel.named("vti5")._replace(name=f"{name}@red", up=False)
+    machine.kernel.move_away("vti5")
+    here = machine.kernel.links
+    monkeypatch.setattr("updown.kernel.namespace.names", lambda: ["red"])
+    monkeypatch.setattr("updown.kernel.netlink.dumps.links", lambda netns="": [moved] if netns else here())
+    said = f"vti5 was moved into the network namespace red{' (as office)' if name == 'office' else ''}; it keeps its ends"
+    mend = f"ip -n red link del {name}; vti-updown reconcile  # or the tunnel's next up; or `netns = red` for it"
+    assert command("--json") == 5
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (found["code"], found["subject"], found["mend"]) == ("device-moved", "vti5", mend)
+    assert found["text"].startswith(said)
+    with pytest.raises(Conflict) as conflict:
+        machine.send_all(establish(T))
+    assert conflict.value.text.startswith(said)
+    assert conflict.value.hint == mend
+    machine.kernel.away.clear()  # the first half of the mend
+    monkeypatch.setattr("updown.kernel.namespace.names", list)
+    machine.send_all(establish(T))
+    assert command() == 0
