@@ -379,7 +379,8 @@ class Libreswan:
             self.now[one] = self.now[one]._replace(wished=True)
             yield from self.each(one, "down")
             if not self.sibling_is_there(one):
-                yield from (Call(pair, "unroute", True, self.wishes(one), self.now[one].spi) for pair in self.now[one].pairs)
+                wishes = (*self.wishes(one), "MOBIKE")  # which alone tells it where there is no source address
+                yield from (Call(pair, "unroute", True, wishes, self.now[one].spi) for pair in self.now[one].pairs)
         for one in there:
             now = self.now[one]
             self.now[one] = now._replace(pairs=tuple(moved(pair, me=new) for pair in now.pairs))

@@ -209,7 +209,7 @@ class Oracle:
     def unroute(self, call: Call) -> None:
         """The end of everything for this remote selector, of whatever connection, unless the tunnel only moves."""
         one = call.tunnel
-        if call.mobike:
+        if call.mobike or (one.release == 5 and "MOBIKE" in call.wishes):  # it is in the grammar's moves alone
             return
         failed = not call.child and "UP" in call.wishes  # an attempt: nobody else's living child goes with it
         for key, hold in list(self.held.items()):

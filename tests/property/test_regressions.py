@@ -468,3 +468,9 @@ def test_a_device_that_could_not_be_made_anew_has_the_address_of_its_other_claim
     """It was noted as finished, as the claim that failed had asked for it too."""
     refused = Step("initiate", 0, mishap=Mishap("refused", 0, moment))
     check(StrongSwan, (Step("initiate", 0), Step("moves", 0), Step("reconcile", 0), refused))
+
+
+def test_what_a_killed_daemon_left_beside_a_tunnel_that_moves_goes_on_waiting() -> None:
+    """The `unroute` of libreswan 5 is the move's, which its policy and the lost address tell."""
+    happened = (Step("replace", 2), Step("killed", 2), Step("establish", 4), Step("roams", 2))
+    check(Libreswan, happened)
