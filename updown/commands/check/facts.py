@@ -57,10 +57,22 @@ class LocalNetwork(NamedTuple):
     tunnel: str
 
 
+class Denial(NamedTuple):
+    """What AppArmor's `profile` denied, empty where it was SELinux: the operation, upon what, the `rule` that allows it, and
+    the name of the profile's file, empty where it has another than usual."""
+
+    profile: str
+    operation: str
+    what: str
+    rule: str
+    file: str = ""
+
+
 class MachineFacts(NamedTuple):
     """What of the machine matters to our tunnels. `unusable`: why the state directory cannot be written, by a code, with its
     mount. `moved_away`: ends of ours that no device here has. `managers`: by device who else manages it. `counted`: what
-    /proc/net/xfrm_stat counted since the last look, None where that is not known. `ours`: routes of ours there are."""
+    /proc/net/xfrm_stat counted since the last look, None where that is not known. `ours`: routes of ours there are.
+    `denied`: to us, by AppArmor or SELinux; `denied_unknown`: why that is not known."""
 
     writable: tuple[Writable, ...] = ()
     unusable: tuple[tuple[str, str, str], ...] = ()
@@ -69,6 +81,8 @@ class MachineFacts(NamedTuple):
     managers: Mapping[str, str] = EMPTY
     counted: Mapping[str, int] | None = EMPTY
     ours: tuple[RouteSeen, ...] = ()
+    denied: tuple[Denial, ...] = ()
+    denied_unknown: str = ""
 
 
 class CheckFacts(NamedTuple):

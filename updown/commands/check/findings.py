@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from updown.commands.check.denials import access_denied
 from updown.commands.check.facts import RECONCILE, CheckFacts, Finding
 from updown.commands.check.ipsec import charon_table, ends, keys, shadows
 from updown.commands.check.machine import counters, forwarding, other_managers, own_ends, state_space, trust, waiting_routes
@@ -217,6 +218,7 @@ CHECKS: tuple[Check, ...] = (
     trust,
     state_space,
     notes,
+    access_denied,
     failed,
     fallback,
     claims,

@@ -1,5 +1,6 @@
 """What `check` looks at beside ledger, links and IPsec: files and folders, the state directory's file system, networks
-behind tunnels, our ends, other managers, counters. The only module of it that reads the machine, with run.py."""
+behind tunnels, our ends, other managers, counters, denials. The only module of it that reads the machine, with run.py and
+denials.py."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import updown
+from updown.commands.check.denials import journal
 from updown.commands.check.facts import CheckFacts, LocalNetwork, MachineFacts, Writable
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
@@ -45,6 +47,7 @@ def look(facts: CheckFacts, place: StateDir, netlink: Netlink) -> MachineFacts:
         managers(facts),
         counted(place.path),
         tuple(dumps.routes(OUR_PROTOCOL)),
+        *journal(),
     )
 
 

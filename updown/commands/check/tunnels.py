@@ -19,12 +19,13 @@ HOOK = "/usr/libexec/vti-updown"
 
 
 def unclaimed(facts: CheckFacts) -> Iterator[Finding]:
-    """Tunnels that are up and that no claim counts, each by its cause: of mistakes in settings that is those."""
+    """Tunnels that are up and that no claim counts, each by its cause: of mistakes in settings that is those, and of an event
+    that failed its own finding."""
     if facts.mistakes:
         return
-    told = set()
+    told, failed = set(), {one.connection for one in facts.failed}
     for child in facts.audit.uncounted:
-        if (child.daemon, child.connection) not in told:
+        if child.connection not in failed and (child.daemon, child.connection) not in told:
             told.add((child.daemon, child.connection))
             yield from cause(child, facts)
 

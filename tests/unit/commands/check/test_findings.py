@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit.machine import EAST, THIRD, WEST
 from tests.kit.settings_text import parse
-from updown.commands.check.facts import CheckFacts, Finding, LocalNetwork, MachineFacts, Mistake, Writable
+from updown.commands.check.facts import CheckFacts, Denial, Finding, LocalNetwork, MachineFacts, Mistake, Writable
 from updown.commands.check.findings import CHECKS, find
 from updown.commands.reconcile.decide import Audit, End
 from updown.commands.reconcile.edits import Edit
@@ -242,6 +242,17 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
             audit=Audit(uncounted=(UP._replace(device="vti6", calls_us=True),)), mistakes=(Mistake("f:2: no", "", "f:2"),)
         ),
         ["f:2: no"],
+    ),
+    "of one whose event failed that tells": (
+        GOOD._replace(
+            audit=Audit(uncounted=(UP._replace(device="vti6", calls_us=True),)),
+            failed=(Failure(UP.connection, "up-client", 1, 3, "conflict", "vti6 is taken"),),
+        ),
+        ["x: up-client"],
+    ),
+    "what AppArmor denies to us": (
+        GOOD._replace(machine=MachineFacts(denied=(Denial("p", "open", "f", '"f" r,'),))),
+        ["AppArmor's profile p denied: open f"],
     ),
     "a policy-based tunnel is not for us": (GOOD._replace(audit=Audit(uncounted=(UP._replace(calls_us=True),))), []),
     "one of the stock script, with its device": (
