@@ -65,7 +65,7 @@ else:
             return cls(*values)
 
         def _replace(self, **changed):
-            made = tuple.__new__(type(self), [changed.pop(field, value) for field, value in zip(self._fields, self)])
+            made = tuple.__new__(type(self), map(changed.pop, self._fields, self))
             if changed:
                 raise ValueError(f"{type(self).__name__} has no {', '.join(changed)}")
             return made
