@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -71,10 +72,19 @@ def dispatch(arguments: Arguments, environ: Mapping[str, str]) -> int:
     if arguments.command or arguments.files or arguments.dry_run or arguments.json:
         from updown.commands.run import run_command
 
+        collect_garbage()
         return run_command(arguments, environ)
     if "PLUTO_VERB" not in environ:
         raise Refused("PLUTO_VERB is not set: no IKE daemon is calling", "see vti-updown --help for use by hand")
     return run_hook(arguments, environ)
+
+
+def collect_garbage() -> None:
+    """From here on, where the executable put it off. What was imported stays to the end, so nothing is sought there: that was
+    a tenth of a hook's instructions."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
@@ -95,6 +105,7 @@ def run_hook(arguments: Arguments, environ: Mapping[str, str]) -> int:
     from updown.output.report import hook_lines
     from updown.serve import serve_event
 
+    collect_garbage()
     report = serve_event(context, environ, arguments.state_dir, arguments.config)
     lines = hook_lines(report)
     if context.verb.joined:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from updown import daemons, event
-from updown.kernel import journal
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger import clock, failures, spool
 from updown.ledger.damage import verify
@@ -292,6 +291,7 @@ def reported(late: list[SpoolResult], own: str = "") -> Iterator[None]:
         yield
     finally:
         if late:
+            from updown.kernel import journal
             from updown.output.report import hook_lines
 
             for served in late:

@@ -20,8 +20,7 @@ from updown.model.operations import Report
 from updown.model.record import NamedTuple
 from updown.model.resources import Observed, follows_tunnels, split
 from updown.plan.diff import make_plan
-from updown.plan.inputs import Plan, PlanInput
-from updown.plan.ownership import is_ownership, plan_ownership
+from updown.plan.inputs import Plan, PlanInput, is_ownership
 from updown.plan.scope import Touched, look
 
 
@@ -93,6 +92,8 @@ def finish_pending(ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
     for ownership, former in parts.items():
         names = ", ".join(sorted({old.connection for old in former if old.connection and not ownership}))
         if former:
+            if ownership:
+                from updown.plan.ownership import plan_ownership  # an `adopt` or `release` was killed
             request = Request(former=former, plan=plan_ownership if ownership else make_plan)
             what = f"an earlier event of {names or 'ours'} cannot be finished: "
             report = report.plus(converge_or_warn(request, ledger, netlink, dry, what))

@@ -1,5 +1,8 @@
 """The executable: its words, statuses and failures, what it imports, and strongSwan's environment."""
 
+from __future__ import annotations
+
+import gc
 import re
 import subprocess
 import sys
@@ -14,7 +17,10 @@ from tests.kit.hook_calls import called
 from tests.kit.kernel_model import Kernel
 from tests.kit.machine import Environment, Machine, call, establish
 from tests.kit.starts import FULL, SHARED
+from updown import hook, serve
+from updown.commands import run
 from updown.model.errors import Conflict, Locked, Refused, UpdownError
+from updown.model.operations import Report
 
 FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
     "an unknown verb": ({"PLUTO_VERB": "fly-client"}, 2, "error: PLUTO_VERB: unknown verb 'fly-client'"),
@@ -31,7 +37,7 @@ FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
 HOOK = TOP / "hooks" / "vti-updown"
 
 
-def dry_run(tmp_path: Path, environment: Environment, text: str, *more: str) -> "subprocess.CompletedProcess[str]":
+def dry_run(tmp_path: Path, environment: Environment, text: str, *more: str) -> subprocess.CompletedProcess[str]:
     """The plan with these settings and an empty ledger; the environment is charon's and nothing else."""
     conf = tmp_path / "vti-updown.conf"
     conf.write_text(text)
@@ -232,11 +238,10 @@ def test_refusals_and_conflicts_have_their_own_status() -> None:
 @pytest.mark.parametrize("words", [[], ["--dry-run"], ["status"]], ids=str)
 def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, words: list[str]) -> None:
     """A Python that was built or packaged without it."""
-    hook = TOP / "hooks" / "vti-updown"
     program = (
         f"import runpy, sys; sys.modules[{module!r}] = None; sys.flags.isolated or sys.exit(99);"
-        f" sys.argv = [{str(hook)!r}, *{words!r}, '--state-dir', {str(tmp_path)!r}];"
-        f" runpy.run_path({str(hook)!r}, run_name='__main__')"
+        f" sys.argv = [{str(HOOK)!r}, *{words!r}, '--state-dir', {str(tmp_path)!r}];"
+        f" runpy.run_path({str(HOOK)!r}, run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], env=call(FULL, "up"), capture_output=True, text=True)
     assert done.returncode == 1
@@ -247,22 +252,45 @@ def test_a_missing_module_is_named_in_one_line(tmp_path: Path, module: str, word
 def test_an_event_imports_nothing_slow(tmp_path: Path) -> None:
     """The daemon stands still meanwhile; each of these takes a hook from a twentieth to the fourfold of its time."""
     slow = {"argparse", "configparser", "dataclasses", "datetime", "inspect", "logging", "pyroute2", "socket", "typing"}
-    hook = TOP / "hooks" / "vti-updown"
 
     def imported(*words: str) -> set[str]:
         command = [sys.executable, "-I", "-X", "importtime", *words]
         done = subprocess.run(command, env=call(FULL, "up"), check=True, capture_output=True, text=True)
         return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
-    event = imported(str(hook), "--dry-run", "--state-dir", str(tmp_path)) - imported("-c", "")
+    event = imported(str(HOOK), "--dry-run", "--state-dir", str(tmp_path)) - imported("-c", "")
     assert "updown.event" in event
     assert event & slow == set()
 
 
+def test_garbage_is_collected_but_not_sought_among_what_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[bool] = []
+
+    def serve_event(*_: object) -> Report:
+        told.append(gc.isenabled())
+        return Report("")
+
+    def run_command(*_: object) -> int:
+        told.append(gc.isenabled())
+        return 0
+
+    monkeypatch.setattr(serve, "serve_event", serve_event)
+    monkeypatch.setattr(run, "run_command", run_command)
+    try:
+        for words in ([], ["status"]):
+            gc.disable()  # as the executable does
+            monkeypatch.setattr(sys, "argv", [str(HOOK), *words])
+            assert hook.invocation(call(FULL, "up") if not words else {}) == 0
+        assert told == [True, True]
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+        gc.enable()
+
+
 @pytest.mark.parametrize("closed", ["exec 2>&-; ", "exec 2>/dev/full; "], ids=["closed", "full"])
 def test_an_error_that_nobody_takes_keeps_its_status(tmp_path: Path, closed: str) -> None:
-    hook = TOP / "hooks" / "vti-updown"
-    command = [sys.executable, "-I", str(hook), "--state-dir", str(tmp_path / "state")]
+    command = [sys.executable, "-I", str(HOOK), "--state-dir", str(tmp_path / "state")]
     done = subprocess.run(
         ["/bin/sh", "-c", f'{closed}exec "$@"', "sh", *command], env={"PLUTO_VERB": "dance"}, stdout=subprocess.PIPE
     )

@@ -19,7 +19,8 @@ from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Route, bare, netns_of
 from updown.model.operations import Report
 from updown.model.resources import Device, device_of
 from updown.output.report import plan_lines, print_answer, report_fields
-from updown.plan.ownership import ADOPT, RELEASE, plan_ownership
+from updown.plan.inputs import ADOPT, RELEASE
+from updown.plan.ownership import plan_ownership
 from updown.serve import opened, present_state
 from updown.settings import parsers
 from updown.settings.file import settings_lines

@@ -22,16 +22,20 @@ if TYPE_CHECKING or sys.version_info >= (3, 14):  # where annotations are no dic
 else:
     from _collections import _tuplegetter
 
+    _getters = [_tuplegetter(place, None) for place in range(16)]  # one for each place serves the records of all classes
+
     class _Made(type):
         """Makes the class of a record: a tuple with a getter for each field."""
 
         def __new__(cls, name, bases, inside):
-            if any(getattr(base, "_fields", ()) for base in bases):  # a record with more behaviour: no fields are added
-                return type.__new__(cls, name, bases, inside)
-            fields = tuple(inside.get("__annotations__", ()))
+            for base in bases:
+                if getattr(base, "_fields", ()):  # a record with more behaviour: no fields are added
+                    return type.__new__(cls, name, bases, inside)
+            fields = inside["_fields"] = inside["__match_args__"] = tuple(inside.get("__annotations__", ()))
             inside["_field_defaults"] = {field: inside[field] for field in fields if field in inside}
-            inside.update({field: _tuplegetter(place, None) for place, field in enumerate(fields)})
-            inside["_fields"] = inside["__match_args__"] = fields
+            while len(_getters) < len(fields):
+                _getters.append(_tuplegetter(len(_getters), None))
+            inside.update(zip(fields, _getters))
             inside["__slots__"] = ()
             return type.__new__(cls, name, bases, inside)
 
@@ -61,7 +65,7 @@ else:
             return cls(*values)
 
         def _replace(self, **changed):
-            made = tuple.__new__(type(self), [changed.pop(field, value) for field, value in zip(self._fields, self)])
+            made = tuple.__new__(type(self), map(changed.pop, self._fields, self))
             if changed:
                 raise ValueError(f"{type(self).__name__} has no {', '.join(changed)}")
             return made

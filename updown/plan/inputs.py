@@ -12,6 +12,9 @@ from updown.model.operations import Operation, Reason, Thing
 from updown.model.record import NamedTuple
 from updown.model.resources import EMPTY, MtuSum, Resource
 
+ADOPT, RELEASE = "\0adopt", "\0release"
+"""Who asks in plan/ownership.py; no connection has such a name, since no variable of the environment has a NUL."""
+
 
 class Liveness(NamedTuple):
     """Devices that follow their tunnels and have none up, so that they are to be down (ours alone are set down), and devices
@@ -110,3 +113,8 @@ def authoritative_holder(holders: list[Holder], newest: str) -> Holder | None:
 def first_holder(holders: list[Holder], newest: str = "") -> Holder | None:
     """Whose word counts: the claim of this event, else the first to come."""
     return next((holder for holder in holders if holder.claim.key == newest), holders[0] if holders else None)
+
+
+def is_ownership(old: FormerHolder) -> bool:
+    """Whether this is a note of `adopt` or `release`."""
+    return old.connection in (ADOPT, RELEASE)

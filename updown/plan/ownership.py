@@ -5,21 +5,12 @@ event as it was begun."""
 
 from __future__ import annotations
 
-from updown.model.claims import FormerHolder
 from updown.model.objects import OUR_ALIAS, OUR_PROTOCOL, Route, has_our_alias
 from updown.model.operations import Operation, Reason
 from updown.model.resources import Device, Observed, route_key
-from updown.plan.inputs import Plan, PlanInput
-
-ADOPT, RELEASE = "\0adopt", "\0release"
-"""Who asks; no connection has such a name, since no variable of the environment has a NUL."""
+from updown.plan.inputs import ADOPT, RELEASE, Plan, PlanInput, is_ownership
 
 STATIC = 4  # RTPROT_STATIC: a route that an administrator made
-
-
-def is_ownership(old: FormerHolder) -> bool:
-    """Whether this is a note of `adopt` or `release`."""
-    return old.connection in (ADOPT, RELEASE)
 
 
 def plan_ownership(inputs: PlanInput, observed: Observed) -> Plan:
