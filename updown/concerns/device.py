@@ -14,8 +14,9 @@ from updown.model.values import escaped
 
 EMPTY = "''"
 
-COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf")
-"""What makes a device the one asked for: identity (kind and ends), keys, and its VRF where one is asked for."""
+COMPARED = ("kind", "local", "remote", "ikey", "okey", "external", "if_id", "vrf", "parent")
+"""What makes a device the one asked for: identity (kind and ends), keys, and its VRF and the device below where one is asked
+for."""
 
 
 def differences(want: Link, have: Link) -> tuple[Difference, ...]:
@@ -26,7 +27,7 @@ def differences(want: Link, have: Link) -> tuple[Difference, ...]:
     one_key = want.ikey == want.okey and have.ikey == have.okey
     for field in COMPARED:
         wanted, there = getattr(want, field), getattr(have, field)
-        if wanted == there or (field in ("if_id", "vrf") and not wanted) or (field == "okey" and one_key):
+        if wanted == there or (field in ("if_id", "vrf", "parent") and not wanted) or (field == "okey" and one_key):
             continue
         found.append(Difference("key" if field == "ikey" and one_key else field, there, wanted))
     return tuple(found)
@@ -61,12 +62,13 @@ def changes_in_place(want: Link, have: Link) -> bool:
     """Whether the kernel changes `have` into `want`: not between kinds, and not between any and one remote
     (IFF_POINTOPOINT differs: net/ipv4/ip_tunnel.c ip_tunnel_changelink; vti6 likewise kept simple); nor a VTI6 in
     another namespace, which it would put among that one's tunnels (ip6_vti.c vti6_update, Linux 6.1); nor a VRF, whose change
-    takes routes and IPv6 addresses; nor an XFRM interface between one if_id and all of them (xfrm_interface_core.c)."""
+    takes routes and IPv6 addresses; nor an XFRM interface between one if_id and all of them, or onto another device
+    (xfrm_interface_core.c)."""
     keyed = ("local", "remote", "ikey", "okey")
     if have.kind == "vti6" and netns_of(want.name) and any(getattr(want, key) != getattr(have, key) for key in keyed):
         return False
     same = (want.kind, want.external, is_any(want.remote)) == (have.kind, have.external, is_any(have.remote))
-    return same and want.vrf in ("", have.vrf)
+    return same and want.vrf in ("", have.vrf) and want.parent in (0, have.parent)
 
 
 def is_kept(want: Link, have: Link) -> bool:
@@ -174,6 +176,7 @@ def command(operation: Operation) -> str:
         (f"{'ip' if makes else ip(link.name)} link {word} {bare(link.name)}", True),
         (f"mtu {link.mtu}", link.mtu),
         (f"type {link.kind}", True),
+        (f"dev {link.underlay}", link.parent and link.underlay),
         (f"local {link.local} remote {'any' if is_any(link.remote) else link.remote}", link.local),
         (keys, link.ikey or link.okey),
         ("external" if link.external else f"if_id {link.if_id}", link.external or link.if_id),

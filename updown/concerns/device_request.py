@@ -202,12 +202,13 @@ def devices(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> tuple[Device
 
 def xfrm_links(sa: SaInfo, found: DeviceRequest) -> list[Link]:
     """The XFRM interface, and the one more that `found` may name. Raises Refused."""
-    name = found.name or ""
+    name, parent = found.name or "", found.settings.parent
+    below = f"to {sa.peer}" if parent == "auto" else parent
     if found.settings.external:
-        return [Link(name, "xfrm", external=True)]
+        return [Link(name, "xfrm", external=True, underlay=below)]
     check_key(name, "if_id", found.settings.if_id, sa.if_id_out, words_of(sa.daemon).xfrm)
-    coming = [Link(found.incoming, "xfrm", if_id=sa.if_id_in)] if found.incoming else []
-    return [Link(name, "xfrm", if_id=sa.if_id_out), *coming]
+    coming = [Link(found.incoming, "xfrm", if_id=sa.if_id_in, underlay=below)] if found.incoming else []
+    return [Link(name, "xfrm", if_id=sa.if_id_out, underlay=below), *coming]
 
 
 def vti_link(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> Link:

@@ -50,6 +50,9 @@ class Link(NamedTuple):
     external: bool = False  # an XFRM interface for all if_ids (IFLA_XFRM_COLLECT_METADATA): each route tells its own
     dormant: bool = False  # up, but not RUNNING for who looks at its operational state (RFC 2863)
     multicast: bool = False  # routing daemons may speak to groups on it (IFF_MULTICAST)
+    underlay: str = (
+        ""  # as a wish: the name of the device that `parent` is the index of, or `to ADDRESS`: that of the way there
+    )
 
 
 class Address(NamedTuple):

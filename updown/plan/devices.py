@@ -59,6 +59,7 @@ def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: 
         check_others(asked, holder, holders, have, observed)
         warnings = warn_second_peer(asked, holder, holders, inputs.newest)
         ours = have is None or device.is_ours(have, made, want)
+        want = above_parent(want, have, observed, by) if ours and want.underlay else want
         if have is not None and not ours:
             check_foreign(want, have, words_of(holder.claim.sa.daemon))
     except Conflict as error:
@@ -82,6 +83,18 @@ def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: 
     # a negative index: it is known by its alias alone, since the ledger that had more of it was lost
     known = made is not None and made >= 0
     return DeviceFate(wanted, warnings=warnings, made=(index if known else -index,))
+
+
+def above_parent(want: Link, have: Link | None, observed: Observed, by: str) -> Link:
+    """An XFRM interface that asks for a device below it, with that one's index. Found by the way to the peer, any other will do
+    that `have` is above. Raises Conflict where the device that is named is not there."""
+    by_way, below = want.underlay.startswith("to "), observed.parents.get(want.name)
+    if have is not None and have.parent and (by_way or below is None):
+        return want._replace(parent=have.parent)
+    if below is None:
+        text = f"{want.name} has no parent {want.underlay}, for {by}: there is no such device"
+        raise Conflict(text, "make it first, or correct `parent` in the settings; auto takes the one that leads to the peer")
+    return want._replace(parent=below.ifindex, underlay=below.name)
 
 
 def daemon_device_trouble(want: Device, have: Link | None) -> tuple[Notice, ...]:

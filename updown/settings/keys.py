@@ -23,6 +23,7 @@ class Settings(NamedTuple):
     interface: str | None = None  # a device name or a template with {mark}, {if_id}, {connection}, ...
     kind: str | None = None  # vti or xfrm; None: marks make a VTI, if_ids an XFRM interface
     external: bool = False  # one XFRM interface for all if_ids
+    parent: str = ""  # the device below an XFRM interface, or auto; empty: none
     shared: bool = False
     template: bool | None = None  # None: what the daemon says of the connection
     routing: bool = False
@@ -94,6 +95,7 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "interface": interface,
     "kind": values.choice("vti", "xfrm"),
     "external": values.yes_no,
+    "parent": parsers.or_auto("auto", values.device_name),
     "shared": values.yes_no,
     "template": parsers.or_auto(None, values.yes_no),  # auto: what the daemon says
     "routing": values.yes_no,

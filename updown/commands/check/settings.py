@@ -126,7 +126,7 @@ def contradictions(lines: tuple[Line, ...]) -> Iterator[Mistake]:
         remote = said.remote if said.remote != "any" else ""
         if said.local and remote and family(said.local) != family(remote):
             continue  # see `clash_of`
-        idle = {"vti": ("if_id",), "xfrm": ("local", "remote", "mark_in", "mark_out")}.get(said.kind or "", ())
+        idle = {"vti": ("if_id", "parent"), "xfrm": ("local", "remote", "mark_in", "mark_out")}.get(said.kind or "", ())
         for key in [key for key in idle if getattr(said, key)]:
             text = f"{key} says nothing of {name}: a device of kind {said.kind} has none"
             where = line_of(lines, name, key)

@@ -33,6 +33,7 @@ FIELD_KEYS: dict[str, tuple[str, ...]] = {
     "joins": ("multipath",),
     "source": ("source", "route", "address"),
     "if_id": ("external",),
+    "underlay": ("parent",),
     "slave": ("vrf",),
     "keep_addr_on_down": ("link",),
     "addr_gen_mode": ("address",),
