@@ -58,7 +58,10 @@ def adopt(name: str, ledger: Ledger, netlink: Netlink, dry: bool) -> Report:
         why = f"{name} is the kernel's fallback device (local any, remote any)"
         raise Refused(why, "it can be neither adopted nor deleted")
     if any(want.by_daemon for claim in held for want in claim.devices):
-        raise Refused(f"{name} is the IKE daemon's own (ipsec-interface=)", "the daemon makes and deletes it; leave it")
+        raise Refused(
+            f"{name} is the IKE daemon's own (ipsec-interface=)",
+            "pluto makes and deletes it, or you do (ipsec-interface-managed=no); leave it",
+        )
     made = ledger.made(f"device {name}")
     if link.alias == OUR_ALIAS and made == link.ifindex:
         return mended._replace(remarks=(f"{name} is ours already",))

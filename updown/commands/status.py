@@ -96,7 +96,7 @@ def device_row(name: str, link: Link | None, held: Sequence[Claim], ledger: Ledg
     none up, `silent` where its far end does not answer, else empty."""
     wants = [want for claim in held for want in claim.devices if want.link.name == name]
     made = ledger.made(f"device {name}") is not None or (link is not None and has_our_alias(link))
-    by = "vti-updown" if made else "daemon" if wants and wants[0].by_daemon else "someone else"
+    by = "vti-updown" if made else "daemon or you" if wants and wants[0].by_daemon else "someone else"
     goes = "stays" if by != "vti-updown" or not wants or not all(want.with_last for want in wants) else "last claim"
     row = {"name": name, "present": link is not None, "made_by": by, "goes": goes, "claims": len(wants)}
     idle = follows_tunnels(wants) and not is_up(ledger, name)

@@ -96,7 +96,7 @@ def claim_text(claim: Claim) -> str:
     text = ", ".join(held) or "nothing"
     for want in claim.devices:
         when = "goes with its last claim" if want.with_last else "stays"
-        text += f"; {want.link.name} {'the daemon deletes it' if want.by_daemon else when}"
+        text += f"; {want.link.name} {'is not ours to delete' if want.by_daemon else when}"
     return text
 
 

@@ -12,6 +12,9 @@ from updown.model.values import KERNELS_OWN
 from updown.plan.conflicts import check_foreign, check_others, warn_second_peer
 from updown.plan.inputs import DeviceFate, PlanInput, Wanted, authoritative_holder
 
+UNMANAGED = "ipsec-interface-managed=no"
+"""An option of libreswan 5's `config setup`, of which no variable tells."""
+
 
 def device_fates(inputs: PlanInput, observed: Observed) -> dict[str, DeviceFate]:
     """Decide over each touched device. Raises Conflict where something that is not ours stands in a device's place."""
@@ -100,7 +103,7 @@ def above_parent(want: Link, have: Link | None, observed: Observed, by: str) -> 
 def daemon_device_trouble(want: Device, have: Link | None) -> tuple[Notice, ...]:
     """Why the daemon's own device cannot be used, if so."""
     if have is None:
-        text = f"{want.link.name} is not here: the daemon makes it, in its own namespace; nothing routed"
+        text = f"{want.link.name} is not here: pluto makes it, or you ({UNMANAGED}), in pluto's namespace; nothing routed"
         return (Notice("no daemon device", text),)
     different = device.differences(want.link, have)
     text = f"{have.name} has {device.differences_text(different)}; nothing routed"

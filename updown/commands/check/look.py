@@ -17,7 +17,7 @@ from updown.commands.check.facts import CheckFacts, LocalNetwork, MachineFacts, 
 from updown.kernel.netlink import dumps
 from updown.kernel.netlink.rtnetlink import Netlink
 from updown.ledger.lock import LOOK
-from updown.model.claims import SA
+from updown.model.claims import REVIVE, SA
 from updown.model.ipsec import selector_side
 from updown.model.objects import OUR_PROTOCOL, is_any, netns_of
 from updown.model.record import dumps as as_json
@@ -122,8 +122,8 @@ def device_towards(prefix: str, netlink: Netlink) -> int:
 
 
 def moved_away(facts: CheckFacts, netlink: Netlink) -> frozenset[str]:
-    """Our ends of tunnels with an SA that no device here has, a VRF's included."""
-    ends = {claim.sa.me for claim in facts.claims if claim.kind == SA and claim.sa.me and not is_any(claim.sa.me)}
+    """Our ends of tunnels with an SA, or that wait for one, that no device here has, a VRF's included."""
+    ends = {claim.sa.me for claim in facts.claims if claim.kind in (SA, REVIVE) and claim.sa.me and not is_any(claim.sa.me)}
     gone = {end for end in ends if not is_local(end, netlink)}
     if gone:
         here = [link.ifindex for link in facts.links if not netns_of(link.name)]

@@ -3,12 +3,13 @@ Pure, as findings.py."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
-from updown.commands.check.facts import RECONCILE, CheckFacts, Finding, appended
+from updown.commands.check.facts import RECONCILE, CheckFacts, Finding, again, appended
 from updown.concerns import routes as routing
 from updown.concerns.sysctls import conf
-from updown.model.claims import REVIVE, SA, TRAP
+from updown.model.claims import LIBRESWAN, REVIVE, SA, TRAP
 from updown.model.objects import Route, family, netns_of
 
 PERSISTENT = "/etc/sysctl.d/90-vti-updown.conf"
@@ -91,11 +92,19 @@ def forwarding(facts: CheckFacts) -> Iterator[Finding]:
 
 
 def own_ends(facts: CheckFacts) -> Iterator[Finding]:
-    """A live SA from an address that this machine does not have any more: nothing comes back to it."""
-    told = set()
+    """A live SA from an address that this machine does not have any more: nothing comes back to it. And a tunnel that waits to
+    come back from there, or whose move pluto began and cannot finish (5.2): nobody will tell of it."""
+    told, over = set(), {claim.key for claim, _ in facts.audit.ended}
     for claim in facts.claims:
         me = claim.sa.me
-        if claim.kind == SA and me in facts.machine.moved_away and me not in told:
+        if claim.kind == REVIVE and me in facts.machine.moved_away and claim.key not in over:
+            text = f"{claim.connection} waits to come back from {me}, which is no address of this machine any more: it is dead"
+            name = shlex.quote(claim.connection)
+            replace = f"ipsec auto --replace {name}; ipsec whack --initiate --name {name}"
+            mend = replace if claim.sa.daemon == LIBRESWAN else again(claim.sa.daemon, claim.connection)
+            more = f"  # where its own end is {me} by name, `ip addr add` it before; without the connection: {RECONCILE}"
+            yield Finding("address-gone", claim.connection, text, mend + more)
+        elif claim.kind == SA and me in facts.machine.moved_away and me not in told:
             told.add(me)
             length = 128 if family(me) == 6 else 32
             text = f"{claim.connection}: its own end {me} is no address of this machine any more: nothing comes back to it"

@@ -368,6 +368,18 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         GOOD._replace(machine=MachineFacts(moved_away=frozenset((WEST,)))),
         ["t: its own end 198.51.100.1 is no address of this machine any more"],
     ),
+    "an end that is gone, of a tunnel that waits, or whose move was begun": (
+        GOOD._replace(claims=(GOOD.claims[0]._replace(kind="revive"),), machine=MachineFacts(moved_away=frozenset((WEST,)))),
+        ["t waits to come back from 198.51.100.1, which is no address of this machine any more"],
+    ),
+    "the same where reconcile ends it": (
+        GOOD._replace(
+            claims=(GOOD.claims[0]._replace(kind="revive"),),
+            audit=Audit(ended=((GOOD.claims[0]._replace(kind="revive"), "pluto has no such connection"),)),
+            machine=MachineFacts(moved_away=frozenset((WEST,))),
+        ),
+        ["t: claim revive holds vti5"],
+    ),
     "a route that waits": (
         GOOD._replace(
             claims=(*GOOD.claims, held(NARROW, ROUTE._replace(device="narrow"))._replace(connection="u")),
