@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Callable
@@ -21,8 +17,9 @@ from typing import Callable
 from tests import TOP
 from tests.vm import debian, ground, guest, parts, pythons, strongswan
 from tests.vm.debian import Missing
-from tests.vm.printed import Lines, say
-from tests.vm.report import Result, by_file, summary
+from tests.vm.jobs import JOB_SECONDS, LEAN, Job, run, width
+from tests.vm.printed import say
+from tests.vm.report import Result, summary
 
 LAYERS = ("lint", "unit", "kernel", "daemon", "bench")
 REAL = ("kernel", "daemon", "bench")  # need a kernel with VTI and IPsec
@@ -33,29 +30,10 @@ PACKAGES = {
     "daemon": ["python3-venv", "bird2", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools", "systemd"],
     "bench": ["python3-venv", "iproute2", "kmod", "libreswan"],
 }
-GUEST_MEMORY = 1536
-JOB_SECONDS = 1500.0
 FULL_JOB_SECONDS = 5400.0
 SHARED_SECONDS = 3000.0
 FULL_SHARED_SECONDS = 20000.0
 ALONE_IN_A_GUEST = ("test_three_sites",)  # with two processors
-LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
-PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One process, here or in a guest. `command` is asked for when the job starts: it may make an environment."""
-
-    layer: str
-    name: str
-    command: Callable[[], Sequence[str]]
-    tests: bool = True
-    real: bool = False
-    limit: float = JOB_SECONDS
-    processors: int = 1
-    shares: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The tests by file that it does a part of: what other jobs with the same have not taken."""
 
 
 def main() -> int:
@@ -181,7 +159,7 @@ def _real_jobs(layers: Sequence[str], python: str, full: bool, only: Collection[
                 shared[path] = tests[path]
     one = Job("guests", "1", partial(list, command), real=True, shares=shared)
     one = replace(one, limit=FULL_SHARED_SECONDS if full else SHARED_SECONDS)
-    return found + ([replace(one, name=str(number + 1)) for number in range(_width())] if shared else [])
+    return found + ([replace(one, name=str(number + 1)) for number in range(width())] if shared else [])
 
 
 def _chosen(layer: str, path: str, only: Collection[str]) -> bool:
@@ -203,91 +181,6 @@ def _collect(python: str, layer: str, full: bool) -> dict[str, list[str]]:
 
 def _pytest(full: bool) -> list[str]:
     return ["-m", "pytest", "--tb=short", *([] if full else ["-m", "not slow"])]
-
-
-def _width() -> int:
-    """How many jobs run side by side."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    return max(1, min(os.cpu_count() or 1, memory // (GUEST_MEMORY + 512)))
-
-
-def run(todo: Sequence[Job]) -> list[Result]:
-    """The benchmarks last and alone, everything else side by side."""
-    beside = [job for job in todo if job.layer != "bench"]
-    alone = [job for job in todo if job.layer == "bench"]
-    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))  # the guests go with us
-    signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="reports.") as folder:
-        reports = [Path(folder) / f"{number}.jsonl" for number in range(len(todo))]
-        with concurrent.futures.ThreadPoolExecutor(_width()) as pool:
-            results = list(pool.map(_run_one, beside, reports))
-        shared = [(job, result) for job, result in zip(beside, results) if job.shares]
-        if shared:
-            results += by_file([result for _, result in shared], shared[0][0].shares)
-        return results + list(map(_run_one, alone, reports[len(beside) :]))
-
-
-def _run_one(job: Job, report: Path) -> Result:
-    result = Result(job.layer, job.name)
-    label = f"{job.layer}: {job.name}"
-    say(label, "starts" + (" in a guest" if job.real and ground.missing() else ""))
-    began = time.monotonic()
-    try:
-        status = _in_guest(job, report, label) if job.real and ground.missing() else _here(job, report, label)
-    except (Missing, guest.GuestFailed, OSError) as problem:
-        say(label, str(problem))
-        status = 125
-    result.seconds = time.monotonic() - began
-    if job.tests:
-        result.read(report, status)
-    elif status or job.layer != "bench":
-        result.note(job.name, "failed" if status else "passed", f"status {status}" if status else "")
-    words = {0: "done", guest.TIMED_OUT: f"not done after {job.limit:.0f} s, ended"}
-    say(label, f"{words.get(status, f'ended with status {status}')}, {result.seconds:.1f} s")
-    return result
-
-
-def _in_guest(job: Job, report: Path, label: str) -> int:
-    settings = guest.Settings(
-        folder=TOP,
-        memory=GUEST_MEMORY,
-        processors=job.processors,
-        timeout=job.limit,
-        shares=[report.parent],
-        copies=[TOP / "updown", TOP / "hooks", *TOP.glob(".venv/lib/python3.*/site-packages/pyroute2")],
-        environment={"VTI_UPDOWN_REPORT": str(report), **LEAN},
-    )
-    out = Lines(label)
-    command = list(job.command())
-    if job.shares:
-        command += ["--among", str(report.parent), *job.shares]
-    status = guest.run(command, settings, out.take, out.take)
-    out.finish()
-    return status
-
-
-def _here(job: Job, report: Path, label: str) -> int:
-    command = list(job.command())
-    if job.real:
-        command = [*PRIVATE, "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *command]
-    if shutil.which("setpriv"):
-        command = ["setpriv", "--pdeathsig", "KILL", *command]
-    environment = dict(os.environ, VTI_UPDOWN_REPORT=str(report))
-    out = Lines(label)
-    reader, writer = os.pipe()
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
-    os.close(writer)
-    killer = threading.Timer(job.limit, process.kill)
-    killer.start()
-    with open(reader, "rb", buffering=0) as stream:
-        for data in iter(partial(stream.read, 65536), b""):
-            out.take(data)
-    status = process.wait()
-    out.finish()
-    if killer.finished.is_set():
-        return guest.TIMED_OUT
-    killer.cancel()
-    return status
 
 
 if __name__ == "__main__":
