@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Callable
 
 from tests import TOP
-from tests.vm import ground, guest
+from tests.vm import ground, guest, releases, roots, speed
 from tests.vm.debian import Missing
 from tests.vm.printed import Lines, say
 from tests.vm.report import Result, by_file
+from tests.vm.roots import Root
 
 GUEST_MEMORY = 1536
-JOB_SECONDS = 1500.0
+SILENCE_SECONDS = 1500.0
+FULL_SILENCE_SECONDS = 5400.0
 LEAN = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # plugins that these tests do not use take long to start
 PRIVATE = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -37,10 +38,24 @@ class Job:
     command: Callable[[], Sequence[str]]
     tests: bool = True
     real: bool = False
-    limit: float = JOB_SECONDS
+    root: Root = field(default_factory=roots.own)
+    kernel: Root | None = None
+    """Another whose kernel the guest boots."""
+    silence: float = SILENCE_SECONDS
+    """Without a word for so long it hangs, on the machine that limits are made for (tests/vm/speed.py)."""
     processors: int = 1
     shares: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The tests by file that it does a part of: what other jobs with the same have not taken."""
+    """The tests by file that it does a part of: what other jobs with the same release and kernel have not taken."""
+
+    @property
+    def where(self) -> str:
+        """The release, and whose kernel where that is another's."""
+        name = self.root.release.name
+        return f"{name}, {self.kernel.release.name}'s kernel" if self.kernel else name
+
+    @property
+    def in_guest(self) -> bool:
+        return self.real and (not self.root.own or self.kernel is not None or bool(ground.missing()))
 
 
 def width() -> int:
@@ -59,19 +74,20 @@ def run(todo: Sequence[Job]) -> list[Result]:
         reports = [Path(folder) / f"{number}.jsonl" for number in range(len(todo))]
         with concurrent.futures.ThreadPoolExecutor(width()) as pool:
             results = list(pool.map(_run_one, beside, reports))
-        shared = [(job, result) for job, result in zip(beside, results) if job.shares]
-        if shared:
-            results += by_file([result for _, result in shared], shared[0][0].shares)
+        for where in dict.fromkeys(job.where for job in beside):
+            shared = [(job, result) for job, result in zip(beside, results) if job.shares and job.where == where]
+            if shared:
+                results += by_file([result for _, result in shared], shared[0][0].shares)
         return results + list(map(_run_one, alone, reports[len(beside) :]))
 
 
 def _run_one(job: Job, report: Path) -> Result:
-    result = Result(job.layer, job.name)
-    label = f"{job.layer}: {job.name}"
-    say(label, "starts" + (" in a guest" if job.real and ground.missing() else ""))
+    result = Result(job.layer, job.name, job.where)
+    label = f"{job.layer} {job.where}: {job.name}"
+    say(label, "starts" + (" in a guest" if job.in_guest else ""))
     began = time.monotonic()
     try:
-        status = _in_guest(job, report, label) if job.real and ground.missing() else _here(job, report, label)
+        status = _in_guest(job, report, label) if job.in_guest else _here(job, report, label)
     except (Missing, guest.GuestFailed, OSError) as problem:
         say(label, str(problem))
         status = 125
@@ -80,7 +96,7 @@ def _run_one(job: Job, report: Path) -> Result:
         result.read(report, status)
     elif status or job.layer != "bench":
         result.note(job.name, "failed" if status else "passed", f"status {status}" if status else "")
-    words = {0: "done", guest.TIMED_OUT: f"not done after {job.limit:.0f} s, ended"}
+    words = {0: "done", guest.TIMED_OUT: f"said nothing for {job.silence * speed.slowness():.0f} s, ended"}
     say(label, f"{words.get(status, f'ended with status {status}')}, {result.seconds:.1f} s")
     return result
 
@@ -88,17 +104,21 @@ def _run_one(job: Job, report: Path) -> Result:
 def _in_guest(job: Job, report: Path, label: str) -> int:
     settings = guest.Settings(
         folder=TOP,
+        root=job.root,
+        kernel=job.kernel,
         memory=GUEST_MEMORY,
         processors=job.processors,
-        timeout=job.limit,
+        silence=job.silence,
         shares=[report.parent],
-        copies=[TOP / "updown", TOP / "hooks", *TOP.glob(".venv/lib/python3.*/site-packages/pyroute2")],
-        environment={"VTI_UPDOWN_REPORT": str(report), **LEAN},
+        copies=[TOP / "updown", TOP / "hooks", *job.root.pyroute2],
+        environment={"VTI_UPDOWN_REPORT": str(report), releases.SAID: job.root.release.name, **LEAN},
     )
     out = Lines(label)
     command = list(job.command())
     if job.shares:
-        command += ["--among", str(report.parent), *job.shares]
+        among = report.parent / job.where.replace(" ", "-")
+        among.mkdir(exist_ok=True)
+        command += ["--among", str(among), *job.shares]
     status = guest.run(command, settings, out.take, out.take)
     out.finish()
     return status
@@ -111,18 +131,21 @@ def _here(job: Job, report: Path, label: str) -> int:
     if shutil.which("setpriv"):
         command = ["setpriv", "--pdeathsig", "KILL", *command]
     environment = dict(os.environ, VTI_UPDOWN_REPORT=str(report))
+    environment[releases.SAID] = job.root.release.name
     out = Lines(label)
     reader, writer = os.pipe()
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
     os.close(writer)
-    killer = threading.Timer(job.limit, process.kill)
-    killer.start()
+    hangs = False
     with open(reader, "rb", buffering=0) as stream:
-        for data in iter(partial(stream.read, 65536), b""):
+        while not hangs:
+            hangs = not select.select([stream], [], [], job.silence * speed.slowness())[0]
+            data = b"" if hangs else stream.read(65536)
+            if not data:
+                break
             out.take(data)
+    if hangs:
+        process.kill()
     status = process.wait()
     out.finish()
-    if killer.finished.is_set():
-        return guest.TIMED_OUT
-    killer.cancel()
-    return status
+    return guest.TIMED_OUT if hangs else status
