@@ -65,8 +65,7 @@ def _make_ready(layers: Sequence[str], pairs: Sequence[Place]) -> None:
             strongswan.prepare(place.root)
         if not place.main or ground.missing():
             (place.kernel or place.root).parts()
-        command, variables = place.root.natively("-m", "compileall", "-q", "updown", "tests")
-        subprocess.run(command, env={**os.environ, **variables}, check=False)
+        roots.compiled(place.root, "updown", "tests")
     if not ground.missing() and all(place.main for place in pairs):
         say("setup", "no virtual machine: this kernel has all that is needed")
     else:

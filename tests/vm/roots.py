@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -116,3 +119,28 @@ def _make(release: Release, place: Path) -> None:
         )
         Path(work, "root").chmod(0o755)
         Path(work, "root").rename(place)
+
+
+def main() -> int:
+    """python3 -m tests.vm.roots RELEASE: have its root, and the library compiled for it; says on its last line where."""
+    names = [release.name for release in releases.known()]
+    parser = argparse.ArgumentParser(prog="python3 -m tests.vm.roots", description=main.__doc__)
+    parser.add_argument("release", choices=names)
+    try:
+        root = prepare(releases.named(parser.parse_args().release))
+    except debian.Missing as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    compiled(root, "updown")
+    print(root.folder)
+    return 0
+
+
+def compiled(root: Root, *folders: str) -> None:
+    """Have these folders of the clone compiled by a root's interpreter."""
+    command, variables = root.natively("-m", "compileall", "-q", *(str(TOP / folder) for folder in folders))
+    subprocess.run(command, env={**os.environ, **variables}, check=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
