@@ -148,7 +148,7 @@ def _boot(settings: Settings, ready: parts.Parts, work: Path, out: Sink, err: Si
     words: list[bytes] = []
     sinks = {pipes["out"][0]: out, pipes["err"][0]: err, pipes["status"][0]: words.append}
     try:
-        in_time = _relay(sinks, settings.silence * speed.slowness(), qemu.kill)
+        in_time = relay(sinks, settings.silence * speed.slowness(), qemu.kill)
     finally:
         qemu.kill()
         for reader in sinks:
@@ -164,7 +164,7 @@ def _boot(settings: Settings, ready: parts.Parts, work: Path, out: Sink, err: Si
     raise GuestFailed(f"the guest ended without a status\n{(work / 'errors').read_text()}{console[-4000:]}")
 
 
-def _relay(sinks: Mapping[int, Sink], silence: float, end: Callable[[], None]) -> bool:
+def relay(sinks: Mapping[int, Sink], silence: float, end: Callable[[], None]) -> bool:
     """Pass on what the guest sends until there is no more, and end it once it said its exit status; False when it was
     silent for too long."""
     live = list(sinks)

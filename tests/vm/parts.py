@@ -99,7 +99,7 @@ def _build(archive: debian.Archive, packages: Sequence[str], folder: Path) -> No
         archive.unpack("busybox-static", work / "busybox")
         version, image = laid_out(work / "tree")
         subprocess.run(["depmod", "-b", str(work / "tree"), version], check=True)
-        (work / "kernel").write_bytes(_unpacked(image.read_bytes()))
+        (work / "kernel").write_bytes(unpacked(image.read_bytes()))
         modules = _early(work / "tree", version)
         (work / "early").write_text(" ".join(modules))
         (busybox,) = [*(work / "busybox").glob("bin/busybox"), *(work / "busybox").glob("usr/bin/busybox")]
@@ -122,7 +122,7 @@ def laid_out(tree: Path) -> tuple[str, Path]:
     return image.name.partition("-")[2] or image.parent.name, image
 
 
-def _unpacked(image: bytes) -> bytes:
+def unpacked(image: bytes) -> bytes:
     """The ELF kernel inside a bzImage, which spares the emulated processor from unpacking it; else the bzImage.
 
     Offset and length of the payload: the kernel's Documentation/arch/x86/boot.rst."""

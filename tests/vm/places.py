@@ -40,33 +40,36 @@ def places(
     """Those of a run, this machine's first; their roots and kernels, and what their guests need, are there then."""
     if not set(layers) & set(REAL):
         return []
-    found = [roots.prepare(release) for release in _releases(full, only, chosen)]
+    found = [roots.prepare(release) for release in chosen_releases(full, only, chosen)]
+    kernels = roots.prepare(releases.named(kernel)) if kernel else None
+    result = pairs(found, full and not only and not chosen, kernels)
+    _make_ready(layers, result)
+    return result
+
+
+def pairs(found: Sequence[Root], every: bool, kernel: Root | None = None) -> list[Place]:
+    """Each root on its own kernel, or on this one; or each on every other's as well."""
     if kernel:
-        wanted = roots.prepare(releases.named(kernel))
-        pairs = [Place(root, None if root == wanted else wanted) for root in found]
-    else:
-        pairs = [Place(root) for root in found]
-        if full and not only and not chosen:
-            pairs += [Place(root, other) for root in found for other in found if root != other]
-    _make_ready(layers, pairs)
-    return pairs
+        return [Place(root, None if root == kernel else kernel) for root in found]
+    others = [Place(root, other) for root in found for other in found if root != other and every]
+    return [*(Place(root) for root in found), *others]
 
 
-def _releases(full: bool, only: Sequence[str] | None, chosen: files.Chosen) -> list[Release]:
+def chosen_releases(full: bool, only: Sequence[str] | None, chosen: files.Chosen) -> list[Release]:
     """Asked for; else this machine's, and where no file is asked for those of each run, or of a full one."""
     if only:
         return [releases.named(name) for name in dict.fromkeys(only)]
     return [one for one in releases.known() if one == releases.own() or ((one.always or full) and not chosen)]
 
 
-def _make_ready(layers: Sequence[str], pairs: Sequence[Place]) -> None:
-    for place in pairs:
+def _make_ready(layers: Sequence[str], all_of_them: Sequence[Place]) -> None:
+    for place in all_of_them:
         if "daemon" in layers:
             strongswan.prepare(place.root)
         if not place.main or ground.missing():
             (place.kernel or place.root).parts()
         roots.compiled(place.root, "updown", "tests")
-    if not ground.missing() and all(place.main for place in pairs):
+    if not ground.missing() and all(place.main for place in all_of_them):
         say("setup", "no virtual machine: this kernel has all that is needed")
     else:
         say("setup", f"virtual machines by {guest.accelerator()}{f', since {ground.missing()}' if ground.missing() else ''}")

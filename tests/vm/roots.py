@@ -85,7 +85,7 @@ def prepare(release: Release) -> Root:
     """The root of a release, made where it is not there: about a minute, and 250 MB of the cache."""
     if release.name == releases.own().name:
         return own()
-    place = cache.folder() / f"root-{release.name}-{_digest(PACKAGES)}"
+    place = cache.folder() / f"root-{release.name}-{digest(PACKAGES)}"
     with cache.locked(place.name):
         if not place.is_dir():
             if os.geteuid() != 0:
@@ -96,7 +96,8 @@ def prepare(release: Release) -> Root:
     return Root(release, place)
 
 
-def _digest(packages: Sequence[str]) -> str:
+def digest(packages: Sequence[str]) -> str:
+    """What names the root that has these packages."""
     return hashlib.sha256(" ".join([str(LAYOUT), *packages]).encode()).hexdigest()[:8]
 
 
