@@ -24,8 +24,8 @@ LAYERS = ("lint", "unit", "kernel", "daemon", "bench")
 PACKAGES = {
     "lint": ["python3-venv"],
     "unit": ["python3-venv"],
-    "kernel": ["python3-venv", "iproute2", "iputils-ping", "kmod", "nftables"],
-    "daemon": ["python3-venv", "bird2", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools", "systemd"],
+    "kernel": ["python3-venv", "iproute2", "iputils-ping", "kmod", "mount", "nftables"],
+    "daemon": ["python3-venv", "bird2", "iproute2", "iputils-ping", "kmod", "libreswan", "libnss3-tools", "mount", "systemd"],
     "bench": ["python3-venv", "iproute2", "kmod", "libreswan"],
 }
 

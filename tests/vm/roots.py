@@ -23,6 +23,7 @@ PACKAGES = (
     "kmod",
     "libnss3-tools",
     "libreswan",
+    "mount",
     "nftables",
     "procps",
     "python3",
