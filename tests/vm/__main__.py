@@ -40,6 +40,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         root = roots.prepare(releases.named(given.release))
+        roots.compiled(root, "updown", "tests")
         settings = guest.Settings(
             folder=Path.cwd(),
             root=root,

@@ -38,7 +38,8 @@ def main() -> int:
     parser.add_argument("--kernel", choices=names, help="the kernel of this one, in guests")
     parser.add_argument("layer", nargs="*", metavar="LAYER", help="only these (all); daemon/shared: only that file of it")
     given = parser.parse_args()
-    wanted = {layer.partition("/")[0] for layer in given.layer or (REAL[:2] if given.release else LAYERS)}
+    here = not given.release or releases.own().name in given.release
+    wanted = {layer.partition("/")[0] for layer in given.layer or (LAYERS if here else REAL[:2])}
     layers = [layer for layer in LAYERS if layer in wanted]
     if wanted - set(LAYERS):
         parser.error(f"no layer {' '.join(sorted(wanted - set(LAYERS)))}; there are {' '.join(LAYERS)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -89,11 +90,11 @@ def prepare(release: Release) -> Root:
     place = cache.folder() / f"root-{release.name}-{digest(PACKAGES)}"
     with cache.locked(place.name):
         if not place.is_dir():
-            if os.geteuid() != 0:
-                raise debian.Missing(f"not root, and there is no root file system of {release.name}: run as root")
-            debian.install(["mmdebstrap"])
-            print(f"making a root file system of {release.name}, in {place}", flush=True)
-            _make(release, place)
+            try:
+                _make(release, place)
+            except debian.Missing as problem:
+                alone = f"or leave other releases out: `tests/run --release {releases.own().name}`"
+                raise debian.Missing(f"no root file system of {release.name}: {problem}; {alone}") from None
     return Root(release, place)
 
 
@@ -104,6 +105,12 @@ def digest(packages: Sequence[str]) -> str:
 
 def _make(release: Release, place: Path) -> None:
     """From the mirror that this machine has its own packages from; the lists stay, to fetch a kernel by."""
+    if platform.machine() != "x86_64":
+        raise debian.Missing(f"there is no virtual machine for {platform.machine()} to run it in")
+    if os.geteuid() != 0:
+        raise debian.Missing("not root: run as root")
+    debian.install(["mmdebstrap"])
+    print(f"making a root file system of {release.name}, in {place}", flush=True)
     options = [*debian.ARCHIVE_OPTIONS, "Acquire::Retries=3"]
     with tempfile.TemporaryDirectory(dir=cache.folder()) as work:
         debian.called(
@@ -117,7 +124,7 @@ def _make(release: Release, place: Path) -> None:
             f"--include={','.join(PACKAGES)}",
             release.name,
             f"{work}/root",
-            debian.mirror(release.name),
+            debian.mirror(),
         )
         Path(work, "root").chmod(0o755)
         Path(work, "root").rename(place)
