@@ -11,6 +11,7 @@ from tests import TOP
 
 FOLDERS = {"unit": ("unit", "property")}
 """The folders of a layer below tests/, where it is not that of its name alone."""
+WITHOUT_FILES = ("lint", "bench")
 NO_FILES = {"daemon": ("demonstration",)}
 """What a layer runs that is in no file."""
 
@@ -37,6 +38,13 @@ class Chosen:
         """The paths of the layer unit's; empty where none was asked for."""
         mine = [name for name in self.names if name.startswith("unit/")]
         return [path for short, path in _short("unit").items() if any(_is(name, short) for name in mine)]
+
+
+def asked(words: Sequence[str]) -> Chosen:
+    """Of tests/run's words: a layer beside files is all its files, layers alone choose none."""
+    if not any("/" in word for word in words):
+        return Chosen([])
+    return Chosen([word if "/" in word else f"{word}/*" for word in words if word not in WITHOUT_FILES])
 
 
 def short_name(path: str) -> str:

@@ -43,7 +43,7 @@ def main() -> int:
     layers = [layer for layer in LAYERS if layer in wanted]
     if wanted - set(LAYERS):
         parser.error(f"no layer {' '.join(sorted(wanted - set(LAYERS)))}; there are {' '.join(LAYERS)}")
-    chosen = files.Chosen([layer for layer in given.layer if "/" in layer])
+    chosen = files.asked(given.layer)
     if chosen.unknown:
         parser.error(f"no file {' '.join(chosen.unknown)}: tests/LAYER/test_FILE.py is LAYER/FILE")
     began = time.monotonic()

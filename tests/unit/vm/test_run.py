@@ -43,6 +43,19 @@ def test_one_file_of_the_layer_unit_is_found_in_its_folder() -> None:
     assert Chosen(["unit/sequences"]).units() == ["tests/property/test_sequences.py"]
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], []),
+        (["daemon", "lint"], []),
+        (["daemon/shared", "lint"], ["daemon/shared"]),
+        (["kernel", "daemon/shared"], ["kernel/*", "daemon/shared"]),
+    ],
+)
+def test_a_layer_beside_files_is_all_its_files(words: list[str], names: list[str]) -> None:
+    assert files.asked(words) == Chosen(names)
+
+
 def test_a_name_that_no_file_has_is_told() -> None:
     asked = ["daemon/shared", "daemon/shred", "unit/plan/nothing", "kernel/*", "bench/updown"]
     assert Chosen(asked).unknown == ["daemon/shred", "unit/plan/nothing", "bench/updown"]
