@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.kit.machine import Machine
-from tests.vm import ground
+from tests.vm import ground, releases
 
 REPORT = os.environ.get("VTI_UPDOWN_REPORT", "")
 PIECE = 4  # tests of a file that go together where their fixtures cost little
@@ -29,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--among", metavar="FOLDER", help="run what no other pytest with this FOLDER has taken, a file or a piece of one"
     )
     parser.addoption("--fork", action="store_true", help="recorded calls by forks of pytest, not as processes of their own")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what the release has not the feature for: tests/run says it at the end, by the same table."""
+    release = releases.running().name
+    items[:] = [item for item in items if not releases.excluded(item.nodeid, release)]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.daemon.endpoint import FORGET, HOOK, OURS, WORTHLESS, Endpoint, replaced
 from tests.daemon.nodes import PATH, wait_for
+from tests.daemon.words import words
 
 __all__ = ["HOOK", "OURS", "Connection", "Gateway"]
 
@@ -18,7 +19,6 @@ SECRET = f': PSK "{WORTHLESS}"\n'
 SETUP = "config setup\n"
 ALWAYS = {
     "authby": "secret",
-    "ikev2": "yes",
     "ike": "aes_gcm128-sha2_256;dh19",
     "esp": "aes_gcm128-null",
     "auto": "ignore",
@@ -69,17 +69,21 @@ class Gateway(Endpoint):
         """Write these connections (and no others) into ipsec.conf and load them."""
         text = SETUP
         for name, options in connections.items():
-            lines = {**ALWAYS, **options}.items()
+            lines = {**ALWAYS, **dict([words().ikev2]), **options}.items()
             text += f"\nconn {name}\n" + "".join(f"\t{key}={quoted(value)}\n" for key, value in lines)
         self._conf.write_text(text)  # in place: it is mounted over /etc/ipsec.conf
         self._names = [*self._names, *connections]
         for name in connections:
             self.run(str(EXECUTABLES / "addconn"), name)
 
-    # `ipsec auto`, as contrib/demo has it, is a script around addconn and whack: emulated, it takes seven times as long
+    # `ipsec auto --up`, or `ipsec up`, is a script around addconn and whack: emulated, it takes seven times as long
 
-    def ipsec(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run("env", f"PATH={PATH}", "ipsec", *words, check=check)
+    def order(self, name: str, connection: str, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Give an order (add, up, route, delete...) in the words of this libreswan."""
+        return self.ipsec(*words().order(name, connection, *options), check=check)
+
+    def ipsec(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("env", f"PATH={PATH}", "ipsec", *arguments, check=check)
 
     def up(self, name: str, check: bool = True) -> None:
         self._whack("--name", name, "--initiate", check=check)
@@ -93,7 +97,7 @@ class Gateway(Endpoint):
 
     def rekey_child(self, name: str) -> None:
         """Replace the child SA, and wait until the old one is gone. The kernel may have SAs of tunnels that ended before."""
-        self._rekey("CHILD", "--rekey-ipsec", name)
+        self._rekey("CHILD", words().rekey_child, name)
 
     def rekey_ike(self, name: str) -> None:
         """Replace the IKE SA, and wait until the old one is gone."""
@@ -104,8 +108,8 @@ class Gateway(Endpoint):
         self._whack(option, "--name", name)
         wait_for(lambda: replaced(old, self._states(kind)), f"{self.name}'s new SA by {option}")
 
-    def _whack(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(str(EXECUTABLES / "whack"), *words, check=check)
+    def _whack(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(str(EXECUTABLES / "whack"), *arguments, check=check)
 
     def _states(self, kind: str) -> set[str]:
         """The numbers of the established SAs of a kind, IKE or CHILD."""

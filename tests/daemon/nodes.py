@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 from tests.daemon.wire import PORT_PREFIX, Wire
+from tests.vm import speed
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUR_PROTOCOL = 160
@@ -44,7 +45,10 @@ Kind = TypeVar("Kind", bound="Node")
 
 
 def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Look again and again until the condition is true; fail with what was awaited when it never is."""
+    """Look again and again until the condition is true; fail with what was awaited when it never is.
+
+    `patience` is in seconds of the machine that limits are made for: a slower one gets more."""
+    patience *= speed.slowness()
     deadline = time.monotonic() + patience
     while True:
         began = time.monotonic()

@@ -112,8 +112,8 @@ def test_two_plutos_in_two_namespaces_with_one_state_directory(
     for node in (east, west):
         node.add(**pairs)
     for name in pairs:
-        west.ipsec("auto", "--asynchronous", "--up", name)
-        east.ipsec("auto", "--asynchronous", "--up", name)
+        west.order("up", name, "--asynchronous")
+        east.order("up", name, "--asynchronous")
     wait_for(lambda: west.routed_into("vti5") == {"10.2.0.0/24", "10.2.1.0/24"}, "west's routes")
     wait_for(lambda: east.routed_into("vti5") == {"10.1.0.0/24", "10.1.1.0/24"}, "east's routes")
     encrypted_ping(ground, west, "10.2.1.1", "10.1.1.1")

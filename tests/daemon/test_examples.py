@@ -33,7 +33,7 @@ def load(node: Gateway, path: Path) -> None:
     with open(node.folder / "ipsec.conf", "a") as conf:
         conf.write("\n" + path.read_text().replace(INSTALLED, f'"{HOOK}"'))
     for name in connections(path):
-        node.ipsec("auto", "--add", name)
+        node.order("add", name)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def unloaded(west: Gateway, east: Gateway) -> Iterator[None]:
     for path in EXAMPLES:
         for node in (west, east):
             for name in connections(path):
-                node.ipsec("auto", "--delete", name, check=False)
+                node.order("delete", name, check=False)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -89,7 +89,7 @@ def test_libreswan(ground: Ground, west: Gateway) -> None:
     with open(west.folder / "ipsec.conf", "a") as conf:
         conf.write("\n" + quick.replace(INSTALLED, f'"{HOOK} --config {settings}"'))
     for number, node in enumerate(ends, 1):
-        west.ipsec("auto", "--add", f"cloud{number}")
+        west.order("add", f"cloud{number}")
         west.up(f"cloud{number}", check=False)
         sends_back(node)
     try:
@@ -105,7 +105,7 @@ def test_libreswan(ground: Ground, west: Gateway) -> None:
         goes_by(ground, west, "vti2")
     finally:
         for number in (1, 2):
-            west.ipsec("auto", "--delete", f"cloud{number}", check=False)
+            west.order("delete", f"cloud{number}", check=False)
 
 
 def test_strongswan(ground: Ground, moon: Charon) -> None:

@@ -52,7 +52,7 @@ def test_what_only_waits_stays_where_pluto_has_it_until_pluto_looks(west: Gatewa
     the connection is at home nowhere."""
     two_addresses(west)
     west.add(t=ROAMING)
-    west.ipsec("auto", "--route", "t")
+    west.order("route", "t")
     device = west.device("vti5")
     assert device
     assert device["local"] == WEST
@@ -62,7 +62,7 @@ def test_what_only_waits_stays_where_pluto_has_it_until_pluto_looks(west: Gatewa
     west.ipsec("whack", "--listen")
     without_trace(west)
     west.add(t=ROAMING)
-    west.ipsec("auto", "--route", "t")
+    west.order("route", "t")
     assert west.device("vti5") == {**device, "local": ELSEWHERE}
     west.delete("t")
     without_trace(west)

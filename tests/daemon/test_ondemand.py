@@ -14,7 +14,7 @@ pytestmark = pytest.mark.daemon
 def test_device_and_route_survive_down_and_go_with_unroute(ground: Ground, west: Gateway, east: Gateway) -> None:
     for node in (east, west):
         node.add(t=PERMANENT)
-        node.ipsec("auto", "--route", "t")
+        node.order("route", "t")
         assert node.device("vti5")
     assert west.routed_into("vti5") == {"10.2.0.0/24"}
     before = west.links()["vti5"]["ifindex"]
@@ -33,7 +33,7 @@ def test_device_and_route_survive_down_and_go_with_unroute(ground: Ground, west:
     west.down("t")
     wait_for(lambda: not east.spis(), "east without a security association")
     for node in (west, east):
-        node.ipsec("auto", "--unroute", "t")
+        node.order("unroute", "t")
         without_trace(node)
 
 

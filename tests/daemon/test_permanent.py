@@ -129,7 +129,7 @@ def test_a_device_of_that_name_with_another_key_is_left_alone(west: Gateway, eas
     for node in (east, west):
         node.add(t=PERMANENT)
     began = len(west.logged())
-    west.ipsec("auto", "--asynchronous", "--up", "t")
+    west.order("up", "t", "--asynchronous")
 
     def refused() -> bool:
         return any({"vti5", "77", "5"} <= set(words(line)) for line in west.hook_lines(began))

@@ -96,7 +96,7 @@ def test_what_was_lost_behind_our_back_is_put_back(ground: Ground, west: Gateway
 def test_on_demand_is_left_as_it_is(west: Gateway, east: Gateway) -> None:
     for node in (east, west):
         node.add(t=PERMANENT)
-    west.ipsec("auto", "--route", "t")
+    west.order("route", "t")
     assert [claim["kind"] for claim in west.claims()] == ["trap"]
     before = everything(west)
     assert reconcile(west) == NOTHING

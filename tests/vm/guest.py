@@ -1,8 +1,9 @@
-"""Boot a guest over this machine's own root file system, run one command in it and return its exit status.
+"""Boot a guest over this machine's own root file system or another's, run one command in it and return its exit status.
 
 The root is shown read-only (9p) below an overlay in the guest's memory: every program installed here runs there, the
 guest may write anywhere, and nothing it writes reaches this machine, shared folders excepted. /proc, /sys, /dev, /run
-and $TMPDIR are its own, modules load on demand, and "lo" is its only network device.
+and $TMPDIR are its own, modules load on demand, and "lo" is its only network device. Of a root of another release it sees
+what that has, and of this machine the folders that it is shown.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
-from tests.vm import parts
+from tests import TOP
+from tests.vm import cache, parts, roots, speed
 from tests.vm.cpio import Archive
+from tests.vm.roots import Root
 
 TIMED_OUT = 124
 PASSED_ON = ("PATH", "HOME", "XDG_CACHE_HOME", "TERM", "LANG", "LC_ALL", "CI")
 PROBE_SECONDS = 6.0
 HERE = Path(__file__).resolve().parent
+READ_ONLY = ",readonly=on"
 CHANNELS = ("out", "err", "status")
 # without erms, since an emulator copies byte by byte what is told to be fast: a fork takes half the time
 EMULATED = ["-cpu", "max,la57=off,smap=off,smep=off,erms=off", "-accel", "tcg,thread=multi,tb-size=256"]
@@ -51,7 +54,11 @@ class Settings:
     """Where the command runs."""
     memory: int = 1024
     processors: int = 1
-    timeout: float = 0
+    root: Root = field(default_factory=roots.own)
+    kernel: Root | None = None
+    """The root whose release's kernel it boots; None: its own's."""
+    silence: float = 0
+    """Seconds without a word after which it hangs, on the machine that limits are made for; 0: for ever."""
     shares: Sequence[Path] = ()
     """Folders of this machine that the guest may write, at the same place."""
     copies: Sequence[Path] = ()
@@ -63,7 +70,7 @@ class Settings:
 
 def run(command: Sequence[str], settings: Settings, out: Sink, err: Sink) -> int:
     """The command's exit status, or TIMED_OUT; what it prints goes to out and err while it runs."""
-    ready = parts.prepare()
+    ready = (settings.kernel or settings.root).parts()
     if settings.kvm is None:
         settings = replace(settings, kvm=kvm_works())
     with tempfile.TemporaryDirectory(prefix="guest.") as name:
@@ -80,9 +87,9 @@ def kvm_works() -> bool:
     """Whether a guest boots with KVM in time: it may be there and hang. The answer is kept until the next reboot."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
-    kept = parts.cache() / "kvm"
+    kept = cache.folder() / "kvm"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    with parts.locked("kvm"):
+    with cache.locked("kvm"):
         if not kept.exists() or not kept.read_text().startswith(boot):
             kept.write_text(f"{boot} {'yes' if _kvm_boots() else 'no'}\n")
         return kept.read_text().endswith(" yes\n")
@@ -90,7 +97,7 @@ def kvm_works() -> bool:
 
 def _kvm_boots() -> bool:
     try:
-        probe = Settings(folder=Path("/"), memory=512, timeout=PROBE_SECONDS, kvm=True)
+        probe = Settings(folder=Path("/"), memory=512, silence=PROBE_SECONDS, kvm=True)
         return run(["/bin/true"], probe, lambda _: None, lambda _: None) == 0
     except GuestFailed:
         return False
@@ -98,11 +105,13 @@ def _kvm_boots() -> bool:
 
 def _settings_archive(command: Sequence[str], settings: Settings, ready: parts.Parts) -> bytes:
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    variables.update(TMPDIR="/var/tmp/guest", **settings.environment)
+    if not settings.root.own:
+        variables["PATH"] = roots.PATH
+    variables.update({"TMPDIR": "/var/tmp/guest", speed.SAID: f"{speed.slowness():.2f}", **settings.environment})
     said = {
         "EARLY": ready.early,
-        "MODULES": str(ready.modules.resolve()),
         "SHARES": " ".join(str(share) for share in settings.shares),
+        "SHOWN": " ".join(str(folder) for folder in _shown(settings)),
         "COPIES": " ".join(str(copy) for copy in settings.copies),
         "FOLDER": str(settings.folder),
     }
@@ -113,6 +122,11 @@ def _settings_archive(command: Sequence[str], settings: Settings, ready: parts.P
     archive.file("guest/second-stage", (HERE / "second-stage").read_bytes())
     archive.file("init", (HERE / "first-stage").read_bytes(), 0o755)
     return archive.finished()
+
+
+def _shown(settings: Settings) -> Sequence[Path]:
+    """Folders of this machine that a guest of another root sees at the same place."""
+    return () if settings.root.own else (TOP, cache.folder())
 
 
 def _assignments(word: str, values: Mapping[str, str]) -> bytes:
@@ -134,7 +148,7 @@ def _boot(settings: Settings, ready: parts.Parts, work: Path, out: Sink, err: Si
     words: list[bytes] = []
     sinks = {pipes["out"][0]: out, pipes["err"][0]: err, pipes["status"][0]: words.append}
     try:
-        in_time = _relay(sinks, settings.timeout, qemu.kill)
+        in_time = relay(sinks, settings.silence * speed.slowness(), qemu.kill)
     finally:
         qemu.kill()
         for reader in sinks:
@@ -150,17 +164,16 @@ def _boot(settings: Settings, ready: parts.Parts, work: Path, out: Sink, err: Si
     raise GuestFailed(f"the guest ended without a status\n{(work / 'errors').read_text()}{console[-4000:]}")
 
 
-def _relay(sinks: Mapping[int, Sink], timeout: float, end: Callable[[], None]) -> bool:
-    """Pass on what the guest sends until there is no more, and end it once it said its exit status; False when the
-    time is over."""
-    deadline = time.monotonic() + timeout if timeout else None
+def relay(sinks: Mapping[int, Sink], silence: float, end: Callable[[], None]) -> bool:
+    """Pass on what the guest sends until there is no more, and end it once it said its exit status; False when it was
+    silent for too long."""
     live = list(sinks)
     status = live[-1]
     while live:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
+        heard = select.select(live, [], [], silence or None)[0]
+        if not heard:
             return False
-        for reader in select.select(live, [], [], left)[0]:
+        for reader in heard:
             data = os.read(reader, 65536)
             if not data:
                 live.remove(reader)
@@ -181,7 +194,10 @@ def _qemu(settings: Settings, ready: parts.Parts, work: Path, writers: Mapping[s
         command += ["-add-fd", f"fd={writer},set={number}"]
         command += ["-chardev", f"file,id={channel},path=/dev/fdset/{number},append=on"]
         command += ["-device", f"virtserialport,chardev={channel},name=guest.{channel}"]
-    command += _folder("root", Path("/"), ",readonly=on")
+    command += _folder("root", settings.root.folder, READ_ONLY)
+    command += _folder("modules", ready.modules.resolve(), READ_ONLY)
+    for number, folder in enumerate(_shown(settings)):
+        command += _folder(f"shown{number}", folder, READ_ONLY)
     for number, share in enumerate(settings.shares):
         command += _folder(f"share{number}", share, "")
     return command

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import TOP
-from tests.vm import parts
+from tests.vm import cache
 from tests.vm.debian import Missing
 
 ASK = "import platform, sys; print(*sys.version_info[:3], sys.version_info[3], platform.python_implementation())"
@@ -88,10 +88,10 @@ def environment(folder: Path, python: Python, wanted: Sequence[str]) -> str:
 def kept(python: Python, pyroute2: str) -> str:
     """The interpreter of a virtual environment in the cache: this Python with this pyroute2."""
     name = re.sub(r"[^a-z0-9.]+", "-", f"python{python.name}-{pyroute2}")
-    (parts.cache() / "venvs").mkdir(exist_ok=True)
-    with parts.locked(name):
+    (cache.folder() / "venvs").mkdir(exist_ok=True)
+    with cache.locked(name):
         others = [line for line in requirements("test") if not line.startswith("pyroute2")]
-        return environment(parts.cache() / "venvs" / name, python, [*others, pyroute2])
+        return environment(cache.folder() / "venvs" / name, python, [*others, pyroute2])
 
 
 def _candidates() -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.vm.releases import Exclusion
+
 WORDS = ("passed", "failed", "skipped")
 LEFT = "left"  # to --full
 NO_TESTS = 5  # pytest's exit status
@@ -18,6 +20,7 @@ class Result:
 
     layer: str
     name: str
+    release: str = ""
     seconds: float = 0.0
     outcomes: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -58,7 +61,7 @@ def by_file(shared: Sequence[Result], expected: Mapping[str, Sequence[str]]) -> 
     found = []
     for path, tests in expected.items():
         layer, name = path.split("/")[-2:]
-        one = Result(layer, name.partition(".")[0])
+        one = Result(layer, name.partition(".")[0], shared[0].release)
         for result in shared:
             for test in [test for test in result.outcomes if test.partition("::")[0] == path]:
                 one.note(test, result.outcomes.pop(test), result.reasons.get(test, ""))
@@ -70,17 +73,22 @@ def by_file(shared: Sequence[Result], expected: Mapping[str, Sequence[str]]) -> 
     return found
 
 
-def summary(results: Sequence[Result], total_seconds: float) -> str:
-    """The closing text: where the time went, what failed, every skipped test, and the total on the last line."""
+def summary(results: Sequence[Result], total_seconds: float, excluded: Mapping[str, Sequence[Exclusion]]) -> str:
+    """The closing text: where the time went, what failed, every skipped test, what of the tests a release has not the
+    feature for, and the total on the last line."""
     lines = ["", "where the time went"]
-    for layer in dict.fromkeys(result.layer for result in results):
-        for result in [one for one in results if one.layer == layer]:
+    width = max([len(result.release) for result in results], default=0)
+    for layer, release in dict.fromkeys((result.layer, result.release) for result in results):
+        for result in [one for one in results if (one.layer, one.release) == (layer, release)]:
             counted = ", ".join(f"{result.count(word)} {word}" for word in WORDS) if result.ran else ""
-            lines.append(f"  {result.layer:8} {result.seconds:7.1f} s  {counted:38} {result.name}")
-    lines.append(f"  {'all':8} {total_seconds:7.1f} s")
+            lines.append(f"  {layer:8} {release:{width}} {result.seconds:7.1f} s  {counted:38} {result.name}")
+    lines.append(f"  {'all':8} {'':{width}} {total_seconds:7.1f} s")
     for word in ("failed", "skipped"):
         lines += ["", f"{word}:" if _tests(results, word) else f"{word}: none"]
         lines += [f"  {line}" for line in _tests(results, word)]
+    for release, rows in excluded.items():
+        lines += ["", f"not for {release} (tests/vm/releases.py):"] if rows else []
+        lines += [f"  {row.tests}: {row.reason}" for row in rows]
     left = {(result.layer, test) for result in results for test, its in result.outcomes.items() if its == LEFT}
     lines += [f"left to tests/run --full, which takes hours: {len(left)} longer variants"] if left else []
     totals = {word: sum(result.count(word) for result in results) for word in WORDS}
@@ -93,5 +101,5 @@ def _tests(results: Sequence[Result], outcome: str) -> list[str]:
         for test, its in result.outcomes.items():
             if its == outcome:
                 reason = result.reasons.get(test, "")
-                found.append(f"{result.layer} ({result.name}): {test}{': ' if reason else ''}{reason}")
+                found.append(f"{result.layer} {result.release} ({result.name}): {test}{': ' if reason else ''}{reason}")
     return found

@@ -1,0 +1,41 @@
+"""What orders and options are called in the libreswan that is installed: they changed between 4 and 5."""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Words:
+    """One generation's. What both take alike is not here."""
+
+    ikev2: tuple[str, str]
+    """The option of ipsec.conf, and its value, that asks for IKEv2."""
+    rekey_child: str
+    """whack's option."""
+    auto: bool
+    """Whether orders are given by `ipsec auto`."""
+
+    def order(self, name: str, connection: str, *options: str) -> list[str]:
+        """The arguments of `ipsec` that give an order (add, up, route, delete...)."""
+        return ["auto", *options, f"--{name}", connection] if self.auto else [name, *options, connection]
+
+
+FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True)
+FIVE = Words(ikev2=("keyexchange", "ikev2"), rekey_child="--rekey-child", auto=False)  # it warns of the old ones
+
+
+@functools.cache
+def words() -> Words:
+    """Of the libreswan here."""
+    return of(subprocess.run(["ipsec", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def of(version: str) -> Words:
+    """Of the one that says this of its version."""
+    found = re.search(r"Libreswan v?(\d+)\.", version)
+    assert found, f"no version in: {version}"
+    return FOUR if int(found.group(1)) < 5 else FIVE
