@@ -47,6 +47,31 @@ def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, e
     without_trace(west)
 
 
+def test_a_move_that_is_never_finished_lets_nothing_out_and_ends_by_reconcile(
+    ground: Ground, west: Gateway, east: Gateway
+) -> None:
+    """5.2 calls down and `unroute` of a move; IKE then goes on from the address that is gone, and no hook is called again."""
+    two_addresses(west)
+    east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
+    west.add(t=ROAMING)
+    west.up("t")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    device = west.device("vti5")
+    west.ip(f"addr del {WEST}/24 dev eth0")
+    wait_for(lambda: [claim["kind"] for claim in west.claims()] == ["revive"], "the move to begin")
+    ground.wire.seen()
+    assert not west.ping("10.2.0.1", "10.1.0.1", count=1)
+    assert not ground.wire.seen().clear
+    assert west.device("vti5") == device
+    assert west.routed_into("vti5") == {"10.2.0.0/24"}
+    west.delete("t")
+    assert west.device("vti5") == device, "no hook was called"
+    west.reconcile()
+    without_trace(west)
+    east.delete("t")
+    wait_for(lambda: east.routed_into("vti5") == set(), "the end at east")
+
+
 def test_what_only_waits_stays_where_pluto_has_it_until_pluto_looks(west: Gateway) -> None:
     """4.10 looks at addresses when it is told to listen: until then reconcile has nothing to do, and then `unroute` is called:
     the connection is at home nowhere."""

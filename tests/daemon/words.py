@@ -18,14 +18,17 @@ class Words:
     """whack's option."""
     auto: bool
     """Whether orders are given by `ipsec auto`."""
+    marks_ike: bool
+    """Whether pluto marks the IKE that it sends to a peer behind its own XFRM interface, as it marks ESP."""
 
     def order(self, name: str, connection: str, *options: str) -> list[str]:
         """The arguments of `ipsec` that give an order (add, up, route, delete...)."""
         return ["auto", *options, f"--{name}", connection] if self.auto else [name, *options, connection]
 
 
-FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True)
-FIVE = Words(ikev2=("keyexchange", "ikev2"), rekey_child="--rekey-child", auto=False)  # it warns of the old ones
+FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True, marks_ike=False)
+# it warns of the old ones
+FIVE = Words(ikev2=("keyexchange", "ikev2"), rekey_child="--rekey-child", auto=False, marks_ike=True)
 
 
 @functools.cache
