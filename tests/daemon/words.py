@@ -18,6 +18,10 @@ class Words:
     """whack's option."""
     auto: bool
     """Whether orders are given by `ipsec auto`."""
+    obsolete: tuple[str, ...]
+    """Options of our examples, written for all, that are read with a warning."""
+    flushes: bool
+    """Whether ipsec.service flushes the kernel's IPsec when pluto has ended, but with --leave-state."""
     marks_ike: bool
     """Whether pluto marks the IKE that it sends to a peer behind its own XFRM interface, as it marks ESP."""
 
@@ -26,9 +30,15 @@ class Words:
         return ["auto", *options, f"--{name}", connection] if self.auto else [name, *options, connection]
 
 
-FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True, marks_ike=False)
-# it warns of the old ones
-FIVE = Words(ikev2=("keyexchange", "ikev2"), rekey_child="--rekey-child", auto=False, marks_ike=True)
+FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True, obsolete=(), flushes=True, marks_ike=False)
+FIVE = Words(
+    ikev2=("keyexchange", "ikev2"),  # it warns of the old ones
+    rekey_child="--rekey-child",
+    auto=False,
+    obsolete=("dpdaction",),
+    flushes=False,
+    marks_ike=True,
+)
 
 
 @functools.cache
