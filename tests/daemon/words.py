@@ -22,6 +22,8 @@ class Words:
     """Options of our examples, written for all, that are read with a warning."""
     flushes: bool
     """Whether ipsec.service flushes the kernel's IPsec when pluto has ended, but with --leave-state."""
+    unroutes_homeless: bool
+    """Whether pluto unroutes a connection when it listens anew and finds its address gone."""
     marks_ike: bool
     """Whether pluto marks the IKE that it sends to a peer behind its own XFRM interface, as it marks ESP."""
 
@@ -30,13 +32,22 @@ class Words:
         return ["auto", *options, f"--{name}", connection] if self.auto else [name, *options, connection]
 
 
-FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True, obsolete=(), flushes=True, marks_ike=False)
+FOUR = Words(
+    ikev2=("ikev2", "yes"),
+    rekey_child="--rekey-ipsec",
+    auto=True,
+    obsolete=(),
+    flushes=True,
+    unroutes_homeless=True,
+    marks_ike=False,
+)
 FIVE = Words(
     ikev2=("keyexchange", "ikev2"),  # it warns of the old ones
     rekey_child="--rekey-child",
     auto=False,
     obsolete=("dpdaction",),
     flushes=False,
+    unroutes_homeless=False,
     marks_ike=True,
 )
 
