@@ -24,6 +24,9 @@ class Words:
     """Whether ipsec.service flushes the kernel's IPsec when pluto has ended, but with --leave-state."""
     unroutes_homeless: bool
     """Whether pluto unroutes a connection when it listens anew and finds its address gone."""
+    keeps_narrowed: bool
+    """Whether pluto replaces a child SA that it had narrowed: 5.2 refuses its rekeying (TS_UNACCEPTABLE), and a new one of a
+    client that was killed (its policy is in use)."""
     marks_ike: bool
     """Whether pluto marks the IKE that it sends to a peer behind its own XFRM interface, as it marks ESP."""
 
@@ -39,6 +42,7 @@ FOUR = Words(
     obsolete=(),
     flushes=True,
     unroutes_homeless=True,
+    keeps_narrowed=True,
     marks_ike=False,
 )
 FIVE = Words(
@@ -48,6 +52,7 @@ FIVE = Words(
     obsolete=("dpdaction",),
     flushes=False,
     unroutes_homeless=False,
+    keeps_narrowed=False,
     marks_ike=True,
 )
 
