@@ -99,7 +99,9 @@ class Charon(Endpoint):
         return self.run("swanctl", *words, check=check).stdout
 
     def initiate(self, child: str) -> None:
+        """Until the hook has ended: swanctl may return before (strongSwan 6), but its list waits for an IKE SA that is busy."""
         self.swanctl("--initiate", "--child", child)
+        self.sas(child)
 
     def terminate(self, child: str) -> None:
         self.swanctl("--terminate", "--child", child)

@@ -86,6 +86,6 @@ def conn(here: End, there: End, **options: str) -> Mapping[str, str]:
 
 
 def initiated(node: Charon, name: str = "net", route: str = SUN.net, device: str = "vti5") -> None:
-    """The child is up and the hook done at both ends: the responder's is before it answers, swanctl may return before."""
+    """The child is up and the hook done at both ends: the responder's is before it answers."""
     node.initiate(name)
     wait_for(lambda: route in node.routed_into(device), f"{node.name}'s route to {route}")

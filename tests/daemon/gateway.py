@@ -34,6 +34,7 @@ class Gateway(Endpoint):
     daemon = "pluto"
     said = r"-(?:host|client)(?:-v6)? output: (.*)"
     _names: Sequence[str] = ()
+    _setup = SETUP
 
     def start(self) -> None:
         if self._process is None:
@@ -60,14 +61,25 @@ class Gateway(Endpoint):
             self._whack("--delete", "--name", name, check=False)
         self._names = []
         self.run("sh", "-c", FORGET, check=False)
-        if not runs:
+        if self._setup != SETUP:
+            self.set_up()
+        elif not runs:
             self.start()
+
+    def set_up(self, **options: str) -> None:
+        """Start pluto anew with these options of `config setup`, until everything is forgotten."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self.kill()
+        self._setup = SETUP + "".join(f"\t{key}={quoted(value)}\n" for key, value in options.items())
+        self._conf.write_text(self._setup)
+        self.start()
 
     # connections
 
     def add(self, **connections: Connection) -> None:
         """Write these connections (and no others) into ipsec.conf and load them."""
-        text = SETUP
+        text = self._setup
         for name, options in connections.items():
             lines = {**ALWAYS, **dict([words().ikev2]), **options}.items()
             text += f"\nconn {name}\n" + "".join(f"\t{key}={quoted(value)}\n" for key, value in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.daemon.children import (
     one_child,
 )
 from tests.daemon.connections import EAST, EAST6, WEST, WEST6, encrypted_ping, without_device, without_trace
+from tests.daemon.endpoint import replaced
 from tests.daemon.nodes import Ground, wait_for
 
 pytestmark = pytest.mark.daemon
@@ -110,6 +112,7 @@ def _second(net: str) -> str:
 
 def test_reauthentication_break_before_make(ground: Ground, moon: Charon, sun: Charon) -> None:
     """The device goes with the old mark and comes with the new one, by its name; one ping goes on over both."""
+    moon.configure(make_before_break="no")
     sun.load(VTI, one_child(SUN, MOON, **UNIQUE))
     moon.load(VTI, one_child(MOON, SUN, **UNIQUE))
     initiated(moon, device="vti1")
@@ -169,6 +172,40 @@ def test_reauthentication_make_before_break(ground: Ground, moon: Charon, sun: C
     moon.terminate("net")
     for node in (moon, sun):
         without_trace(node, "vti1")
+
+
+def test_three_reauthentications_as_this_release_does_them(ground: Ground, moon: Charon, sun: Charon) -> None:
+    """Two children, nothing said of make before break: no by default up to 5.9, yes from 6.0 on."""
+    for node, (here, there) in ((sun, (SUN, MOON)), (moon, (MOON, SUN))):
+        one = child(here, there, **MARK5)
+        two = child(here, there, **MARK5, local_ts=_second(here.net), remote_ts=_second(there.net))
+        node.load(VTI, configuration({"t": connection(here, there, {"one": one, "two": two})}))
+    initiated(moon, "one")
+    initiated(moon, "two", "10.2.1.0/24")
+    for _ in range(3):
+        old = {(node, name): node.sas(name) for node in (moon, sun) for name in ("one", "two")}
+        moon.rekey_ike("t", reauth=True)
+        for (node, name), known in old.items():
+            wait_for(partial(_replaced, node, name, known), f"{node.name}'s new child {name} alone")
+        for node in (moon, sun):  # charon calls `up` when the child is there, and `down` before it goes
+            wait_for(partial(_has_two_claims, node), f"{node.name}'s two claims")
+        assert moon.routed_into("vti5") == {SUN.net, "10.2.1.0/24"}
+        assert sun.routed_into("vti5") == {MOON.net, "10.1.1.0/24"}
+        encrypted_ping(ground, moon, SUN.host, MOON.host)
+        encrypted_ping(ground, moon, "10.2.1.1", "10.1.1.1")
+    moon.terminate("one")
+    assert moon.routed_into("vti5") == {"10.2.1.0/24"}
+    moon.terminate("two")
+    for node in (moon, sun):
+        without_trace(node)
+
+
+def _replaced(node: Charon, name: str, old: set[str]) -> bool:
+    return replaced(old, node.sas(name))
+
+
+def _has_two_claims(node: Charon) -> bool:
+    return len(node.claims()) == 2
 
 
 def test_over_ipv6_with_both_families_inside(ground: Ground, moon: Charon, sun: Charon) -> None:

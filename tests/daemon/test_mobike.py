@@ -7,6 +7,7 @@ import pytest
 from tests.daemon.connections import EAST, VTI5, WEST, encrypted_ping, without_trace
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, wait_for
+from tests.daemon.words import words
 
 pytestmark = pytest.mark.daemon
 
@@ -24,6 +25,11 @@ def two_addresses(west: Gateway) -> None:
     west.run("ip", "-4", "addr", "flush", "dev", "eth0")
     west.addresses_on("eth0", f"{WEST}/24", f"{ELSEWHERE}/24")
     west.ip(f"route add default via {EAST}")
+
+
+def ends_by_reconcile(west: Gateway) -> None:
+    """As soon as it is not under way any more."""
+    wait_for(lambda: "ip link del vti5" in west.reconcile(), "the claim to be old enough for reconcile", patience=180)
 
 
 def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, east: Gateway) -> None:
@@ -47,9 +53,34 @@ def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, e
     without_trace(west)
 
 
+def test_a_move_that_is_never_finished_lets_nothing_out_and_ends_by_reconcile(
+    ground: Ground, west: Gateway, east: Gateway
+) -> None:
+    """5.2 calls down and `unroute` of a move; IKE then goes on from the address that is gone, and no hook is called again."""
+    two_addresses(west)
+    east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
+    west.add(t=ROAMING)
+    west.up("t")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    device = west.device("vti5")
+    west.ip(f"addr del {WEST}/24 dev eth0")
+    wait_for(lambda: [claim["kind"] for claim in west.claims()] == ["revive"], "the move to begin")
+    ground.wire.seen()
+    assert not west.ping("10.2.0.1", "10.1.0.1", count=1)
+    assert not ground.wire.seen().clear
+    assert west.device("vti5") == device
+    assert west.routed_into("vti5") == {"10.2.0.0/24"}
+    west.delete("t")
+    assert west.device("vti5") == device, "no hook was called"
+    ends_by_reconcile(west)
+    without_trace(west)
+    east.delete("t")
+    wait_for(lambda: east.routed_into("vti5") == set(), "the end at east")
+
+
 def test_what_only_waits_stays_where_pluto_has_it_until_pluto_looks(west: Gateway) -> None:
-    """4.10 looks at addresses when it is told to listen: until then reconcile has nothing to do, and then `unroute` is called:
-    the connection is at home nowhere."""
+    """It does when it is told to listen: until then reconcile has nothing to do. 4.10 then calls `unroute`, as the connection
+    is at home nowhere; 5.2 never does, not when that is deleted, and reconcile has to."""
     two_addresses(west)
     west.add(t=ROAMING)
     west.order("route", "t")
@@ -60,6 +91,11 @@ def test_what_only_waits_stays_where_pluto_has_it_until_pluto_looks(west: Gatewa
     assert west.reconcile() == ["# nothing to do"]
     assert west.device("vti5") == device
     west.ipsec("whack", "--listen")
+    if not words().unroutes_homeless:
+        assert west.device("vti5") == device
+        west.delete("t")
+        assert west.device("vti5") == device, "no hook was called"
+        ends_by_reconcile(west)
     without_trace(west)
     west.add(t=ROAMING)
     west.order("route", "t")

@@ -54,7 +54,7 @@ def test_peer_killed_and_started_again(ground: Ground, west: Gateway, east: Gate
     began = len(west.logged())
     east.delete("t")
     without_trace(east)
-    wait_for(lambda: "EVENT_REVIVE_CONNS" in west.logged(began), "west's daemon wanting the tunnel back")
+    wait_for(lambda: "is supposed to remain up" in west.logged(began), "west's daemon wanting the tunnel back")
     assert west.device("vti5"), "west wishes the tunnel up: what will ask for it stays"
     assert west.routed_into("vti5") == {"10.2.0.0/24"}
     west.delete("t")

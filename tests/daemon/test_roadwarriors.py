@@ -9,6 +9,7 @@ import pytest
 from tests.daemon.connections import VTI5, WEST, encrypted_ping, without_trace
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, wait_for
+from tests.daemon.words import words
 
 pytestmark = pytest.mark.daemon
 
@@ -60,7 +61,8 @@ def test_a_device_for_all_and_a_route_for_each(ground: Ground, hub: Gateway, cli
     encrypted_ping(ground, first, "10.1.0.1", "10.11.0.1")
     encrypted_ping(ground, second, "10.1.0.1", "10.12.0.1")
     encrypted_ping(ground, hub, "10.12.0.1", "10.1.0.1")
-    first.rekey_child("t")
+    if words().keeps_narrowed:
+        first.rekey_child("t")
     first.down("t")
     wait_for(lambda: hub.routed_into("vti5") == {"10.12.0.0/24"}, "the first client's route gone, the second's there")
     encrypted_ping(ground, second, "10.1.0.1", "10.12.0.1")

@@ -18,14 +18,43 @@ class Words:
     """whack's option."""
     auto: bool
     """Whether orders are given by `ipsec auto`."""
+    obsolete: tuple[str, ...]
+    """Options of our examples, written for all, that are read with a warning."""
+    flushes: bool
+    """Whether ipsec.service flushes the kernel's IPsec when pluto has ended, but with --leave-state."""
+    unroutes_homeless: bool
+    """Whether pluto unroutes a connection when it listens anew and finds its address gone."""
+    keeps_narrowed: bool
+    """Whether pluto replaces a child SA that it had narrowed: 5.2 refuses its rekeying (TS_UNACCEPTABLE), and a new one of a
+    client that was killed (its policy is in use)."""
+    marks_ike: bool
+    """Whether pluto marks the IKE that it sends to a peer behind its own XFRM interface, as it marks ESP."""
 
     def order(self, name: str, connection: str, *options: str) -> list[str]:
         """The arguments of `ipsec` that give an order (add, up, route, delete...)."""
         return ["auto", *options, f"--{name}", connection] if self.auto else [name, *options, connection]
 
 
-FOUR = Words(ikev2=("ikev2", "yes"), rekey_child="--rekey-ipsec", auto=True)
-FIVE = Words(ikev2=("keyexchange", "ikev2"), rekey_child="--rekey-child", auto=False)  # it warns of the old ones
+FOUR = Words(
+    ikev2=("ikev2", "yes"),
+    rekey_child="--rekey-ipsec",
+    auto=True,
+    obsolete=(),
+    flushes=True,
+    unroutes_homeless=True,
+    keeps_narrowed=True,
+    marks_ike=False,
+)
+FIVE = Words(
+    ikev2=("keyexchange", "ikev2"),  # it warns of the old ones
+    rekey_child="--rekey-child",
+    auto=False,
+    obsolete=("dpdaction",),
+    flushes=False,
+    unroutes_homeless=False,
+    keeps_narrowed=False,
+    marks_ike=True,
+)
 
 
 @functools.cache

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from tests.kernel import expectations
-from tests.kernel.expectations import OUTSIDE, Device, Route, Sequence, State
+from tests.kernel.expectations import Sequence
 from tests.kit.dry_runs import dry_run
-from tests.kit.kernel_model import Kernel
 from tests.kit.machine import Machine
+from tests.kit.played import differences
 from tests.recordings import Recording, recordings
 from updown import daemons
-from updown.concerns.routes import IPV6_DEFAULT_METRIC
 from updown.model.errors import Conflict
-from updown.model.objects import OUR_PROTOCOL
 
 RECORDINGS = recordings("strongswan-*")
 SETTINGS = "[defaults]\ninterface = tun0\nrouting = yes\nshared = yes\ndelete = last\n"
@@ -27,9 +23,11 @@ def by_name(name: str) -> Recording:
     return found
 
 
-def test_all_recordings_are_here() -> None:
-    assert len({recording.scenario for recording in RECORDINGS}) == 28
-    assert sum(len(recording.calls()) for recording in RECORDINGS) == 271
+@pytest.mark.parametrize(("version", "scenarios", "calls"), [("5.9.8", 28, 271), ("6.0.1", 10, 86)])
+def test_all_recordings_are_here(version: str, scenarios: int, calls: int) -> None:
+    found = recordings(f"strongswan-{version}")
+    assert len({recording.scenario for recording in found}) == scenarios
+    assert sum(len(recording.calls()) for recording in found) == calls
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=str)
@@ -91,78 +89,10 @@ def test_each_call_sent_again_changes_nothing(recording: Recording, machine: Mac
 TABLE = [sequence for sequence in expectations.sequences() if "strongswan" in sequence.recording.version]
 
 
-def seen(kernel: Kernel) -> State:
-    """What the machine holds of ours, in the words of the table."""
-    names = {index: link.name for index, link in kernel.by_index.items()}
-    routes = [(entry.route, names[entry.oif]) for entry in kernel.table if entry.route.protocol == OUR_PROTOCOL]
-    return State(
-        frozenset(
-            Device(
-                link.name,
-                link.kind,
-                "" if link.kind == "xfrm" else link.local,
-                "any" if link.remote in ("0.0.0.0", "::") else link.remote,
-                link.ikey,
-                link.okey,
-                link.if_id,
-                frozenset(address for address in kernel.addresses(index) if not address.startswith("fe80:")),
-            )
-            for index, link in kernel.by_index.items()
-            if link.kind
-        ),
-        frozenset(
-            Route(
-                route.destination,
-                device,
-                "" if device == OUTSIDE else route.source,
-                route.metric % IPV6_DEFAULT_METRIC,
-                route.gateway,
-            )
-            for route, device in routes
-        ),
-    )
-
-
-def prepare(machine: Machine, sequence: Sequence) -> None:
-    """The sequence's own addresses on eth0 and beside it, and its settings."""
-    eth0 = machine.kernel.named(OUTSIDE).ifindex
-    for address in machine.kernel.addresses(eth0):
-        machine.kernel.delete_address(eth0, address)
-    for address in sequence.node.addresses[OUTSIDE]:
-        machine.kernel.add_address(eth0, address)
-    for device, addresses in sequence.node.addresses.items():
-        if device != OUTSIDE:
-            machine.kernel.physical(device, *addresses)
-    machine.settings(sequence.settings)
-
-
-def status_of(machine: Machine, environment: dict[str, str]) -> int:
-    """The exit status that the event would have."""
-    try:
-        machine.send(environment)
-    except Conflict:
-        return 3
-    return 0
-
-
 @pytest.mark.parametrize("sequence", TABLE, ids=str)
 def test_after_each_call_the_machine_holds_what_the_table_says(sequence: Sequence, machine: Machine) -> None:
     """As tests/kernel/test_recordings.py, where the real kernel is asked; here each call is sent once."""
-    prepare(machine, sequence)
-    eth0 = machine.kernel.named(OUTSIDE).ifindex
-    calls = {call.number: call for call in sequence.recording.calls()}
-    for step in sequence.steps:
-        if step.command:
-            _, verb, address, *_ = step.command.split()
-            if verb == "add":
-                machine.kernel.add_address(eth0, address)
-            else:
-                machine.kernel.delete_address(eth0, address)
-            continue
-        where = f"line {step.line}, after {calls[step.number].name}"
-        assert status_of(machine, sequence.environment(calls[step.number])) == step.status, where
-        assert seen(machine.kernel) == State(step.state.devices, step.state.routes), where
-        assert Counter(claim.kind for claim in machine.claims()) == step.state.claims, where
+    assert differences(machine, sequence) == []
 
 
 def test_the_refusal_of_a_second_peer_behind_one_mark_says_what_it_needs(machine: Machine) -> None:

@@ -66,6 +66,7 @@ SEQUENCES: dict[str, tuple[list[Environment], HELD]] = {
     "down without a claim makes none": ([call(V5, "down")], NOTHING),
     "down with UP and without a claim makes none": ([call(V5, "down", wishes=UP)], NOTHING),
     "down with UP on a trap alone changes nothing": ([*trap(V5), call(V5, "down", wishes=UP)], TRAP_OF_T),
+    "5.x: the down of a child that came too late leaves the trap": ([*trap(V5), call(V5, "down", wishes=ROUTE)], TRAP_OF_T),
     "unroute without a claim makes none": ([call(V5, "unroute")], NOTHING),
     "unroute without down ends all": ([*establish(V5), call(V5, "unroute")], NOTHING),
     "down twice is down once": ([*establish(V5), call(V5, "down"), call(V5, "down")], NOTHING),
