@@ -182,7 +182,7 @@ def test_an_xfrm_interface_stands_above_the_device_that_is_asked_for(node: Node)
     assert [device(name).get("link") for name, _, _ in said] == ["eth0", "eth0", "lo", None]
     assert [line for line in node.run("make", "--boot").lines if not line.startswith("#")] == []
     index = device("ipsec9")["ifindex"]
-    node.config.write_text("[device ipsec8]\nif_id = 8\nparent = eth0\n[device ipsec9]\nif_id = 9\nparent = auto\n")
+    node.config.write_text("[device ipsec8]\nif_id = 8\nparent = lo\n[device ipsec9]\nif_id = 9\nparent = auto\n")
     node.run("make", "--boot")
     assert [device(name).get("link") for name in ("ipsec8", "ipsec9")] == ["lo", "lo"]
     assert device("ipsec9")["ifindex"] == index
