@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.kit import own_places
 from tests.kit.machine import Machine
 from tests.vm import ground, releases
 
@@ -22,6 +23,15 @@ PIECE = 4  # tests of a file that go together where their fixtures cost little
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with eth0, a default route and nothing of ours."""
     return Machine(tmp_path, monkeypatch)
+
+
+def pytest_configure() -> None:
+    """Tests are the same where the program is in use."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker is where its master is
+        try:
+            own_places.hide()
+        except OSError as error:
+            pytest.exit(f"vti-updown is in use here ({', '.join(own_places.PLACES)}), which tests would see: {error}", 3)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

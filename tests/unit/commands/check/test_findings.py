@@ -375,7 +375,7 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
     "the same where reconcile ends it": (
         GOOD._replace(
             claims=(GOOD.claims[0]._replace(kind="revive"),),
-            audit=Audit(ended=((GOOD.claims[0]._replace(kind="revive"), "pluto has no such connection"),)),
+            audit=Audit(ended=(End(GOOD.claims[0]._replace(kind="revive"), "pluto has no such connection"),)),
             machine=MachineFacts(moved_away=frozenset((WEST,))),
         ),
         ["t: claim revive holds vti5"],
