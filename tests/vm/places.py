@@ -18,6 +18,10 @@ from tests.vm.roots import Root
 
 ELSEWHERE = {"daemon": "daemon/*", "kernel": "kernel/recordings"}
 """What of a layer other releases run than this machine's, where no file is asked for."""
+BRIEFLY = {"daemon": "daemon/demonstration", "kernel": "kernel/recordings"}
+RECORDED = {"trixie": "libreswan-5.2 or strongswan-6.0.1"}
+"""In a run of all releases that is not the full one, and has 45 minutes: the demonstration, and of the recordings those of
+the release's own daemons."""
 ALONE_IN_A_GUEST = ("test_three_sites",)  # with two processors
 REAL = ("kernel", "daemon", "bench")  # need a kernel with VTI and IPsec
 
@@ -27,6 +31,8 @@ class Place:
     root: Root
     kernel: Root | None = None
     """Another whose kernel the guest boots."""
+    brief: bool = False
+    """Whether only what each run has room for runs there."""
 
     @property
     def main(self) -> bool:
@@ -43,6 +49,8 @@ def places(
     found = [roots.prepare(release) for release in chosen_releases(full, only, chosen)]
     kernels = roots.prepare(releases.named(kernel)) if kernel else None
     result = pairs(found, full and not only and not chosen, kernels)
+    if not (full or only or chosen):
+        result = [replace(place, brief=not place.main) for place in result]
     _make_ready(layers, result)
     return result
 
@@ -78,13 +86,13 @@ def _make_ready(layers: Sequence[str], all_of_them: Sequence[Place]) -> None:
 def real_jobs(layers: Sequence[str], place: Place, full: bool, chosen: files.Chosen) -> list[Job]:
     """Guests that share the files, one for each processor; one process for a layer where no guest is wanted."""
     silence = FULL_SILENCE_SECONDS if full else SILENCE_SECONDS
-    command = [place.root.python, *pytest_command(full), "-v", "--durations=5"]
+    command = [place.root.python, *pytest_command(full), *_chosen_tests(place), "-v", "--durations=5"]
     one = Job("guests", "1", partial(list, command), real=True, root=place.root, kernel=place.kernel, silence=silence)
     found = []
     shared: dict[str, list[str]] = {}
     for layer in layers:
         runs = partial(_runs, layer, place, chosen)
-        tests = {path: its for path, its in _collect(place.root, layer, full).items() if its and runs(files.short_name(path))}
+        tests = {path: its for path, its in _collect(place, layer, full).items() if its and runs(files.short_name(path))}
         if not one.in_guest:
             found += [replace(one, layer=layer, name="all", command=partial(list, [*command, *tests]))] if tests else []
             continue
@@ -102,15 +110,23 @@ def real_jobs(layers: Sequence[str], place: Place, full: bool, chosen: files.Cho
 
 
 def _runs(layer: str, place: Place, chosen: files.Chosen, short: str) -> bool:
-    return chosen.has(short) if chosen or place.main else files.Chosen([ELSEWHERE[layer]]).has(short)
+    others = BRIEFLY if place.brief else ELSEWHERE
+    return chosen.has(short) if chosen or place.main else files.Chosen([others[layer]]).has(short)
 
 
-def _collect(root: Root, layer: str, full: bool) -> dict[str, list[str]]:
+def _chosen_tests(place: Place) -> list[str]:
+    """pytest's words for what of the recordings runs in a place."""
+    words = RECORDED.get(place.root.release.name, "") if place.brief else ""
+    return ["-k", words] if words else []
+
+
+def _collect(place: Place, layer: str, full: bool) -> dict[str, list[str]]:
     """The tests of each file of a layer; its name for one that cannot be read, which its own run will tell.
 
     Collecting natively also leaves behind what pytest compiles, which takes a guest 20 times as long."""
     found: dict[str, list[str]] = {str(path.relative_to(TOP)): [] for path in sorted(TOP.glob(f"tests/{layer}/test_*.py"))}
-    command, variables = root.natively(*pytest_command(full), "-q", "--collect-only", f"tests/{layer}")
+    root, words = place.root, _chosen_tests(place) if layer == "kernel" else []
+    command, variables = root.natively(*pytest_command(full), *words, "-q", "--collect-only", f"tests/{layer}")
     environment = {**os.environ, **LEAN, **variables, releases.SAID: root.release.name}
     said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     for line in said.stdout.splitlines():

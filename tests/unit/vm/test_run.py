@@ -101,6 +101,22 @@ def test_a_run_has_this_machine_first_and_sid_only_where_it_is_long(monkeypatch:
     assert names(False, ["sid"], "daemon/shared") == ["sid"]
 
 
+def test_what_each_run_has_room_for_of_another_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def collect(place: Place, layer: str, _full: bool) -> dict[str, list[str]]:
+        asked.append((layer, places._chosen_tests(place)))
+        return TESTS[layer]
+
+    monkeypatch.setattr(places, "_collect", collect)
+    jobs = places.real_jobs(["daemon", "kernel"], Place(TRIXIE, brief=True), False, Chosen([]))
+    assert {files.short_name(path) for job in jobs for path in job.shares} == {"kernel/recordings"}
+    assert [job.name for job in jobs if not job.shares] == ["demonstration"]
+    words = next(job.command() for job in jobs if job.shares)
+    assert words[words.index("-k") + 1] == "libreswan-5.2 or strongswan-6.0.1"
+    assert places._chosen_tests(Place(TRIXIE)) == places._chosen_tests(Place(OWN)) == []
+
+
 def test_a_full_run_has_each_root_on_each_others_kernel() -> None:
     assert places.pairs([OWN, TRIXIE], every=False) == [Place(OWN), Place(TRIXIE)]
     assert places.pairs([OWN, TRIXIE], every=True) == [Place(OWN), Place(TRIXIE), Place(OWN, TRIXIE), Place(TRIXIE, OWN)]
