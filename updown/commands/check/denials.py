@@ -7,6 +7,8 @@ its own audit socket. Where auditd alone takes them they are not seen."""
 from __future__ import annotations
 
 import os
+import shlex
+import string
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +31,8 @@ LARGEST = 16 * 1024 * 1024  # bytes
 OURS = "vti-updown"
 MASKS = {"r": "r", "w": "w", "a": "w", "c": "w", "d": "w", "m": "m", "l": "l", "k": "k", "x": "ix"}
 """What a rule of AppArmor's has for each letter of a denied mask (apparmor.d(5))."""
+
+PLAIN = frozenset(string.ascii_letters + string.digits + "/._+-:@~ ,")
 
 NEEDED = {
     f"{os.path.dirname(DEFAULT_FILE)}/": f'"{os.path.dirname(DEFAULT_FILE)}/{{,**}}" r,',
@@ -122,21 +126,26 @@ def is_denied(text: str, fields: dict[str, str]) -> bool:
 
 
 def is_ours(fields: dict[str, str], python: str) -> bool:
-    """Whether it was the hook's, or the daemon's when it wanted to run it."""
+    """Whether it was the hook's, or the daemon's when it wanted to run it. Root's alone: anybody may name a process so."""
+    if fields.get("fsuid", "0") != "0":
+        return False
     name, profile = fields.get("name", fields.get("path", "")), fields.get("profile", "")
     interpreter = name == python and fields.get("operation") == "exec" and ("charon" in profile or "ipsec" in profile)
     return fields.get("comm") == OURS or OURS in name.split("/") or interpreter
 
 
 def rule_of(fields: dict[str, str]) -> str:
-    """The line of a profile that allows it (apparmor.d(5))."""
+    """The line of a profile that allows it (apparmor.d(5)); none for a name that could say more than itself."""
     if "capname" in fields:
         return f"capability {fields['capname']},"
     if "family" in fields:
         return f"network {fields['family']} {fields.get('sock_type', '')}".rstrip() + ","
+    name = fields.get("name", "")
+    if not name.startswith("/") or set(name) - PLAIN:
+        return ""
     letters = "".join(dict.fromkeys(MASKS.get(letter, "") for letter in fields.get("denied_mask", "")))
     letters = f"r{letters}" if "ix" in letters and "r" not in letters else letters  # a script is read by its interpreter
-    return f'"{fields.get("name", "")}" {letters},'
+    return f'"{name}" {letters},'
 
 
 def profile_file(profile: str) -> str:
@@ -167,7 +176,7 @@ def allowed(each: Sequence[Denial]) -> str:
     """The mend: lines for what the administrator adds to a profile, and loading it; one that has no file of the usual name has
     to be looked for."""
     more = [one.rule for one in each if not one.what.startswith(tuple(NEEDED))]
-    rules, file = tuple(f"  {rule}" for rule in dict.fromkeys((*NEEDED.values(), *more))), each[0].file
+    rules, file = tuple(f"  {rule}" for rule in dict.fromkeys((*NEEDED.values(), *more)) if rule), each[0].file
     if file:
-        return f"{appended(rules, f'{PROFILES}/local/{file}')}; apparmor_parser -r {PROFILES}/{file}"
+        return f"{appended(rules, f'{PROFILES}/local/{file}')}; apparmor_parser -r {shlex.quote(f'{PROFILES}/{file}')}"
     return f"write {' '.join(rule.strip() for rule in rules)} into profile {escaped(each[0].profile, 100)}, and load it"

@@ -63,6 +63,11 @@ CASES = {
         [SETTINGS.replace('"/etc/vti-updown/vti-updown.conf"', b"/etc/vti-updown/a b".hex().upper())],
         [("open", '"/etc/vti-updown/a b" r,')],
     ),
+    "a path that says more than itself": (
+        [SETTINGS.replace('"/etc/vti-updown/vti-updown.conf"', b'/x/vti-updown/" rw, capability sys_admin, "'.hex().upper())],
+        [("open", "")],
+    ),
+    "a process of somebody else's that is called so": ([SETTINGS.replace("fsuid=0", "fsuid=1000")], []),
     "what others do": ([SETTINGS.replace("vti-updown", "firefox"), AVC.replace("vti-updown", "dhclient")], []),
     "another's interpreter": ([EXEC.replace("/usr/share/v/hooks/vti-updown", PYTHON).replace('"charon"', '"cups"')], []),
     "a profile in complain mode": ([SETTINGS.replace("DENIED", "ALLOWED")], []),
