@@ -82,3 +82,34 @@ def test_halves_lead_there_and_the_peer_stays_reachable(ground: Ground, far_west
     assert far_west.routes("default") == before
     assert far_west.way_to(FAR_EAST)["gateway"] == "192.0.2.254"
     without_device(far_east)
+
+
+def test_a_gateway_that_moves_and_an_uplink_that_flaps_cut_the_tunnel_off_only_until_pluto_notices(
+    ground: Ground, router: Node, far_west: Gateway, far_east: Gateway
+) -> None:
+    """The host route to the peer leads to the gateway that is gone, or went with the link, so that IKE goes into the tunnel:
+    the `down` of a peer that is taken for dead puts it right, and pluto brings the tunnel back by it."""
+    dpd = {"dpddelay": "2", "dpdtimeout": "6", "dpdaction": "restart", "retransmit-timeout": "20s"}
+    connection = {**PERMANENT, **ENDS, "left": FAR_WEST, "right": FAR_EAST, "rightsubnet": "0.0.0.0/0"}
+    hops = {"leftnexthop": "192.0.2.254", "rightnexthop": "203.0.113.254"}
+    far_east.add(t={**connection, **hops})
+    far_west.add(t={**connection, **hops, **dpd})
+    far_west.up("t")
+    encrypted_ping(ground, far_west, BEYOND, "10.1.0.1")
+    try:
+        router.ip("addr del 192.0.2.254/24 dev eth0", "addr add 192.0.2.253/24 dev eth0")
+        far_west.ip("route replace default via 192.0.2.253")
+        assert far_west.way_to(FAR_EAST)["gateway"] == "192.0.2.254"
+        wait_for(lambda: far_west.way_to(FAR_EAST)["gateway"] == "192.0.2.253", "the way by the new gateway", patience=180)
+        wait_for(lambda: far_west.ping(BEYOND, "10.1.0.1", count=1), "an answer by it", patience=180)
+        encrypted_ping(ground, far_west, BEYOND, "10.1.0.1")
+        far_west.ip("link set eth0 down", "link set eth0 up", "route add default via 192.0.2.253")
+        assert far_west.way_to(FAR_EAST)["dev"] == "vti5"
+        wait_for(lambda: far_west.way_to(FAR_EAST)["dev"] == "eth0", "the way outside", patience=180)
+        wait_for(lambda: far_west.ping(BEYOND, "10.1.0.1", count=1), "an answer after the flap", patience=180)
+        encrypted_ping(ground, far_west, BEYOND, "10.1.0.1")
+        far_west.delete("t")
+        without_trace(far_west)
+    finally:
+        router.ip("addr del 192.0.2.253/24 dev eth0", "addr add 192.0.2.254/24 dev eth0")
+        far_west.ip("route replace default via 192.0.2.254")
