@@ -297,6 +297,15 @@ def test_charon_s_pairs_of_selectors_are_one_child() -> None:
     assert len(decide(pair, charon(), NOW).ended) == 2
 
 
+@pytest.mark.parametrize("unique", [1, 5], ids=["as it came up", "its IKE SA rekeyed"])
+def test_per_cpu_sas_are_the_one_tunnel_that_the_hook_was_called_for(unique: int) -> None:
+    """charon 6.0.2 on calls the hook for the SA without a CPU alone (updown_listener.c); vici lists them all (vici_query.c)."""
+    several = charon(unique, unique, unique, remote_ts=("10.2.0.0/24",), wants_device=True)
+    found = decide([charon_claim("a", 1)], several, NOW)
+    assert (found.ended, found.moved, found.unclaimed, found.uncounted) == ((), (), (), ())
+    assert decide([], several, NOW).uncounted, "they count where a claim is missing"
+
+
 @pytest.mark.parametrize("more", [{"mark_in": 6}, {"mark_out": 0}, {"connection": "u"}])
 def test_another_key_or_name_is_another_child(more: dict[str, Any]) -> None:
     assert len(decide([charon_claim("a", 1)], charon(1, **more), NOW).ended) == 1
