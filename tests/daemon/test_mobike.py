@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.daemon.connections import EAST, VTI5, WEST, encrypted_ping, without_trace
+from tests.daemon.endpoint import OURS
 from tests.daemon.gateway import Gateway
 from tests.daemon.nodes import Ground, wait_for
 from tests.daemon.words import words
@@ -65,6 +68,8 @@ def test_a_move_that_is_never_finished_lets_nothing_out_and_ends_by_reconcile(
     device = west.device("vti5")
     west.ip(f"addr del {WEST}/24 dev eth0")
     wait_for(lambda: [claim["kind"] for claim in west.claims()] == ["revive"], "the move to begin")
+    told = json.loads(west.run(*OURS.split(), "check", "--json", check=False).stdout)
+    assert ("address-gone", "t") in {(found["code"], found["subject"]) for found in told["findings"]}
     ground.wire.seen()
     assert not west.ping("10.2.0.1", "10.1.0.1", count=1)
     assert not ground.wire.seen().clear
