@@ -32,6 +32,9 @@ def test_tests_pass_where_the_program_is_in_use() -> None:
     """Some that failed there; their settings are broken, and everybody may write their state."""
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", IN_USE + SEES, "sh"]
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--fork", *USERS]
-    done = subprocess.run([*command, *tests], cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [*command, *tests], cwd=TOP, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert done.stdout.startswith("no such line\n"), done.stdout
     assert done.returncode == 0, done.stdout[-3000:]
