@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.daemon.connections import EAST, EAST6, ENDS, ENDS6, NETS, WEST, WEST6, encrypted_ping
-from tests.daemon.gateway import Gateway
+from tests.daemon.gateway import HOOK, Gateway
 from tests.daemon.nodes import Ground, wait_for
 from tests.daemon.words import words
 
@@ -81,6 +81,32 @@ def test_a_device_made_beforehand_is_used_and_stays(ground: Ground, west: Gatewa
     without_our_routes(west)
     assert west.addresses("ipsec7") == {"10.98.0.1/30"}
     assert "ipsec7" in west.links()
+
+
+@pytest.mark.parametrize(("parent", "device"), [("eth0", "eth0"), ("auto", "lo")])
+def test_a_device_that_make_made_on_a_parent_is_taken_by_pluto(
+    ground: Ground, west: Gateway, east: Gateway, parent: str, device: str
+) -> None:
+    """From 5.0 on pluto refuses one without a parent; it stays ours, with its address, when the tunnel is gone. Here no default
+    route leads anywhere."""
+    settings = west.folder / "made.conf"
+    settings.write_text(f"[device ipsec7]\nkind = xfrm\nif_id = 7\nparent = {parent}\naddress = 10.98.0.1/30\n")
+    hook = f"{HOOK} --config {settings}"
+    west.hook("--config", str(settings), "make", "ipsec7")
+    before = west.links()["ipsec7"]
+    assert before["link"] == device
+    for node in (east, west):
+        node.add(t={**ENDS, **NETS, "ipsec-interface": "7", **({"leftupdown": hook} if node is west else {})})
+    west.up("t")
+    assert west.routed_into("ipsec7") == {"10.2.0.0/24"}
+    wait_for(lambda: east.routed_into("ipsec7") == {"10.1.0.0/24"}, "east's route")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    for node in (west, east):
+        node.delete("t")
+    without_our_routes(west)
+    assert west.links()["ipsec7"] == before
+    assert west.addresses("ipsec7") == {"10.98.0.1/30"}
+    assert [claim["kind"] for claim in west.claims()] == ["made"]
 
 
 def test_a_device_that_pluto_does_not_manage_is_used_and_stays(ground: Ground, west: Gateway, east: Gateway) -> None:
