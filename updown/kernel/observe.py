@@ -63,16 +63,17 @@ def observe(netlink: Netlink, wants: Iterable[Resource], disturbed: Sequence[str
         for mine in [[want for want in asked if BY_RECORD[type(want)].kind == kind]]
         if mine and actor.read
     }
-    below = {want.link.name: parent(netlink, want.link) for want in asked if isinstance(want, Device) and want.link.underlay}
+    underlays = dict.fromkeys(want.link.underlay for want in asked if isinstance(want, Device) and want.link.underlay)
+    below = {underlay: parent(netlink, underlay) for underlay in underlays}
     return Observed(links, addresses(netlink, asked, links), seen, paths, others, things, parents=below, ahead=ahead)
 
 
-def parent(netlink: Netlink, want: Link) -> Link | None:
+def parent(netlink: Netlink, underlay: str) -> Link | None:
     """The device that is to be below an XFRM interface; by a way that leads nowhere, or into a tunnel, lo: pluto 5.2 asks for
     any at all (IFLA_XFRM_LINK)."""
-    if not want.underlay.startswith("to "):
-        return netlink.link(want.underlay)
-    address = want.underlay[len("to ") :]
+    if not underlay.startswith("to "):
+        return netlink.link(underlay)
+    address = underlay[len("to ") :]
     path = netlink.path({"0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}.get(address, address))  # of no peer: by default
     link = netlink.link(path.device) if path is not None and path.device else None
     return link if link is not None and link.kind not in TUNNELS else netlink.link("lo")

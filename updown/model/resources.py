@@ -133,7 +133,7 @@ class Observed(NamedTuple):
     things: Mapping[str, Any] = EMPTY  # by kind, of the concerns that stand alone: what its reader in kernel/ gives
     doubtful: Mapping[Any, str] = EMPTY  # of what is left: what may go with a removed address, with the address
     moved: frozenset[str] = frozenset()  # of what is left: peers to whom the way is looked for anew
-    parents: Mapping[str, Link | None] = EMPTY  # by a device that asks for one below it
+    parents: Mapping[str, Link | None] = EMPTY  # by what asks for it, a name or `to ADDRESS`
     ahead: Mapping[RouteKey, Route] = EMPTY  # by a wanted route's key: somebody else's to its prefix that packets take first
 
 

@@ -91,7 +91,7 @@ def held_device(holder: Holder, have: Link | None, inputs: PlanInput, observed: 
 def above_parent(want: Link, have: Link | None, observed: Observed, by: str) -> Link:
     """An XFRM interface that asks for a device below it, with that one's index. Found by the way to the peer, any other will do
     that `have` is above. Raises Conflict where the device that is named is not there."""
-    by_way, below = want.underlay.startswith("to "), observed.parents.get(want.name)
+    by_way, below = want.underlay.startswith("to "), observed.parents.get(want.underlay)
     if have is not None and have.parent and (by_way or below is None):
         return want._replace(parent=have.parent)
     if below is None:

@@ -73,6 +73,14 @@ def test_one_of_ours_is_made_anew_only_where_the_settings_say_so(
     assert bool(done) == (there != then)
 
 
+def test_a_claim_s_own_device_goes_to_the_one_that_edited_settings_name(machine: Machine) -> None:
+    """What it asked for before is looked at too."""
+    up(machine, "parent = auto\n")
+    assert up(machine, "parent = lo\n") == ["ip link del ipsec7", "ip link add ipsec7 type xfrm dev lo if_id 7"]
+    assert up(machine, "parent = auto\n") == []
+    assert parent_of(machine, "ipsec7") == "lo"
+
+
 @pytest.mark.parametrize("settings", ["parent = lo\n", "parent = auto\n"])
 def test_somebody_else_s_is_taken_as_it_is(machine: Machine, settings: str) -> None:
     machine.kernel.add_link(Link("ipsec7", "xfrm", if_id=7))
