@@ -7,6 +7,7 @@ its own audit socket. Where auditd alone takes them they are not seen."""
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import string
 import subprocess
@@ -32,7 +33,13 @@ OURS = "vti-updown"
 MASKS = {"r": "r", "w": "w", "a": "w", "c": "w", "d": "w", "m": "m", "l": "l", "k": "k", "x": "ix"}
 """What a rule of AppArmor's has for each letter of a denied mask (apparmor.d(5))."""
 
+LINE = re.compile(r"(?:audit: type=14\d\d audit\([\d.:]+\): |AVC )(?=apparmor=|avc:  denied)")
+LOADED = re.compile(r"(?:audit: type=1403 audit\([\d.:]+\): |MAC_POLICY_LOAD )(?:policy loaded|auid)")
+"""How the audit's lines begin: what else is in the kernel's log may have words of anybody's in it, as a crashed process's."""
+
 PLAIN = frozenset(string.ascii_letters + string.digits + "/._+-:@~ ,")
+
+LOADS = ("profile_load", "profile_replace", "profile_remove")
 
 NEEDED = {
     f"{os.path.dirname(DEFAULT_FILE)}/": f'"{os.path.dirname(DEFAULT_FILE)}/{{,**}}" r,',
@@ -87,12 +94,14 @@ def denials(said: Iterable[str], python: str) -> list[Denial]:
     policy, was loaded as it is. `python`: the interpreter, which a daemon's profile has to let run too."""
     found: list[Denial] = []
     for text in said:
+        if LOADED.match(text):
+            found = [one for one in found if one.profile]
+        if not LINE.match(text):
+            continue
         fields = fields_of(text)
-        if fields.get("apparmor") == "STATUS" and fields.get("operation", "") in ("profile_load", "profile_replace"):
+        if fields.get("apparmor") == "STATUS" and fields.get("operation", "") in LOADS:
             if not fields.get("info", "").startswith("same as current"):
                 found = [one for one in found if one.profile != fields.get("name")]
-        elif "policy loaded" in text and fields.get("apparmor") is None:
-            found = [one for one in found if one.profile]
         elif is_denied(text, fields) and is_ours(fields, python):
             what = fields.get("name") or fields.get("path") or fields.get("capname") or fields.get("family") or "-"
             rule = rule_of(fields) if "apparmor" in fields else ""
@@ -127,19 +136,18 @@ def is_denied(text: str, fields: dict[str, str]) -> bool:
 
 def is_ours(fields: dict[str, str], python: str) -> bool:
     """Whether it was the hook's, or the daemon's when it wanted to run it. Root's alone: anybody may name a process so."""
-    if fields.get("fsuid", "0") != "0":
+    if fields.get("fsuid", "0") != "0" or "namespace" in fields:  # a container's
         return False
     name, profile = fields.get("name", fields.get("path", "")), fields.get("profile", "")
-    interpreter = name == python and fields.get("operation") == "exec" and ("charon" in profile or "ipsec" in profile)
-    return fields.get("comm") == OURS or OURS in name.split("/") or interpreter
+    daemon = any(word in profile for word in ("charon", "ipsec", "pluto"))
+    runs = fields.get("operation") == "exec" and daemon and (name == python or os.path.basename(name) == OURS)
+    return fields.get("comm") == OURS or runs
 
 
 def rule_of(fields: dict[str, str]) -> str:
     """The line of a profile that allows it (apparmor.d(5)); none for a name that could say more than itself."""
-    if "capname" in fields:
-        return f"capability {fields['capname']},"
-    if "family" in fields:
-        return f"network {fields['family']} {fields.get('sock_type', '')}".rstrip() + ","
+    if fields.get("operation") != "exec":  # what else the hook needs is known: see NEEDED
+        return ""
     name = fields.get("name", "")
     if not name.startswith("/") or set(name) - PLAIN:
         return ""
@@ -161,9 +169,11 @@ def access_denied(facts: CheckFacts) -> Iterator[Finding]:
         each = [one for one in facts.machine.denied if one.profile == profile]
         what = ", ".join(dict.fromkeys(f"{one.operation} {one.what}" for one in each[:6])) + (", ..." if len(each) > 6 else "")
         if not profile:
-            mend = "ausearch -m avc --raw | audit2allow -M vti-updown-local; semodule -i vti-updown-local.pp"
+            mend = f"{JOURNALCTL} -b -k | grep 'comm=\"{OURS}\"' | audit2allow -M vti-updown-local"
             text = f"SELinux denied to vti-updown: {what}"
-            yield Finding("access-denied", "SELinux", text, f"{mend}  # read vti-updown-local.te before")
+            yield Finding(
+                "access-denied", "SELinux", text, f"{mend}  # read vti-updown-local.te, then semodule -i vti-updown-local.pp"
+            )
             continue
         name = escaped(profile, 100)
         yield Finding("access-denied", name, f"AppArmor's profile {name} denied: {what}", allowed(each))
@@ -175,7 +185,7 @@ def access_denied(facts: CheckFacts) -> Iterator[Finding]:
 def allowed(each: Sequence[Denial]) -> str:
     """The mend: lines for what the administrator adds to a profile, and loading it; one that has no file of the usual name has
     to be looked for."""
-    more = [one.rule for one in each if not one.what.startswith(tuple(NEEDED))]
+    more = [one.rule for one in each]
     rules, file = tuple(f"  {rule}" for rule in dict.fromkeys((*NEEDED.values(), *more)) if rule), each[0].file
     if file:
         return f"{appended(rules, f'{PROFILES}/local/{file}')}; apparmor_parser -r {shlex.quote(f'{PROFILES}/{file}')}"

@@ -49,33 +49,41 @@ POLICY = "audit: type=1403 audit(1.1:3): policy loaded auid=4294967295 ses=42949
 
 CASES = {
     "running the hook": ([EXEC], [("exec", '"/usr/share/v/hooks/vti-updown" rix,')]),
-    "its sockets": ([SOCKET], [("create", "network netlink raw,")]),
-    "its settings": ([SETTINGS], [("open", '"/etc/vti-updown/vti-updown.conf" r,')]),
-    "a file it makes": ([CREATE], [("mknod", '"/run/vti-updown/net-1/lock" w,')]),
-    "a capability": ([CAPABLE], [("capable", "capability net_admin,")]),
+    "its sockets": ([SOCKET], [("create", "")]),
+    "its settings": ([SETTINGS], [("open", "")]),
+    "a file it makes": ([CREATE], [("mknod", "")]),
+    "a capability": ([CAPABLE], [("capable", "")]),
     "the interpreter": ([EXEC.replace("/usr/share/v/hooks/vti-updown", PYTHON)], [("exec", f'"{PYTHON}" rix,')]),
-    "each once": (
-        [SETTINGS, SETTINGS, SOCKET],
-        [("open", '"/etc/vti-updown/vti-updown.conf" r,'), ("create", "network netlink raw,")],
-    ),
+    "each once": ([SETTINGS, SETTINGS, SOCKET], [("open", ""), ("create", "")]),
     "SELinux's": ([AVC], [("read", "")]),
     "a path that the kernel wrote in digits": (
         [SETTINGS.replace('"/etc/vti-updown/vti-updown.conf"', b"/etc/vti-updown/a b".hex().upper())],
-        [("open", '"/etc/vti-updown/a b" r,')],
+        [("open", "")],
     ),
     "a path that says more than itself": (
         [SETTINGS.replace('"/etc/vti-updown/vti-updown.conf"', b'/x/vti-updown/" rw, capability sys_admin, "'.hex().upper())],
         [("open", "")],
     ),
     "a process of somebody else's that is called so": ([SETTINGS.replace("fsuid=0", "fsuid=1000")], []),
+    "a crashed process that has words of the kernel's in its name": (
+        ["x[7]: segfault at 0 ip 0 sp 0 error 4 in " + SETTINGS],
+        [],
+    ),
+    "the same about a profile that was loaded": ([SETTINGS, "x[7]: segfault in " + LOADED.format("charon")], [("open", "")]),
+    "a file server's folder of that name": (
+        [EXEC.replace("exec", "open").replace('"charon"', '"smbd"').replace("hooks/vti-updown", "vti-updown/x")],
+        [],
+    ),
+    "a container's": ([SETTINGS.replace('profile="charon"', 'namespace="root//lxd-x" profile="charon"')], []),
+    "a profile that was taken away": ([SETTINGS, LOADED.format("charon").replace("profile_load", "profile_remove")], []),
     "what others do": ([SETTINGS.replace("vti-updown", "firefox"), AVC.replace("vti-updown", "dhclient")], []),
     "another's interpreter": ([EXEC.replace("/usr/share/v/hooks/vti-updown", PYTHON).replace('"charon"', '"cups"')], []),
     "a profile in complain mode": ([SETTINGS.replace("DENIED", "ALLOWED")], []),
     "a permissive domain": ([AVC.replace("permissive=0", "permissive=1")], []),
     "the profile was loaded since": ([SETTINGS, LOADED.format("charon")], []),
-    "another profile was loaded since": ([SOCKET, LOADED.format("cups")], [("create", "network netlink raw,")]),
-    "the profile was loaded before": ([LOADED.format("charon"), SOCKET], [("create", "network netlink raw,")]),
-    "it was to be loaded as it is": ([SOCKET, SAME], [("create", "network netlink raw,")]),
+    "another profile was loaded since": ([SOCKET, LOADED.format("cups")], [("create", "")]),
+    "the profile was loaded before": ([LOADED.format("charon"), SOCKET], [("create", "")]),
+    "it was to be loaded as it is": ([SOCKET, SAME], [("create", "")]),
     "SELinux's policy was loaded since": ([AVC, POLICY], []),
 }
 
@@ -114,10 +122,7 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_kernel_s_entries_since_boot_are_asked_for(journalctl: Path) -> None:
     Path(f"{journalctl}.entries").write_text(json.dumps({"MESSAGE": SETTINGS}) + "\n")
     (journalctl.parent / "charon").write_text("profile charon {}\n")
-    assert denials.journal() == (
-        (Denial("charon", "open", "/etc/vti-updown/vti-updown.conf", '"/etc/vti-updown/vti-updown.conf" r,', "charon"),),
-        "",
-    )
+    assert denials.journal() == ((Denial("charon", "open", "/etc/vti-updown/vti-updown.conf", "", "charon"),), "")
     asked = Path(f"{journalctl}.asked").read_text().split()
     assert {"-b", "json", "_TRANSPORT=kernel", "_TRANSPORT=audit"} <= set(asked)
 
