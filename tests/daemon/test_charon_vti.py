@@ -85,12 +85,7 @@ def test_a_second_peer_behind_the_mark_needs_a_shared_device(ground: Ground, moo
 
 def test_two_children_each_have_their_route_for_as_long_as_they_live(ground: Ground, moon: Charon, sun: Charon) -> None:
     """One mark, one device; rekeying of children and IKE SA changes nothing."""
-    for node, (here, there) in ((sun, (SUN, MOON)), (moon, (MOON, SUN))):
-        one = child(here, there, **MARK5)
-        two = child(here, there, **MARK5, local_ts=_second(here.net), remote_ts=_second(there.net))
-        node.load(VTI, configuration({"t": connection(here, there, {"one": one, "two": two})}))
-    initiated(moon, "one")
-    initiated(moon, "two", "10.2.1.0/24")
+    _two_children(moon, sun)
     for node in (moon, sun):
         assert len(node.routed_into("vti5")) == 2
     with moon.told("vti5") as of_moon, sun.told("vti5") as of_sun:
@@ -104,6 +99,16 @@ def test_two_children_each_have_their_route_for_as_long_as_they_live(ground: Gro
     moon.terminate("two")
     for node in (moon, sun):
         without_trace(node)
+
+
+def _two_children(moon: Charon, sun: Charon) -> None:
+    """Of one IKE SA and one mark, both up."""
+    for node, (here, there) in ((sun, (SUN, MOON)), (moon, (MOON, SUN))):
+        one = child(here, there, **MARK5)
+        two = child(here, there, **MARK5, local_ts=_second(here.net), remote_ts=_second(there.net))
+        node.load(VTI, configuration({"t": connection(here, there, {"one": one, "two": two})}))
+    initiated(moon, "one")
+    initiated(moon, "two", "10.2.1.0/24")
 
 
 def _second(net: str) -> str:
@@ -176,12 +181,7 @@ def test_reauthentication_make_before_break(ground: Ground, moon: Charon, sun: C
 
 def test_three_reauthentications_as_this_release_does_them(ground: Ground, moon: Charon, sun: Charon) -> None:
     """Two children, nothing said of make before break: no by default up to 5.9, yes from 6.0 on."""
-    for node, (here, there) in ((sun, (SUN, MOON)), (moon, (MOON, SUN))):
-        one = child(here, there, **MARK5)
-        two = child(here, there, **MARK5, local_ts=_second(here.net), remote_ts=_second(there.net))
-        node.load(VTI, configuration({"t": connection(here, there, {"one": one, "two": two})}))
-    initiated(moon, "one")
-    initiated(moon, "two", "10.2.1.0/24")
+    _two_children(moon, sun)
     for _ in range(3):
         old = {(node, name): node.sas(name) for node in (moon, sun) for name in ("one", "two")}
         moon.rekey_ike("t", reauth=True)

@@ -30,6 +30,15 @@ def two_addresses(west: Gateway) -> None:
     west.ip(f"route add default via {EAST}")
 
 
+def roaming(ground: Ground, west: Gateway, east: Gateway) -> None:
+    """The tunnel is up, of an initiator with two addresses."""
+    two_addresses(west)
+    east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
+    west.add(t=ROAMING)
+    west.up("t")
+    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+
+
 def ends_by_reconcile(west: Gateway) -> None:
     """As soon as it is not under way any more."""
     wait_for(lambda: "ip link del vti5" in west.reconcile(), "the claim to be old enough for reconcile", patience=180)
@@ -38,11 +47,7 @@ def ends_by_reconcile(west: Gateway) -> None:
 def test_the_device_follows_and_traffic_goes_on(ground: Ground, west: Gateway, east: Gateway) -> None:
     """4.10 calls down, unroute, up, route, and shows nothing in `unroute` that tells a move from a delete: the device goes and
     is made again, with its address and route. The server's, without a remote end, needs nothing."""
-    two_addresses(west)
-    east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
-    west.add(t=ROAMING)
-    west.up("t")
-    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    roaming(ground, west, east)
     device = west.device("vti5")
     assert device
     assert device["local"] == WEST
@@ -60,11 +65,7 @@ def test_a_move_that_is_never_finished_lets_nothing_out_and_ends_by_reconcile(
     ground: Ground, west: Gateway, east: Gateway
 ) -> None:
     """5.2 calls down and `unroute` of a move; IKE then goes on from the address that is gone, and no hook is called again."""
-    two_addresses(west)
-    east.add(t={**VTI5, **IDS, **NETS, "left": "%any", "right": EAST, "mobike": "yes"})
-    west.add(t=ROAMING)
-    west.up("t")
-    encrypted_ping(ground, west, "10.2.0.1", "10.1.0.1")
+    roaming(ground, west, east)
     device = west.device("vti5")
     west.ip(f"addr del {WEST}/24 dev eth0")
     wait_for(lambda: [claim["kind"] for claim in west.claims()] == ["revive"], "the move to begin")

@@ -130,7 +130,7 @@ def _collect(place: Place, layer: str, full: bool) -> dict[str, list[str]]:
     environment = {**os.environ, **LEAN, **variables, releases.SAID: root.release.name}
     said = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     for line in said.stdout.splitlines():
-        if "::" in line:
+        if line.partition("::")[0] in found:  # a complaint may have such colons too
             found[line.partition("::")[0]].append(line)
     return {path: tests or ([path] if said.returncode else []) for path, tests in found.items()}
 

@@ -203,6 +203,8 @@ def devices(sa: SaInfo, found: DeviceRequest, row: DeletionRule) -> tuple[Device
 def xfrm_links(sa: SaInfo, found: DeviceRequest) -> list[Link]:
     """The XFRM interface, and the one more that `found` may name. Raises Refused."""
     name, parent = found.name or "", found.settings.parent
+    if parent in (name, found.incoming) and parent:
+        raise Refused(f"parent = {parent} is the tunnel's interface itself", "name the device below it, or auto")
     below = f"to {sa.peer}" if parent == "auto" else parent
     if found.settings.external:
         return [Link(name, "xfrm", external=True, underlay=below)]

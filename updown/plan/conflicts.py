@@ -37,9 +37,15 @@ def check_others(want: Device, holder: Holder, holders: list[Holder], have: Link
         outdated = {"local"} if there or path is None or not path.local else set()
         if same_hosts(holder.claim, other.claim):
             outdated = {"kind", "local", "remote"}
-        different = differences(want.link, other.resource.link)
+        different = (*differences(want.link, other.resource.link), *other_parent(want.link, other.resource.link))
         if not {one.field for one in different} <= outdated:
             raise conflict_between(want.link, holder.claim, other.resource.link, other.claim, different)
+
+
+def other_parent(mine: Link, theirs: Link) -> tuple[Difference, ...]:
+    """Where both name the device below an interface, and not the same."""
+    named = [one.underlay for one in (mine, theirs) if one.underlay and not one.underlay.startswith("to ")]
+    return (Difference("parent", theirs.underlay, mine.underlay),) if len(set(named)) > 1 else ()
 
 
 def warn_second_peer(want: Device, holder: Holder, holders: list[Holder], newest: str) -> tuple[Notice, ...]:

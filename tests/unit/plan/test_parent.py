@@ -6,7 +6,7 @@ import pytest
 
 from tests.kit.charon import Child, charon_call
 from tests.kit.machine import Machine
-from updown.model.errors import Conflict
+from updown.model.errors import Conflict, Refused
 from updown.model.objects import OUR_ALIAS, Link
 from updown.output.iproute2 import command
 
@@ -79,6 +79,27 @@ def test_a_claim_s_own_device_goes_to_the_one_that_edited_settings_name(machine:
     assert up(machine, "parent = lo\n") == ["ip link del ipsec7", "ip link add ipsec7 type xfrm dev lo if_id 7"]
     assert up(machine, "parent = auto\n") == []
     assert parent_of(machine, "ipsec7") == "lo"
+
+
+def test_two_connections_on_one_interface_name_one_parent(machine: Machine) -> None:
+    """Another is a conflict, as another if_id is; one that names none takes what is there."""
+    sections = ("[connection c]\ninterface = ipsec7\nparent = eth0\n", "[connection d]\ninterface = ipsec7\nparent = lo\n")
+    machine.settings("".join(sections))
+    machine.send(charon_call(CHILD, "up"))
+    other = CHILD._replace(name="d", reqid=2, pairs=(("10.1.0.0/24", "10.3.0.0/24"),))
+    with pytest.raises(Conflict, match="ipsec7") as refusal:
+        machine.send(charon_call(other, "up", 2))
+    assert "parent eth0, wanted lo" in f"{refusal.value.text} {refusal.value.hint}"
+    assert parent_of(machine, "ipsec7") == "eth0"
+    machine.settings(sections[0] + "[connection d]\ninterface = ipsec7\n")
+    machine.send(charon_call(other, "up", 2))
+    assert parent_of(machine, "ipsec7") == "eth0"
+
+
+def test_an_interface_is_not_its_own_parent(machine: Machine) -> None:
+    with pytest.raises(Refused, match="parent = ipsec7 is the tunnel's interface itself"):
+        up(machine, "parent = ipsec7\n")
+    assert machine.devices() == set()
 
 
 @pytest.mark.parametrize("settings", ["parent = lo\n", "parent = auto\n"])

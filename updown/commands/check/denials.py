@@ -26,12 +26,12 @@ ENABLED = "/sys/module/apparmor/parameters/enabled"
 SELINUX = "/sys/fs/selinux/enforce"
 PROFILES = "/etc/apparmor.d"
 JOURNALCTL = "/usr/bin/journalctl"
-ENTRIES = 5000  # of the kernel's since boot, the latest
+JOURNALS = ("/run/log/journal", "/var/log/journal")
+ENTRIES = 5000  # of these since boot, the latest
+WORDS = "apparmor=|avc:  denied|policy loaded"
 ANSWER_SECONDS = 10.0
 LARGEST = 16 * 1024 * 1024  # bytes
 OURS = "vti-updown"
-MASKS = {"r": "r", "w": "w", "a": "w", "c": "w", "d": "w", "m": "m", "l": "l", "k": "k", "x": "ix"}
-"""What a rule of AppArmor's has for each letter of a denied mask (apparmor.d(5))."""
 
 LINE = re.compile(r"(?:audit: type=14\d\d audit\([\d.:]+\): |AVC )(?=apparmor=|avc:  denied)")
 LOADED = re.compile(r"(?:audit: type=1403 audit\([\d.:]+\): |MAC_POLICY_LOAD )(?:policy loaded|auid)")
@@ -41,16 +41,15 @@ PLAIN = frozenset(string.ascii_letters + string.digits + "/._+-:@~ ,")
 
 LOADS = ("profile_load", "profile_replace", "profile_remove")
 
-NEEDED = {
-    f"{os.path.dirname(DEFAULT_FILE)}/": f'"{os.path.dirname(DEFAULT_FILE)}/{{,**}}" r,',
-    f"{STATE_DIR}/": f'"{STATE_DIR}/{{,**}}" rwk,',
-    "/proc/": '"@{PROC}/{sys/net/**,*/ns/net,sys/kernel/random/boot_id,net/xfrm_stat}" rw,',
-    "/usr/lib/python3": '"/usr/{,local/}lib/python3*/{,**}" mr,',
-    "/usr/local/lib/python3": '"/usr/{,local/}lib/python3*/{,**}" mr,',
-    "network": "network netlink raw,",
-    "capability": "capability net_admin,",
-}
-"""What the hook cannot work without, by what the names of it begin with: who has been denied one has to allow all of them."""
+NEEDED = (
+    f'"{os.path.dirname(DEFAULT_FILE)}/{{,**}}" r,',
+    f'"{STATE_DIR}/{{,**}}" rwk,',
+    '"@{PROC}/{sys/net/**,*/ns/net,sys/kernel/random/boot_id,net/xfrm_stat}" rw,',
+    '"/usr/{,local/}lib/python3*/{,**}" mr,',
+    "network netlink raw,",
+    "capability net_admin,",
+)
+"""What the hook cannot work without, as lines of a profile: who denies it one of them would deny the others next."""
 
 
 def confined() -> bool:
@@ -65,7 +64,9 @@ def journal() -> tuple[tuple[Denial, ...], str]:
     """What was denied to us since boot, and why that is not known, else nothing."""
     if not confined():
         return (), ""
-    words = ["-b", "-q", "-o", "json", "--no-pager", "--output-fields=MESSAGE", "-n", str(ENTRIES)]
+    if not any(map(os.path.isdir, JOURNALS)):  # of none at all journalctl says no more than of one without these words
+        return (), f"there is no journal: neither {' nor '.join(JOURNALS)}"
+    words = ["-b", "-o", "json", "--no-pager", "--output-fields=MESSAGE", "-n", str(ENTRIES), f"--grep={WORDS}"]
     command = [JOURNALCTL, *words, "_TRANSPORT=kernel", "+", "_TRANSPORT=audit"]
     try:
         child = subprocess.Popen(command, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -75,8 +76,10 @@ def journal() -> tuple[tuple[Denial, ...], str]:
     with child.stdout, child.stderr:
         (printed, complaint), why = read_all((child.stdout.fileno(), child.stderr.fileno()), ANSWER_SECONDS, LARGEST)
     child.returncode = reap(child.pid, 0 if why else ANSWER_SECONDS) or 0
-    if not printed and complaint:
+    if not printed and complaint:  # its status says nothing: no match is 1 as well
         why = why or escaped(complaint.decode("utf-8", "replace").strip(), 200)
+    if printed.count(b"\n") >= ENTRIES:
+        why = why or f"there are more than the latest {ENTRIES}, which were read"
     found = denials(messages(printed), os.path.realpath(sys.executable))
     return tuple(one._replace(file=profile_file(one.profile)) for one in found), why
 
@@ -145,15 +148,11 @@ def is_ours(fields: dict[str, str], python: str) -> bool:
 
 
 def rule_of(fields: dict[str, str]) -> str:
-    """The line of a profile that allows it (apparmor.d(5)); none for a name that could say more than itself."""
-    if fields.get("operation") != "exec":  # what else the hook needs is known: see NEEDED
-        return ""
+    """The line of a profile that lets a program run, which reads a script too (apparmor.d(5)); none for a name that could say
+    more than itself. What else the hook needs is known: see NEEDED."""
     name = fields.get("name", "")
-    if not name.startswith("/") or set(name) - PLAIN:
-        return ""
-    letters = "".join(dict.fromkeys(MASKS.get(letter, "") for letter in fields.get("denied_mask", "")))
-    letters = f"r{letters}" if "ix" in letters and "r" not in letters else letters  # a script is read by its interpreter
-    return f'"{name}" {letters},'
+    runs = fields.get("operation") == "exec" and name.startswith("/") and not set(name) - PLAIN
+    return f'"{name}" rix,' if runs else ""
 
 
 def profile_file(profile: str) -> str:
@@ -185,8 +184,8 @@ def access_denied(facts: CheckFacts) -> Iterator[Finding]:
 def allowed(each: Sequence[Denial]) -> str:
     """The mend: lines for what the administrator adds to a profile, and loading it; one that has no file of the usual name has
     to be looked for."""
-    more = [one.rule for one in each]
-    rules, file = tuple(f"  {rule}" for rule in dict.fromkeys((*NEEDED.values(), *more)) if rule), each[0].file
+    lines = dict.fromkeys((*NEEDED, *(one.rule for one in each if one.rule)))
+    rules, file = tuple(f"  {line}" for line in lines), each[0].file
     if file:
         return f"{appended(rules, f'{PROFILES}/local/{file}')}; apparmor_parser -r {shlex.quote(f'{PROFILES}/{file}')}"
     return f"write {' '.join(rule.strip() for rule in rules)} into profile {escaped(each[0].profile, 100)}, and load it"

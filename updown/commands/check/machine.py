@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from updown.commands.check.facts import RECONCILE, CheckFacts, Finding, again, appended
 from updown.concerns import routes as routing
 from updown.concerns.sysctls import conf
-from updown.model.claims import LIBRESWAN, REVIVE, SA, TRAP
+from updown.model.claims import LIBRESWAN, REVIVE, SA, TRAP, is_permanent
 from updown.model.objects import Route, family, netns_of
 
 PERSISTENT = "/etc/sysctl.d/90-vti-updown.conf"
@@ -97,14 +97,15 @@ def own_ends(facts: CheckFacts) -> Iterator[Finding]:
     told, over = set(), {claim.key for claim, _ in facts.audit.ended}
     for claim in facts.claims:
         me = claim.sa.me
-        if claim.kind == REVIVE and me in facts.machine.moved_away and claim.key not in over:
+        waits = claim.kind == REVIVE and (is_permanent(claim) or claim.sa.daemon != LIBRESWAN)
+        if waits and me in facts.machine.moved_away and claim.key not in over:
             text = f"{claim.connection} waits to come back from {me}, which is no address of this machine any more: it is dead"
-            name = shlex.quote(claim.connection)
+            name = shlex.quote(claim.connection.rsplit("/", 1)[0])  # pluto's NAME/1x2 is conn NAME
             replace = f"ipsec auto --replace {name}; ipsec whack --initiate --name {name}"
             mend = replace if claim.sa.daemon == LIBRESWAN else again(claim.sa.daemon, claim.connection)
             more = f"  # where its own end is {me} by name, `ip addr add` it before; without the connection: {RECONCILE}"
             yield Finding("address-gone", claim.connection, text, mend + more)
-        elif claim.kind == SA and me in facts.machine.moved_away and me not in told:
+        elif claim.kind in (SA, REVIVE) and claim.key not in over and me in facts.machine.moved_away and me not in told:
             told.add(me)
             length = 128 if family(me) == 6 else 32
             text = f"{claim.connection}: its own end {me} is no address of this machine any more: nothing comes back to it"

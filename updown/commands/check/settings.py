@@ -106,6 +106,10 @@ def clash_of(lines: tuple[Line, ...], connection: str, device: str) -> Clash:
     if said.vrf and said.vrf == device:
         where = by["vrf"].where
         found["vrf"] = Mistake(f"{where}: vrf = {said.vrf} is the tunnel's device itself", "name the VRF's device", where)
+    if said.parent and said.parent == device:
+        where = by["parent"].where
+        text = f"{where}: parent = {said.parent} is the tunnel's interface itself"
+        found["parent"] = Mistake(text, "name the device below it, or auto", where)
     six = [address for address in said.address if "{" not in address and family(address) == 6]
     if six and 0 < said.mtu < IPV6_LEAST:
         where = by["mtu"].where

@@ -9,11 +9,15 @@ from updown.commands.check.facts import CheckFacts, Finding, again, appended
 from updown.commands.reconcile.decide import DAEMONS
 from updown.concerns.device_request import request_device
 from updown.daemons.answer import ChildSa
+from updown.ledger.failures import ends as ends_something
 from updown.model.claims import LIBRESWAN, NO_SA, SA, Claim, SaInfo
 from updown.model.errors import Refused
 from updown.model.ipsec import Key, SelectorSide, index, policies_of, selector_side
 from updown.model.objects import VTIS, Link, has_our_alias
 from updown.settings.file import resolve
+
+BY_FAILURE = ("tunnel-uncounted", "device-taken")
+"""What an event fails at, or leaves: where one is remembered, that is the cause, and told."""
 
 HOOK = "/usr/libexec/vti-updown"
 
@@ -23,11 +27,12 @@ def unclaimed(facts: CheckFacts) -> Iterator[Finding]:
     that failed its own finding."""
     if facts.mistakes:
         return
-    told, failed = set(), {one.connection for one in facts.failed}
+    told, failed = set(), {one.connection for one in facts.failed if not ends_something(one.verb)}
     for child in facts.audit.uncounted:
-        if child.connection not in failed and (child.daemon, child.connection) not in told:
+        if (child.daemon, child.connection) not in told:
             told.add((child.daemon, child.connection))
-            yield from cause(child, facts)
+            found = cause(child, facts)
+            yield from (one for one in found if child.connection not in failed or one.code not in BY_FAILURE)
 
 
 def cause(child: ChildSa, facts: CheckFacts) -> Iterator[Finding]:
@@ -42,7 +47,8 @@ def cause(child: ChildSa, facts: CheckFacts) -> Iterator[Finding]:
     if child.calls_us is False:
         if named or (child.device and not other and child.device not in facts.by_name):
             text = f"{up} and does not call vti-updown: nothing is done for it"
-            mend = f"write leftupdown={HOOK} into conn {name} of ipsec.conf; then ipsec auto --replace {name}; {restart}"
+            conn = name.rsplit("/", 1)[0]  # NAME/1x2 is pluto's name for one pair of NAME's subnets
+            mend = f"write leftupdown={HOOK} into conn {conn} of ipsec.conf; then ipsec auto --replace {conn}; {restart}"
             yield Finding("hook-not-called", name, text, mend)
         return
     if not wanted:

@@ -116,6 +116,7 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(denials, "JOURNALCTL", str(program))
     monkeypatch.setattr(denials, "ENABLED", str(tmp_path / "enabled"))
     monkeypatch.setattr(denials, "PROFILES", str(tmp_path))
+    monkeypatch.setattr(denials, "JOURNALS", (str(tmp_path / "none"), str(tmp_path)))
     return program
 
 
@@ -124,6 +125,7 @@ def test_the_kernel_s_entries_since_boot_are_asked_for(journalctl: Path) -> None
     (journalctl.parent / "charon").write_text("profile charon {}\n")
     assert denials.journal() == ((Denial("charon", "open", "/etc/vti-updown/vti-updown.conf", "", "charon"),), "")
     asked = Path(f"{journalctl}.asked").read_text().split()
+    assert "-q" not in asked
     assert {"-b", "json", "_TRANSPORT=kernel", "_TRANSPORT=audit"} <= set(asked)
 
 
@@ -139,6 +141,20 @@ def test_a_journal_that_cannot_be_read_is_told(journalctl: Path) -> None:
     (found,) = access_denied(CheckFacts(machine=MachineFacts((), (), (), frozenset(), {}, {}, (), *denials.journal())))
     assert (found.code, found.subject) == ("not-looked-at", "journal")
     assert "No journal files" in found.text
+
+
+@pytest.mark.usefixtures("journalctl")
+def test_a_machine_without_a_journal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "JOURNALS", ("/nonexistent/journal",))
+    assert denials.journal() == ((), "there is no journal: neither /nonexistent/journal")
+
+
+def test_more_than_are_read_are_told(journalctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "ENTRIES", 2)
+    Path(f"{journalctl}.entries").write_text(json.dumps({"MESSAGE": SETTINGS}) + "\n" + json.dumps({"MESSAGE": SOCKET}) + "\n")
+    found, why = denials.journal()
+    assert len(found) == 2
+    assert why == "there are more than the latest 2, which were read"
 
 
 def test_a_journal_without_an_end_is_bounded(journalctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:

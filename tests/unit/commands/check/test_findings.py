@@ -250,6 +250,13 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ),
         ["x: up-client"],
     ),
+    "one that is told in any case: another hook": (
+        GOOD._replace(
+            audit=Audit(uncounted=(UP._replace(device="vti7", calls_us=False),)),
+            failed=(Failure(UP.connection, "up-client", 1, 3, "conflict", "vti7 is taken"),),
+        ),
+        ["x: up-client", "pluto has x up (198.51.100.1 - 198.51.100.3) and does not call vti-updown"],
+    ),
     "what AppArmor denies to us": (
         GOOD._replace(machine=MachineFacts(denied=(Denial("p", "open", "f", '"f" r,'),))),
         ["AppArmor's profile p denied: open f"],
@@ -369,7 +376,10 @@ CASES: dict[str, tuple[CheckFacts, list[str]]] = {
         ["t: its own end 198.51.100.1 is no address of this machine any more"],
     ),
     "an end that is gone, of a tunnel that waits, or whose move was begun": (
-        GOOD._replace(claims=(GOOD.claims[0]._replace(kind="revive"),), machine=MachineFacts(moved_away=frozenset((WEST,)))),
+        GOOD._replace(
+            claims=(GOOD.claims[0]._replace(kind="revive", tunnel='["t"]'),),
+            machine=MachineFacts(moved_away=frozenset((WEST,))),
+        ),
         ["t waits to come back from 198.51.100.1, which is no address of this machine any more"],
     ),
     "the same where reconcile ends it": (
@@ -444,3 +454,13 @@ def test_the_table_has_a_case_for_every_check() -> None:
 def test_a_silent_far_end_is_asked_by_hand_as_the_probe_asks_it(device: str, mend: str) -> None:
     facts = GOOD._replace(missed={device: Missed(3, 0)}, probed={device: ASKED._replace(device=device)})
     assert [finding.mend for finding in find(facts) if finding.code == "peer-silent"] == [mend]
+
+
+def test_a_tunnel_that_waits_without_its_end_is_replaced_by_the_name_that_ipsec_conf_has() -> None:
+    """Of a template nobody here can take up an instance: there the address comes back."""
+    waits = GOOD.claims[0]._replace(kind="revive", connection="net/1x2", tunnel='["net/1x2"]')
+    gone = MachineFacts(moved_away=frozenset((WEST,)))
+    (found,) = find(GOOD._replace(claims=(waits,), machine=gone))
+    assert found.mend.startswith("ipsec auto --replace net; ipsec whack --initiate --name net  # ")
+    (found,) = find(GOOD._replace(claims=(waits._replace(tunnel='["net/1x2", 16400]'),), machine=gone))
+    assert found.mend.startswith(f"ip addr add {WEST}/32 dev ")
